@@ -1,0 +1,105 @@
+"""Loads a user's own components: files and modules named in an option file, and installed packages.
+
+A plugin registers its components when it is imported, with the same decorators as the toolbox.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from traceback import extract_tb
+from typing import Any
+
+from srtoolbox.errors import UserError
+
+ENTRY_POINT_GROUP = "srtoolbox.plugins"
+
+
+def load_plugins(entries: Sequence[str] | None) -> None:
+    """Import plugins, each once per process however often it is named.
+
+    Args:
+        entries: Paths of ``.py`` files, or dotted names of importable modules. (They are loaded
+            before options are checked, so this function checks what it is given.)
+
+    Raises:
+        UserError: for a plugin that is not there or fails on import; the message gives the entry,
+            the user's file and line, and what went wrong.
+    """
+    if isinstance(entries, str) or not all(isinstance(entry, str) for entry in entries or ()):
+        raise UserError(f"plugins: expected a list of .py files and module names, got {entries!r}")
+    for entry in entries or ():
+        if entry.endswith(".py") or "/" in entry:
+            _guarded(f"plugin '{entry}'", _import_file, Path(entry))
+        else:
+            _guarded(f"plugin '{entry}'", importlib.import_module, entry)
+
+
+@functools.cache
+def load_entry_points() -> None:
+    """Import the plugins of installed packages (entry-point group ``srtoolbox.plugins``), once.
+
+    Raises:
+        UserError: naming the distribution whose plugin fails on import.
+    """
+    for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        owner = f" of the installed package '{point.dist.name}'" if point.dist else ""
+        _guarded(f"plugin '{point.value}'{owner}", point.load)
+
+
+def _import_file(path: Path) -> None:
+    if path.suffix != ".py":
+        raise UserError("is not a .py file (a module's name has dots, not slashes)")
+    if not path.is_file():
+        raise UserError("no such file")
+    # One file is one module under whatever path it is named, and the same one in every process.
+    real = path.resolve()
+    digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:12]
+    name = f"srtoolbox_plugin_{real.stem}_{digest}"
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, real)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: dataclasses and pickle look it up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+def _guarded(plugin: str, load: Callable[..., Any], *arguments: Any) -> None:
+    """Run ``load`` and turn whatever a plugin's code raises into one line with its place."""
+    try:
+        load(*arguments)
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{plugin}: {_place(error)}{_reason(error)}") from error
+
+
+def _place(error: BaseException) -> str:
+    """``"file:line: "`` of the innermost plugin code that was being imported, if any ran."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}: "
+    frames = [
+        frame
+        for frame in extract_tb(error.__traceback__)
+        if frame.name == "<module>" and not frame.filename.startswith("<")
+    ]
+    own = Path(__file__).parent
+    theirs = [frame for frame in frames if own not in Path(frame.filename).parents]
+    return f"{theirs[-1].filename}:{theirs[-1].lineno}: " if theirs else ""
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg}"
+    return f"{type(error).__name__}: {error}"

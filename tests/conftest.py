@@ -1,0 +1,25 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder with reference images and outputs; tests that need it skip where it is absent."""
+    default = Path(__file__).parents[2] / "shared"
+    folder = Path(os.environ.get("SRTOOLBOX_REFERENCE", default))
+    if not (folder / "goldens").is_dir():
+        pytest.skip(f"no reference material at {folder} (set SRTOOLBOX_REFERENCE to its folder)")
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
