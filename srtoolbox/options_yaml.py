@@ -1,0 +1,204 @@
+"""YAML as option files speak it: the YAML 1.2 core schema, with the place of every key kept.
+
+PyYAML by itself follows YAML 1.1, in which ``1e-4`` is text, ``no`` is false and ``1:30`` is
+ninety, and of two equal keys the first is silently lost.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from srtoolbox.errors import UserError
+
+DELETE = type("Delete", (), {"__repr__": lambda self: "!delete"})()
+"""Stands for ``!delete`` until the mapping is merged over what it inherits."""
+
+
+class Tree(dict):
+    """A mapping that knows where it comes from.
+
+    Attributes:
+        where: Place of the mapping itself, ``"options/x.yml:12"``.
+        marks: Place of each key.
+    """
+
+    def __init__(self, where: str = "") -> None:
+        super().__init__()
+        self.where = where
+        self.marks: dict[str, str] = {}
+
+    def put(self, key: str, value: Any, mark: str) -> None:
+        self[key] = value
+        self.marks[key] = mark
+
+    def remove(self, key: str) -> None:
+        del self[key], self.marks[key]
+
+
+class Items(list):
+    """A list that knows where it comes from.
+
+    Attributes:
+        where: Place of the list itself.
+        marks: Place of each entry.
+    """
+
+    def __init__(self, entries: Iterable[Any], where: str, marks: Iterable[str]) -> None:
+        super().__init__(entries)
+        self.where = where
+        self.marks = list(marks)
+
+    def replaced(self, entries: Iterable[Any]) -> Items:
+        """Other entries, one for one, at the same places."""
+        return Items(entries, self.where, self.marks)
+
+    def without(self, index: int) -> Items:
+        """The list less one entry."""
+        kept = [i for i in range(len(self)) if i != index]
+        return Items([self[i] for i in kept], self.where, [self.marks[i] for i in kept])
+
+
+_TAG = "tag:yaml.org,2002:"
+_INTEGER = r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"
+_FLOAT = (
+    r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+)
+_CORE_SCALARS = {  # in this order: every integer would also pass for a float
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": _INTEGER,
+    "float": _FLOAT,
+}
+_PATTERNS = [(_TAG + name, re.compile(f"^(?:{text})$")) for name, text in _CORE_SCALARS.items()]
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes whose scalars are tagged by the YAML 1.2 core schema."""
+
+    yaml_implicit_resolvers = {None: _PATTERNS}  # noqa: RUF012 (None: whatever the first letter)
+
+    def scan_tag(self) -> yaml.TagToken:
+        """Lets ``{key: !delete}`` do without the blank that PyYAML wants after a tag."""
+        if self.prefix(8)[:7] != "!delete" or self.peek(7) not in ",]}":
+            return super().scan_tag()
+        start = self.get_mark()
+        self.forward(7)
+        return yaml.TagToken(("!", "delete"), start, self.get_mark())
+
+
+class Dumper(yaml.SafeDumper):
+    """Writes YAML that readers of YAML 1.1 and of 1.2 understand alike, without anchors."""
+
+    # Text that either version would take for something else gets its quotes.
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        **yaml.SafeDumper.yaml_implicit_resolvers,
+        None: _PATTERNS,
+    }
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_list(self, data: list) -> yaml.Node:
+        short = not any(isinstance(entry, dict | list) for entry in data)
+        return self.represent_sequence(f"{_TAG}seq", data, flow_style=short)
+
+
+Dumper.add_representer(list, Dumper.represent_list)
+
+
+def parse(text: str, source: str, line_numbers: bool = True) -> Any:
+    """What a YAML text says: a ``Tree``, ``Items``, a scalar, ``None`` or ``DELETE``.
+
+    Args:
+        text: One YAML document.
+        source: What places begin with: the file as messages show it.
+        line_numbers: Whether a place is ``source:line`` or only ``source``.
+
+    Raises:
+        UserError: ``source:line:column: …`` for bad syntax, a key that stands twice, a tag.
+    """
+
+    def place(mark: yaml.Mark, column: bool = False) -> str:
+        if not line_numbers:
+            return source
+        return f"{source}:{mark.line + 1}" + (f":{mark.column + 1}" if column else "")
+
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        hint = " (indent with spaces, not tabs)" if "'\\t'" in str(error.problem) else ""
+        context = f" {error.context}" if error.context else ""
+        message = f"not valid YAML{context}: {error.problem}{hint}".replace("\n", " ")
+        raise UserError(f"{place(mark, column=True)}: {message}") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position)
+        column = error.position - (text.rfind("\n", 0, error.position) + 1)
+        mark = yaml.Mark(source, 0, line, column, None, None)
+        message = f"not valid YAML: the character {chr(error.character)!r} is not allowed"
+        raise UserError(f"{place(mark, column=True)}: {message}") from None
+
+    open_nodes: list[yaml.Node] = []  # those that contain the present one
+
+    def build(node: yaml.Node, where: str) -> Any:
+        if node in open_nodes:
+            raise UserError(f"{where}: an alias stands inside of what it stands for")
+        if isinstance(node, yaml.ScalarNode):
+            return _scalar(node, where)
+        kind = "map" if isinstance(node, yaml.MappingNode) else "seq"
+        if node.tag != _TAG + kind:
+            raise UserError(f"{where}: the tag {node.tag} is not known; remove it")
+        open_nodes.append(node)
+        result = mapping(node, where) if kind == "map" else sequence(node, where)
+        open_nodes.pop()
+        return result
+
+    def mapping(node: yaml.MappingNode, where: str) -> Tree:
+        tree = Tree(where)
+        for key_node, value_node in node.value:
+            mark = place(key_node.start_mark)
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise UserError(f"{mark}: a key must be text, not a list or mapping")
+            key = key_node.value  # as written: keys are text even where they look like numbers
+            if key == "<<":
+                raise UserError(f"{mark}: '<<' is not known in option files; use _base_")
+            if key in tree:
+                raise UserError(f"{mark}: duplicate key '{key}', first at {tree.marks[key]}")
+            tree.put(key, build(value_node, mark), mark)
+        return tree
+
+    def sequence(node: yaml.SequenceNode, where: str) -> Items:
+        marks = [place(entry.start_mark) for entry in node.value]
+        entries = [build(entry, mark) for entry, mark in zip(node.value, marks, strict=True)]
+        if DELETE in entries:
+            mark = marks[entries.index(DELETE)]
+            raise UserError(f"{mark}: !delete is for keys; lists are replaced as a whole")
+        return Items(entries, where, marks)
+
+    return None if node is None else build(node, place(node.start_mark))
+
+
+def _scalar(node: yaml.ScalarNode, where: str) -> Any:
+    text, tag = node.value, node.tag
+    if tag == "!delete" and not text:
+        return DELETE
+    if tag == f"{_TAG}str":
+        return text
+    pattern = dict(_PATTERNS).get(tag)
+    if pattern is None:
+        raise UserError(f"{where}: the tag {tag} is not known; the only one is !delete")
+    if not pattern.match(text):
+        raise UserError(f"{where}: '{text}' is no {tag.removeprefix(_TAG)}")
+    if tag == f"{_TAG}null":
+        return None
+    if tag == f"{_TAG}bool":
+        return text.lower() == "true"
+    if tag == f"{_TAG}int":  # int(…, 0) would refuse the leading zeros that YAML allows
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+    # Python writes infinity and not-a-number without YAML's dot.
+    return float(text.replace(".", "", 1) if text.lower().endswith(("inf", "nan")) else text)
