@@ -1,0 +1,60 @@
+"""EDSR, the plain residual network that most later ones build on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from srtoolbox.archs.layers.residual import ResidualBlock
+from srtoolbox.archs.layers.upsample import Upsample, check_scale
+from srtoolbox.registry import ARCH_REGISTRY
+
+RGB_MEAN = (0.4488, 0.4371, 0.4040)
+"""Mean colour of the DIV2K training images."""
+
+
+@ARCH_REGISTRY.register()
+class EDSR(nn.Module):
+    """Enhanced deep super-resolution network; the defaults are the published "baseline".
+
+    The large published model has ``num_feat=256, num_block=32, res_scale=0.1``.
+
+    Args:
+        scale: Factor by which height and width grow.
+        num_feat: Channels of the features.
+        num_block: Residual blocks of the body.
+        res_scale: Weight of each residual.
+        img_range: Range of values that the layers see; published weights expect 255.
+    """
+
+    paper = (
+        "Lim et al., Enhanced deep residual networks for single image super-resolution, CVPRW 2017"
+    )
+    scales = (2, 3, 4, 8)
+    num_frame = 1
+    size_multiple = 1
+    min_size = 1
+
+    def __init__(
+        self,
+        scale: int = 4,
+        num_feat: int = 64,
+        num_block: int = 16,
+        res_scale: float = 1.0,
+        img_range: float = 255.0,
+    ) -> None:
+        super().__init__()
+        self.scale = check_scale(self, scale)
+        self.img_range = img_range
+        self.register_buffer("mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.conv_first = nn.Conv2d(3, num_feat, 3, padding=1)
+        self.body = nn.Sequential(*(ResidualBlock(num_feat, res_scale) for _ in range(num_block)))
+        self.conv_after_body = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.upsample = Upsample(scale, num_feat)
+        self.conv_last = nn.Conv2d(num_feat, 3, 3, padding=1)
+
+    def forward(self, lq: Tensor) -> Tensor:
+        """Maps (N, 3, h, w) in [0, 1] to (N, 3, h * scale, w * scale)."""
+        feat = self.conv_first((lq - self.mean) * self.img_range)
+        feat = feat + self.conv_after_body(self.body(feat))
+        return self.conv_last(self.upsample(feat)) / self.img_range + self.mean

@@ -1,0 +1,120 @@
+"""TDAN, which aligns the frames of a clip by deformable convolutions instead of optical flow."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from srtoolbox.archs.layers.deform import DeformConv
+from srtoolbox.archs.layers.residual import ResidualBlock
+from srtoolbox.archs.layers.upsample import Upsample, check_scale
+from srtoolbox.errors import UserError
+from srtoolbox.registry import ARCH_REGISTRY
+
+
+@ARCH_REGISTRY.register()
+class TDAN(nn.Module):
+    """Temporally deformable alignment network.
+
+    It is trained with two losses: the SR image against the ground truth, and every aligned LR
+    frame against the LR reference frame. Sampling beyond the border fades to zero over one pixel;
+    the operator behind the published weights cut off at the last row and column instead.
+
+    Args:
+        scale: Factor by which height and width grow; 4 in the paper.
+        num_feat: Channels of the features.
+        num_extract_block: Residual blocks that see each frame.
+        num_reconstruct_block: Residual blocks that see the aligned frames together.
+        deformable_groups: Groups of channels with offsets of their own; divides ``num_feat``.
+        num_frame: Frames of a clip, odd; the reference is the one in the middle.
+    """
+
+    paper = "Tian et al., TDAN: Temporally deformable alignment network for video SR, CVPR 2020"
+    scales = (2, 3, 4)
+    num_frame = 5
+    reference = 2
+    size_multiple = 1
+    min_size = 1
+
+    def __init__(
+        self,
+        scale: int = 4,
+        num_feat: int = 64,
+        num_extract_block: int = 5,
+        num_reconstruct_block: int = 10,
+        deformable_groups: int = 8,
+        num_frame: int = 5,
+    ) -> None:
+        super().__init__()
+        if num_frame < 3 or num_frame % 2 == 0:
+            raise UserError(f"TDAN: num_frame must be odd and at least 3, got {num_frame}")
+        self.scale = check_scale(self, scale)
+        self.num_frame = num_frame
+        self.reference = num_frame // 2
+
+        def conv(num_in: int, num_out: int, bias: bool = True) -> nn.Conv2d:
+            return nn.Conv2d(num_in, num_out, 3, padding=1, bias=bias)
+
+        def deformable() -> DeformConv:
+            return DeformConv(num_feat, num_feat, 3, deformable_groups, bias=False)
+
+        self.conv_first = conv(3, num_feat)
+        self.residual_layer = nn.Sequential(
+            *(ResidualBlock(num_feat) for _ in range(num_extract_block))
+        )
+        self.cr = conv(2 * num_feat, num_feat)
+        self.dconv_1, self.deconv_2, self.deconv_3, self.dconv = (deformable() for _ in range(4))
+        offset_channels = self.dconv.offset_channels
+        self.off2d_1 = conv(num_feat, offset_channels)
+        self.off2d_2 = conv(num_feat, offset_channels)
+        self.off2d_3 = conv(num_feat, offset_channels)
+        self.off2d = conv(num_feat, offset_channels)
+        self.recon_lr = conv(num_feat, 3)
+
+        self.fea_ex = nn.Sequential(conv(3 * num_frame, num_feat), nn.ReLU())
+        self.recon_layer = nn.Sequential(
+            *(ResidualBlock(num_feat) for _ in range(num_reconstruct_block))
+        )
+        self.up = nn.Sequential(Upsample(scale, num_feat), conv(num_feat, 3, bias=False))
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                fan_out = layer.out_channels * layer.kernel_size[0] * layer.kernel_size[1]
+                nn.init.normal_(layer.weight, std=math.sqrt(2 / fan_out))
+
+    def forward(self, lq: Tensor) -> dict[str, Tensor]:
+        """Super-resolves the middle frame of each clip.
+
+        Args:
+            lq: (N, T, 3, h, w) in [0, 1], T = ``num_frame``.
+
+        Returns:
+            ``sr`` (N, 3, h * scale, w * scale), and ``aligned`` (N, T, 3, h, w): the LR frames
+            aligned to the middle one, which itself is passed on unchanged.
+        """
+        n, frames, _, height, width = lq.shape
+        centred = lq - 0.5
+        feat = torch.relu(self.conv_first(centred.flatten(0, 1)))
+        feat = self.residual_layer(feat).unflatten(0, (n, frames))
+
+        others = [index for index in range(frames) if index != self.reference]
+        # All supporting frames of all clips are aligned as one batch.
+        supporting = feat[:, others]
+        middle = feat[:, self.reference : self.reference + 1].expand_as(supporting)
+        aligned = self._align(middle.flatten(0, 1), supporting.flatten(0, 1))
+        aligned = list(aligned.to(lq.dtype).view(n, frames - 1, 3, height, width).unbind(1))
+        aligned.insert(self.reference, centred[:, self.reference])
+        aligned = torch.stack(aligned, dim=1)
+
+        sr = self.up(self.recon_layer(self.fea_ex(aligned.flatten(1, 2))))
+        return {"sr": sr + 0.5, "aligned": aligned + 0.5}
+
+    def _align(self, middle: Tensor, supporting: Tensor) -> Tensor:
+        """Maps features of two frames, each (M, num_feat, h, w), to the aligned LR (M, 3, h, w)."""
+        feat = self.cr(torch.cat((middle, supporting), dim=1))
+        feat = self.dconv_1(feat, self.off2d_1(feat))
+        feat = self.deconv_2(feat, self.off2d_2(feat))
+        # The third one goes back to the frame's own features, which the first two only explored.
+        feat = self.deconv_3(supporting, self.off2d_3(feat))
+        return self.recon_lr(self.dconv(feat, self.off2d(feat)))

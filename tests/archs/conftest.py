@@ -1,0 +1,53 @@
+"""Reference outputs of published networks: arrays, weights and configuration by name."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Golden:
+    """One reference network: its options, input and outputs, and how to give ours its weights."""
+
+    entry: dict[str, Any]
+    arrays: dict[str, Tensor]
+
+    def load(self, net: nn.Module) -> nn.Module:
+        """Gives ``net`` the reference's weights, every key of which must fit, and eval mode."""
+        state = {k[6:]: v for k, v in self.arrays.items() if k.startswith("param/")}
+        if self.entry["weights"] != "stored":
+            state = {name: self._made(name, tensor) for name, tensor in net.state_dict().items()}
+        net.load_state_dict(state)
+        return net.eval()
+
+    def _made(self, name: str, like: Tensor) -> Tensor:
+        if ".shifter." in name:  # constants, not weights
+            return like
+        is_offset = "conv_offset" in name or "off2d" in name
+        std = self.entry["offset_conv_std" if is_offset else "std"]
+        seed = (zlib.crc32(name.encode()) + self.entry["seed"]) % 2**32
+        values = np.random.RandomState(seed).standard_normal(tuple(like.shape))
+        return torch.from_numpy((std * values).astype(np.float32))
+
+
+@pytest.fixture
+def golden(reference: Path) -> Callable[[str], Golden]:
+    """A function that finds a reference network by its name."""
+
+    def find(name: str) -> Golden:
+        manifest = json.loads((reference / "goldens/manifest.json").read_text(encoding="utf-8"))
+        with np.load(reference / f"goldens/{name}.npz") as file:
+            arrays = {key: torch.from_numpy(file[key]) for key in file.files}
+        return Golden(manifest[name], arrays)
+
+    return find

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from srtoolbox.archs.layers import deform
+from srtoolbox.archs.layers.deform import (
+    DeformConv,
+    ModulatedDeformConvPack,
+    deform_conv2d,
+    offset_magnitudes,
+)
+from srtoolbox.errors import RunError, UserError
+
+
+def inputs(n=2, channels=6, out=4, groups=3, size=(5, 7), kernel_size=3, reach=2.0, dtype=None):
+    """x, offset, weight, bias, mask. Offsets reach beyond the border."""
+    points = kernel_size**2
+    tensors = (
+        torch.randn(n, channels, *size),
+        torch.randn(n, 2 * groups * points, *size) * reach,
+        torch.randn(out, channels, kernel_size, kernel_size),
+        torch.randn(out),
+        torch.rand(n, groups * points, *size),
+    )
+    return [tensor.to(dtype or torch.float64).requires_grad_() for tensor in tensors]
+
+
+def value_and_gradients(tensors, backend, with_mask=True, with_bias=True):
+    x, offset, weight, bias, mask = tensors
+    bias, mask = bias if with_bias else None, mask if with_mask else None
+    output = deform_conv2d(x, offset, weight, bias, mask, backend=backend)
+    used = [t for t in (x, offset, weight, bias, mask) if t is not None]
+    return [output, *torch.autograd.grad(output.square().sum(), used)]
+
+
+@pytest.mark.parametrize("with_mask", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize(
+    "case",
+    [
+        {},
+        {"groups": 1},
+        {"groups": 6},
+        {"size": (1, 1)},
+        {"size": (1, 6)},
+        {"kernel_size": 1},
+        {"kernel_size": 5},
+        {"reach": 30.0},
+    ],
+    ids=str,
+)
+def test_backends_agree(with_mask, with_bias, case):
+    needs_torchvision()
+    tensors = inputs(**case)
+    ours = value_and_gradients(tensors, "grid_sample", with_mask, with_bias)
+    theirs = value_and_gradients(tensors, "torchvision", with_mask, with_bias)
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("chunk", [1, 200, 500, 2**20])
+def test_chunks_do_not_change_the_result(monkeypatch, chunk):
+    tensors = inputs(n=5)
+    expected = value_and_gradients(tensors, "grid_sample")
+    monkeypatch.setitem(deform.CHUNK, "cpu", chunk)
+    torch.testing.assert_close(value_and_gradients(tensors, "grid_sample"), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(deform_conv2d(*tensors), expected[0])
+
+
+def test_without_offsets_it_is_a_convolution():
+    x, offset, weight, bias, _ = inputs(size=(6, 4))
+    output = deform_conv2d(x, torch.zeros_like(offset), weight, bias, backend="grid_sample")
+    torch.testing.assert_close(output, F.conv2d(x, weight, bias, padding=1))
+
+
+def test_offsets_are_down_then_right():
+    x = torch.arange(20.0).view(1, 1, 4, 5)
+    offset = torch.tensor([1.0, 2.0]).view(1, 2, 1, 1).expand(1, 2, 4, 5)
+    output = deform_conv2d(x, offset, torch.ones(1, 1, 1, 1), backend="grid_sample")
+    torch.testing.assert_close(output[0, 0, :3, :3], x[0, 0, 1:, 2:])
+    assert output[0, 0, 3].abs().max() < 1e-5
+
+
+def test_values_fade_to_zero_over_one_pixel_beyond_the_border():
+    x = torch.ones(1, 1, 1, 1)
+    for shift, expected in ((0.0, 1.0), (0.25, 0.75), (1.0, 0.0), (-0.5, 0.5), (-3.0, 0.0)):
+        offset = torch.tensor([0.0, shift]).view(1, 2, 1, 1)
+        output = deform_conv2d(x, offset, torch.ones(1, 1, 1, 1), backend="grid_sample")
+        torch.testing.assert_close(output.item(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["grid_sample", "torchvision"])
+def test_positions_stay_precise_under_autocast(backend):
+    if backend == "torchvision":
+        needs_torchvision()
+    # At column 300 bfloat16 has steps of two pixels: neighbours would become one.
+    x = torch.arange(301.0).expand(1, 1, 2, 301) % 2
+    offset = torch.zeros(1, 2, 2, 301)
+    weight = torch.ones(1, 1, 1, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = deform_conv2d(x, offset, weight, backend=backend)
+    torch.testing.assert_close(output.float(), x, rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("backend", ["grid_sample", "torchvision"])
+def test_autocast_is_close_to_full_precision(backend):
+    if backend == "torchvision":
+        needs_torchvision()
+    tensors = inputs(dtype=torch.float32)
+    expected = value_and_gradients(tensors, backend)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = value_and_gradients(tensors, backend)
+    for one, other in zip(actual, expected, strict=True):
+        assert (one - other).norm() < 0.05 * other.norm()
+
+
+def test_unknown_backend_is_refused():
+    with pytest.raises(UserError, match="unknown backend 'cudnn'; use auto, grid_sample or"):
+        deform_conv2d(*inputs(), backend="cudnn")
+
+
+def test_absent_torchvision_is_named(monkeypatch):
+    monkeypatch.setattr(deform, "_torchvision_op", lambda: ImportError("no such module"))
+    with pytest.raises(RunError, match=r"torchvision cannot be used \(no such module\)"):
+        deform_conv2d(*inputs(), backend="torchvision")
+    deform_conv2d(*inputs())
+
+
+def test_pack_starts_as_a_convolution_of_half_weight():
+    layer = ModulatedDeformConvPack(4, 6, deformable_groups=2)
+    assert set(layer.state_dict()) == {"weight", "bias", "conv_offset.weight", "conv_offset.bias"}
+    assert layer.conv_offset.weight.shape == (2 * 27, 4, 3, 3)
+    x = torch.randn(2, 4, 5, 6)
+    expected = F.conv2d(x, layer.weight / 2, layer.bias, padding=1)
+    torch.testing.assert_close(layer(x, torch.randn_like(x)), expected)
+
+
+def test_gradient_reaches_offsets_and_masks_of_a_fresh_pack():
+    layer = ModulatedDeformConvPack(4, 6, deformable_groups=2)
+    x = torch.randn(1, 4, 5, 6)
+    layer(x, torch.randn_like(x)).square().sum().backward()
+    per_output = layer.conv_offset.weight.grad.abs().amax((1, 2, 3))
+    assert torch.all(per_output > 0)
+
+
+def test_magnitude_of_offsets_is_kept():
+    net = torch.nn.ModuleDict({"align": DeformConv(4, 4, deformable_groups=2, bias=False)})
+    assert set(net.state_dict()) == {"align.weight"}
+    offset = torch.randn(1, 36, 5, 6) * 100
+    net["align"](torch.randn(1, 4, 5, 6), offset)
+    torch.testing.assert_close(offset_magnitudes(net), {"align": offset.abs().mean()})
+
+
+def needs_torchvision():
+    problem = deform._torchvision_op()
+    if isinstance(problem, Exception):
+        pytest.skip(f"torchvision cannot be used: {problem}")
