@@ -1,0 +1,155 @@
+"""LPIPS with a made-up backbone: how its weights are found, loaded and used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+from srtoolbox.errors import UserError
+from srtoolbox.metrics import LPIPS, MetricUnavailable, Protocol, get_protocol
+
+_PLAIN = Protocol("t")
+
+
+@pytest.fixture(scope="module")
+def features():
+    """AlexNet features with random weights: only their shapes matter here."""
+    pytest.importorskip("lpips")
+    models = pytest.importorskip("torchvision.models")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return models.AlexNet(num_classes=1).features
+
+
+@pytest.fixture
+def torch_home(tmp_path, monkeypatch):
+    """An empty torch hub cache."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def weights(torch_home, features):
+    file = torch_home / "hub/checkpoints/alexnet-owt-7be5be79.pth"
+    file.parent.mkdir(parents=True)
+    torch.save({f"features.{key}": value for key, value in features.state_dict().items()}, file)
+    return file
+
+
+def _pair() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return tuple(torch.rand(3, 40, 48, generator=generator) for _ in range(2))
+
+
+def test_distance(weights):
+    metric, (sr, gt) = LPIPS(), _pair()
+    assert metric.available() is None
+    forward = metric(sr, gt, protocol=_PLAIN, scale=4)
+    assert forward > 0
+    assert metric(gt, sr, protocol=_PLAIN, scale=4) == pytest.approx(forward, rel=1e-5)
+    assert metric(gt, gt, protocol=_PLAIN, scale=4) == 0
+
+
+@pytest.mark.parametrize("lpips_range", ["signed", "unit"])
+def test_agrees_with_the_package(weights, features, lpips_range):
+    import lpips
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+    for part in (f"slice{number}" for number in range(1, 6)):
+        for index, layer in getattr(theirs.net, part).named_children():
+            layer.load_state_dict(features[int(index)].state_dict())
+    sr, gt = _pair()
+    x, y = ((image * 255).round()[None, :, 2:-2, 2:-2] / 255 for image in (sr, gt))
+    if lpips_range == "signed":
+        x, y = 2 * x - 1, 2 * y - 1
+    protocol = Protocol("t", color="y", crop_border=2, lpips_range=lpips_range)  # RGB all the same
+    ours = LPIPS()(sr, gt, protocol=protocol, scale=4)
+    assert ours == pytest.approx(theirs(x, y).item(), rel=1e-5)
+
+
+def test_grey_images_count_as_rgb(weights):
+    sr, gt = (image[:1] for image in _pair())
+    grey = LPIPS()(sr, gt, protocol=get_protocol("matlab-y"), scale=2)
+    colour = LPIPS()(
+        sr.expand(3, -1, -1), gt.expand(3, -1, -1), protocol=get_protocol("matlab-y"), scale=2
+    )
+    assert grey == colour
+
+
+def test_leaves_no_trace(weights, capfd):
+    """Nothing printed, nothing warned, the run's random numbers and gradients untouched."""
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sr, gt = (image.requires_grad_() for image in _pair())
+        LPIPS()(sr, gt, protocol=_PLAIN, scale=4)
+    assert torch.rand(1) == expected
+    assert sr.grad is None
+    assert capfd.readouterr() == ("", "")
+
+
+def test_missing_weights_say_what_to_put_where(torch_home):
+    pytest.importorskip("lpips")
+    metric = LPIPS()
+    message = (
+        r"LPIPS needs alexnet-owt-7be5be79\.pth in .*hub/checkpoints; "
+        r"get it from https://download\.pytorch\.org/models/alexnet-owt-7be5be79\.pth"
+    )
+    with pytest.raises(MetricUnavailable, match=message) as caught:
+        metric(*_pair(), protocol=_PLAIN, scale=4)
+    assert str(caught.value) == metric.available()
+    assert "\n" not in str(caught.value)
+
+
+def test_fetch_tries_once(torch_home, monkeypatch):
+    pytest.importorskip("lpips")
+    calls = []
+
+    def no_network(url, target, **_):
+        calls.append((url, target))
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    metric = LPIPS(net="squeeze", fetch=True)
+    assert metric.available() is None
+    for _ in range(2):
+        with pytest.raises(MetricUnavailable, match=r"squeezenet1_1.*no route to host"):
+            metric(*_pair(), protocol=_PLAIN, scale=4)
+    assert len(calls) == 1
+    assert "no route" in metric.available()
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", {"conv.weight": 1}, 7])
+def test_a_wrong_file_is_named(weights, content):
+    if isinstance(content, bytes):
+        weights.write_bytes(content)
+    else:
+        torch.save(content, weights)
+    with pytest.raises(MetricUnavailable, match=r"alexnet-owt-7be5be79\.pth.*delete it"):
+        LPIPS()(*_pair(), protocol=_PLAIN, scale=4)
+
+
+def test_small_images_are_named(weights):
+    image = torch.rand(3, 31, 31)
+    assert LPIPS()(image, image, protocol=_PLAIN, scale=4) == 0
+    with pytest.raises(UserError, match=r"31×31 pixels.*30×31"):
+        LPIPS()(image[:, 1:], image[:, 1:], protocol=_PLAIN, scale=4)
+
+
+def test_unknown_net():
+    with pytest.raises(UserError, match="alex, vgg, squeeze"):
+        LPIPS(net="resnet")
+
+
+def test_heavy_packages_load_on_first_use():
+    code = "import sys, srtoolbox.metrics; print({'lpips', 'torchvision'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
