@@ -1,0 +1,78 @@
+"""Losses that compare pixel by pixel.
+
+Each takes ``sr`` and ``gt``, (N, C, H, W) in [0, 1], and returns a scalar in float32 whatever the
+precision of the network was.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from srtoolbox.registry import LOSS_REGISTRY
+
+Reduction = Literal["mean", "sum"]
+
+
+class _PixelLoss(nn.Module):
+    def __init__(self, loss_weight: float = 1.0, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        self.loss_weight, self.reduction = loss_weight, reduction
+
+    def forward(self, sr: Tensor, gt: Tensor) -> Tensor:
+        if sr.shape != gt.shape:
+            raise ValueError(f"sr is {tuple(sr.shape)} but gt is {tuple(gt.shape)}")
+        distance = self.distance(sr.float() - gt.float())
+        return self.loss_weight * (distance.mean() if self.reduction == "mean" else distance.sum())
+
+    def distance(self, difference: Tensor) -> Tensor:
+        """The penalty of each pixel's difference."""
+        raise NotImplementedError
+
+
+@LOSS_REGISTRY.register()
+class L1Loss(_PixelLoss):
+    """Mean absolute error.
+
+    Args:
+        loss_weight: Factor on the loss.
+        reduction: Mean or sum over all elements.
+    """
+
+    def distance(self, difference: Tensor) -> Tensor:
+        return difference.abs()
+
+
+@LOSS_REGISTRY.register()
+class MSELoss(_PixelLoss):
+    """Mean squared error.
+
+    Args:
+        loss_weight: Factor on the loss.
+        reduction: Mean or sum over all elements.
+    """
+
+    def distance(self, difference: Tensor) -> Tensor:
+        return difference.square()
+
+
+@LOSS_REGISTRY.register()
+class CharbonnierLoss(_PixelLoss):
+    """sqrt(difference² + eps): L1 that is smooth at zero (Charbonnier et al., ICIP 1994).
+
+    Args:
+        loss_weight: Factor on the loss.
+        reduction: Mean or sum over all elements.
+        eps: Added under the root, in squared intensity. EDVR uses 1e-12, FBANet 1e-6.
+    """
+
+    def __init__(
+        self, loss_weight: float = 1.0, reduction: Reduction = "mean", eps: float = 1e-12
+    ) -> None:
+        super().__init__(loss_weight, reduction)
+        self.eps = eps
+
+    def distance(self, difference: Tensor) -> Tensor:
+        return torch.sqrt(difference.square() + self.eps)
