@@ -1,0 +1,150 @@
+"""Scores a network over a dataset under one protocol: one record per image or burst."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor, nn
+
+from srtoolbox.data.stream import to_float
+from srtoolbox.engine.precision import Precision, autocast, synchronize
+from srtoolbox.inference.padding import predict
+from srtoolbox.metrics import MetricUnavailable, Protocol, get_protocol
+from srtoolbox.schema import Component, build, option
+
+_log = logging.getLogger("srtoolbox")
+Record = dict[str, Any]
+Metric = Annotated[dict, Component("metric")]
+
+
+@dataclass(frozen=True)
+class ValSection:
+    """How networks are scored."""
+
+    protocol: str = option(default="rgb", doc="Name of the evaluation protocol.")
+    metrics: dict[str, Metric] = field(
+        default_factory=lambda: {"psnr": {"type": "PSNR"}, "ssim": {"type": "SSIM"}}
+    )
+    val_freq: int = option(default=5000, min=1, doc="Steps between evaluations in training.")
+    best_metric: str = option(default="psnr", doc="Metric that chooses the best weights.")
+    save_img: bool = option(default=False, doc="Write the SR images of `srtoolbox test`.")
+
+    def validate(self) -> list[tuple[str, str]]:
+        """Faults that no single value shows, as (key, message)."""
+        faults = []
+        try:
+            get_protocol(self.protocol)
+        except ValueError as error:
+            faults.append(("protocol", str(error)))
+        if self.best_metric not in self.metrics:
+            faults.append(("best_metric", f"'{self.best_metric}' is none of {list(self.metrics)}"))
+        return faults
+
+
+class Evaluator:
+    """Scores networks with a fixed set of metrics. Prints nothing and writes nothing.
+
+    Args:
+        section: Protocol and metrics.
+        device: Where networks run; they are expected to be there.
+        precision: Number format of the forward pass.
+    """
+
+    def __init__(
+        self, section: ValSection, device: torch.device, precision: Precision = "fp32"
+    ) -> None:
+        self.protocol: Protocol = get_protocol(section.protocol)
+        self.metrics = {name: build("metric", spec) for name, spec in section.metrics.items()}
+        self.device, self.precision = device, precision
+        self._unavailable: set[str] = set()
+
+    def run(
+        self,
+        net: nn.Module,
+        dataset: Any,
+        on_image: Callable[[str, Tensor], None] | None = None,
+    ) -> list[Record]:
+        """One record per sample: ``{"key", "seconds", "metrics": {name: value or None}}``.
+
+        A metric that cannot be had here (LPIPS without its backbone) is None in every record and
+        is named once in the log. The network's training mode is put back afterwards.
+
+        Args:
+            net: A registered arch on ``device``.
+            dataset: An evaluation dataset.
+            on_image: Called with each key and SR image, (3, H, W) float32 in [0, 1] on the CPU.
+        """
+        was_training = net.training
+        net.eval()
+        try:
+            return [self._score(net, dataset, i, on_image) for i in range(len(dataset))]
+        finally:
+            net.train(was_training)
+
+    def _score(
+        self,
+        net: nn.Module,
+        dataset: Any,
+        index: int,
+        on_image: Callable[[str, Tensor], None] | None,
+    ) -> Record:
+        sample = dataset[index]
+        lq = to_float(torch.from_numpy(sample["lq"]).to(self.device))[None]
+        synchronize(self.device)
+        start = time.perf_counter()
+        with autocast(self.device, self.precision):
+            sr = predict(net, lq, dataset.reference)[0].float()
+        synchronize(self.device)
+        seconds = time.perf_counter() - start
+        gt = to_float(torch.from_numpy(sample["gt"]).to(self.device))
+        scores = {
+            name: self._measure(name, metric, sr, gt, dataset.scale)
+            for name, metric in self.metrics.items()
+        }
+        if on_image is not None:
+            on_image(sample["key"], sr.clamp(0, 1).cpu())
+        return {"key": sample["key"], "seconds": seconds, "metrics": scores}
+
+    def _measure(self, name: str, metric: Any, sr: Tensor, gt: Tensor, scale: int) -> float | None:
+        if name in self._unavailable:
+            return None
+        try:
+            return metric(sr, gt, protocol=self.protocol, scale=scale)
+        except MetricUnavailable as error:
+            self._unavailable.add(name)
+            _warn_once(f"{name} is left out: {error}")
+            return None
+
+
+@cache
+def _warn_once(message: str) -> None:
+    _log.warning("%s", message)
+
+
+def average(records: list[Record], over: str = "images") -> dict[str, float | None]:
+    """The score of a dataset by metric; None where a metric was not to be had.
+
+    Args:
+        records: Of one evaluation.
+        over: ``"images"``: the mean over all records. ``"clips"``: the mean over the clips' means;
+            a frame's key is ``clip/frame``.
+    """
+    means: dict[str, float | None] = {}
+    for name in records[0]["metrics"] if records else ():
+        groups: dict[str, list[float | None]] = {}
+        for record in records:
+            group = record["key"].rpartition("/")[0] if over == "clips" else ""
+            groups.setdefault(group, []).append(record["metrics"][name])
+        means[name] = mean([mean(values) for values in groups.values()])
+    return means
+
+
+def mean(values: list[float | None]) -> float | None:
+    """The mean; None if any value is missing, since a mean over fewer images is another number."""
+    return None if not values or None in values else sum(values) / len(values)

@@ -1,0 +1,171 @@
+"""One run as an option file describes it: its sections, its parts, its identity."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import torch
+from torch import nn
+
+from srtoolbox import __version__
+from srtoolbox.engine.checkpoint import load_weights
+from srtoolbox.engine.environment import digest
+from srtoolbox.engine.evaluator import ValSection
+from srtoolbox.engine.reporter import LoggerSection
+from srtoolbox.engine.trainer import TrainSection
+from srtoolbox.errors import UserError
+from srtoolbox.inference.padding import fits
+from srtoolbox.models.frames import arrange_frames
+from srtoolbox.options import Tree, plain, read
+from srtoolbox.plugins import load_entry_points, load_plugins
+from srtoolbox.registry import ARCH_REGISTRY, MODEL_REGISTRY
+from srtoolbox.schema import Component, build, check, option
+
+Section = TypeVar("Section")
+DatasetSpec = Annotated[dict, Component("dataset", injected=("scale",))]
+ArchSpec = Annotated[dict, Component("arch", injected=("scale",))]
+
+# Raised when the same options would give other weights than before (a change of the stream, say).
+_TRAINING_REVISION = 1
+
+
+@dataclass(frozen=True)
+class DatasetsSection:
+    """What is trained on, what is watched in training, what is tested on."""
+
+    train: DatasetSpec | None = None
+    val: dict[str, DatasetSpec] = option(factory=dict)
+    test: dict[str, DatasetSpec] = option(factory=dict)
+
+
+@dataclass(frozen=True)
+class PathSection:
+    """Where things lie. Relative paths count from the working directory."""
+
+    experiments_root: Path = option(default=Path("experiments"), doc="Where runs write.")
+    pretrain_network_g: Path | None = option(default=None, doc="Weights to start from or test.")
+    strict_load_g: bool = option(default=True, doc="Refuse weights that do not fit entirely.")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """An option file for `srtoolbox train` and `srtoolbox test`."""
+
+    name: str
+    network_g: ArchSpec
+    datasets: DatasetsSection
+    scale: int = option(default=4, min=1, doc="Super-resolution factor.")
+    manual_seed: int = option(default=0, min=0, doc="Seed of weights and samples.")
+    model_type: str = option(default="SRModel", doc="A registered model.")
+    plugins: list[str] = option(default=[], doc="Files or modules that register components.")
+    path: PathSection = option(factory=PathSection)
+    train: TrainSection | None = None
+    val: ValSection = option(factory=ValSection)
+    logger: LoggerSection = option(factory=LoggerSection)
+
+    def validate(self) -> list[tuple[str, str]]:
+        """Faults that no single value shows, as (key, message)."""
+        faults = []
+        if self.model_type not in MODEL_REGISTRY:
+            faults.append(("model_type", MODEL_REGISTRY.explain_miss(self.model_type)))
+        if not self.name or "/" in self.name or self.name.startswith("."):
+            faults.append(("name", f"'{self.name}' cannot be the name of a folder"))
+        return faults
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return self.path.experiments_root / self.name
+
+
+def load_options(
+    path: str | Path, overrides: Sequence[str] = (), section: type[Section] = RunOptions
+) -> tuple[Section, Tree]:
+    """Reads an option file, loads its plugins and checks all of it.
+
+    Returns:
+        The checked options and the tree that they were read from.
+    """
+    tree = read(path, overrides)
+    load_entry_points()
+    plugins = tree.get("plugins")
+    if isinstance(plugins, list) and all(isinstance(entry, str) for entry in plugins):
+        load_plugins(plugins)
+    return check(tree, section), tree
+
+
+def fingerprint(opt: RunOptions) -> str:
+    """The hash of everything that decides what a training ends with.
+
+    Options that only decide how it gets there (workers, logging, evaluation, paths) are left out.
+    """
+    train = plain(opt.train)
+    train.pop("num_worker", None)
+    weights = opt.path.pretrain_network_g
+    identity = {
+        "revision": _TRAINING_REVISION,
+        "version": __version__,
+        "code": _source(opt.network_g["type"]),
+        "network_g": plain(opt.network_g),
+        "model_type": opt.model_type,
+        "scale": opt.scale,
+        "manual_seed": opt.manual_seed,
+        "train_data": plain(opt.datasets.train),
+        "train": train,
+        "pretrain": str(weights) if weights else None,
+    }
+    return digest(identity)
+
+
+def build_network(opt: RunOptions, device: torch.device) -> nn.Module:
+    """The network of a run on ``device``, its initial weights a function of the run's seed."""
+    torch.manual_seed(opt.manual_seed)
+    net = build("arch", opt.network_g, scale=opt.scale)
+    if net.scale != opt.scale:
+        raise UserError(f"network_g.scale is {net.scale} but scale is {opt.scale}")
+    return net.to(device)
+
+
+def load_pretrained(opt: RunOptions, net: nn.Module) -> str | None:
+    """Loads ``path.pretrain_network_g`` if given; returns a line that says what matched."""
+    weights = opt.path.pretrain_network_g
+    return load_weights(net, weights, opt.path.strict_load_g) if weights else None
+
+
+def build_dataset(name: str, spec: dict[str, Any], opt: RunOptions, net: nn.Module) -> Any:
+    """A dataset that fits the run and its network.
+
+    Raises:
+        UserError: if its scale or number of frames does not fit, or its files are faulty.
+    """
+    try:
+        dataset = build("dataset", spec, scale=opt.scale)
+        if dataset.scale != opt.scale:
+            raise UserError(f"its scale is {dataset.scale}, the run's {opt.scale}")
+        arrange_frames(net, torch.empty(1, dataset.num_frame, 3, 1, 1), dataset.reference)
+    except UserError as error:
+        raise UserError(f"datasets.{name}: {error}") from error
+    return dataset
+
+
+def check_crop(dataset: Any, net: nn.Module) -> None:
+    """Training crops go to the network as they are, so their size must suit it."""
+    size = getattr(dataset, "gt_size", None)
+    if size is not None and not fits(net, size // dataset.scale):
+        raise UserError(
+            f"datasets.train.gt_size {size} gives LR crops of {size // dataset.scale}, but "
+            f"{type(net).__name__} takes multiples of {net.size_multiple} from {net.min_size} on"
+        )
+
+
+def _source(arch: str) -> str:
+    module = sys.modules[ARCH_REGISTRY.get(arch).__module__]
+    try:
+        return digest(inspect.getsource(module))
+    except (OSError, TypeError):  # no source to be had: the name must do
+        return module.__name__

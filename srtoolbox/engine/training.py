@@ -1,0 +1,186 @@
+"""From checked options to a trained network in a folder; goes on where an earlier try ended."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from srtoolbox.data.stream import SampleStream
+from srtoolbox.engine.checkpoint import (
+    CheckpointFolder,
+    load_weights,
+    read_weights,
+    save_weights,
+    weights_hash,
+)
+from srtoolbox.engine.environment import describe_environment
+from srtoolbox.engine.evaluator import Evaluator, average
+from srtoolbox.engine.files import write_atomic
+from srtoolbox.engine.reporter import Reporter
+from srtoolbox.engine.run import (
+    RunOptions,
+    build_dataset,
+    build_network,
+    check_crop,
+    fingerprint,
+    load_pretrained,
+)
+from srtoolbox.engine.trainer import Trainer
+from srtoolbox.errors import UserError
+from srtoolbox.options import dump, plain
+from srtoolbox.registry import MODEL_REGISTRY
+from srtoolbox.schema import build
+
+_log = logging.getLogger("srtoolbox")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training.
+
+    Attributes:
+        net: The network to evaluate (the average, where one was kept), in eval mode.
+        weights: Hash of its weights.
+        step: Steps trained.
+        seconds: Time spent in training steps, over all tries.
+    """
+
+    net: nn.Module
+    weights: str
+    step: int
+    seconds: float
+
+
+def train(
+    opt: RunOptions, device: torch.device, *, resume: bool, folder: Path | None = None
+) -> Trained:
+    """Trains as the options say and leaves everything in the run's folder.
+
+    Args:
+        opt: Options with a ``train`` section and a training dataset.
+        device: Where to train.
+        resume: Go on from the newest checkpoint in the folder; without one, start.
+        folder: Instead of the folder that the options name.
+
+    Raises:
+        UserError: if the folder holds another run, or a run and ``resume`` is not set.
+    """
+    if opt.train is None or opt.datasets.train is None:
+        missing = "train" if opt.train is None else "datasets.train"
+        raise UserError(f"{opt.name}: the options have no '{missing}' section")
+    folder = folder or opt.folder
+    identity = fingerprint(opt)
+    finished = _enter(folder, opt, identity, resume, device)
+    net = build_network(opt, device)
+    if finished is not None:
+        load_weights(net, folder / "weights" / "net_g_latest.pth")
+        _log.info("%s is finished (%d steps): %s", opt.name, finished["step"], folder)
+        return Trained(net.eval(), finished["weights"], finished["step"], finished["seconds"])
+
+    _announce(load_pretrained(opt, net))
+    dataset = build_dataset("train", opt.datasets.train, opt, net)
+    check_crop(dataset, net)
+    watched = {
+        name: build_dataset(f"val.{name}", spec, opt, net)
+        for name, spec in opt.datasets.val.items()
+    }
+    losses = {name: build("loss", spec) for name, spec in opt.train.losses.items()}
+    model = MODEL_REGISTRY.get(opt.model_type)(
+        network_g=net, losses=losses, reference=dataset.reference
+    )
+    evaluator = Evaluator(opt.val, device, opt.train.precision)
+
+    def evaluate(step: int, candidate: nn.Module) -> None:
+        for index, (name, data) in enumerate(watched.items()):
+            scores = average(evaluator.run(candidate, data), evaluator.protocol.average)
+            reporter.evaluation(step, name, scores)
+            if index == 0:
+                keep_best(step, scores[opt.val.best_metric], candidate)
+
+    def keep_best(step: int, value: float | None, candidate: nn.Module) -> None:
+        sign = 1 if evaluator.metrics[opt.val.best_metric].higher_is_better else -1
+        if value is None or ("value" in trainer.best and sign * value <= trainer.best["value"]):
+            return
+        trainer.best = {"value": value, "sign": sign, "step": step}
+        save_weights(folder / "weights" / "net_g_best.pth", arch, candidate)
+
+    arch = {**plain(opt.network_g), "scale": opt.scale}
+    trainer = Trainer(
+        model,
+        SampleStream(dataset, opt.manual_seed, opt.train.batch_size),
+        opt.train,
+        opt.logger,
+        CheckpointFolder(folder / "checkpoints", opt.logger.keep_checkpoint),
+        device,
+        evaluate if watched else None,
+        opt.val.val_freq,
+    )
+    state = trainer.checkpoints.load_latest(device)
+    if state is not None:
+        trainer.load_state_dict(state)
+        _log.info("%s goes on at step %d", opt.name, trainer.step)
+    reporter = Reporter(
+        folder, opt.name, opt.train.total_iter, trainer.step, opt.logger.use_tb_logger
+    )
+    trainer.run(reporter)
+
+    ema = trainer.ema.module if trainer.ema is not None else None
+    save_weights(folder / "weights" / "net_g_latest.pth", arch, net, ema)
+    result = Trained(
+        trainer.result.eval(), weights_hash(trainer.result), trainer.step, trainer.seconds
+    )
+    summary = {"weights": result.weights, "step": result.step, "seconds": result.seconds}
+    write_atomic(folder / "finished.json", json.dumps(summary))
+    return result
+
+
+def load_trained(path: Path, device: torch.device) -> tuple[nn.Module, dict]:
+    """The network of one of our weight files, built from what the file says, and its arch entry.
+
+    Raises:
+        UserError: if the file does not say which arch it belongs to.
+    """
+    arch = read_weights(path).get("arch")
+    if not isinstance(arch, dict) or "type" not in arch:
+        raise UserError(f"{path}: does not say its arch; give an option file with network_g")
+    net = build("arch", arch)
+    _announce(load_weights(net, path))
+    return net.to(device).eval(), arch
+
+
+def _enter(
+    folder: Path, opt: RunOptions, identity: str, resume: bool, device: torch.device
+) -> dict | None:
+    """Takes possession of a run's folder; returns the summary of a run that is finished."""
+    card = folder / "run.json"
+    if card.exists():
+        known = json.loads(card.read_text())
+        if not resume:
+            raise UserError(
+                f"{folder} holds a run already; go on with it by --resume, or choose another name"
+            )
+        if known["fingerprint"] != identity:
+            raise UserError(
+                f"{folder} holds a run with other options ({folder / 'options.yml'}); choose "
+                "another name, and start from its weights by path.pretrain_network_g"
+            )
+    else:
+        try:
+            write_atomic(folder / "options.yml", dump(opt))
+            text = json.dumps(describe_environment(device), indent=2)
+            write_atomic(folder / "environment.json", text)
+            write_atomic(card, json.dumps({"name": opt.name, "fingerprint": identity}))
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+    finished = folder / "finished.json"
+    return json.loads(finished.read_text()) if finished.exists() else None
+
+
+def _announce(line: str | None) -> None:
+    if line:
+        _log.info("%s", line)
