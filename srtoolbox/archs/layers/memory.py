@@ -1,0 +1,135 @@
+"""The temporal memory of a burst: sub-pixel samples, aligned features, recurrence."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from srtoolbox.archs.layers.motion import inside, motion_to_flow, warp
+from srtoolbox.archs.layers.recurrent import ConvGRU
+from srtoolbox.archs.layers.residual import scaled_kaiming_
+from srtoolbox.archs.layers.splat import shift_and_add
+
+
+def conv3(num_in: int, num_out: int, stride: int = 1) -> nn.Conv2d:
+    """A 3×3 convolution that keeps the size, or divides it by ``stride``."""
+    return nn.Conv2d(num_in, num_out, 3, stride, padding=1)
+
+
+def fine_samples(frames: Tensor, motion: Tensor, base: Tensor, scale: int) -> Tensor:
+    """What the samples of all frames say beyond ``base``, (N, 3, H, W), and their density.
+
+    Returns:
+        (N, 4, H, W): the samples' mean minus ``base`` (0 where there is none), and the weight.
+    """
+    total, weight = shift_and_add(frames, motion, scale)
+    return torch.cat([(total - weight * base) / (weight + 0.1), weight], 1)
+
+
+class SampleMemory(nn.Module):
+    """Shift-and-add memory: (N, 4, h·s, w·s) sub-pixel samples to (N, C, h, w) features.
+
+    The fine grid enters as s² phases of each LR pixel, so nothing of it is lost or averaged.
+    """
+
+    def __init__(self, scale: int, num_feat: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.PixelUnshuffle(scale),
+            conv3(4 * scale**2, num_feat),
+            nn.LeakyReLU(0.1),
+            conv3(num_feat, num_feat),
+        )
+
+    def forward(self, fine: Tensor) -> Tensor:
+        return self.layers(fine)
+
+
+class MTMS(nn.Module):
+    """Multi-scale temporal memory stream.
+
+    On each level of a pyramid the frames are warped to the reference and embedded together with
+    it and with their sub-pixel phase; a ConvGRU reads them from both ends of the burst towards
+    the reference. The mean of the embeddings goes past the recurrence to the output.
+
+    Args:
+        num_feat: Channels.
+        num_level: Levels, each of half the size.
+        kernel_size: Of the recurrence.
+        residual: Whether offsets are learned on top of the global motion.
+    """
+
+    def __init__(self, num_feat: int, num_level: int, kernel_size: int, residual: bool) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(conv3(num_feat, num_feat, 2) for _ in range(num_level - 1))
+        self.levels = nn.ModuleList(
+            MemoryLevel(num_feat, kernel_size, residual) for _ in range(num_level)
+        )
+        self.merge = nn.ModuleList(conv3(2 * num_feat, num_feat) for _ in range(num_level - 1))
+
+    def forward(self, feat: Tensor, motion: Tensor | None) -> Tensor:
+        """(N, T, C, h, w), reference first, and (N, T, 2, 3) or None to (N, C, h, w)."""
+        pyramid = [feat]
+        for down in self.down:
+            coarser = down(F.leaky_relu(pyramid[-1].flatten(0, 1), 0.1))
+            pyramid.append(coarser.unflatten(0, feat.shape[:2]))
+        memory = offset = None
+        for i in reversed(range(len(pyramid))):
+            size = pyramid[i].shape[-2:]
+            if motion is None:
+                flow = feat.new_zeros(*feat.shape[:2], 2, *size)
+            else:
+                flow = motion_to_flow(motion, size, 2**i)
+            finer, offset = self.levels[i](pyramid[i], flow, offset)
+            if memory is not None:
+                above = F.interpolate(memory, scale_factor=2)[..., : size[0], : size[1]]
+                finer = finer + self.merge[i](torch.cat([finer, above], 1))
+            memory = finer
+        return memory
+
+
+class MemoryLevel(nn.Module):
+    """One level of `MTMS`: align, embed, remember."""
+
+    def __init__(self, num_feat: int, kernel_size: int, residual: bool) -> None:
+        super().__init__()
+        self.offset = None
+        if residual:
+            self.offset = nn.Sequential(
+                conv3(2 * num_feat, num_feat),
+                nn.LeakyReLU(0.1),
+                scaled_kaiming_(conv3(num_feat, 2), 0.01),
+            )
+        self.embed_frame = conv3(num_feat + 4, num_feat)
+        self.embed_reference = nn.Conv2d(num_feat, num_feat, 3, padding=1, bias=False)
+        self.memory = ConvGRU(num_feat, kernel_size)
+        self.read = nn.Conv2d(2 * num_feat, num_feat, 1)
+
+    def forward(
+        self, feat: Tensor, flow: Tensor, coarser: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns the memory (N, C, h, w) and the learned offsets (N·T, 2, h, w), if any."""
+        n, t, _, h, w = feat.shape
+        frames, flow = feat.flatten(0, 1), flow.flatten(0, 1)
+        offset = None
+        if self.offset is not None:
+            if coarser is not None:
+                coarser = 2 * F.interpolate(coarser, scale_factor=2)[..., :h, :w]
+                flow = flow + coarser
+            reference = feat[:, :1].expand_as(feat).flatten(0, 1)
+            seen = self.offset(torch.cat([warp(frames, flow), reference], 1))
+            learned = 2 * torch.tanh(seen.float())
+            flow = flow + learned
+            offset = learned if coarser is None else learned + coarser
+        # Where between its own pixels a frame was sampled; zero where it was not.
+        phase = torch.cat([torch.sin(2 * torch.pi * flow), torch.cos(2 * torch.pi * flow)], 1)
+        phase = (phase * inside(flow)).to(feat.dtype)
+        embedded = self.embed_frame(torch.cat([warp(frames, flow), phase], 1))
+        embedded = embedded.unflatten(0, (n, t)) + self.embed_reference(feat[:, 0])[:, None]
+        embedded = F.leaky_relu(embedded, 0.1)
+
+        # Both passes end at the reference; they share their weights.
+        back, forth = [*range(t - 1, -1, -1)], [*range(1, t), 0]
+        states = self.memory(embedded, [back, forth])
+        return self.read(torch.cat(states, 1)) + embedded.mean(1), offset
