@@ -1,0 +1,26 @@
+"""The networks, one module per published method; importing this package registers them all."""
+
+from srtoolbox.archs.bicubic import Bicubic
+from srtoolbox.archs.dsrnet import DSRNet
+from srtoolbox.archs.dstcsrnet import DSTCSRNet
+from srtoolbox.archs.edsr import EDSR
+from srtoolbox.archs.edvr import EDVR
+from srtoolbox.archs.isr import ISR_RDN, ISR_RRDN
+from srtoolbox.archs.mdsr import MDSR
+from srtoolbox.archs.rdn import RDN
+from srtoolbox.archs.rrdbnet import RRDBNet
+from srtoolbox.archs.tdan import TDAN
+
+__all__ = [
+    "EDSR",
+    "EDVR",
+    "ISR_RDN",
+    "ISR_RRDN",
+    "MDSR",
+    "RDN",
+    "TDAN",
+    "Bicubic",
+    "DSRNet",
+    "DSTCSRNet",
+    "RRDBNet",
+]

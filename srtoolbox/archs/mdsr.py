@@ -1,0 +1,98 @@
+"""MDSR, EDSR's sibling that shares one body among several scales."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from srtoolbox.archs.edsr import RGB_MEAN
+from srtoolbox.archs.layers.residual import ResidualBlock
+from srtoolbox.archs.layers.upsample import Upsample, check_scale
+from srtoolbox.registry import ARCH_REGISTRY
+
+
+@ARCH_REGISTRY.register()
+class MDSR(nn.Module):
+    """Multi-scale deep super-resolution network; the defaults are the published "baseline".
+
+    One network holds a pre-processing and an upsampler for each of ×2, ×3 and ×4, around a body
+    and outer convolutions that all scales share. ``scale`` says which of them `forward` takes, so
+    that one file of weights serves every scale. The full published model has ``num_block=80``.
+
+    Trained at one scale, the network is an EDSR with a pre-processing, and the parts of the other
+    scales (``dead_parameters``) keep the values they had. The paper trains all scales together:
+    each batch has one scale, drawn at random, and passes through ``net(lq, scale)``. That needs
+    a dataset for each scale, a sampler that draws the scale of each step, and an optimizer that
+    leaves parameters without a gradient alone, as those of torch do.
+
+    Args:
+        scale: Factor by which height and width grow unless `forward` is told another.
+        num_feat: Channels of the features.
+        num_block: Residual blocks of the body.
+        res_scale: Weight of each residual of the body.
+        img_range: Range of values that the layers see.
+    """
+
+    paper = (
+        "Lim et al., Enhanced deep residual networks for single image super-resolution, CVPRW 2017"
+    )
+    scales = (2, 3, 4)
+    num_frame = 1
+    size_multiple = 1
+    min_size = 1
+
+    def __init__(
+        self,
+        scale: int = 4,
+        num_feat: int = 64,
+        num_block: int = 16,
+        res_scale: float = 1.0,
+        img_range: float = 255.0,
+    ) -> None:
+        super().__init__()
+        self.scale = check_scale(self, scale)
+        self.dead_parameters = tuple(
+            f"{part}.x{other}."
+            for part in ("pre", "upsample")
+            for other in self.scales
+            if other != scale
+        )
+        self.img_range = img_range
+        self.register_buffer("mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.conv_first = nn.Conv2d(3, num_feat, 3, padding=1)
+        self.pre = nn.ModuleDict(
+            {
+                f"x{each}": nn.Sequential(_PreBlock(num_feat), _PreBlock(num_feat))
+                for each in self.scales
+            }
+        )
+        self.body = nn.Sequential(*(ResidualBlock(num_feat, res_scale) for _ in range(num_block)))
+        self.conv_after_body = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.upsample = nn.ModuleDict(
+            {f"x{each}": Upsample(each, num_feat) for each in self.scales}
+        )
+        self.conv_last = nn.Conv2d(num_feat, 3, 3, padding=1)
+
+    def forward(self, lq: Tensor, scale: int | None = None) -> Tensor:
+        """Maps (N, 3, h, w) in [0, 1] to (N, 3, h * scale, w * scale).
+
+        Args:
+            lq: The images.
+            scale: Another of ``scales`` than the one that the network was built for.
+        """
+        part = f"x{self.scale if scale is None else check_scale(self, scale)}"
+        feat = self.pre[part](self.conv_first((lq - self.mean) * self.img_range))
+        feat = feat + self.conv_after_body(self.body(feat))
+        return self.conv_last(self.upsample[part](feat)) / self.img_range + self.mean
+
+
+class _PreBlock(nn.Module):
+    """Residual block with large kernels, which takes the differences between scales away early."""
+
+    def __init__(self, num_feat: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(num_feat, num_feat, 5, padding=2)
+        self.conv2 = nn.Conv2d(num_feat, num_feat, 5, padding=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(torch.relu(self.conv1(x)))

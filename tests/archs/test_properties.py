@@ -1,0 +1,244 @@
+"""What must hold for every registered network."""
+
+from __future__ import annotations
+
+import io
+import typing
+
+import pytest
+import torch
+
+from srtoolbox.errors import UserError
+from srtoolbox.inference.padding import run_padded
+from srtoolbox.registry import ARCH_REGISTRY, constructor_parameters
+
+SMALL = {
+    "DSRNet": {"num_feat": 16},
+    "DSTCSRNet": {
+        "num_feat": 8,
+        "num_block": 1,
+        "num_level": 2,
+        "num_block_spatial": 1,
+        "num_layer_fusion": 1,
+        "num_head": 2,
+        "window_size": 4,
+        "num_group": 1,
+        "num_block_group": 1,
+        "num_block_decoder": 1,
+    },
+    "EDSR": {"num_feat": 8, "num_block": 2},
+    "EDVR": {
+        "num_feat": 8,
+        "deformable_groups": 2,
+        "num_extract_block": 1,
+        "num_reconstruct_block": 1,
+    },
+    "ISR_RDN": {"num_feat": 8, "num_block": 2, "num_layer": 2, "num_grow_ch": 4},
+    "ISR_RRDN": {
+        "num_feat": 8,
+        "num_block": 2,
+        "num_dense_block": 2,
+        "num_layer": 2,
+        "num_grow_ch": 4,
+    },
+    "MDSR": {"num_feat": 8, "num_block": 2},
+    "RDN": {"num_feat": 8, "num_block": 2, "num_layer": 2, "num_grow_ch": 4},
+    "RRDBNet": {"num_feat": 8, "num_block": 1, "num_grow_ch": 4},
+    "TDAN": {
+        "num_feat": 8,
+        "deformable_groups": 2,
+        "num_extract_block": 1,
+        "num_reconstruct_block": 1,
+    },
+}
+"""Options that make a network tiny; one that is not listed is built with its defaults."""
+
+NAMES = ARCH_REGISTRY.names()
+NAMES_AND_SCALES = [(name, scale) for name in NAMES for scale in ARCH_REGISTRY.get(name).scales]
+every_arch = pytest.mark.parametrize("name", NAMES)
+every_scale = pytest.mark.parametrize(("name", "scale"), NAMES_AND_SCALES)
+
+
+def build(name, scale=None):
+    """A tiny network whose weights are all in play: none is left at zero, as some start."""
+    arch = ARCH_REGISTRY.get(name)
+    torch.manual_seed(1)
+    net = arch(scale or arch.scales[-1], **SMALL.get(name, {}))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    return net
+
+
+def make_lq(net, n=2, size=None, frames=3):
+    torch.manual_seed(2)
+    if size is None:
+        multiple = net.size_multiple
+        enough = max(8, net.min_size) + multiple - 1
+        size = (enough // multiple * multiple, enough // multiple * multiple + multiple)
+    if net.num_frame == 1:
+        return torch.rand(n, 3, *size)
+    return torch.rand(n, net.num_frame or frames, 3, *size)
+
+
+def outputs(net, lq):
+    """All tensors that a network returns, by name."""
+    output = net(lq)
+    return output if isinstance(output, dict) else {"sr": output}
+
+
+@every_arch
+def test_constructor_is_an_option_schema(name):
+    arch = ARCH_REGISTRY.get(name)
+    parameters = constructor_parameters(arch)
+    first = next(iter(parameters.values()))
+    assert (first.name, first.default) == ("scale", 4)
+    hints = typing.get_type_hints(arch.__init__)
+    for parameter in parameters.values():
+        assert parameter.kind is parameter.POSITIONAL_OR_KEYWORD, parameter
+        assert parameter.name in hints, f"{parameter} has no type hint"
+
+
+@every_scale
+def test_requirements_are_declared(name, scale):
+    arch = ARCH_REGISTRY.get(name)
+    for owner in (arch, build(name, scale)):
+        assert isinstance(owner.paper, str)
+        assert owner.paper
+        assert "\n" not in owner.paper
+        assert isinstance(owner.scales, tuple)
+        assert owner.scales
+        assert all(type(each) is int for each in owner.scales)
+        assert owner.num_frame is None or owner.num_frame >= 1
+        assert 0 <= getattr(owner, "reference", 0) < (owner.num_frame or 2)
+        assert getattr(owner, "size_multiple", 1) >= 1
+        assert getattr(owner, "min_size", 1) >= 1
+        assert all(type(each) is str for each in getattr(owner, "dead_parameters", ()))
+    assert owner.scale == scale
+
+
+@every_arch
+@pytest.mark.parametrize("scale", [0, 7])
+def test_other_scales_are_refused(name, scale):
+    with pytest.raises(UserError, match=rf"scale {scale} is not available; use one of \d"):
+        ARCH_REGISTRY.get(name)(scale)
+
+
+@every_scale
+def test_output_is_scale_times_the_input(name, scale):
+    net = build(name, scale).eval()
+    lq = make_lq(net)
+    before = lq.clone()
+    with torch.no_grad():
+        sr = outputs(net, lq)["sr"]
+    assert sr.shape == (2, 3, lq.shape[-2] * scale, lq.shape[-1] * scale)
+    assert sr.dtype == torch.float32
+    assert torch.equal(lq, before), "the network changed its input"
+
+
+@every_arch
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (9, 18)])
+def test_any_input_size(name, size):
+    net = build(name).eval()
+    with torch.no_grad():
+        sr = run_padded(net, make_lq(net, 1, size))
+    assert sr.shape == (1, 3, size[0] * net.scale, size[1] * net.scale)
+    assert torch.isfinite(sr).all()
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if ARCH_REGISTRY.get(name).num_frame is None]
+)
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_any_number_of_frames_if_declared(name, frames):
+    net = build(name).eval()
+    with torch.no_grad():
+        sr = outputs(net, make_lq(net, frames=frames))["sr"]
+    assert torch.isfinite(sr).all()
+
+
+@every_scale
+def test_gradient_reaches_every_parameter(name, scale):
+    net = build(name, scale).train()
+    learned = {n: p for n, p in net.named_parameters() if p.requires_grad}
+    if not learned:
+        pytest.skip(f"{name} has nothing to learn")
+    # So many images that every branch of a network that draws one is drawn.
+    result = outputs(net, make_lq(net, 24))
+    sum(tensor.square().mean() for tensor in result.values()).backward()
+    silent = {n for n, p in learned.items() if p.grad is None or not p.grad.any()}
+    dead = getattr(net, "dead_parameters", ())
+    assert silent == {n for n in learned if n.startswith(dead)}
+
+
+@every_arch
+def test_eval_is_deterministic(name):
+    net = build(name).eval()
+    lq = make_lq(net)
+    results = []
+    for seed in (3, 4):
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        with torch.no_grad():
+            results.append(outputs(net, lq))
+        assert torch.equal(torch.get_rng_state(), state), "random numbers were drawn"
+    for key in results[0]:
+        assert torch.equal(results[0][key], results[1][key])
+
+
+@every_arch
+def test_training_is_a_function_of_the_seed(name):
+    net = build(name).train()
+    lq = make_lq(net)
+    results = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        results.append(outputs(net, lq))
+    for key in results[0]:
+        assert torch.equal(results[0][key], results[1][key])
+
+
+@every_arch
+def test_images_of_a_batch_do_not_mix(name):
+    net = build(name).eval()
+    lq = make_lq(net)
+    with torch.no_grad():
+        both, second = outputs(net, lq), outputs(net, lq[1:])
+    for key in both:
+        torch.testing.assert_close(both[key][1:], second[key], rtol=0, atol=1e-4)
+
+
+@every_arch
+def test_weights_survive_saving(name):
+    net = build(name).eval()
+    file = io.BytesIO()
+    torch.save(net.state_dict(), file)
+    file.seek(0)
+    torch.manual_seed(6)
+    fresh = ARCH_REGISTRY.get(name)(net.scale, **SMALL.get(name, {})).eval()
+    fresh.load_state_dict(torch.load(file, weights_only=True))
+    lq = make_lq(net)
+    with torch.no_grad():
+        assert torch.equal(outputs(net, lq)["sr"], outputs(fresh, lq)["sr"])
+
+
+@every_arch
+def test_runs_under_autocast(name):
+    net = build(name).train()
+    lq = make_lq(net)
+    torch.manual_seed(7)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = outputs(net, lq)
+    assert all(torch.isfinite(tensor).all() for tensor in result.values())
+    learned = [p for p in net.parameters() if p.requires_grad]
+    if learned:
+        sum(tensor.float().square().mean() for tensor in result.values()).backward()
+        assert all(torch.isfinite(p.grad).all() for p in learned if p.grad is not None)
+
+    net.eval()
+    with torch.no_grad():
+        exact = outputs(net, lq)["sr"]
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = outputs(net, lq)["sr"].float()
+    assert (rough - exact).abs().mean() < 0.05 * exact.abs().mean() + 0.01
