@@ -64,10 +64,21 @@ class PairedImages:
         gt = list_images(Path(dataroot_gt))
         lq: dict[str, Path | None] = dict.fromkeys(gt)
         if dataroot_lq is not None:
+            if "{}" not in filename_tmpl:
+                raise UserError(
+                    f"PairedImages: filename_tmpl '{filename_tmpl}' must hold {{}}, the place of "
+                    "the HR file's stem"
+                )
             partners = list_images(Path(dataroot_lq))
-            lq = {stem: partners.get(filename_tmpl.format(stem)) for stem in gt}
-        self._check(gt, lq if dataroot_lq is not None else {}, dataroot_lq, filename_tmpl)
+            for stem in gt:
+                wanted = filename_tmpl.replace("{}", stem)
+                lq[stem] = partners.get(wanted, Path(dataroot_lq, f"{wanted}.*"))
         self.pairs = [(stem, gt[stem], lq[stem]) for stem in gt]
+        faults = [fault for _, *pair in self.pairs if (fault := self._fault(*pair))]
+        if faults:
+            more = f"\n  … and {len(faults) - _OFFENDERS} more" if len(faults) > _OFFENDERS else ""
+            listed = "\n  ".join(faults[:_OFFENDERS])
+            raise UserError(f"PairedImages: {len(faults)} faulty pairs:\n  {listed}{more}")
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -105,29 +116,22 @@ class PairedImages:
         )
         return key, gt, lq
 
-    def _check(
-        self,
-        gt: dict[str, Path],
-        lq: dict[str, Path | None],
-        dataroot_lq: str | None,
-        filename_tmpl: str,
-    ) -> None:
-        faults: list[str] = []
-        for stem, path in lq.items():
-            if path is None:
-                wanted = filename_tmpl.format(stem)
-                faults.append(f"{gt[stem].name} has no partner '{wanted}.*' in {dataroot_lq}")
-                continue
-            (height, width), small = image_size(gt[stem]), image_size(path)
-            if (height // self.scale, width // self.scale) != small:
-                faults.append(
-                    f"{gt[stem].name} is {width}×{height}, {path.name} {small[1]}×{small[0]}: "
-                    f"not scale {self.scale}"
-                )
-        if faults:
-            more = f"\n  … and {len(faults) - _OFFENDERS} more" if len(faults) > _OFFENDERS else ""
-            listed = "\n  ".join(faults[:_OFFENDERS])
-            raise UserError(f"PairedImages: {len(faults)} faulty pairs:\n  {listed}{more}")
+    def _fault(self, gt: Path, lq: Path | None) -> str | None:
+        """What is wrong with a pair as far as the files' headers tell; None if it is in order."""
+        try:
+            height, width = image_size(gt)
+            wanted = height // self.scale, width // self.scale
+            if lq is None:
+                return None if all(wanted) else f"{gt}: smaller than scale {self.scale}"
+            if lq.suffix == ".*":
+                return f"{gt.name} has no partner {lq}"
+            small = image_size(lq)
+        except UserError as error:
+            return str(error)
+        if small == wanted:
+            return None
+        sizes = f"{gt.name} is {width}×{height}, {lq.name} {small[1]}×{small[0]}"
+        return f"{sizes}: not scale {self.scale}"
 
 
 def _sample(key: str, lq: np.ndarray, gt: np.ndarray) -> Sample:

@@ -35,7 +35,11 @@ def list_images(folder: Path) -> dict[str, Path]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) from the file's header, without decoding it."""
+    """(height, width) from the file's header, without decoding it.
+
+    Raises:
+        UserError: as ``read_image``, except that a file broken after its header passes.
+    """
     with _open(path) as image:
         return image.height, image.width
 
@@ -47,11 +51,6 @@ def read_image(path: Path) -> np.ndarray:
         UserError: if the file is missing, broken, has an alpha channel or is not 8 bits deep.
     """
     with _open(path) as image:
-        if image.mode not in ("RGB", "L"):
-            raise UserError(
-                f"{path}: image mode {image.mode}; expected 8-bit RGB or grey without alpha, "
-                "convert the file first"
-            )
         try:
             return np.asarray(image.convert("RGB"))
         except (OSError, SyntaxError, ValueError) as error:  # Pillow's ways to say "broken"
@@ -60,10 +59,19 @@ def read_image(path: Path) -> np.ndarray:
 
 def _open(path: Path) -> Image.Image:
     try:
-        return Image.open(path)
+        image = Image.open(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except UnidentifiedImageError as error:
         raise UserError(f"{path}: not an image, or broken; replace or remove it") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
+    # Pillow would silently cut 16-bit colour to 8 bits; only the raw mode tells, "RGB;16B" or so.
+    deep = ";16" in str(image.tile)
+    if image.mode not in ("RGB", "L") or deep:
+        image.close()
+        raise UserError(
+            f"{path}: image mode {image.mode}{' of 16 bits' if deep else ''}; expected 8-bit RGB "
+            "or grey without alpha, convert the file first"
+        )
+    return image

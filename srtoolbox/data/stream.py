@@ -15,6 +15,7 @@ A sample is a dict: ``lq`` (T, C, h, w) and ``gt`` (C, H, W) as stored (uint8, u
 
 from __future__ import annotations
 
+import signal
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -134,8 +135,13 @@ def to_float(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _calm_worker(_: int) -> None:
-    """One thread per worker: the workers are the parallelism."""
+    """One thread per worker: the workers are the parallelism.
+
+    Ctrl-C reaches all processes at once but is for the main one: it could not end its step and
+    save the state if its workers were gone. (SIGTERM must end them: so they are told to leave.)
+    """
     import cv2
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -31,14 +31,22 @@ class CheckpointFolder:
         self.folder, self.keep = folder, keep
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
-        """Writes the state of ``step`` atomically, then removes the oldest surplus ones."""
+        """Writes the state of ``step`` atomically, then removes the oldest surplus ones.
+
+        States of this and of later steps go too: the run had gone back to an older one, because
+        they were damaged.
+        """
+        for torn in self.folder.glob(".step_*.tmp"):  # of a write in which the run was killed
+            torn.unlink(missing_ok=True)
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getvalue()
         path = self.folder / f"step_{step:08d}-{_checksum(content)}.ckpt"
         write_atomic(path, content)
-        for old in self._newest_first()[self.keep :]:
-            old.unlink(missing_ok=True)
+        others = [other for other in self._newest_first() if other != path]
+        later = [other for other in others if _step_of(other) >= step]
+        for surplus in [*later, *others[len(later) :][self.keep - 1 :]]:
+            surplus.unlink(missing_ok=True)
         return path
 
     def load_latest(self, device: torch.device) -> dict[str, Any] | None:
@@ -55,7 +63,7 @@ class CheckpointFolder:
         if not self.folder.is_dir():
             return []
         found = [path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
-        return sorted(found, key=lambda path: int(_NAME.fullmatch(path.name)[1]), reverse=True)
+        return sorted(found, key=_step_of, reverse=True)
 
 
 def save_weights(
@@ -89,9 +97,12 @@ def load_weights(net: nn.Module, path: Path, strict: bool = True) -> str:
     content = read_weights(path)
     entry = next((key for key in ("params_ema", "params") if key in content), None)
     state = content[entry] if entry else content
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise UserError(f"{path}: its entry '{entry or 'top level'}' holds no named tensors")
     state = {key.removeprefix("module."): value for key, value in state.items()}
     own = net.state_dict()
-    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    shapes = {key: getattr(value, "shape", None) for key, value in state.items()}
+    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == shapes[k]}
     if strict and (len(fitting) < len(own) or len(fitting) < len(state)):
         absent = [key for key in own if key not in fitting]
         foreign = [key for key in state if key not in fitting]
@@ -113,7 +124,7 @@ def read_weights(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such weight file") from error
     except Exception as error:  # torch raises many kinds for files that are not weights
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: not a weight file of tensors ({reason})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a dict of tensors")
@@ -127,6 +138,10 @@ def weights_hash(net: nn.Module) -> str:
         sha.update(key.encode())
         sha.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()[:12]
+
+
+def _step_of(path: Path) -> int:
+    return int(_NAME.fullmatch(path.name)[1])
 
 
 def _to_cpu(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -21,8 +21,11 @@ def build_optimizer(spec: dict[str, Any], net: nn.Module, device: torch.device) 
     """The optimizer of all trainable parameters of ``net``, fused where torch offers it.
 
     Raises:
-        UserError: if the network has nothing to train.
+        UserError: if the network has nothing to train, or for an optimizer that runs the network
+            several times per step.
     """
+    if spec["type"] == "LBFGS":
+        raise UserError("optimizer LBFGS runs the network several times per step; try Adam or SGD")
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
     if not parameters:
         raise UserError(f"{type(net).__name__} has no parameters to train; use `srtoolbox test`")
@@ -42,7 +45,14 @@ def build_scheduler(section: TrainSection, optimizer: Optimizer) -> LRScheduler:
     """The schedule of a run, stepped once per optimizer step, with linear warm-up if asked.
 
     ``T_max`` (cosine) and ``total_steps`` (one-cycle) default to the steps after the warm-up.
+
+    Raises:
+        UserError: for a schedule that depends on scores.
     """
+    if section.scheduler is not None and section.scheduler["type"] == "ReduceLROnPlateau":
+        raise UserError(
+            "scheduler ReduceLROnPlateau depends on scores, not on the step; try CosineAnnealingLR"
+        )
     warmup = section.warmup_iter
     if section.scheduler is None:
         main: LRScheduler = ConstantLR(optimizer, factor=1.0, total_iters=0)

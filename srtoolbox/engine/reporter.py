@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from srtoolbox.console import progress_console
+from srtoolbox.console import progress_console, shows_progress
 from srtoolbox.engine.files import append_lines, keep_lines
 from srtoolbox.schema import option
 
@@ -56,7 +56,7 @@ class Reporter:
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
             console=progress_console(),
-            disable=not progress_console().is_terminal,
+            disable=not shows_progress(),
             transient=True,
         )
         self._task = self._progress.add_task(title, total=total, completed=start, figures="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import sys
 from collections.abc import Sequence
@@ -104,7 +105,7 @@ def fingerprint(opt: RunOptions) -> str:
 
     Options that only decide how it gets there (workers, logging, evaluation, paths) are left out.
     """
-    train = plain(opt.train)
+    train = plain(opt.train) or {}
     train.pop("num_worker", None)
     weights = opt.path.pretrain_network_g
     identity = {
@@ -117,7 +118,7 @@ def fingerprint(opt: RunOptions) -> str:
         "manual_seed": opt.manual_seed,
         "train_data": plain(opt.datasets.train),
         "train": train,
-        "pretrain": str(weights) if weights else None,
+        "pretrain": _content_hash(weights) if weights else None,
     }
     return digest(identity)
 
@@ -161,6 +162,13 @@ def check_crop(dataset: Any, net: nn.Module) -> None:
             f"datasets.train.gt_size {size} gives LR crops of {size // dataset.scale}, but "
             f"{type(net).__name__} takes multiples of {net.size_multiple} from {net.min_size} on"
         )
+
+
+def _content_hash(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: no such weight file") from error
 
 
 def _source(arch: str) -> str:

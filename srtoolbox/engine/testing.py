@@ -57,7 +57,8 @@ def test(
         records += [{**facts, **record} for record in scored]
     write_atomic(folder / "results.jsonl", "".join(json.dumps(r) + "\n" for r in records))
     write_atomic(folder / "options.yml", dump(opt))
-    write_atomic(folder / "environment.yml", dump(describe_environment(device)))
+    environment = json.dumps(describe_environment(device), indent=1)
+    write_atomic(folder / "environment.json", environment)
     return scores, evaluator.protocol.describe(), folder
 
 

@@ -107,6 +107,7 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0  # spent in training proper, over all resumes
         self.best: dict[str, float] = {}
+        self.evaluated = 0  # the last step that was evaluated
         self._sums: dict[str, Tensor] = {}
         self._waited = 0.0  # for samples, since the last log point
         self._reported = (0, 0.0)  # step and seconds of the last log point
@@ -132,6 +133,7 @@ class Trainer:
         with reporter, self._signals():
             self._reported = (self.step, self.seconds)
             self._start_clock()
+            self._evaluate_if_due()  # an earlier try may have been stopped just before it
             while self.step < total:
                 batch = self._next(batches)
                 self._optimize(batch)
@@ -141,14 +143,24 @@ class Trainer:
                 reporter.advance(self.step)
                 if self.step % self.logger.print_freq == 0 or last:
                     self._report(reporter)
-                if self.evaluate and (self.step % self.eval_freq == 0 or last) and not stopping:
-                    self._stop_clock()
-                    self.evaluate(self.step, self.result)
-                    self._start_clock()
+                if not stopping:
+                    self._evaluate_if_due()
+                stopping = self._stop_signal is not None
                 if self.step % self.logger.save_checkpoint_freq == 0 or last or stopping:
                     self.save()
-                if stopping and not last:
+                if stopping:
                     raise KeyboardInterrupt
+
+    def _evaluate_if_due(self) -> None:
+        """Evaluates this step's network unless that is not yet due or already done."""
+        due = self.step % self.eval_freq == 0 or self.step == self.section.total_iter
+        if self.evaluate is None or not due or self.evaluated == self.step:
+            return
+        self._check_finite()  # else a score that is no number could pass for the best one
+        self._stop_clock()
+        self.evaluate(self.step, self.result)
+        self.evaluated = self.step
+        self._start_clock()
 
     def _optimize(self, batch: Sample) -> None:
         """One optimizer step for every phase of the model."""
@@ -161,7 +173,7 @@ class Trainer:
             for part in _split(batch, section.accumulate):
                 with autocast(self.device, section.precision):
                     losses = self.model.objective(phase, part)
-                losses = {name: loss / section.accumulate for name, loss in losses.items()}
+                losses = {name: loss * self._share(name) for name, loss in losses.items()}
                 total = sum(losses.values())
                 total.backward()
                 self._book(losses, total)
@@ -172,6 +184,11 @@ class Trainer:
             self.schedulers[phase].step()
         if self.ema is not None:
             self.ema.update_parameters(self.model.networks["g"])
+
+    def _share(self, loss: str) -> float:
+        """The weight of one part of a batch: parts of a mean are averaged, those of a sum added."""
+        summed = getattr(self.model.losses[loss], "reduction", "mean") == "sum"
+        return 1.0 if summed else 1 / self.section.accumulate
 
     def save(self) -> None:
         """Writes a checkpoint of everything that the rest of the run depends on."""
@@ -189,6 +206,7 @@ class Trainer:
             "optimizers": {name: item.state_dict() for name, item in self.optimizers.items()},
             "schedulers": {name: item.state_dict() for name, item in self.schedulers.items()},
             "best": self.best,
+            "evaluated": self.evaluated,
             "seconds": self.seconds,
             "sums": dict(self._sums),
         }
@@ -205,6 +223,7 @@ class Trainer:
             scheduler.load_state_dict(state["schedulers"][name])
         self.step, self.seconds = state["step"], state["seconds"]
         self.best, self._sums = state["best"], state["sums"]
+        self.evaluated = state["evaluated"]
 
     # Bookkeeping: losses stay on the device and are read only at log points, because reading
     # one makes the host wait for the device.

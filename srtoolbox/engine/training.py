@@ -48,12 +48,14 @@ class Trained:
         weights: Hash of its weights.
         step: Steps trained.
         seconds: Time spent in training steps, over all tries.
+        threads: CPU threads that torch used in the last try.
     """
 
     net: nn.Module
     weights: str
     step: int
     seconds: float
+    threads: int
 
 
 def train(
@@ -75,12 +77,12 @@ def train(
         raise UserError(f"{opt.name}: the options have no '{missing}' section")
     folder = folder or opt.folder
     identity = fingerprint(opt)
-    finished = _enter(folder, opt, identity, resume, device)
+    finished = _look_into(folder, identity, resume)
     net = build_network(opt, device)
     if finished is not None:
         load_weights(net, folder / "weights" / "net_g_latest.pth")
         _log.info("%s is finished (%d steps): %s", opt.name, finished["step"], folder)
-        return Trained(net.eval(), finished["weights"], finished["step"], finished["seconds"])
+        return Trained(net.eval(), **finished)
 
     _announce(load_pretrained(opt, net))
     dataset = build_dataset("train", opt.datasets.train, opt, net)
@@ -104,9 +106,10 @@ def train(
 
     def keep_best(step: int, value: float | None, candidate: nn.Module) -> None:
         sign = 1 if evaluator.metrics[opt.val.best_metric].higher_is_better else -1
-        if value is None or ("value" in trainer.best and sign * value <= trainer.best["value"]):
+        best = trainer.best.get("value")
+        if value is None or (best is not None and sign * value <= sign * best):
             return
-        trainer.best = {"value": value, "sign": sign, "step": step}
+        trainer.best = {"value": value, "step": step}
         save_weights(folder / "weights" / "net_g_best.pth", arch, candidate)
 
     arch = {**plain(opt.network_g), "scale": opt.scale}
@@ -120,6 +123,8 @@ def train(
         evaluate if watched else None,
         opt.val.val_freq,
     )
+    # Only now: options that could not be built must not claim the folder.
+    _enter(folder, opt, identity, device)
     state = trainer.checkpoints.load_latest(device)
     if state is not None:
         trainer.load_state_dict(state)
@@ -131,12 +136,14 @@ def train(
 
     ema = trainer.ema.module if trainer.ema is not None else None
     save_weights(folder / "weights" / "net_g_latest.pth", arch, net, ema)
-    result = Trained(
-        trainer.result.eval(), weights_hash(trainer.result), trainer.step, trainer.seconds
-    )
-    summary = {"weights": result.weights, "step": result.step, "seconds": result.seconds}
+    summary = {
+        "weights": weights_hash(trainer.result),
+        "step": trainer.step,
+        "seconds": trainer.seconds,
+        "threads": torch.get_num_threads(),
+    }
     write_atomic(folder / "finished.json", json.dumps(summary))
-    return result
+    return Trained(trainer.result.eval(), **summary)
 
 
 def load_trained(path: Path, device: torch.device) -> tuple[nn.Module, dict]:
@@ -153,32 +160,36 @@ def load_trained(path: Path, device: torch.device) -> tuple[nn.Module, dict]:
     return net.to(device).eval(), arch
 
 
-def _enter(
-    folder: Path, opt: RunOptions, identity: str, resume: bool, device: torch.device
-) -> dict | None:
-    """Takes possession of a run's folder; returns the summary of a run that is finished."""
+def _look_into(folder: Path, identity: str, resume: bool) -> dict | None:
+    """Refuses a folder that holds another run; returns the summary of one that is finished."""
     card = folder / "run.json"
-    if card.exists():
-        known = json.loads(card.read_text())
-        if not resume:
-            raise UserError(
-                f"{folder} holds a run already; go on with it by --resume, or choose another name"
-            )
-        if known["fingerprint"] != identity:
-            raise UserError(
-                f"{folder} holds a run with other options ({folder / 'options.yml'}); choose "
-                "another name, and start from its weights by path.pretrain_network_g"
-            )
-    else:
-        try:
-            write_atomic(folder / "options.yml", dump(opt))
-            text = json.dumps(describe_environment(device), indent=2)
-            write_atomic(folder / "environment.json", text)
-            write_atomic(card, json.dumps({"name": opt.name, "fingerprint": identity}))
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+    if not card.exists():
+        return None
+    if not resume:
+        raise UserError(
+            f"{folder} holds a run already; go on with it by --resume, or choose another name"
+        )
+    if json.loads(card.read_text())["fingerprint"] != identity:
+        raise UserError(
+            f"{folder} holds a run with other options ({folder / 'options.yml'}); choose "
+            "another name, and start from its weights by path.pretrain_network_g"
+        )
     finished = folder / "finished.json"
     return json.loads(finished.read_text()) if finished.exists() else None
+
+
+def _enter(folder: Path, opt: RunOptions, identity: str, device: torch.device) -> None:
+    """Takes possession of a run's folder, unless this run has it already."""
+    card = folder / "run.json"
+    if card.exists():
+        return
+    try:
+        write_atomic(folder / "options.yml", dump(opt))
+        text = json.dumps(describe_environment(device), indent=2)
+        write_atomic(folder / "environment.json", text)
+        write_atomic(card, json.dumps({"name": opt.name, "fingerprint": identity}))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
 def _announce(line: str | None) -> None:

@@ -1,0 +1,149 @@
+"""The sample stream is a pure function of (seed, step, index)."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from srtoolbox.data.sample import SampleBursts
+from srtoolbox.data.stream import SampleStream, collate, sample_rng, source_of, to_float
+
+BATCH = 4
+
+
+class Numbered:
+    """Samples that show which source and which random numbers they came from."""
+
+    scale, num_frame, reference = 2, 1, 0
+
+    def __init__(self, length: int = 6) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def draw(self, index: int, rng: np.random.Generator) -> dict:
+        lq = rng.integers(0, 256, (1, 3, 2, 2), dtype=np.uint8)
+        return {"key": str(index), "lq": lq, "gt": lq[0].repeat(2, 1).repeat(2, 2)}
+
+
+def batches(stream: SampleStream, start: int, stop: int, workers: int = 0) -> list[dict]:
+    return list(stream.loader(start, stop, workers))
+
+
+def assert_same(ours: list[dict], theirs: list[dict]) -> None:
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one["key"] == other["key"]
+        assert torch.equal(one["lq"], other["lq"])
+        assert torch.equal(one["gt"], other["gt"])
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [1, 3])
+def test_any_number_of_workers(workers: int) -> None:
+    stream = SampleStream(Numbered(), 7, BATCH)
+    assert_same(batches(stream, 0, 5, workers), batches(stream, 0, 5))
+
+
+def test_workers_draw_the_same_bursts() -> None:
+    stream = SampleStream(SampleBursts(num_frame=2, gt_size=16), 0, 2)
+    assert_same(batches(stream, 0, 2, 2), batches(stream, 0, 2))
+
+
+def test_two_ranks_share_one_step() -> None:
+    single = batches(SampleStream(Numbered(), 7, BATCH), 0, 3)
+    ranks = [batches(SampleStream(Numbered(), 7, BATCH, rank, 2), 0, 3) for rank in range(2)]
+    for whole, *parts in zip(single, *ranks, strict=True):
+        for rank, part in enumerate(parts):
+            assert part["key"] == whole["key"][rank::2]
+            assert torch.equal(part["lq"], whole["lq"][rank::2])
+
+
+def test_a_resumed_stream_needs_no_replay() -> None:
+    whole = batches(SampleStream(Numbered(), 7, BATCH), 0, 6)
+    assert_same(batches(SampleStream(Numbered(), 7, BATCH), 4, 6), whole[4:])
+
+
+def test_order_of_access_does_not_matter() -> None:
+    stream = SampleStream(Numbered(), 7, BATCH)
+    forth = [stream[d]["lq"] for d in range(12)]
+    back = [stream[d]["lq"] for d in reversed(range(12))]
+    assert all(np.array_equal(a, b) for a, b in zip(forth, reversed(back), strict=True))
+
+
+def test_seed_zero_is_a_seed() -> None:
+    first = batches(SampleStream(Numbered(), 0, BATCH), 0, 3)
+    assert_same(first, batches(SampleStream(Numbered(), 0, BATCH), 0, 3))
+    other = batches(SampleStream(Numbered(), 1, BATCH), 0, 3)
+    assert not any(torch.equal(a["lq"], b["lq"]) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("length", [1, 5, 8])
+def test_every_source_once_per_pass(length: int) -> None:
+    for lap in range(4):
+        drawn = [source_of(3, lap * length + i, length) for i in range(length)]
+        assert sorted(drawn) == list(range(length))
+
+
+def test_passes_differ_in_order_and_crops() -> None:
+    length = 8
+    stream = SampleStream(Numbered(length), 3, BATCH)
+    passes = [[stream[lap * length + i] for i in range(length)] for lap in range(2)]
+    orders = [[sample["key"] for sample in samples] for samples in passes]
+    assert orders[0] != orders[1]
+    by_source = [{sample["key"]: sample["lq"] for sample in samples} for samples in passes]
+    assert not any(np.array_equal(by_source[0][k], by_source[1][k]) for k in by_source[0])
+
+
+def test_samples_of_one_step_are_independent() -> None:
+    values = {sample_rng(0, t, i).integers(2**62) for t in range(20) for i in range(20)}
+    assert len(values) == 400
+
+
+def test_keys_are_those_of_the_batch() -> None:
+    stream = SampleStream(Numbered(), 7, BATCH)
+    assert stream.keys(2) == batches(stream, 2, 3)[0]["key"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked")
+def test_a_program_with_idle_workers_ends() -> None:
+    def leave_them() -> None:
+        global kept
+        kept = iter(SampleStream(Numbered(), 0, BATCH).loader(0, 50, 1))
+        next(kept)
+
+    child = multiprocessing.get_context("fork").Process(target=leave_them)
+    child.start()
+    child.join(20)
+    ended, _ = child.exitcode, child.kill()
+    assert ended == 0
+
+
+def test_batch_must_fit_the_processes() -> None:
+    with pytest.raises(ValueError, match="batch_size 5 is not a multiple of 2"):
+        SampleStream(Numbered(), 0, 5, 0, 2)
+
+
+def test_samples_of_different_sizes_are_named() -> None:
+    samples = [
+        {"key": name, "lq": np.zeros((1, 3, 4, side)), "gt": np.zeros((3, 8, 8))}
+        for name, side in (("lenna", 4), ("baboon", 5))
+    ]
+    with pytest.raises(ValueError, match=r"'lq'.*lenna \(1, 3, 4, 4\).*baboon \(1, 3, 4, 5\)"):
+        collate(samples)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "top"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1), (np.float64, 1)]
+)
+def test_pixels_become_floats(dtype: type, top: int) -> None:
+    stored = torch.from_numpy(np.array([0, top], dtype))
+    pixels = to_float(stored)
+    assert pixels.dtype == torch.float32
+    assert pixels.tolist() == [0, 1]
+    assert stored.tolist() == [0, top]

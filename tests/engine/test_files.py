@@ -1,0 +1,70 @@
+"""Files are written whole or not at all, and logs survive a killed writer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from srtoolbox.engine.files import append_lines, keep_lines, read_lines, write_atomic
+
+
+def test_text_and_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "file.txt"
+    write_atomic(path, "Grüße\n")
+    assert path.read_text(encoding="utf-8") == "Grüße\n"
+    write_atomic(path, b"\x00\xff")
+    assert path.read_bytes() == b"\x00\xff"
+    assert os.listdir(path.parent) == ["file.txt"]  # noqa: PTH208 (hidden files count)
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_failing_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    path = tmp_path / "file"
+    write_atomic(path, "old")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*((os, call) if call == "fsync" else (Path, call)), fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_records(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "log.jsonl"
+    assert list(read_lines(path)) == []
+    append_lines(path, [{"step": 1, "loss": 0.1}, {"step": 2, "loss": 1e-30}])
+    append_lines(path, [{"step": 3, "name": "ü"}])
+    assert list(read_lines(path)) == [
+        {"step": 1, "loss": 0.1},
+        {"step": 2, "loss": 1e-30},
+        {"step": 3, "name": "ü"},
+    ]
+
+
+def test_a_torn_line_costs_itself_only(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    append_lines(path, [{"step": 1}])
+    with path.open("a") as file:
+        file.write('{"step": 2, "lo')
+    assert list(read_lines(path)) == [{"step": 1}]
+    append_lines(path, [{"step": 2}])
+    assert list(read_lines(path)) == [{"step": 1}, {"step": 2}]
+
+
+def test_later_steps_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    keep_lines(path, 5)
+    assert not path.exists()
+    append_lines(path, [{"step": step} for step in (2, 4, 6, 8)])
+    keep_lines(path, 5)
+    assert list(read_lines(path)) == [{"step": 2}, {"step": 4}]
+    keep_lines(path, 0)
+    assert list(read_lines(path)) == []

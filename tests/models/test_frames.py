@@ -1,0 +1,54 @@
+"""Which frames a network gets, and in what order."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from srtoolbox.errors import UserError
+from srtoolbox.models.frames import arrange_frames
+
+
+def stack(num_frame: int) -> torch.Tensor:
+    """(2, T, 3, 4, 4); every value is its frame's index."""
+    return torch.arange(num_frame).view(1, -1, 1, 1, 1).expand(2, -1, 3, 4, 4).float()
+
+
+def order(lq: torch.Tensor) -> list[int]:
+    return lq[0, :, 0, 0, 0].int().tolist()
+
+
+@pytest.mark.parametrize("reference", [0, 2, 4])
+def test_single_image_networks_get_the_reference(reference: int) -> None:
+    net = SimpleNamespace(num_frame=1)
+    lq = arrange_frames(net, stack(5), reference)
+    assert lq.shape == (2, 3, 4, 4)
+    assert (lq == reference).all()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reference", "expected"),
+    [
+        (0, 0, [0, 1, 2, 3, 4]),
+        (2, 0, [1, 2, 0, 3, 4]),
+        (0, 2, [2, 0, 1, 3, 4]),
+        (4, 0, [1, 2, 3, 4, 0]),
+        (2, 4, [0, 1, 4, 2, 3]),
+        (2, 2, [0, 1, 2, 3, 4]),
+    ],
+)
+@pytest.mark.parametrize("num_frame", [5, None])
+def test_the_reference_moves_and_the_others_keep_their_order(
+    num_frame: int | None, wanted: int, reference: int, expected: list[int]
+) -> None:
+    net = SimpleNamespace(num_frame=num_frame, reference=wanted)
+    assert order(arrange_frames(net, stack(5), reference)) == expected
+
+
+def test_wrong_number_of_frames() -> None:
+    net = SimpleNamespace(num_frame=5, reference=2)
+    words = "takes 5 frames but the dataset gives 7; set num_frame of the dataset or of the network"
+    with pytest.raises(UserError, match=words):
+        arrange_frames(net, stack(7), 0)
