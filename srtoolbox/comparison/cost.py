@@ -1,0 +1,126 @@
+"""What a network costs: parameters, FLOPs, latency and memory, measured on the spot."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from srtoolbox.engine.precision import synchronize
+from srtoolbox.inference.padding import predict
+
+_WARM_UP, _ROUNDS = 2, 7
+
+
+def measure_inference(net: nn.Module, lq: Tensor, reference: int) -> dict[str, Any]:
+    """Costs of one forward pass.
+
+    Args:
+        net: A registered arch.
+        lq: (1, T, C, h, w) on the network's device.
+        reference: Index of the reference frame.
+
+    Returns:
+        ``params``: number of parameters; ``flops``: 2 per multiply-add, of the operators that
+        torch's counter knows (convolutions, matrix products, attention; sampling and
+        element-wise work are not counted); ``latency``: seconds per SR frame, median of 7 warm
+        runs; ``memory``: peak MiB beyond weights and input.
+    """
+    was_training = net.training
+    net.eval()
+
+    def forward() -> None:
+        predict(net, lq, reference)
+
+    try:
+        with FlopCounterMode(display=False) as counter:
+            forward()
+        times = []
+        for _ in range(_WARM_UP + _ROUNDS):
+            synchronize(lq.device)
+            start = time.perf_counter()
+            forward()
+            synchronize(lq.device)
+            times.append(time.perf_counter() - start)
+        return {
+            "params": sum(parameter.numel() for parameter in net.parameters()),
+            "flops": counter.get_total_flops(),
+            "latency": median(times[_WARM_UP:]),
+            "memory": peak_memory(forward, lq.device),
+        }
+    finally:
+        net.train(was_training)
+
+
+def measure_training_memory(model: Any, batch: dict[str, Any], device: torch.device) -> float:
+    """Peak MiB of one forward and backward pass beyond weights and samples."""
+
+    def step() -> None:
+        for phase in model.phases:
+            sum(model.objective(phase, batch).values()).backward()
+
+    try:
+        return peak_memory(step, device)
+    finally:
+        for net in model.networks.values():
+            net.zero_grad(set_to_none=True)
+
+
+def peak_memory(work: Callable[[], None], device: torch.device) -> float:
+    """Largest amount of tensor memory that ``work`` holds at any moment, in MiB.
+
+    On CUDA the caching allocator tells. Elsewhere every tensor is followed from the operator that
+    made it to its release: the figure does not depend on what the process used before, and
+    leaves out what an operator needs only inside itself.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    with _LiveTensors() as live:
+        work()
+    return live.peak / 2**20
+
+
+class _LiveTensors(TorchDispatchMode):
+    """Adds up the bytes of all tensors that came to life inside and are still held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for tensor in _tensors((args, kwargs)):
+            self._follow(tensor, counted=False)  # weights and inputs, which views lead back to
+        result = func(*args, **(kwargs or {}))
+        for tensor in _tensors(result):
+            self._follow(tensor, counted=True)
+        return result
+
+    def _follow(self, tensor: Tensor, counted: bool) -> None:
+        storage = tensor.untyped_storage()
+        identity, size = storage._cdata, storage.nbytes() if counted else 0
+        if identity in self._known:
+            return
+        self._known.add(identity)
+        self.held += size
+        self.peak = max(self.peak, self.held)
+        weakref.finalize(storage, self._release, identity, size)
+
+    def _release(self, identity: int, size: int) -> None:
+        self._known.discard(identity)
+        self.held -= size
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]

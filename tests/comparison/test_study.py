@@ -1,0 +1,239 @@
+"""Studies: nothing is done twice, nothing is lost, everybody is treated alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from srtoolbox.comparison.plan import StudyOptions, plan
+from srtoolbox.comparison.pool import count_workers
+from srtoolbox.comparison.results import ResultStore
+from srtoolbox.comparison.study import run_study
+from srtoolbox.engine.run import load_options
+from srtoolbox.engine.trainer import Trainer
+from srtoolbox.errors import UserError
+from srtoolbox.schema import OptionErrors
+
+CPU = torch.device("cpu")
+
+
+def compare(path: Path, *overrides: str) -> ResultStore:
+    opt, tree = load_options(path, overrides, StudyOptions)
+    return run_study(opt, tree, CPU)
+
+
+def scores(store: ResultStore) -> dict[str, list[dict]]:
+    """The metrics of every image by method: what must not depend on how the run went."""
+    return {
+        entry.method: [r["metrics"] for r in store.records(entry.evaluations["sample"])]
+        for entry in store.load_card().entries
+    }
+
+
+def test_every_method_is_trained_scored_and_measured(study_file) -> None:
+    store = compare(study_file())
+    card = store.load_card()
+    assert [entry.method for entry in card.entries] == ["Bicubic", "EDSR", "EDVR"]
+    assert [entry.run is None for entry in card.entries] == [True, False, False]
+    assert [entry.steps for entry in card.entries] == [0, 6, 6]
+    for entry in card.entries:
+        records = store.records(entry.evaluations["sample"])
+        assert [record["index"] for record in records] == [0, 1, 2]
+        assert all(record["protocol"] == card.protocol["hash"] for record in records)
+        assert all(record["metrics"]["psnr"] > 5 for record in records)
+        cost = store.cost(entry.cost)
+        assert cost["input"] == [1, 3, 3, 8, 8]
+        assert (cost["params"] > 0) == (entry.method != "Bicubic")
+        assert cost["latency"] > 0
+        images = store.image_folder(entry.evaluations["sample"])
+        assert len(list(images.iterdir())) == 2
+
+
+def test_a_second_run_does_nothing_and_says_the_same(study_file, monkeypatch) -> None:
+    path = study_file()
+    first = compare(path)
+    lines = (first.folder / "results.jsonl").read_text()
+
+    def fail(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(Trainer, "run", fail)
+    second = compare(path)
+    assert (second.folder / "results.jsonl").read_text() == lines
+    assert (second.folder / "costs.jsonl").read_text().count("\n") == 3
+    assert scores(first) == scores(second)
+
+
+def test_only_what_changed_is_done_again(study_file) -> None:
+    path = study_file()
+    before = {e.method: e.run for e in compare(path).load_card().entries}
+    after = {
+        e.method: e.run
+        for e in compare(path, "methods.EDSR.network_g.num_feat=6").load_card().entries
+    }
+    assert before["EDVR"] == after["EDVR"]
+    assert before["EDSR"] != after["EDSR"]
+
+
+def test_a_training_that_was_broken_off_ends_with_the_same_scores(study_file, monkeypatch) -> None:
+    whole = scores(compare(study_file(), "name=whole"))
+    save = Trainer.save
+    saved = []
+
+    def save_and_die(trainer: Trainer) -> None:
+        save(trainer)
+        saved.append(trainer.step)
+        if len(saved) == 5:  # in the second of the two trainings
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        compare(study_file(), "name=broken")
+    monkeypatch.setattr(Trainer, "save", save)
+    assert scores(compare(study_file(), "name=broken")) == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_killed_comparison_goes_on(study_file, tmp_path, jobs: int) -> None:
+    longer = "train.total_iter=60"
+    whole = scores(compare(study_file(), "name=whole", longer))
+    path = study_file()
+    command = [sys.executable, "-m", "srtoolbox", "compare", str(path), "--device", "cpu"]
+    overrides = ["--set", "name=killed", "--set", longer, "--set", f"jobs={jobs}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([*command, *overrides], env=environment, stderr=subprocess.DEVNULL) as p:
+        folder = tmp_path / "experiments" / "compare" / "killed"
+        deadline = time.monotonic() + 120
+        while not list(folder.glob("runs/EDVR*/checkpoints/*.ckpt")):
+            assert p.poll() is None, "ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        p.send_signal(signal.SIGKILL)
+    assert p.returncode == -signal.SIGKILL
+    assert scores(compare(path, "name=killed", longer)) == whole
+
+
+def test_all_methods_share_data_and_training(study_file) -> None:
+    opt, tree = load_options(study_file(), ["seeds=[0, 1]"], StudyOptions)
+    jobs = plan(opt, tree)
+    assert [(job.seed, job.method) for job in jobs] == [
+        (seed, method) for seed in (0, 1) for method in ("Bicubic", "EDSR", "EDVR")
+    ]
+    assert all(job.opt.train == opt.train for job in jobs)
+    assert all(job.opt.datasets == opt.datasets for job in jobs)
+    assert all(job.opt.manual_seed == job.seed for job in jobs)
+    assert not any(job.differs for job in jobs)
+
+
+def test_an_unequal_training_is_named(study_file) -> None:
+    extra = "methods: {EDSR: {train: {total_iter: 4}}, EDVR: {train: null}}"
+    card = compare(study_file(extra)).load_card()
+    differs = {entry.method: entry.differs for entry in card.entries}
+    assert differs == {
+        "Bicubic": [],
+        "EDSR": ["total_iter 4 instead of 6"],
+        "EDVR": ["not trained here"],
+    }
+    assert [entry.steps for entry in card.entries] == [0, 4, 0]
+
+
+def test_a_method_that_fails_does_not_stop_the_others(study_file) -> None:
+    extra = "methods: {EDSR: {train: {optim_g: {lr: 1e36}}}}"
+    card = compare(study_file(extra)).load_card()
+    failures = {entry.method: entry.failure for entry in card.entries}
+    assert failures["Bicubic"] is None and failures["EDVR"] is None
+    assert "non-finite at step" in failures["EDSR"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ("methods: {EDVR: {network_g: {num_frame: 5}}}", ["EDVR", "takes 5 frames", "gives 3"]),
+        ("datasets: {train: {gt_size: 36}}", ["EDVR", "gt_size 36", "multiples of 4"]),
+        ("methods: {EDSR: {network_g: {scale: 2}}}", ["EDSR", "scale is 2 but scale is 4"]),
+        ("datasets: {val: {sample: {scale: 2}}}", ["sample", "scale"]),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_is_trained(
+    study_file, tmp_path, extra, words
+) -> None:
+    with pytest.raises(UserError) as caught:
+        compare(study_file(extra))
+    for word in words:
+        assert word in str(caught.value)
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_a_faulty_method_option_names_its_line(study_file) -> None:
+    path = study_file("methods:\n  EDSR:\n    train:\n      totaliter: 4\n")
+    opt, tree = load_options(path, (), StudyOptions)
+    with pytest.raises(OptionErrors, match=r"study.yml:5: train.totaliter: unknown; did you mean"):
+        plan(opt, tree)
+
+
+def test_a_torn_last_line_is_scored_again(study_file) -> None:
+    path = study_file()
+    first = compare(path)
+    whole = scores(first)
+    file = first.folder / "results.jsonl"
+    file.write_text(file.read_text()[:-40])
+    assert scores(compare(path)) == whole
+    assert all(json.loads(line) for line in file.read_text().splitlines()[:-4])
+
+
+def test_an_arch_from_outside_the_package_joins(study_file, tmp_path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "from srtoolbox import ARCH_REGISTRY\n"
+        "@ARCH_REGISTRY.register()\n"
+        "class MineForTheStudy(nn.Module):\n"
+        "    paper, scales, num_frame, size_multiple, min_size = 'mine', (4,), 1, 1, 1\n"
+        "    def __init__(self, scale: int = 4) -> None:\n"
+        "        super().__init__()\n"
+        "        self.scale = scale\n"
+        "        self.conv = nn.Conv2d(3, 48, 3, padding=1)\n"
+        "    def forward(self, lq):\n"
+        "        return nn.functional.pixel_shuffle(self.conv(lq), 4)\n"
+    )
+    extra = "plugins: [./mine.py]\nmethods: {Mine: {network_g: {type: MineForTheStudy}}}"
+    store = compare(study_file(extra))
+    entry = store.load_card().entries[-1]
+    assert (entry.method, entry.steps) == ("Mine", 6)
+    assert store.cost(entry.cost)["params"] == 3 * 48 * 9 + 48
+
+
+@pytest.mark.slow
+def test_trainings_side_by_side_give_the_same_scores(study_file) -> None:
+    alone = scores(compare(study_file(), "name=alone", "threads=1"))
+    side_by_side = compare(study_file(), "name=together", "threads=1", "jobs=2")
+    assert scores(side_by_side) == alone
+    assert [entry.threads for entry in side_by_side.load_card().entries] == [0, 1, 1]
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_beside_another_is_named(study_file) -> None:
+    extra = "methods: {EDSR: {train: {optim_g: {lr: 1e36}}}}"
+    card = compare(study_file(extra), "threads=1", "jobs=2").load_card()
+    failures = {entry.method: entry.failure for entry in card.entries}
+    assert failures["EDVR"] is None
+    assert "non-finite at step" in failures["EDSR"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "trainings", "threads", "expected"),
+    [(1, 5, 1, 1), (4, 5, 1, 4), (8, 5, 1, 4), (4, 2, 1, 2), (4, 5, 2, 2), (4, 0, 1, 1)],
+)
+def test_no_more_trainings_at_a_time_than_there_are_cores(
+    monkeypatch, wanted: int, trainings: int, threads: int, expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    assert count_workers(wanted, trainings, CPU, threads) == expected
