@@ -1,0 +1,8 @@
+"""``python -m srtoolbox`` is the program ``srtoolbox``."""
+
+import sys
+
+from srtoolbox.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
