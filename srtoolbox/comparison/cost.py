@@ -60,18 +60,36 @@ def measure_inference(net: nn.Module, lq: Tensor, reference: int) -> dict[str, A
         net.train(was_training)
 
 
-def measure_training_memory(model: Any, batch: dict[str, Any], device: torch.device) -> float:
-    """Peak MiB of one forward and backward pass beyond weights and samples."""
+class TrainingStep:
+    """Forward and backward pass of a model on one batch, to be measured.
 
-    def step() -> None:
-        for phase in model.phases:
-            sum(model.objective(phase, batch).values()).backward()
+    Args:
+        model: A registered model; its networks are on ``device``.
+        batch: What its ``objective`` takes.
+        device: Where to run.
+    """
 
-    try:
-        return peak_memory(step, device)
-    finally:
-        for net in model.networks.values():
+    def __init__(self, model: Any, batch: dict[str, Any], device: torch.device) -> None:
+        self._model, self._batch, self._device = model, batch, device
+
+    def memory(self) -> float:
+        """Peak MiB beyond weights and samples."""
+        return peak_memory(self._run, self._device)
+
+    def seconds(self) -> float:
+        """Time of one step; the second of two runs."""
+        self._run()
+        synchronize(self._device)
+        start = time.perf_counter()
+        self._run()
+        synchronize(self._device)
+        return time.perf_counter() - start
+
+    def _run(self) -> None:
+        for net in self._model.networks.values():
             net.zero_grad(set_to_none=True)
+        for phase in self._model.phases:
+            sum(self._model.objective(phase, self._batch).values()).backward()
 
 
 def peak_memory(work: Callable[[], None], device: torch.device) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from srtoolbox.comparison.cost import measure_inference, measure_training_memory
+from srtoolbox.comparison.cost import TrainingStep, measure_inference
 from srtoolbox.comparison.plan import Job, StudyOptions, plan
 from srtoolbox.comparison.pool import count_workers, train_side_by_side
 from srtoolbox.comparison.results import Entry, ResultStore, StudyCard
@@ -22,6 +22,7 @@ from srtoolbox.engine.environment import describe_environment, digest
 from srtoolbox.engine.evaluator import Evaluator
 from srtoolbox.engine.files import write_atomic
 from srtoolbox.engine.run import (
+    RunOptions,
     build_dataset,
     build_network,
     check_crop,
@@ -103,6 +104,9 @@ class _Study:
         workers = count_workers(self.opt.jobs, len(waiting), self.device, threads)
         if workers > 1:
             threads = threads or max(1, torch.get_num_threads() // workers)
+            # The longest first, so that none is left to run alone at the end.
+            with _threads(threads):
+                waiting.sort(key=lambda training: -self._hours(training[0]))
             _log.info("%d trainings, %d at a time", len(waiting), workers)
             self.failures = train_side_by_side(waiting, self.device, workers, threads)
 
@@ -228,23 +232,27 @@ class _Study:
         )
         if self.store.cost(identity) is None:
             cost = measure_inference(net, lq, dataset.reference)
-            cost["training_memory"] = self._training_memory(job)
+            trained = job.method in self.trained
+            cost["training_memory"] = self._step(job.opt).memory() if trained else None
             shape = list(lq.shape)
             self.store.add_cost({"cost": identity, "method": job.method, "input": shape, **cost})
         return identity
 
-    def _training_memory(self, job: Job) -> float | None:
-        net = build_network(job.opt, self.device)
-        if not _is_trained(job, net):
-            return None
-        dataset = build_dataset("train", job.opt.datasets.train, job.opt, net)
-        batch = next(iter(SampleStream(dataset, 0, job.opt.train.batch_size).loader(0, 1)))
+    def _hours(self, opt: RunOptions) -> float:
+        """How long a training will take, roughly."""
+        return self._step(opt).seconds() * opt.train.total_iter / 3600
+
+    def _step(self, opt: RunOptions) -> TrainingStep:
+        """A training step of a freshly built network, to be measured."""
+        net = build_network(opt, self.device).train()
+        dataset = build_dataset("train", opt.datasets.train, opt, net)
+        batch = next(iter(SampleStream(dataset, 0, opt.train.batch_size).loader(0, 1)))
         batch |= {name: to_float(batch[name].to(self.device)) for name in ("lq", "gt")}
-        losses = {name: build("loss", spec) for name, spec in job.opt.train.losses.items()}
-        model = MODEL_REGISTRY.get(job.opt.model_type)(
-            network_g=net.train(), losses=losses, reference=dataset.reference
+        losses = {name: build("loss", spec) for name, spec in opt.train.losses.items()}
+        model = MODEL_REGISTRY.get(opt.model_type)(
+            network_g=net, losses=losses, reference=dataset.reference
         )
-        return measure_training_memory(model, batch, self.device)
+        return TrainingStep(model, batch, self.device)
 
 
 @contextmanager

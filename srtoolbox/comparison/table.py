@@ -193,6 +193,9 @@ def _notes(store: ResultStore, card: StudyCard) -> list[str]:
     cost = next((cost for e in card.entries if (cost := store.cost(e.cost or ""))), None)
     if cost:
         environment = card.environment
+        threads = ", ".join(
+            map(str, sorted({entry.threads for entry in card.entries if entry.run}))
+        )
         size = "×".join(map(str, cost["input"][1:]))
         notes.append(
             f"Costs: one SR frame from {size} (frames × channels × height × width) on "
@@ -200,11 +203,11 @@ def _notes(store: ResultStore, card: StudyCard) -> list[str]:
             f"torch {environment['packages']['torch']}, fp32; GFLOPs are 2 per multiply-add of "
             "convolutions and matrix products; MiB are peak tensor memory beyond weights and "
             "input, of one frame and of one training batch; train s: "
-            f"{', '.join(map(str, sorted({e.threads for e in card.entries if e.run})))} threads."
+            f"{threads} thread(s) each."
         )
     for name, facts in card.metrics.items():
         if facts["unavailable"]:
-            notes.append(f"{name} is left out: {facts['unavailable']}")
+            notes.append(f"{name.upper()} is left out: {facts['unavailable']}")
     for entry in card.entries:
         if entry.differs and entry.seed == seeds[0]:
             notes.append(f"† {entry.method}: {'; '.join(entry.differs)}.")

@@ -110,8 +110,10 @@ class LPIPS(Metric):
             raise MetricUnavailable(f"{self._missing()} (the download failed: {error})") from error
 
     def _missing(self) -> str:
-        file = self.weights
-        return f"LPIPS needs {file.name} in {file.parent}; get it from {_URL}{file.name}"
+        file, folder = self.weights, self.weights.parent
+        if folder.is_relative_to(Path.home()):  # the message goes into tables that are shown around
+            folder = Path("~") / folder.relative_to(Path.home())
+        return f"LPIPS needs {file.name} in {folder}; get it from {_URL}{file.name}"
 
 
 @lru_cache(maxsize=6)
