@@ -36,10 +36,14 @@ def set_up_logging(progress: bool = True) -> None:
         return
     logger.setLevel(logging.INFO)
     if progress and sys.stderr.isatty():
+        from rich.highlighter import NullHighlighter
         from rich.logging import RichHandler
 
         handler: logging.Handler = RichHandler(
-            console=progress_console(), show_path=False, show_level=False, highlighter=None
+            console=progress_console(),
+            show_path=False,
+            show_level=False,
+            highlighter=NullHighlighter(),
         )
     else:
         handler = logging.StreamHandler()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
 from queue import Queue
@@ -56,11 +58,16 @@ def train_side_by_side(
         spread = device.type == "cuda" and device.index is None
         devices.put(f"cuda:{index}" if spread else str(device))
     pool = ProcessPoolExecutor(workers, context, _start, (devices, threads, plugins))
-    futures = {folder: pool.submit(_train, opt, folder) for opt, folder in trainings}
-    try:
-        failures = {folder: _failure(future) for folder, future in futures.items()}
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    with _sigterm_interrupts():
+        try:
+            futures = {folder: pool.submit(_train, opt, folder) for opt, folder in trainings}
+            failures = {folder: _failure(future) for folder, future in futures.items()}
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.terminate()  # a training saves its state first
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
     return {folder: reason for folder, reason in failures.items() if reason}
 
 
@@ -77,6 +84,24 @@ def _failure(future: Future[None]) -> str | None:
     return None
 
 
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Makes SIGTERM end the wait for the trainings in the same way as Ctrl-C."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        previous = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: the caller handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
 _device = "cpu"  # of this process
 
 
@@ -85,6 +110,7 @@ def _start(devices: Queue, threads: int, plugins: Sequence[str]) -> None:
     global _device
     _device = devices.get()
     torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # outside of a training, which handles it
     set_up_logging(progress=False)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     load_entry_points()
@@ -98,4 +124,7 @@ def _end_with_parent() -> None:
 
 
 def _train(opt: RunOptions, folder: Path) -> None:
-    train(opt, torch.device(_device), resume=True, folder=folder)
+    try:
+        train(opt, torch.device(_device), resume=True, folder=folder)
+    except KeyboardInterrupt:  # the state is saved; what waits in the queue must not be begun
+        os._exit(130)

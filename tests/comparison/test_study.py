@@ -102,9 +102,12 @@ def test_a_training_that_was_broken_off_ends_with_the_same_scores(study_file, mo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_killed_comparison_goes_on(study_file, tmp_path, jobs: int) -> None:
-    longer = "train.total_iter=60"
+@pytest.mark.parametrize(
+    ("number", "jobs", "code"),
+    [(signal.SIGKILL, 1, -9), (signal.SIGKILL, 2, -9), (signal.SIGTERM, 2, 130)],
+)
+def test_a_killed_comparison_goes_on(study_file, tmp_path, number, jobs: int, code: int) -> None:
+    longer = "train.total_iter=40"
     whole = scores(compare(study_file(), "name=whole", longer))
     path = study_file()
     command = [sys.executable, "-m", "srtoolbox", "compare", str(path), "--device", "cpu"]
@@ -117,8 +120,8 @@ def test_a_killed_comparison_goes_on(study_file, tmp_path, jobs: int) -> None:
             assert p.poll() is None, "ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        p.send_signal(signal.SIGKILL)
-    assert p.returncode == -signal.SIGKILL
+        p.send_signal(number)
+    assert p.returncode == code
     assert scores(compare(path, "name=killed", longer)) == whole
 
 
