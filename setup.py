@@ -15,6 +15,7 @@ setup(
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",
+        "safetensors>=0.4",
         "numpy>=1.26",
         "opencv-python>=4.8",
         "lpips>=0.1.4",

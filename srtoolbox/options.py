@@ -34,6 +34,7 @@ __all__ = [
     "FrozenList",
     "Items",
     "Tree",
+    "as_tree",
     "dump",
     "freeze",
     "merge",
@@ -46,18 +47,18 @@ __all__ = [
 BASE_KEY = "_base_"
 
 
-def read(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Tree:
+def read(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> Tree:
     """The content of an option file with everything it inherits and every override applied.
 
     Args:
-        path: The file.
+        path: The file; None if there is none but the overrides.
         overrides: ``"a.b.c=value"`` each, applied in order. The value is YAML; ``!delete``
             removes the key; a ``_base_`` or plugin path in it counts from the current directory.
 
     Raises:
         UserError: one line, ``file:line: …``, for anything that cannot be read or resolved.
     """
-    tree = _read_file(Path(path), asked_by="", chain=())
+    tree = Tree() if path is None else _read_file(Path(path), asked_by="", chain=())
     for text in overrides:
         tree = merge(tree, _resolve_plugins(_overlay(tree, text), Path.cwd()))
     _refuse_deletes(tree, ())
@@ -90,6 +91,14 @@ def plain(tree: Any) -> Any:
     if isinstance(tree, list | tuple):
         return [plain(value) for value in tree]
     return str(tree) if isinstance(tree, Path) else tree
+
+
+def as_tree(content: Mapping[str, Any], mark: str) -> Tree:
+    """Nested mappings as if read from a file, with ``mark`` as the place of everything."""
+    tree = Tree(mark)
+    for key, value in content.items():
+        tree.put(key, as_tree(value, mark) if isinstance(value, Mapping) else value, mark)
+    return tree
 
 
 def dump(tree: Any) -> str:

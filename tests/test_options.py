@@ -203,6 +203,19 @@ class TestOverrides:
         assert part in message
 
 
+class TestWithoutFile:
+    def test_overrides_are_all_there_is(self) -> None:
+        tree = options.read(None, ["a.b=1", "a.c=[2]"])
+        assert tree == {"a": {"b": 1, "c": [2]}}
+        assert options.place(tree, "a.b") == "--set a.b=1"
+
+    def test_mappings_get_a_place(self) -> None:
+        tree = options.as_tree({"a": {"b": 1}, "c": [2]}, "net.pth")
+        assert tree == {"a": {"b": 1}, "c": [2]}
+        assert options.place(tree, "a.b") == options.place(tree, "c") == "net.pth"
+        assert options.merge(tree, options.read(None, ["a.d=3"]))["a"] == {"b": 1, "d": 3}
+
+
 def test_option_modules_do_not_import_torch() -> None:
     code = (
         "import sys, srtoolbox.options, srtoolbox.schema, srtoolbox.schema_json, srtoolbox.plugins;"

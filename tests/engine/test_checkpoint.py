@@ -1,4 +1,4 @@
-"""Checkpoints and weight files: what is kept, what is refused, and what is said about it."""
+"""Checkpoints: what is kept, and what is said about damaged ones."""
 
 from __future__ import annotations
 
@@ -8,24 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
-from srtoolbox.archs.edsr import EDSR
-from srtoolbox.engine.checkpoint import (
-    CheckpointFolder,
-    load_weights,
-    read_weights,
-    save_weights,
-    weights_hash,
-)
-from srtoolbox.errors import UserError
+from srtoolbox.engine.checkpoint import CheckpointFolder
 
 CPU = torch.device("cpu")
-
-
-def net(seed: int = 0) -> EDSR:
-    torch.manual_seed(seed)
-    return EDSR(scale=2, num_feat=4, num_block=1)
 
 
 def steps(folder: Path) -> list[int]:
@@ -117,117 +103,6 @@ class TestCheckpointFolder:
         for step in (1, 2):
             folder.save(step, {"step": step})
         assert (tmp_path / "notes.txt").exists()
-
-
-class TestWeights:
-    def test_round_trip(self, tmp_path: Path) -> None:
-        path = tmp_path / "weights" / "net.pth"
-        arch = {"type": "EDSR", "num_feat": 4}
-        name = save_weights(path, arch, net(0))
-        other = net(1)
-        assert weights_hash(other) != name
-        line = load_weights(other, path)
-        assert weights_hash(other) == name == weights_hash(net(0))
-        count = len(other.state_dict())
-        assert line == f"{path}: {count} of {count} tensors loaded from params"
-        assert read_weights(path)["arch"] == arch
-
-    def test_the_average_is_preferred(self, tmp_path: Path) -> None:
-        name = save_weights(tmp_path / "net.pth", {}, net(0), net(1))
-        assert name == weights_hash(net(1))
-        loaded = net(2)
-        assert "params_ema" in load_weights(loaded, tmp_path / "net.pth")
-        assert weights_hash(loaded) == name
-
-    @pytest.mark.parametrize("prefix", ["", "module."])
-    @pytest.mark.parametrize("entry", [None, "params", "params_ema"])
-    def test_other_peoples_files(self, tmp_path: Path, prefix: str, entry: str | None) -> None:
-        state = {prefix + key: value for key, value in net(0).state_dict().items()}
-        torch.save({entry: state} if entry else state, tmp_path / "net.pth")
-        loaded = net(1)
-        line = load_weights(loaded, tmp_path / "net.pth")
-        assert (entry or "a plain file") in line
-        assert weights_hash(loaded) == weights_hash(net(0))
-
-    def test_misfits_are_named(self, tmp_path: Path) -> None:
-        state = net(0).state_dict()
-        state["conv_1st.weight"] = state.pop("conv_first.weight")
-        state["conv_last.bias"] = torch.zeros(7)
-        torch.save(state, tmp_path / "net.pth")
-        loaded = net(1)
-        with pytest.raises(UserError, match=r"net\.pth: does not fit EDSR: \d+ of \d+") as caught:
-            load_weights(loaded, tmp_path / "net.pth")
-        for word in ("conv_first.weight", "conv_1st.weight", "conv_last.bias", "strict_load_g"):
-            assert word in str(caught.value)
-        assert weights_hash(loaded) == weights_hash(net(1))  # nothing was loaded
-        count = len(state)
-        line = load_weights(loaded, tmp_path / "net.pth", strict=False)
-        assert f"{count - 2} of {count} tensors" in line
-        assert torch.equal(loaded.conv_first.weight, net(1).conv_first.weight)
-        assert torch.equal(loaded.conv_last.weight, net(0).conv_last.weight)
-
-    def test_nothing_fits(self, tmp_path: Path) -> None:
-        torch.save({"other": torch.zeros(1)}, tmp_path / "net.pth")
-        with pytest.raises(UserError, match="none of its tensors fits EDSR"):
-            load_weights(net(), tmp_path / "net.pth", strict=False)
-
-    @pytest.mark.parametrize(
-        ("content", "words"),
-        [
-            ([torch.zeros(1)], "holds a list, not a dict of tensors"),
-            ({"params": torch.zeros(1)}, "'params' holds no named tensors"),
-            ({0: torch.zeros(1)}, "holds no named tensors"),
-            ({"state_dict": {"w": torch.zeros(1)}, "epoch": 3}, "does not fit EDSR: 0 of"),
-        ],
-    )
-    def test_foreign_files(self, tmp_path: Path, content: object, words: str) -> None:
-        torch.save(content, tmp_path / "net.pth")
-        with pytest.raises(UserError, match=rf"net\.pth.*{words}"):
-            load_weights(net(), tmp_path / "net.pth")
-
-    @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"text\n"])
-    def test_no_weight_file(self, tmp_path: Path, content: bytes) -> None:
-        (tmp_path / "net.pth").write_bytes(content)
-        with pytest.raises(UserError, match=r"net\.pth: not a weight file of tensors"):
-            load_weights(net(), tmp_path / "net.pth")
-
-    def test_missing_file_and_folder(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match=r"none\.pth: no such weight file"):
-            load_weights(net(), tmp_path / "none.pth")
-        with pytest.raises(UserError, match=str(tmp_path)):
-            load_weights(net(), tmp_path)
-
-    def test_nothing_in_a_file_is_executed(self, tmp_path: Path) -> None:
-        path, trace = tmp_path / "net.pth", tmp_path / "executed"
-
-        class Evil:
-            def __reduce__(self) -> tuple:
-                return Path.touch, (trace,)
-
-        for save in (torch.save, lambda value, file: file.write_bytes(pickle.dumps(value, 2))):
-            save({"params": Evil()}, path)
-            with pytest.raises(UserError, match=r"net\.pth: not a weight file of tensors"):
-                load_weights(net(), path)
-        assert not trace.exists()
-
-
-class TestWeightsHash:
-    def test_depends_on_every_value(self) -> None:
-        one, two = net(), net()
-        assert weights_hash(one) == weights_hash(two)
-        with torch.no_grad():
-            two.conv_last.bias[0].add_(1e-6)
-        assert weights_hash(one) != weights_hash(two)
-
-    def test_is_independent_of_memory_format(self) -> None:
-        assert weights_hash(net().to(memory_format=torch.channels_last)) == weights_hash(net())
-
-    def test_scalars_and_other_types(self) -> None:
-        norm = nn.BatchNorm2d(2).bfloat16()
-        before = weights_hash(norm)
-        norm.num_batches_tracked += 1
-        assert weights_hash(norm) != before
-        assert len(before) == 12
 
 
 def test_checkpoints_are_safe_to_load(tmp_path: Path) -> None:
