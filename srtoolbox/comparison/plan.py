@@ -17,6 +17,13 @@ _SHARED = ("scale", "model_type", "plugins", "datasets", "path", "train", "val",
 
 
 @dataclass(frozen=True)
+class MethodValSection:
+    """The one part of ``val`` that is a method's own: protocol and metrics are everybody's."""
+
+    enhance: dict[str, Any] = option(default={}, doc="Differences to the shared val.enhance.")
+
+
+@dataclass(frozen=True)
 class MethodSection:
     """A method of a study: its network, and what it does otherwise than the rest."""
 
@@ -26,6 +33,7 @@ class MethodSection:
         default={}, doc="Differences to the shared training; null: evaluate path's weights."
     )
     path: dict[str, Any] = option(default={}, doc="Differences to the shared paths.")
+    val: MethodValSection = option(factory=MethodValSection)
 
 
 @dataclass(frozen=True)
@@ -129,18 +137,22 @@ def _run_tree(tree: Tree, method: str, seed: int) -> Tree:
 
 def _differences(opt: StudyOptions, method: str) -> list[str]:
     section = opt.methods[method]
+    enhanced = _changes(section.val.enhance, plain(opt.val.enhance))
     if section.train is None:
-        return ["not trained here"]
-    shared = plain(opt.train)
-    words = [
-        f"{key} {_short(value)} instead of {_short(shared.get(key))}"
-        for key, value in section.train.items()
-        if value != shared.get(key)
-    ]
+        return ["not trained here", *enhanced]
+    words = _changes(section.train, plain(opt.train)) + enhanced
     words += [f"path.{key} {value}" for key, value in section.path.items()]
     if section.model_type not in (None, opt.model_type):
         words.append(f"model_type {section.model_type}")
     return words
+
+
+def _changes(own: dict[str, Any], shared: dict[str, Any]) -> list[str]:
+    return [
+        f"{key} {_short(value)} instead of {_short(shared.get(key))}"
+        for key, value in own.items()
+        if value != shared.get(key)
+    ]
 
 
 def _short(value: Any) -> str:

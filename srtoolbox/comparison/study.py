@@ -17,12 +17,12 @@ from srtoolbox.comparison.plan import Job, StudyOptions, plan
 from srtoolbox.comparison.pool import count_workers, train_side_by_side
 from srtoolbox.comparison.results import Entry, ResultStore, StudyCard
 from srtoolbox.data.stream import SampleStream, to_float
-from srtoolbox.engine.checkpoint import weights_hash
 from srtoolbox.engine.environment import describe_environment, digest
 from srtoolbox.engine.evaluator import Evaluator
 from srtoolbox.engine.files import write_atomic
 from srtoolbox.engine.run import (
     RunOptions,
+    assemble,
     build_dataset,
     build_network,
     check_crop,
@@ -31,6 +31,7 @@ from srtoolbox.engine.run import (
 )
 from srtoolbox.engine.testing import save_image
 from srtoolbox.engine.training import train
+from srtoolbox.engine.weights import weights_hash
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.options import Tree, dump, plain
 from srtoolbox.registry import MODEL_REGISTRY
@@ -62,6 +63,7 @@ class _Study:
         self.opt, self.device = opt, device
         self.jobs = plan(opt, tree)
         self.failures: dict[Path, str] = {}
+        self.folders: dict[str, Path] = {}
         self.datasets = self._build_everything()
         folder = opt.path.experiments_root / "compare" / opt.name
         self.store = ResultStore(folder)
@@ -71,14 +73,15 @@ class _Study:
             write_atomic(folder / "study.yml", dump(tree))
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+        protocol, enhance = self.evaluator.protocol, opt.val.enhance
         self.card = StudyCard(
             name=opt.name,
             scale=opt.scale,
             protocol={
-                "name": self.evaluator.protocol.name,
-                "hash": self.evaluator.protocol.hash,
-                "text": self.evaluator.protocol.describe(),
-                "average": self.evaluator.protocol.average,
+                "name": protocol.name,
+                "hash": protocol.hash,
+                "text": f"{protocol.describe()} {enhance.describe()}".strip(),
+                "average": protocol.average,
             },
             metrics={
                 name: {
@@ -95,10 +98,11 @@ class _Study:
 
     def train_side_by_side(self) -> None:
         """Trains in several processes, if the study says so; ``run`` finds the results."""
+        trainings = {self._folder(j): j.opt for j in self.jobs if j.method in self.trained}
         waiting = [
-            (job.opt, self._folder(job))
-            for job in self.jobs
-            if job.method in self.trained and not (self._folder(job) / "finished.json").exists()
+            (options, folder)
+            for folder, options in trainings.items()
+            if not (folder / "finished.json").exists()
         ]
         threads = self.opt.threads
         workers = count_workers(self.opt.jobs, len(waiting), self.device, threads)
@@ -135,6 +139,7 @@ class _Study:
             try:
                 net = build_network(job.opt, torch.device("cpu"))
                 load_pretrained(job.opt, net)
+                assemble(job.opt, net)
                 if _is_trained(job, net):
                     self.trained.add(job.method)
                     crops = build_dataset("train", job.opt.datasets.train, job.opt, net)
@@ -149,7 +154,7 @@ class _Study:
         net = build_network(job.opt, self.device)
         if not _is_trained(job, net):
             load_pretrained(job.opt, net)
-            return net.eval()
+            return assemble(job.opt, net).eval()
         folder = self._folder(job)
         entry.run = str(folder.relative_to(self.store.folder))
         with _threads(self.opt.threads):
@@ -159,8 +164,10 @@ class _Study:
         return trained.net
 
     def _folder(self, job: Job) -> Path:
-        name = f"{job.opt.name}-s{job.seed}-{fingerprint(job.opt)[:8]}"
-        return self.store.folder / "runs" / name
+        """Of its training, which methods share that differ only in how they are evaluated."""
+        identity = fingerprint(job.opt)
+        name = f"{job.opt.name}-s{job.seed}-{identity[:8]}"
+        return self.folders.setdefault(identity, self.store.folder / "runs" / name)
 
     def _evaluate(self, job: Job, entry: Entry, name: str, dataset: Any, net: nn.Module) -> str:
         weights = weights_hash(net)
@@ -174,11 +181,13 @@ class _Study:
                 "metrics": plain(self.opt.val.metrics),
                 "unavailable": [m["unavailable"] is not None for m in self.card.metrics.values()],
                 "precision": self.opt.train.precision,
+                **job.opt.val.enhance.changed,
             }
         )
         if self.store.records(identity):
             return identity
-        scored = self.evaluator.run(net, dataset, self._keep_images(identity, name, dataset))
+        keep = self._keep_images(identity, name, dataset)
+        scored = self.evaluator.run(net, dataset, keep, job.opt.val.enhance)
         facts = {
             "evaluation": identity,
             "method": job.method,
@@ -228,10 +237,11 @@ class _Study:
                 "input": list(lq.shape),
                 "train": plain(job.opt.train),
                 "environment": self.environment,
+                "enhance": plain(job.opt.val.enhance),
             }
         )
         if self.store.cost(identity) is None:
-            cost = measure_inference(net, lq, dataset.reference)
+            cost = measure_inference(net, lq, dataset.reference, job.opt.val.enhance)
             trained = job.method in self.trained
             cost["training_memory"] = self._step(job.opt).memory() if trained else None
             shape = list(lq.shape)

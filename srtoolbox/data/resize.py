@@ -32,7 +32,7 @@ _BLOCK = 32
 _TIE = 1e-9
 
 
-class _Block(NamedTuple):
+class Block(NamedTuple):
     """Weights (stop - start, last - first) from input pixels first:last to outputs start:stop."""
 
     start: int
@@ -77,14 +77,14 @@ def imresize(
         length = image.shape[axis]
         wanted = out_size[axis] if out_size else math.ceil(length * scale - 1e-9)
         factor = wanted / length if scale is None else float(scale)
-        out = _resize_rows(out, _blocks(length, wanted, factor, edge, antialias))
+        out = _resize_rows(out, weight_blocks(length, wanted, factor, edge, antialias))
         if whole and (axis == 1 or round_between_passes):
             out = np.clip(np.floor(out + (0.5 + _TIE)), 0, np.iinfo(image.dtype).max)
         out = out.swapaxes(0, 1)
     return np.ascontiguousarray(out, dtype=image.dtype if whole else np.float64)
 
 
-def _resize_rows(image: np.ndarray, blocks: tuple[_Block, ...]) -> np.ndarray:
+def _resize_rows(image: np.ndarray, blocks: tuple[Block, ...]) -> np.ndarray:
     """Resizes the first axis of a float64 array."""
     rows = np.ascontiguousarray(image).reshape(len(image), -1)
     out = np.empty((blocks[-1].stop, rows.shape[1]))
@@ -94,9 +94,9 @@ def _resize_rows(image: np.ndarray, blocks: tuple[_Block, ...]) -> np.ndarray:
 
 
 @lru_cache(maxsize=256)
-def _blocks(
-    length: int, wanted: int, factor: float, edge: Edge, antialias: bool
-) -> tuple[_Block, ...]:
+def weight_blocks(
+    length: int, wanted: int, factor: float, edge: Edge, antialias: bool = True
+) -> tuple[Block, ...]:
     """The matrix (wanted, length) that resizes a line, cut into its blocks along the diagonal."""
     stretch = min(factor, 1.0) if antialias else 1.0  # below 1 the kernel is wider than 4 pixels
     centre = (np.arange(wanted) + 0.5) / factor - 0.5
@@ -119,7 +119,7 @@ def _blocks(
         weights = np.zeros((stop - start, last - first))
         np.add.at(weights, (np.arange(stop - start)[:, None], part - first), weight[start:stop])
         weights.flags.writeable = False  # cached, and shared by all callers
-        blocks.append(_Block(start, stop, first, last, weights))
+        blocks.append(Block(start, stop, first, last, weights))
     return tuple(blocks)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.precision import Precision, autocast, synchronize
-from srtoolbox.inference.padding import predict
+from srtoolbox.inference.prediction import PLAIN, EnhanceSection, predict
 from srtoolbox.metrics import MetricUnavailable, Protocol, get_protocol
 from srtoolbox.schema import Component, build, option
 
@@ -34,6 +34,7 @@ class ValSection:
     val_freq: int = option(default=5000, min=1, doc="Steps between evaluations in training.")
     best_metric: str = option(default="psnr", doc="Metric that chooses the best weights.")
     save_img: bool = option(default=False, doc="Write the SR images of `srtoolbox test`.")
+    enhance: EnhanceSection = option(factory=EnhanceSection)
 
     def validate(self) -> list[tuple[str, str]]:
         """Faults that no single value shows, as (key, message)."""
@@ -69,6 +70,7 @@ class Evaluator:
         net: nn.Module,
         dataset: Any,
         on_image: Callable[[str, Tensor], None] | None = None,
+        enhance: EnhanceSection = PLAIN,
     ) -> list[Record]:
         """One record per sample: ``{"key", "seconds", "metrics": {name: value or None}}``.
 
@@ -76,14 +78,15 @@ class Evaluator:
         is named once in the log. The network's training mode is put back afterwards.
 
         Args:
-            net: A registered arch on ``device``.
+            net: A registered arch on ``device``, or a cascade of them.
             dataset: An evaluation dataset.
             on_image: Called with each key and SR image, (3, H, W) float32 in [0, 1] on the CPU.
+            enhance: What is done beside one forward pass; its time is part of ``seconds``.
         """
         was_training = net.training
         net.eval()
         try:
-            return [self._score(net, dataset, i, on_image) for i in range(len(dataset))]
+            return [self._score(net, dataset, i, on_image, enhance) for i in range(len(dataset))]
         finally:
             net.train(was_training)
 
@@ -93,13 +96,14 @@ class Evaluator:
         dataset: Any,
         index: int,
         on_image: Callable[[str, Tensor], None] | None,
+        enhance: EnhanceSection,
     ) -> Record:
         sample = dataset[index]
         lq = to_float(torch.from_numpy(sample["lq"]).to(self.device))[None]
         synchronize(self.device)
         start = time.perf_counter()
         with autocast(self.device, self.precision):
-            sr = predict(net, lq, dataset.reference)[0].float()
+            sr = predict(net, lq, dataset.reference, enhance)[0].float()
         synchronize(self.device)
         seconds = time.perf_counter() - start
         gt = to_float(torch.from_numpy(sample["gt"]).to(self.device))

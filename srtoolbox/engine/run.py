@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import sys
@@ -14,12 +15,13 @@ import torch
 from torch import nn
 
 from srtoolbox import __version__
-from srtoolbox.engine.checkpoint import load_weights
 from srtoolbox.engine.environment import digest
 from srtoolbox.engine.evaluator import ValSection
 from srtoolbox.engine.reporter import LoggerSection
 from srtoolbox.engine.trainer import TrainSection
+from srtoolbox.engine.weights import load_weights
 from srtoolbox.errors import UserError
+from srtoolbox.inference.cascade import Cascade, check_stage, stage_scale
 from srtoolbox.inference.padding import fits
 from srtoolbox.models.frames import arrange_frames
 from srtoolbox.options import Tree, plain, read
@@ -50,6 +52,9 @@ class PathSection:
 
     experiments_root: Path = option(default=Path("experiments"), doc="Where runs write.")
     pretrain_network_g: Path | None = option(default=None, doc="Weights to start from or test.")
+    param_key_g: str | None = option(
+        default=None, doc="Entry of that file to take; default params_ema, then params."
+    )
     strict_load_g: bool = option(default=True, doc="Refuse weights that do not fit entirely.")
 
 
@@ -76,7 +81,18 @@ class RunOptions:
             faults.append(("model_type", MODEL_REGISTRY.explain_miss(self.model_type)))
         if not self.name or "/" in self.name or self.name.startswith("."):
             faults.append(("name", f"'{self.name}' cannot be the name of a folder"))
+        try:
+            self._check_cascade()
+        except UserError as error:
+            faults.append(("val", str(error)))
         return faults
+
+    def _check_cascade(self) -> None:
+        stages = self.val.enhance.cascade
+        stage_scale(self.scale, stages)
+        if stages > 1:
+            arch = ARCH_REGISTRY.get(self.network_g["type"])
+            check_stage(arch.__name__, getattr(arch, "num_frame", 1))  # else the instance has it
 
     @property
     def folder(self) -> Path:
@@ -93,11 +109,16 @@ def load_options(
         The checked options and the tree that they were read from.
     """
     tree = read(path, overrides)
+    return check_options(tree, section), tree
+
+
+def check_options(tree: Tree, section: type[Section] = RunOptions) -> Section:
+    """Options that were read, checked after the plugins that they name were loaded."""
     load_entry_points()
     plugins = tree.get("plugins")
     if isinstance(plugins, list) and all(isinstance(entry, str) for entry in plugins):
         load_plugins(plugins)
-    return check(tree, section), tree
+    return check(tree, section)
 
 
 def fingerprint(opt: RunOptions) -> str:
@@ -120,22 +141,48 @@ def fingerprint(opt: RunOptions) -> str:
         "train": train,
         "pretrain": _content_hash(weights) if weights else None,
     }
+    if weights and opt.path.param_key_g:
+        identity["pretrain_key"] = opt.path.param_key_g
     return digest(identity)
 
 
 def build_network(opt: RunOptions, device: torch.device) -> nn.Module:
-    """The network of a run on ``device``, its initial weights a function of the run's seed."""
+    """The network of a run on ``device``, its initial weights a function of the run's seed.
+
+    Where a cascade is asked for it is one stage of it: see ``assemble``.
+    """
     torch.manual_seed(opt.manual_seed)
-    net = build("arch", opt.network_g, scale=opt.scale)
-    if net.scale != opt.scale:
-        raise UserError(f"network_g.scale is {net.scale} but scale is {opt.scale}")
+    stages = opt.val.enhance.cascade
+    scale = stage_scale(opt.scale, stages)
+    net = build("arch", opt.network_g, scale=scale)
+    if net.scale != scale:
+        asked = f" in a cascade of {stages}, so {scale} each" if stages > 1 else ""
+        raise UserError(f"network_g.scale is {net.scale} but scale is {opt.scale}{asked}")
     return net.to(device)
 
 
 def load_pretrained(opt: RunOptions, net: nn.Module) -> str | None:
     """Loads ``path.pretrain_network_g`` if given; returns a line that says what matched."""
     weights = opt.path.pretrain_network_g
-    return load_weights(net, weights, opt.path.strict_load_g) if weights else None
+    if weights is None:
+        return None
+    return load_weights(net, weights, opt.path.strict_load_g, opt.path.param_key_g)
+
+
+def assemble(opt: RunOptions, net: nn.Module) -> nn.Module:
+    """What is scored: the network with its weights, or the cascade of which it is the first stage.
+
+    Raises:
+        UserError: if the network cannot be a stage, or ``val.enhance.cascade_weights`` do not fit.
+    """
+    enhance = opt.val.enhance
+    if enhance.cascade == 1:
+        return net
+    later = net
+    if enhance.cascade_weights is not None:
+        later = copy.deepcopy(net)
+        load_weights(later, enhance.cascade_weights, opt.path.strict_load_g)
+    return Cascade([net] + [later] * (enhance.cascade - 1))
 
 
 def build_dataset(name: str, spec: dict[str, Any], opt: RunOptions, net: nn.Module) -> Any:
@@ -155,7 +202,12 @@ def build_dataset(name: str, spec: dict[str, Any], opt: RunOptions, net: nn.Modu
 
 
 def check_crop(dataset: Any, net: nn.Module) -> None:
-    """Training crops go to the network as they are, so their size must suit it."""
+    """Training crops go to the network as they are, so their scale and size must suit it."""
+    if getattr(dataset, "scale", net.scale) != net.scale:
+        raise UserError(
+            f"val.enhance.cascade: its stages are trained by themselves; train x{net.scale} "
+            "without it, then give the weights (--weights or path.pretrain_network_g) to a cascade"
+        )
     size = getattr(dataset, "gt_size", None)
     if size is not None and not fits(net, size // dataset.scale):
         raise UserError(

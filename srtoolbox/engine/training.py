@@ -11,13 +11,7 @@ import torch
 from torch import nn
 
 from srtoolbox.data.stream import SampleStream
-from srtoolbox.engine.checkpoint import (
-    CheckpointFolder,
-    load_weights,
-    read_weights,
-    save_weights,
-    weights_hash,
-)
+from srtoolbox.engine.checkpoint import CheckpointFolder
 from srtoolbox.engine.environment import describe_environment
 from srtoolbox.engine.evaluator import Evaluator, average
 from srtoolbox.engine.files import write_atomic
@@ -31,7 +25,9 @@ from srtoolbox.engine.run import (
     load_pretrained,
 )
 from srtoolbox.engine.trainer import Trainer
+from srtoolbox.engine.weights import load_weights, save_weights, weights_hash
 from srtoolbox.errors import UserError
+from srtoolbox.inference.prediction import PLAIN
 from srtoolbox.options import dump, plain
 from srtoolbox.registry import MODEL_REGISTRY
 from srtoolbox.schema import build
@@ -96,10 +92,13 @@ def train(
         network_g=net, losses=losses, reference=dataset.reference
     )
     evaluator = Evaluator(opt.val, device, opt.train.precision)
+    enhance = opt.val.enhance if opt.val.enhance.in_training else PLAIN
 
     def evaluate(step: int, candidate: nn.Module) -> None:
         for index, (name, data) in enumerate(watched.items()):
-            scores = average(evaluator.run(candidate, data), evaluator.protocol.average)
+            scores = average(
+                evaluator.run(candidate, data, enhance=enhance), evaluator.protocol.average
+            )
             reporter.evaluation(step, name, scores)
             if index == 0:
                 keep_best(step, scores[opt.val.best_metric], candidate)
@@ -144,20 +143,6 @@ def train(
     }
     write_atomic(folder / "finished.json", json.dumps(summary))
     return Trained(trainer.result.eval(), **summary)
-
-
-def load_trained(path: Path, device: torch.device) -> tuple[nn.Module, dict]:
-    """The network of one of our weight files, built from what the file says, and its arch entry.
-
-    Raises:
-        UserError: if the file does not say which arch it belongs to.
-    """
-    arch = read_weights(path).get("arch")
-    if not isinstance(arch, dict) or "type" not in arch:
-        raise UserError(f"{path}: does not say its arch; give an option file with network_g")
-    net = build("arch", arch)
-    _announce(load_weights(net, path))
-    return net.to(device).eval(), arch
 
 
 def _look_into(folder: Path, identity: str, resume: bool) -> dict | None:

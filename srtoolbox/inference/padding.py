@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from srtoolbox.models.frames import arrange_frames
-
-
-@torch.no_grad()
-def predict(net: nn.Module, lq: Tensor, reference: int = 0) -> Tensor:
-    """SR images (N, C, H, W) of frame stacks (N, T, C, h, w) in [0, 1], of any size."""
-    return run_padded(net, arrange_frames(net, lq, reference))
 
 
 def run_padded(net: nn.Module, lq: Tensor) -> Tensor:

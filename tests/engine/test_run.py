@@ -9,7 +9,6 @@ import torch
 
 from srtoolbox.archs.edsr import EDSR
 from srtoolbox.data import SampleBursts
-from srtoolbox.engine.checkpoint import save_weights, weights_hash
 from srtoolbox.engine.run import (
     build_dataset,
     build_network,
@@ -18,6 +17,7 @@ from srtoolbox.engine.run import (
     load_options,
     load_pretrained,
 )
+from srtoolbox.engine.weights import save_weights, weights_hash
 from srtoolbox.errors import UserError
 from srtoolbox.options import dump, plain
 
@@ -88,7 +88,8 @@ class TestFingerprint:
         for content in (b"1", b"2"):
             weights.write_bytes(content)
             found.add(fingerprint(options(override)))
-        assert len(found) == 3
+        found.add(fingerprint(options(override, "path.param_key_g=params")))
+        assert len(found) == 4
 
     @pytest.mark.parametrize(
         "override",
@@ -130,6 +131,16 @@ class TestNetwork:
         assert "tensors loaded from params" in load_pretrained(opt, net)
         assert weights_hash(net) == weights_hash(source)
         assert load_pretrained(options(), net) is None
+
+    def test_the_entry_of_pretrained_weights(self, options, tmp_path: Path) -> None:
+        source, average = EDSR(num_feat=4, num_block=1), EDSR(num_feat=4, num_block=1)
+        save_weights(tmp_path / "net.pth", {}, source, average)
+        for key, expected in (("null", average), ("params", source)):
+            path = f"path.pretrain_network_g={tmp_path / 'net.pth'}"
+            opt = options(path, f"path.param_key_g={key}")
+            net = build_network(opt, CPU)
+            load_pretrained(opt, net)
+            assert weights_hash(net) == weights_hash(expected)
 
     def test_pretrained_weights_that_fit_in_part(self, options, tmp_path: Path) -> None:
         save_weights(tmp_path / "net.pth", {}, EDSR(num_feat=4, num_block=2))

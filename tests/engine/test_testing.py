@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from srtoolbox.engine import testing
-from srtoolbox.engine.checkpoint import save_weights, weights_hash
 from srtoolbox.engine.files import read_lines
 from srtoolbox.engine.run import build_network
 from srtoolbox.engine.training import train
+from srtoolbox.engine.weights import save_weights, weights_hash
 from srtoolbox.errors import UserError
 from srtoolbox.schema import build
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from srtoolbox.engine.checkpoint import weights_hash
 from srtoolbox.engine.files import read_lines
 from srtoolbox.engine.run import build_network
+from srtoolbox.engine.weights import weights_hash
 from srtoolbox.errors import RunError, UserError
 
 CPU = torch.device("cpu")

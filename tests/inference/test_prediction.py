@@ -1,0 +1,61 @@
+"""What is done beside one forward pass, put together."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from srtoolbox.archs.bicubic import Bicubic
+from srtoolbox.errors import UserError
+from srtoolbox.inference.back_projection import Downscale
+from srtoolbox.inference.prediction import EnhanceSection, predict
+from srtoolbox.schema import check
+
+
+class Blurred(nn.Module):
+    """The last frame, enlarged and too dark."""
+
+    num_frame, reference, scale, size_multiple, min_size = 3, 2, 2, 1, 1
+
+    def forward(self, lq: Tensor) -> Tensor:
+        return 0.9 * Bicubic(2)(lq[:, 2])
+
+
+def test_back_projection_is_onto_the_reference_frame() -> None:
+    lq = torch.rand(1, 3, 3, 6, 9, generator=torch.Generator().manual_seed(0))
+    enhance = EnhanceSection(self_ensemble=True, back_projection=80)
+    sr = predict(Blurred(), lq, 1, enhance)
+    assert torch.allclose(Downscale(sr, 2)(sr), lq[:, 1], atol=1e-5)
+    assert not torch.allclose(predict(Blurred(), lq, 1), sr, atol=1e-2)
+    assert not sr.requires_grad
+
+
+def test_words() -> None:
+    assert EnhanceSection().describe() == ""
+    everything = EnhanceSection(self_ensemble=True, back_projection=1, cascade=2)
+    assert everything.describe() == (
+        "Predicted with a cascade of 2 networks and geometric self-ensemble ×8 and "
+        "1 iteration of back-projection (replicate edge)."
+    )
+
+
+def test_only_what_changes_scores_counts() -> None:
+    assert EnhanceSection(in_training=True, back_projection_edge="symmetric").changed == {}
+    changed = EnhanceSection(back_projection=3, back_projection_edge="symmetric").changed
+    assert changed == {"back_projection": 3, "back_projection_edge": "symmetric"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"back_projection": -1}, "back_projection: must be >= 0, got -1"),
+        ({"back_projection": 1, "back_projection_edge": "wrap"}, "back_projection_edge: expected"),
+        ({"cascade": 0}, "cascade: must be >= 1"),
+        ({"cascade_weights": "x2.pth"}, "cascade_weights: there is no second stage"),
+        ({"self_ensembel": True}, "did you mean 'self_ensemble'"),
+    ],
+)
+def test_faulty_options(options: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        check(options, EnhanceSection)
