@@ -44,3 +44,10 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+def device_memory(device: torch.device) -> float:
+    """Largest device memory in use so far, in MiB; 0 where it cannot be told."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return 0.0

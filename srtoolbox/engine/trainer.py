@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from srtoolbox.data.stream import Sample, SampleStream, to_float
 from srtoolbox.engine.checkpoint import CheckpointFolder
 from srtoolbox.engine.optimization import build_optimizer, build_scheduler
-from srtoolbox.engine.precision import Precision, autocast, synchronize
+from srtoolbox.engine.precision import Precision, autocast, device_memory, synchronize
 from srtoolbox.engine.reporter import LoggerSection, Reporter
 from srtoolbox.errors import RunError
 from srtoolbox.schema import Component, option
@@ -56,6 +56,8 @@ class TrainSection:
             faults.append(("accumulate", f"batch_size {self.batch_size} is not a multiple of it"))
         if self.warmup_iter >= self.total_iter:
             faults.append(("warmup_iter", f"must be below total_iter ({self.total_iter})"))
+        if self.ema_decay == 1:
+            faults.append(("ema_decay", "1 would keep the first weights for ever; 0.999 is usual"))
         if not self.losses:
             faults.append(("losses", "name at least one loss"))
         return faults
@@ -245,7 +247,7 @@ class Trainer:
         rate = {
             "it/s": (self.step - self._reported[0]) / elapsed,
             "data wait": min(self._waited / elapsed, 1.0),
-            "memory": _memory(self.device),
+            "memory": device_memory(self.device),
         }
         reporter.training(self.step, figures, rate)
         self._sums.clear()
@@ -307,10 +309,3 @@ def _split(batch: Sample, parts: int) -> Iterator[Sample]:
     for i in range(parts):
         keys = batch["key"][i * size : (i + 1) * size]
         yield {**batch, "lq": lq[i], "gt": gt[i], "key": keys}
-
-
-def _memory(device: torch.device) -> float:
-    """Largest device memory in use so far, in MiB; 0 where it cannot be told."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return 0.0
