@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,12 +53,29 @@ def _parser() -> argparse.ArgumentParser:
     _add_options(command)
     command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
 
-    command = _add(commands, "test", _test, "score one network by an option file")
-    _add_options(command)
-    command.add_argument("--weights", type=Path, help="weight file to score")
+    command = _add(commands, "test", _test, "score one network by an option file or its weights")
+    _add_options(command, needed=False)
+    command.add_argument(
+        "--weights", type=Path, help="weight file to score; the option file may leave out network_g"
+    )
+    command.add_argument("--key", help="its entry to take (default params_ema, then params)")
+    command.add_argument(
+        "--data", nargs=2, type=Path, metavar=("LR_DIR", "GT_DIR"), help="images to score it on"
+    )
+
+    command = _add(commands, "convert", _convert, "write weights so that they say their arch")
+    command.add_argument("source", metavar="IN", type=Path, help="weight file")
+    command.add_argument("target", metavar="OUT", type=Path, help="OUT.safetensors or OUT.pth")
+    command.add_argument("--arch", metavar="NAME", help="arch, if IN does not say it")
+    _add_overrides(command, "option of the arch, e.g. num_feat=64 (may be repeated)")
+    command.add_argument("--key", help="entry of IN to take (default params_ema, then params)")
+    _add_plugins(command)
 
     command = _add(commands, "report", _report, "make a study's tables and figures again")
     command.add_argument("folder", type=Path, help="folder of the study")
+
+    command = _add(commands, "bench", _bench, "measure speed and memory of networks")
+    _add_options(command)
 
     command = _add(commands, "list", _list, "list what is registered")
     command.add_argument("kind", choices=list(_PLURALS))
@@ -89,17 +107,18 @@ def _add(commands, name: str, call, text: str) -> argparse.ArgumentParser:
     return command
 
 
-def _add_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("options", type=Path, help="option file (YAML)")
+def _add_options(command: argparse.ArgumentParser, needed: bool = True) -> None:
     command.add_argument(
-        "--set",
-        dest="overrides",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="override an option, e.g. train.total_iter=1000 (may be repeated)",
+        "options", type=Path, nargs=None if needed else "?", help="option file (YAML)"
     )
+    _add_overrides(command, "override an option, e.g. train.total_iter=1000 (may be repeated)")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+
+
+def _add_overrides(command: argparse.ArgumentParser, text: str) -> None:
+    command.add_argument(
+        "--set", dest="overrides", metavar="KEY=VALUE", action="append", default=[], help=text
+    )
 
 
 def _add_plugins(command: argparse.ArgumentParser) -> None:
@@ -139,10 +158,12 @@ def _test(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
     from srtoolbox.engine.precision import pick_device
-    from srtoolbox.engine.run import load_options
-    from srtoolbox.engine.testing import test
+    from srtoolbox.engine.testing import load_test_options, test
 
-    opt, _ = load_options(arguments.options, arguments.overrides)
+    key = [f"path.param_key_g={json.dumps(arguments.key)}"] if arguments.key else []
+    opt = load_test_options(
+        arguments.options, [*arguments.overrides, *key], arguments.weights, arguments.data
+    )
     scores, protocol, folder = test(opt, pick_device(arguments.device), arguments.weights)
     table = Table(title=f"{opt.name} (x{opt.scale})", caption=protocol, caption_justify="left")
     table.add_column("dataset")
@@ -153,6 +174,14 @@ def _test(arguments: argparse.Namespace) -> None:
         table.add_row(dataset, *cells)
     Console().print(table)
     print(f"per-image scores: {folder / 'results.jsonl'}")
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from srtoolbox.engine.convert import convert
+
+    _load(arguments.plugin)
+    one = arguments
+    print(convert(one.source, one.target, one.arch, one.overrides, one.key))
 
 
 def _report(arguments: argparse.Namespace) -> None:
@@ -168,6 +197,25 @@ def _print_report(folder: Path) -> None:
     title, table = write_report(folder)
     Console().print(to_terminal(table, title))
     print(f"table.md, table.csv, comparison.png and curves.png are in {folder}")
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from srtoolbox.bench.archs import BenchOptions, measure_archs
+    from srtoolbox.bench.report import to_terminal, write_results
+    from srtoolbox.engine.precision import pick_device
+    from srtoolbox.engine.run import load_options
+
+    one = arguments
+    opt, _ = load_options(one.options, one.overrides, BenchOptions)
+    device = pick_device(one.device)
+    settings = [part for override in one.overrides for part in ("--set", override)]
+    settings += ["--device", one.device] if one.device != "auto" else []
+    command = shlex.join(["srtoolbox", "bench", str(one.options), *settings])
+    results = measure_archs(opt, device)
+    Console().print(to_terminal(results, opt, device))
+    print(f"written to {write_results(results, opt, device, command)}, and .json beside it")
 
 
 def _list(arguments: argparse.Namespace) -> None:

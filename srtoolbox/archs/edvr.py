@@ -8,15 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srtoolbox.archs.layers.deform import ModulatedDeformConvPack
+from srtoolbox.archs.layers.deform import ModulatedDeformConvPack, align_frames
 from srtoolbox.archs.layers.residual import ResidualBlock, residual_blocks
 from srtoolbox.archs.layers.upsample import check_scale
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
-
-# On a CPU all frames are aligned as one batch while they have at most so many pixels together, and
-# one by one above: what is worked on then stays in the cache. A GPU always takes them as one batch.
-CPU_BATCH_PIXELS = 2**14
 
 LEVELS = ("l1", "l2", "l3")  # from full to quarter size
 
@@ -128,15 +124,8 @@ class EDVR(nn.Module):
 
     def _align(self, pyramid: list[Tensor]) -> Tensor:
         """Aligns every frame, the reference too, with the reference: (N, T, num_feat, h, w)."""
-        n, frames, _, height, width = pyramid[0].shape
-        on_cpu = pyramid[0].device.type == "cpu"
-        if on_cpu and n * frames * height * width > CPU_BATCH_PIXELS:
-            middle = [level[:, self.reference] for level in pyramid]
-            aligned = [self.pcd_align([x[:, i] for x in pyramid], middle) for i in range(frames)]
-            return torch.stack(aligned, dim=1)
-        middle = [x[:, self.reference, None].expand_as(x).flatten(0, 1) for x in pyramid]
-        aligned = self.pcd_align([level.flatten(0, 1) for level in pyramid], middle)
-        return aligned.unflatten(0, (n, frames))
+        middle = [level[:, self.reference] for level in pyramid]
+        return align_frames(self.pcd_align, pyramid, middle)
 
 
 class PCDAlignment(nn.Module):

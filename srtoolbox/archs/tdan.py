@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from srtoolbox.archs.layers.deform import DeformConv
+from srtoolbox.archs.layers.deform import DeformConv, align_frames
 from srtoolbox.archs.layers.residual import ResidualBlock
 from srtoolbox.archs.layers.upsample import Upsample, check_scale
 from srtoolbox.errors import UserError
@@ -93,25 +93,23 @@ class TDAN(nn.Module):
             ``sr`` (N, 3, h * scale, w * scale), and ``aligned`` (N, T, 3, h, w): the LR frames
             aligned to the middle one, which itself is passed on unchanged.
         """
-        n, frames, _, height, width = lq.shape
+        n, frames = lq.shape[:2]
         centred = lq - 0.5
         feat = torch.relu(self.conv_first(centred.flatten(0, 1)))
         feat = self.residual_layer(feat).unflatten(0, (n, frames))
 
         others = [index for index in range(frames) if index != self.reference]
-        # All supporting frames of all clips are aligned as one batch.
-        supporting = feat[:, others]
-        middle = feat[:, self.reference : self.reference + 1].expand_as(supporting)
-        aligned = self._align(middle.flatten(0, 1), supporting.flatten(0, 1))
-        aligned = list(aligned.to(lq.dtype).view(n, frames - 1, 3, height, width).unbind(1))
+        aligned = align_frames(self._align, [feat[:, others]], [feat[:, self.reference]])
+        aligned = list(aligned.to(lq.dtype).unbind(1))
         aligned.insert(self.reference, centred[:, self.reference])
         aligned = torch.stack(aligned, dim=1)
 
         sr = self.up(self.recon_layer(self.fea_ex(aligned.flatten(1, 2))))
         return {"sr": sr + 0.5, "aligned": aligned + 0.5}
 
-    def _align(self, middle: Tensor, supporting: Tensor) -> Tensor:
-        """Maps features of two frames, each (M, num_feat, h, w), to the aligned LR (M, 3, h, w)."""
+    def _align(self, frame: list[Tensor], reference: list[Tensor]) -> Tensor:
+        """Maps features of two frames, one (M, num_feat, h, w) each, to the aligned LR one."""
+        (supporting,), (middle,) = frame, reference
         feat = self.cr(torch.cat((middle, supporting), dim=1))
         feat = self.dconv_1(feat, self.off2d_1(feat))
         feat = self.deconv_2(feat, self.off2d_2(feat))

@@ -14,19 +14,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from srtoolbox.engine.precision import synchronize
-from srtoolbox.inference.padding import predict
+from srtoolbox.engine.precision import Precision, autocast, synchronize
+from srtoolbox.inference.prediction import PLAIN, EnhanceSection, predict
 
 _WARM_UP, _ROUNDS = 2, 7
 
 
-def measure_inference(net: nn.Module, lq: Tensor, reference: int) -> dict[str, Any]:
-    """Costs of one forward pass.
+def measure_inference(
+    net: nn.Module, lq: Tensor, reference: int, enhance: EnhanceSection = PLAIN
+) -> dict[str, Any]:
+    """Costs of one SR frame.
 
     Args:
         net: A registered arch.
         lq: (1, T, C, h, w) on the network's device.
         reference: Index of the reference frame.
+        enhance: What is done beside one forward pass, which is measured with it.
 
     Returns:
         ``params``: number of parameters; ``flops``: 2 per multiply-add, of the operators that
@@ -38,7 +41,7 @@ def measure_inference(net: nn.Module, lq: Tensor, reference: int) -> dict[str, A
     net.eval()
 
     def forward() -> None:
-        predict(net, lq, reference)
+        predict(net, lq, reference, enhance)
 
     try:
         with FlopCounterMode(display=False) as counter:
@@ -67,29 +70,40 @@ class TrainingStep:
         model: A registered model; its networks are on ``device``.
         batch: What its ``objective`` takes.
         device: Where to run.
+        precision: Number format of the forward pass.
     """
 
-    def __init__(self, model: Any, batch: dict[str, Any], device: torch.device) -> None:
+    def __init__(
+        self,
+        model: Any,
+        batch: dict[str, Any],
+        device: torch.device,
+        precision: Precision = "fp32",
+    ) -> None:
         self._model, self._batch, self._device = model, batch, device
+        self._precision: Precision = precision
 
     def memory(self) -> float:
         """Peak MiB beyond weights and samples."""
-        return peak_memory(self._run, self._device)
+        return peak_memory(self.run, self._device)
 
     def seconds(self) -> float:
         """Time of one step; the second of two runs."""
-        self._run()
+        self.run()
         synchronize(self._device)
         start = time.perf_counter()
-        self._run()
+        self.run()
         synchronize(self._device)
         return time.perf_counter() - start
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Runs the step once; the gradients stay."""
         for net in self._model.networks.values():
             net.zero_grad(set_to_none=True)
         for phase in self._model.phases:
-            sum(self._model.objective(phase, self._batch).values()).backward()
+            with autocast(self._device, self._precision):
+                losses = self._model.objective(phase, self._batch)
+            sum(losses.values()).backward()
 
 
 def peak_memory(work: Callable[[], None], device: torch.device) -> float:

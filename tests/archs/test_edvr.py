@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from srtoolbox.archs import edvr
 from srtoolbox.archs.edvr import EDVR
+from srtoolbox.archs.layers import deform
 from srtoolbox.archs.layers.deform import offset_magnitudes
 from srtoolbox.errors import UserError
 
@@ -41,7 +41,7 @@ def test_has_the_published_number_of_parameters(options, expected):
 @pytest.mark.parametrize("frame_by_frame", [False, True])
 def test_agrees_with_the_reference(golden, monkeypatch, name, frame_by_frame):
     if frame_by_frame:
-        monkeypatch.setattr(edvr, "CPU_BATCH_PIXELS", 0)
+        monkeypatch.setattr(deform, "CPU_BATCH_PIXELS", 0)
     expected = golden(name)
     options = expected.entry["config"]
     net = expected.load(EDVR(1 if options.get("hr_in") else 4, **options))
@@ -59,7 +59,7 @@ def test_frame_by_frame_and_batched_have_the_same_gradients(monkeypatch):
     lq = torch.rand(2, 3, 3, 8, 8)
     gradients = []
     for limit in (0, 2**20):
-        monkeypatch.setattr(edvr, "CPU_BATCH_PIXELS", limit)
+        monkeypatch.setattr(deform, "CPU_BATCH_PIXELS", limit)
         net.zero_grad()
         net(lq).square().mean().backward()
         gradients.append([p.grad.clone() for p in net.parameters()])

@@ -224,6 +224,20 @@ def test_weights_survive_saving(name):
 
 
 @every_arch
+def test_memory_format_does_not_change_the_result(name):
+    net = build(name).eval()
+    lq = make_lq(net)
+    with torch.no_grad():
+        expected = outputs(net, lq)
+        net.to(memory_format=torch.channels_last)
+        actual = outputs(net, lq)
+    # Sums come in another order, so where values are large the last bits differ.
+    for key, value in expected.items():
+        atol = 1e-5 * max(1.0, value.abs().max().item())
+        torch.testing.assert_close(actual[key], value, rtol=0, atol=atol)
+
+
+@every_arch
 def test_runs_under_autocast(name):
     net = build(name).train()
     lq = make_lq(net)

@@ -1,10 +1,13 @@
-"""Deformable convolution in pure PyTorch, with torchvision's operator behind the same function."""
+"""Deformable convolution in pure PyTorch, with torchvision's operator behind the same function;
+alignment of clips by it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
+from itertools import repeat
 from typing import Literal
 
 import torch
@@ -18,6 +21,30 @@ Backend = Literal["auto", "grid_sample", "torchvision"]
 # How many sampled values the pure backend holds at a time. On a CPU, pieces that stay in the cache
 # run twice as fast as one large call; a GPU wants few launches.
 CHUNK = {"cpu": 2**20, "cuda": 2**27}
+
+# On a CPU all frames are aligned as one batch while they have at most so many pixels together, and
+# one by one above: what is worked on then stays in the cache. A GPU always takes them as one batch.
+CPU_BATCH_PIXELS = 2**14
+
+_on_reference_path = False
+
+
+@contextmanager
+def reference_path() -> Iterator[bool]:
+    """Inside, clips are aligned frame by frame and "auto" means torchvision's operator.
+
+    So do the programs that these networks were published with. The results are the same; the path
+    is there to be compared with, in value and in speed. Holds for all threads.
+
+    Yields:
+        Whether torchvision's operator is used; where it cannot be, the pure one is.
+    """
+    global _on_reference_path
+    before, _on_reference_path = _on_reference_path, True
+    try:
+        yield not isinstance(_torchvision_op(), Exception)
+    finally:
+        _on_reference_path = before
 
 
 def deform_conv2d(
@@ -43,7 +70,8 @@ def deform_conv2d(
         bias: (O,).
         mask: (N, G * k * k, h, w), factors on the sampled values.
         backend: "grid_sample" is pure PyTorch; "torchvision" its operator; "auto" takes the first
-            on a CPU (where it is several times faster) and the second on a GPU if it is there.
+            on a CPU (where it is several times faster) and the second on a GPU if it is there; see
+            `reference_path`.
 
     Returns:
         (N, O, h, w), of the type of ``x`` (under autocast: of its type).
@@ -53,8 +81,9 @@ def deform_conv2d(
         RunError: torchvision's operator is asked for and cannot be used.
     """
     if backend == "auto":
-        on_gpu = x.device.type == "cuda" and not isinstance(_torchvision_op(), Exception)
-        backend = "torchvision" if on_gpu else "grid_sample"
+        wanted = _on_reference_path or x.device.type == "cuda"
+        there = wanted and not isinstance(_torchvision_op(), Exception)
+        backend = "torchvision" if there else "grid_sample"
     if backend == "grid_sample":
         return _by_grid_sample(x, offset, weight, bias, mask)
     if backend == "torchvision":
@@ -62,6 +91,34 @@ def deform_conv2d(
     raise UserError(
         f"deform_conv2d: unknown backend {backend!r}; use auto, grid_sample or torchvision"
     )
+
+
+def align_frames(
+    align: Callable[[list[Tensor], list[Tensor]], Tensor],
+    moving: list[Tensor],
+    fixed: list[Tensor],
+) -> Tensor:
+    """Aligns every frame of each clip with one frame, all at once or one by one by their size.
+
+    Args:
+        align: Maps the features of M images and of M others that they are to be aligned with, each
+            a list of (M, C, h, w), one for each level of a pyramid, to (M, C', h, w).
+        moving: Features of the frames, (N, T, C, h, w) each, the largest level first.
+        fixed: Features of what they are aligned with, (N, C, h, w) each.
+
+    Returns:
+        (N, T, C', h, w).
+    """
+    n, frames, _, height, width = moving[0].shape
+    large = moving[0].device.type == "cpu" and n * frames * height * width > CPU_BATCH_PIXELS
+    if large or _on_reference_path:
+        aligned = [align([level[:, t] for level in moving], fixed) for t in range(frames)]
+        return torch.stack(aligned, dim=1)
+    spread = [
+        one[:, None].expand_as(many).flatten(0, 1) for one, many in zip(fixed, moving, strict=True)
+    ]
+    aligned = align([level.flatten(0, 1) for level in moving], spread)
+    return aligned.unflatten(0, (n, frames))
 
 
 class DeformConv(nn.Module):
@@ -163,31 +220,32 @@ def _by_grid_sample(
     # must not be computed in it.
     precise = torch.promote_types(x.dtype, torch.float32)
     base_y, base_x = _base_grid(height, width, kernel_size, x.device, precise)
-    offset = offset.reshape(n, groups, points, 2, pixels)
-    mask = None if mask is None else mask.reshape(n, groups, 1, points, pixels)
+    # In the channels_last format, neighbours would lie apart and every step below would be slow.
+    x = x.contiguous()
+    offset = offset.contiguous().view(n, groups, points, 2, pixels)
+    mask = None if mask is None else mask.contiguous().view(n, groups, 1, points, pixels)
     matrix = weight.reshape(len(weight), -1)
 
-    def convolve(images: slice, part: slice) -> Tensor:
-        moved = offset[images, ..., part].flatten(0, 1).to(precise)
-        grid_y = torch.add(base_y[:, part], moved[:, :, 0], alpha=2 / height)
-        grid_x = torch.add(base_x[:, part], moved[:, :, 1], alpha=2 / width)
-        folded = x[images].to(precise).reshape(-1, channels // groups, height, width)
+    def convolve(x: Tensor, offset: Tensor, mask: Tensor | None, part: slice) -> Tensor:
+        move_y, move_x = offset[..., part].flatten(0, 1).to(precise).unbind(2)
+        grid_y = torch.add(base_y[:, part], move_y, alpha=2 / height)
+        grid_x = torch.add(base_x[:, part], move_x, alpha=2 / width)
+        folded = x.to(precise).reshape(-1, channels // groups, height, width)
         grid = torch.stack((grid_x, grid_y), dim=-1)
         columns = F.grid_sample(folded, grid, align_corners=False).to(x.dtype)
         columns = columns.unflatten(0, (-1, groups))
         if mask is not None:
-            columns = columns * mask[images, ..., part]
+            columns = columns * mask[..., part]
         return matrix @ columns.reshape(len(columns), channels * points, -1)
 
     chunk = max(1, CHUNK.get(x.device.type, CHUNK["cuda"]) // (channels * points))
     many = max(1, chunk // pixels)  # images at a time
     # A single image is cut into parts only where no gradient has to be gathered from them.
     part = pixels if torch.is_grad_enabled() else min(pixels, chunk)
+    masks = repeat(None) if mask is None else mask.split(many)
     rows = [
-        torch.cat(
-            [convolve(slice(i, i + many), slice(p, p + part)) for p in range(0, pixels, part)], 2
-        )
-        for i in range(0, n, many)
+        torch.cat([convolve(*images, slice(p, p + part)) for p in range(0, pixels, part)], 2)
+        for images in zip(x.split(many), offset.split(many), masks, strict=False)
     ]
     out = torch.cat(rows).reshape(n, len(weight), height, width)
     return out if bias is None else out + bias.to(out.dtype).view(-1, 1, 1)

@@ -8,8 +8,10 @@ from srtoolbox.archs.layers import deform
 from srtoolbox.archs.layers.deform import (
     DeformConv,
     ModulatedDeformConvPack,
+    align_frames,
     deform_conv2d,
     offset_magnitudes,
+    reference_path,
 )
 from srtoolbox.errors import RunError, UserError
 
@@ -126,6 +128,55 @@ def test_absent_torchvision_is_named(monkeypatch):
     with pytest.raises(RunError, match=r"torchvision cannot be used \(no such module\)"):
         deform_conv2d(*inputs(), backend="torchvision")
     deform_conv2d(*inputs())
+
+
+def test_memory_format_does_not_matter():
+    tensors = inputs()
+    expected = value_and_gradients(tensors, "grid_sample")
+    formatted = [
+        t.detach().to(memory_format=torch.channels_last).requires_grad_() if t.dim() == 4 else t
+        for t in tensors
+    ]
+    torch.testing.assert_close(value_and_gradients(formatted, "grid_sample"), expected)
+
+
+@pytest.mark.parametrize("absent", [False, True])
+def test_reference_path_is_torchvision_where_it_can_be_used(monkeypatch, absent):
+    if absent:
+        monkeypatch.setattr(deform, "_torchvision_op", lambda: ImportError("no such module"))
+    else:
+        needs_torchvision()
+    used = []
+    for name in ("_by_grid_sample", "_by_torchvision"):
+        monkeypatch.setattr(deform, name, lambda *_, name=name: used.append(name))
+    tensors = inputs()
+    with pytest.raises(ZeroDivisionError), reference_path() as with_torchvision:
+        deform_conv2d(*tensors)
+        _ = 1 / 0
+    deform_conv2d(*tensors)
+    assert with_torchvision is not absent
+    assert used == ["_by_grid_sample" if absent else "_by_torchvision", "_by_grid_sample"]
+
+
+def test_frames_are_aligned_together_or_one_by_one(monkeypatch):
+    sizes = []
+
+    def align(moving, fixed):
+        sizes.append(len(moving[0]))
+        assert [level.shape for level in moving] == [level.shape for level in fixed]
+        return moving[0] - fixed[0].mean(dim=1, keepdim=True)
+
+    moving = [torch.randn(2, 3, 4, 8, 8), torch.randn(2, 3, 4, 4, 4)]
+    fixed = [level[:, 1] for level in moving]
+    together = align_frames(align, moving, fixed)
+    with reference_path():
+        one_by_one = align_frames(align, moving, fixed)
+    monkeypatch.setattr(deform, "CPU_BATCH_PIXELS", 2 * 3 * 8 * 8 - 1)
+    large = align_frames(align, moving, fixed)
+    assert sizes == [6] + [2] * 6
+    assert together.shape == (2, 3, 4, 8, 8)
+    torch.testing.assert_close(one_by_one, together)
+    torch.testing.assert_close(large, together)
 
 
 def test_pack_starts_as_a_convolution_of_half_weight():

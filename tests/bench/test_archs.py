@@ -1,0 +1,137 @@
+"""Measurements on tiny networks: what is reported and written, never how fast."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from srtoolbox.archs.layers import deform
+from srtoolbox.bench import archs
+from srtoolbox.bench.archs import BenchOptions, measure_archs, speedup
+from srtoolbox.bench.report import to_markdown, write_results
+from srtoolbox.cli import main
+from srtoolbox.errors import UserError
+from srtoolbox.schema import check
+
+CPU = torch.device("cpu")
+EDVR = {
+    "type": "EDVR",
+    "num_frame": 3,
+    "num_feat": 8,
+    "deformable_groups": 2,
+    "num_extract_block": 1,
+    "num_reconstruct_block": 1,
+}
+TREE = {
+    "name": "tiny",
+    "archs": {"EDVR": EDVR, "EDSR": {"type": "EDSR", "num_feat": 4, "num_block": 1}},
+    "input": [2, 3, 3, 8, 12],
+    "rounds": 2,
+}
+MODES = ["reference", "fp32", "fp32+channels_last", "bf16+channels_last"]
+
+
+def options(**changes) -> BenchOptions:
+    return check({**TREE, **changes}, BenchOptions)
+
+
+def test_every_arch_is_measured_in_every_mode() -> None:
+    results = measure_archs(options(), CPU)
+    assert [(one.arch, one.mode) for one in results] == [
+        (arch, mode) for arch in TREE["archs"] for mode in MODES
+    ]
+    for one in results:
+        assert len(one.forward) == len(one.training) == 2
+        assert min(one.forward + one.training) > 0
+        assert one.training_memory > one.forward_memory > 0
+        assert one.deviation <= {"reference": 0, "bf16+channels_last": 0.05}.get(one.mode, 1e-4)
+    assert results[3].deviation > 0, "bfloat16 was not used"
+    assert results[7].training_memory < results[5].training_memory
+
+
+def test_only_the_reference_is_computed_by_the_reference_path(monkeypatch) -> None:
+    seen = []
+    original = deform._by_grid_sample
+    monkeypatch.setattr(deform, "_torchvision_op", lambda: ImportError("absent"))
+    monkeypatch.setattr(
+        deform,
+        "_by_grid_sample",
+        lambda x, *rest: seen.append((len(x), deform._on_reference_path)) or original(x, *rest),
+    )
+    measure_archs(options(archs={"EDVR": EDVR}, modes=["fp32"]), CPU)
+    assert set(seen) == {(2, True), (6, False)}  # 2 clips of 3 frames
+
+
+def test_speedup_is_the_median_of_ratios_within_rounds() -> None:
+    assert speedup([2.0, 30.0, 8.0], [1.0, 10.0, 2.0]) == 3.0
+
+
+def test_threads_are_set_and_restored(monkeypatch) -> None:
+    before, seen = torch.get_num_threads(), []
+    monkeypatch.setattr(archs, "_measure", lambda *_: seen.append(torch.get_num_threads()) or [])
+    measure_archs(options(threads=2), CPU)
+    assert (set(seen), torch.get_num_threads()) == ({2}, before)
+
+
+def test_results_are_written(tmp_path: Path) -> None:
+    opt = options(experiments_root=str(tmp_path), modes=["fp32"], archs={"EDVR": EDVR})
+    path = write_results(measure_archs(opt, CPU), opt, CPU, "srtoolbox bench x.yml")
+    assert path == tmp_path / "bench" / "tiny.md"
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert record["command"] == "srtoolbox bench x.yml"
+    assert record["environment"]["packages"]["torch"]
+    reference, ours = record["results"]
+    assert (reference["forward_ratio"], reference["training_ratio"]) == (1, 1)
+    assert ours["forward_ratio"] > 0 and ours["training_ratio"] > 0
+    text = path.read_text()
+    assert "| EDVR | fp32 |" in text and "`srtoolbox bench x.yml`" in text
+    assert f"torch {torch.__version__}" in text
+
+
+def test_missing_torchvision_is_said(monkeypatch) -> None:
+    monkeypatch.setattr(deform, "_torchvision_op", lambda: ImportError("absent"))
+    text = to_markdown([], options(), CPU, "srtoolbox bench x.yml")
+    assert "torchvision is missing or cannot be used" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input": [2, 4, 3, 8, 12]}, r"archs.EDVR: input has 4 frames: EDVR takes 3 frames"),
+        ({"input": [2, 3, 3, 8, 10]}, r"archs.EDVR: takes sizes from 4 on in multiples of 4"),
+        ({"archs": {"B": {"type": "Bicubic"}}}, "archs.B: has nothing to learn"),
+        ({"archs": {}}, "archs: name at least one arch"),
+        ({"name": "a/b"}, "name: 'a/b' cannot be the name of a file"),
+        ({"modes": ["fp8"]}, "modes"),
+        ({"input": [2, 3, 3, 8]}, "input: expected 5 values, got 4"),
+    ],
+)
+def test_faulty_options(changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        measure_archs(options(**changes), CPU)
+
+
+def test_command(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yml").write_text(json.dumps(TREE))
+    arguments = ["bench", "tiny.yml", "--set", "archs={EDSR: {type: EDSR, num_feat: 4}}"]
+    assert main([*arguments, "--set", "rounds=1", "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert "bf16+channels_last" in out and "experiments/bench/tiny.md" in out
+    command = json.loads(Path("experiments/bench/tiny.json").read_text())["command"]
+    assert command.startswith("srtoolbox bench tiny.yml --set 'archs=")
+    assert command.endswith("--set rounds=1 --device cpu")
+    assert main(["bench", "tiny.yml", "--set", "round=1"]) == 2
+    assert "round: unknown; did you mean 'rounds'?" in capsys.readouterr().err
+
+
+def test_the_shipped_options_fit() -> None:
+    from srtoolbox.engine.run import load_options
+
+    path = Path(__file__).parents[2] / "options" / "bench" / "archs.yml"
+    opt, _ = load_options(path, (), BenchOptions)
+    for name in opt.archs:
+        archs._build(name, opt)
