@@ -262,7 +262,7 @@ class _Study:
         model = MODEL_REGISTRY.get(opt.model_type)(
             network_g=net, losses=losses, reference=dataset.reference
         )
-        return TrainingStep(model, batch, self.device)
+        return TrainingStep(model, batch, self.device, opt.train.precision)
 
 
 @contextmanager
