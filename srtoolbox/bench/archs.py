@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from srtoolbox.archs.layers.deform import reference_path
 from srtoolbox.comparison.cost import TrainingStep, peak_memory
-from srtoolbox.engine.precision import Precision, autocast, synchronize
+from srtoolbox.engine.precision import Precision, autocast, cpu_threads, synchronize
 from srtoolbox.engine.run import ArchSpec
 from srtoolbox.errors import UserError
 from srtoolbox.inference.padding import fits
@@ -97,7 +97,7 @@ def measure_archs(opt: BenchOptions, device: torch.device) -> list[Measurement]:
         UserError: before anything is measured, if an arch does not take the input or cannot learn.
     """
     nets = {name: _build(name, opt).to(device) for name in opt.archs}
-    with _threads(opt.threads):
+    with cpu_threads(opt.threads):
         return [one for name, net in nets.items() for one in _measure(name, net, opt, device)]
 
 
@@ -193,13 +193,3 @@ def _seconds(work: Callable[[], Any], device: torch.device) -> float:
     work()
     synchronize(device)
     return time.perf_counter() - start
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

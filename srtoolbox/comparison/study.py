@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,16 @@ from srtoolbox.comparison.cost import TrainingStep, measure_inference
 from srtoolbox.comparison.plan import Job, StudyOptions, plan
 from srtoolbox.comparison.pool import count_workers, train_side_by_side
 from srtoolbox.comparison.results import Entry, ResultStore, StudyCard
-from srtoolbox.data.stream import SampleStream, to_float
+from srtoolbox.data.stream import SampleStream, to_device, to_float
 from srtoolbox.engine.environment import describe_environment, digest
 from srtoolbox.engine.evaluator import Evaluator
 from srtoolbox.engine.files import write_atomic
+from srtoolbox.engine.precision import cpu_threads
 from srtoolbox.engine.run import (
     RunOptions,
     assemble,
     build_dataset,
+    build_model,
     build_network,
     check_crop,
     fingerprint,
@@ -34,8 +35,6 @@ from srtoolbox.engine.training import train
 from srtoolbox.engine.weights import weights_hash
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.options import Tree, dump, plain
-from srtoolbox.registry import MODEL_REGISTRY
-from srtoolbox.schema import build
 
 _log = logging.getLogger("srtoolbox")
 
@@ -63,24 +62,24 @@ class _Study:
         self.opt, self.device = opt, device
         self.jobs = plan(opt, tree)
         self.failures: dict[Path, str] = {}
-        self.folders: dict[str, Path] = {}
         self.datasets = self._build_everything()
         folder = opt.path.experiments_root / "compare" / opt.name
         self.store = ResultStore(folder)
         self.evaluator = Evaluator(opt.val, device, opt.train.precision)
         self.environment = describe_environment(device)
+        self.folders = self._training_folders()
         try:
             write_atomic(folder / "study.yml", dump(tree))
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
-        protocol, enhance = self.evaluator.protocol, opt.val.enhance
+        protocol = self.evaluator.protocol
         self.card = StudyCard(
             name=opt.name,
             scale=opt.scale,
             protocol={
                 "name": protocol.name,
                 "hash": protocol.hash,
-                "text": f"{protocol.describe()} {enhance.describe()}".strip(),
+                "text": opt.val.describe(),
                 "average": protocol.average,
             },
             metrics={
@@ -98,7 +97,9 @@ class _Study:
 
     def train_side_by_side(self) -> None:
         """Trains in several processes, if the study says so; ``run`` finds the results."""
-        trainings = {self._folder(j): j.opt for j in self.jobs if j.method in self.trained}
+        trainings = {
+            self.folders[j.method, j.seed]: j.opt for j in self.jobs if j.method in self.trained
+        }
         waiting = [
             (options, folder)
             for folder, options in trainings.items()
@@ -109,7 +110,7 @@ class _Study:
         if workers > 1:
             threads = threads or max(1, torch.get_num_threads() // workers)
             # The longest first, so that none is left to run alone at the end.
-            with _threads(threads):
+            with cpu_threads(threads):
                 waiting.sort(key=lambda training: -self._hours(training[0]))
             _log.info("%d trainings, %d at a time", len(waiting), workers)
             self.failures = train_side_by_side(waiting, self.device, workers, threads)
@@ -119,7 +120,7 @@ class _Study:
         entry = Entry(job.method, job.seed, differs=job.differs)
         self.card.entries.append(entry)
         try:
-            if (reason := self.failures.get(self._folder(job))) is not None:
+            if (reason := self.failures.get(self.folders[job.method, job.seed])) is not None:
                 raise RunError(reason)
             net = self._network(job, entry)
             for name, dataset in self.datasets.items():
@@ -155,19 +156,24 @@ class _Study:
         if not _is_trained(job, net):
             load_pretrained(job.opt, net)
             return assemble(job.opt, net).eval()
-        folder = self._folder(job)
+        folder = self.folders[job.method, job.seed]
         entry.run = str(folder.relative_to(self.store.folder))
-        with _threads(self.opt.threads):
+        with cpu_threads(self.opt.threads):
             trained = train(job.opt, self.device, resume=True, folder=folder)
         entry.train_seconds, entry.steps = trained.seconds, trained.step
         entry.threads = trained.threads
         return trained.net
 
-    def _folder(self, job: Job) -> Path:
-        """Of its training, which methods share that differ only in how they are evaluated."""
-        identity = fingerprint(job.opt)
-        name = f"{job.opt.name}-s{job.seed}-{identity[:8]}"
-        return self.folders.setdefault(identity, self.store.folder / "runs" / name)
+    def _training_folders(self) -> dict[tuple[str, int], Path]:
+        """By method and seed. Methods that differ only in how they are evaluated share one."""
+        shared: dict[str, Path] = {}
+        folders = {}
+        for job in self.jobs:
+            identity = fingerprint(job.opt)
+            name = f"{job.opt.name}-s{job.seed}-{identity[:8]}"
+            folder = shared.setdefault(identity, self.store.folder / "runs" / name)
+            folders[job.method, job.seed] = folder
+        return folders
 
     def _evaluate(self, job: Job, entry: Entry, name: str, dataset: Any, net: nn.Module) -> str:
         weights = weights_hash(net)
@@ -257,22 +263,9 @@ class _Study:
         net = build_network(opt, self.device).train()
         dataset = build_dataset("train", opt.datasets.train, opt, net)
         batch = next(iter(SampleStream(dataset, 0, opt.train.batch_size).loader(0, 1)))
-        batch |= {name: to_float(batch[name].to(self.device)) for name in ("lq", "gt")}
-        losses = {name: build("loss", spec) for name, spec in opt.train.losses.items()}
-        model = MODEL_REGISTRY.get(opt.model_type)(
-            network_g=net, losses=losses, reference=dataset.reference
-        )
+        model = build_model(opt, net, dataset)
+        batch = to_device(batch, self.device)
         return TrainingStep(model, batch, self.device, opt.train.precision)
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _is_trained(job: Job, net: nn.Module) -> bool:

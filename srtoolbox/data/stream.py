@@ -125,6 +125,12 @@ def collate(samples: list[Sample]) -> Sample:
     return batch
 
 
+def to_device(batch: Sample, device: torch.device) -> Sample:
+    """A batch on a device: its pixels travel as stored and become float32 in [0, 1] there."""
+    moved = {name: batch[name].to(device, non_blocking=True) for name in ("lq", "gt")}
+    return {**batch, **{name: to_float(pixels) for name, pixels in moved.items()}}
+
+
 def to_float(pixels: torch.Tensor) -> torch.Tensor:
     """Stored pixels to float32 in [0, 1]: uint8 by 255, uint16 by 65535, floats as they are."""
     if pixels.dtype == torch.uint8:

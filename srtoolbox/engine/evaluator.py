@@ -47,6 +47,10 @@ class ValSection:
             faults.append(("best_metric", f"'{self.best_metric}' is none of {list(self.metrics)}"))
         return faults
 
+    def describe(self) -> str:
+        """The protocol, and what is done beside one forward pass, to stand under a table."""
+        return f"{get_protocol(self.protocol).describe()} {self.enhance.describe()}".strip()
+
 
 class Evaluator:
     """Scores networks with a fixed set of metrics. Prints nothing and writes nothing.

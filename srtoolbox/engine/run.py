@@ -201,6 +201,14 @@ def build_dataset(name: str, spec: dict[str, Any], opt: RunOptions, net: nn.Modu
     return dataset
 
 
+def build_model(opt: RunOptions, net: nn.Module, dataset: Any) -> Any:
+    """The model that forms the losses of a training of ``net`` on ``dataset``."""
+    losses = {name: build("loss", spec) for name, spec in opt.train.losses.items()}
+    return MODEL_REGISTRY.get(opt.model_type)(
+        network_g=net, losses=losses, reference=dataset.reference
+    )
+
+
 def check_crop(dataset: Any, net: nn.Module) -> None:
     """Training crops go to the network as they are, so their scale and size must suit it."""
     if getattr(dataset, "scale", net.scale) != net.scale:

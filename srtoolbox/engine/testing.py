@@ -110,7 +110,7 @@ def test(
     write_atomic(folder / "options.yml", dump(opt))
     environment = json.dumps(describe_environment(device), indent=1)
     write_atomic(folder / "environment.json", environment)
-    return scores, f"{evaluator.protocol.describe()} {enhance.describe()}".strip(), folder
+    return scores, opt.val.describe(), folder
 
 
 def save_image(path: Path, image: Tensor) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from srtoolbox.data.stream import Sample, SampleStream, to_float
+from srtoolbox.data.stream import Sample, SampleStream, to_device
 from srtoolbox.engine.checkpoint import CheckpointFolder
 from srtoolbox.engine.optimization import build_optimizer, build_scheduler
 from srtoolbox.engine.precision import Precision, autocast, device_memory, synchronize
@@ -268,8 +268,7 @@ class Trainer:
         start = time.perf_counter()
         batch = next(batches)
         self._waited += time.perf_counter() - start
-        pixels = {name: batch[name].to(self.device, non_blocking=True) for name in ("lq", "gt")}
-        return {**batch, **{name: to_float(value) for name, value in pixels.items()}}
+        return to_device(batch, self.device)
 
     def _start_clock(self) -> None:
         self._clock_started = time.perf_counter()

@@ -19,6 +19,7 @@ from srtoolbox.engine.reporter import Reporter
 from srtoolbox.engine.run import (
     RunOptions,
     build_dataset,
+    build_model,
     build_network,
     check_crop,
     fingerprint,
@@ -29,8 +30,6 @@ from srtoolbox.engine.weights import load_weights, save_weights, weights_hash
 from srtoolbox.errors import UserError
 from srtoolbox.inference.prediction import PLAIN
 from srtoolbox.options import dump, plain
-from srtoolbox.registry import MODEL_REGISTRY
-from srtoolbox.schema import build
 
 _log = logging.getLogger("srtoolbox")
 
@@ -87,10 +86,7 @@ def train(
         name: build_dataset(f"val.{name}", spec, opt, net)
         for name, spec in opt.datasets.val.items()
     }
-    losses = {name: build("loss", spec) for name, spec in opt.train.losses.items()}
-    model = MODEL_REGISTRY.get(opt.model_type)(
-        network_g=net, losses=losses, reference=dataset.reference
-    )
+    model = build_model(opt, net, dataset)
     evaluator = Evaluator(opt.val, device, opt.train.precision)
     enhance = opt.val.enhance if opt.val.enhance.in_training else PLAIN
 
