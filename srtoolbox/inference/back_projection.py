@@ -6,29 +6,8 @@ import torch
 from torch import Tensor
 
 from srtoolbox.archs.layers.upsample import bicubic_upsample
-from srtoolbox.data.resize import Edge, weight_blocks
-
-
-class Downscale:
-    """MATLAB's ``imresize(…, 1 / scale)`` for tensors, of the weights of ``data.resize.imresize``.
-
-    Args:
-        like: Images (..., H, W) of the size, type and device of those to come.
-        scale: Whole-number factor; divides H and W.
-        edge: What lies beyond the border: the image mirrored or its last pixel.
-    """
-
-    def __init__(self, like: Tensor, scale: int, edge: Edge = "replicate") -> None:
-        self._tables = []
-        for length in like.shape[-2:]:
-            blocks = weight_blocks(length, length // scale, 1 / scale, edge)
-            self._tables.append([(b.first, b.last, like.new_tensor(b.weights)) for b in blocks])
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Maps (..., H, W) to (..., H / scale, W / scale); neither rounded nor clipped."""
-        rows, columns = self._tables
-        x = torch.cat([weights @ x[..., first:last, :] for first, last, weights in rows], -2)
-        return torch.cat([x[..., first:last] @ weights.T for first, last, weights in columns], -1)
+from srtoolbox.data.resize import Edge
+from srtoolbox.data.resize_tensor import imresize_tensor
 
 
 def back_project(
@@ -51,10 +30,9 @@ def back_project(
     Returns:
         As ``sr``, at least float32, not clipped.
     """
-    with torch.autocast(sr.device.type, enabled=False):  # a correction is small: full precision
-        dtype = torch.promote_types(sr.dtype, torch.float32)
-        sr, lq = sr.to(dtype), lq.to(dtype)
-        down = Downscale(sr, scale, edge)
-        for _ in range(iterations):
-            sr = sr + bicubic_upsample(lq - down(sr), scale)
+    # A correction is small: full precision, also under autocast.
+    dtype = torch.promote_types(sr.dtype, torch.float32)
+    sr, lq = sr.to(dtype), lq.to(dtype)
+    for _ in range(iterations):
+        sr = sr + bicubic_upsample(lq - imresize_tensor(sr, 1 / scale, edge=edge), scale)
     return sr

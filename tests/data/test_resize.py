@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srtoolbox.data.resize import imresize
+from srtoolbox.data.resize import imresize, imresize_window
 from srtoolbox.errors import UserError
 
 
@@ -159,3 +159,79 @@ def test_views_and_repeated_calls():
 def test_bad_input_is_named(image, options, message):
     with pytest.raises(UserError, match=message):
         imresize(image, **options)
+
+
+def _windows(rng: np.random.Generator, height: int, width: int):
+    """Random windows (top, left, height, width), among them ones at each border and the whole."""
+    yield 0, 0, height, width
+    for corner in range(4):
+        h, w = rng.integers(1, height + 1), rng.integers(1, width + 1)
+        yield (corner & 1) * (height - h), (corner >> 1) * (width - w), h, w
+    for _ in range(12):
+        top, left = rng.integers(0, height), rng.integers(0, width)
+        yield top, left, rng.integers(1, height - top + 1), rng.integers(1, width - left + 1)
+
+
+@pytest.mark.parametrize("round_between_passes", [False, True])
+@pytest.mark.parametrize("edge", ["symmetric", "replicate"])
+@pytest.mark.parametrize("scale", [1 / 8, 1 / 4, 1 / 3, 1 / 2, 2, 3, 4])
+def test_a_window_is_that_of_the_whole(scale, edge, round_between_passes):
+    rng = np.random.default_rng(round(1000 * scale))
+    options = {"edge": edge, "round_between_passes": round_between_passes}
+    for channels, height, width in ((3, 200, 137), (1, 3, 90), (4, 31, 64)):
+        for dtype in (np.uint8, np.uint16):
+            image = rng.integers(0, np.iinfo(dtype).max + 1, (channels, height, width), dtype)
+            whole = imresize(image.transpose(1, 2, 0), scale, **options).transpose(2, 0, 1)
+            for top, left, h, w in _windows(rng, *whole.shape[1:]):
+                part = imresize_window(image, scale, (top, left, h, w), **options)
+                assert part.dtype == dtype
+                assert part.flags.c_contiguous
+                assert np.array_equal(part, whole[:, top : top + h, left : left + w])
+
+
+@pytest.mark.parametrize("edge", ["symmetric", "replicate"])
+def test_a_window_of_floats(edge):
+    rng = np.random.default_rng(0)
+    image = rng.random((3, 90, 130), dtype=np.float32)
+    whole = imresize(image.transpose(1, 2, 0), 1 / 4, edge=edge).transpose(2, 0, 1)
+    for top, left, h, w in _windows(rng, *whole.shape[1:]):
+        part = imresize_window(image, 1 / 4, (top, left, h, w), edge=edge)
+        assert part.dtype == np.float64
+        expected = whole[:, top : top + h, left : left + w]
+        np.testing.assert_allclose(part, expected, rtol=0, atol=1e-14)
+
+
+def test_a_window_reads_no_more_than_it_needs():
+    """All that lies beyond the kernel's reach may be anything."""
+    image = np.full((1, 4000, 4000), np.nan, np.float32)
+    image[:, 4 * 100 - 8 : 4 * 132 + 8, 4 * 50 - 8 : 4 * 90 + 8] = 0.25
+    part = imresize_window(image, 1 / 4, (100, 50, 32, 40))
+    np.testing.assert_allclose(part, np.full((1, 32, 40), 0.25), rtol=0, atol=1e-14)
+
+
+def test_a_window_of_a_memory_map(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (3, 60, 80), dtype=np.uint8)
+    np.save(tmp_path / "pixels.npy", image)
+    view = np.load(tmp_path / "pixels.npy", mmap_mode="r")
+    part = imresize_window(view, 1 / 2, (20, 3, 10, 16))
+    assert type(part) is np.ndarray
+    assert np.array_equal(part, imresize_window(image, 1 / 2, (20, 3, 10, 16)))
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "message"),
+    [
+        (np.zeros((16, 16)), {}, r"\(C, H, W\).*\(16, 16\)"),
+        (np.zeros((3, 0, 16)), {}, r"\(3, 0, 16\)"),
+        (np.zeros((3, 16, 16), int), {}, "int64"),
+        (np.zeros((3, 16, 16)), {"round_between_passes": True}, "uint8"),
+        (np.zeros((3, 16, 16)), {"edge": "reflect"}, "symmetric"),
+        (np.zeros((3, 16, 16)), {"scale": 0}, "positive"),
+        (np.zeros((3, 16, 24)), {"window": (5, 0, 4, 4)}, r"\(5, 0, 4, 4\).*8 x 12"),
+        (np.zeros((3, 16, 24)), {"window": (0, -1, 4, 4)}, "leaves"),
+        (np.zeros((3, 16, 24)), {"window": (0, 0, 0, 4)}, "leaves"),
+    ],
+)
+def test_a_bad_window_is_named(image, options, message):
+    with pytest.raises(UserError, match=f"imresize_window: .*{message}"):
+        imresize_window(image, **{"scale": 1 / 2, "window": (0, 0, 4, 4), **options})
