@@ -83,14 +83,14 @@ _NO_LOSS = {"step", "lr", "it/s", "data wait", "memory"}
 
 def _draw_row(line, store: ResultStore, entries: list[Entry], dataset: str, key: str) -> None:
     stem, originals = _stem(key), store.image_folder(dataset)
-    gt = read_image(originals / f"{stem}_gt.png")
-    lq = read_image(originals / f"{stem}_lq.png")
+    gt = _read(originals / f"{stem}_gt.png")
+    lq = _read(originals / f"{stem}_lq.png")
     lq = cv2.resize(lq, gt.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     results = {}
     for entry in entries:
         file = store.image_folder(entry.evaluations.get(dataset, "-")) / f"{stem}.png"
         if file.exists():
-            results[entry.method] = read_image(file), _caption(store, entry, dataset, key)
+            results[entry.method] = _read(file), _caption(store, entry, dataset, key)
     y, x, size = _disagreement([image for image, _ in results.values()])
     line[0].imshow(gt)
     line[0].set_title(key, fontsize=7)
@@ -101,6 +101,15 @@ def _draw_row(line, store: ResultStore, entries: list[Entry], dataset: str, key:
     for axis, (name, image, text) in zip(line[1:], cells, strict=False):
         axis.imshow(image[crop], interpolation="nearest")
         axis.set_title(f"{name}\n{text}" if text else name, fontsize=7)
+
+
+def _read(path: Path) -> np.ndarray:
+    """An image as it can be shown: uint8 (H, W, 3)."""
+    image = read_image(path)
+    if image.dtype != np.uint8:
+        whole = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
+        image = np.round(image * (255 / whole)).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0))
 
 
 def _disagreement(images: list[np.ndarray]) -> tuple[int, int, int]:

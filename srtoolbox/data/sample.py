@@ -174,4 +174,5 @@ def _photograph(name: str, margin: int) -> np.ndarray:
     import skimage
 
     image = read_image(Path(skimage.__file__).parent / "data" / name)
+    image = image.transpose(1, 2, 0)
     return np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="reflect")
