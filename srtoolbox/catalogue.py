@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
@@ -13,6 +13,9 @@ from srtoolbox.schema import RESOLVERS
 from srtoolbox.schema_components import parameters_of
 from srtoolbox.schema_hints import describe
 from srtoolbox.schema_json import parameter_docs
+
+if TYPE_CHECKING:
+    from srtoolbox.data.layouts import Layout
 
 
 def list_components(kind: str) -> Table:
@@ -53,6 +56,39 @@ def show_component(kind: str, name: str) -> Iterator[Any]:
         table.add_row(option, describe(parameter.hint), default, docs.get(option, ""))
     if table.rows:
         yield table
+
+
+def layouts_table() -> Table:
+    """All datasets whose files are found by name, one line each."""
+    from srtoolbox.data.layouts import LAYOUTS
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("layout", no_wrap=True)
+    for title in ("kind", "splits", "scales", "frames", "HR size", "licence"):
+        table.add_column(title)
+    table.add_column("where", overflow="fold")
+    for name, layout in LAYOUTS.items():
+        scales = ", ".join(f"x{scale}" for scale in layout.scales) or "any"
+        frames = {found.num_frame for split in layout.splits.values() for found in split}
+        table.add_row(
+            name,
+            layout.kind,
+            ", ".join(f"{part} {count or ''}".strip() for part, count in split_sizes(layout)),
+            scales,
+            "1"
+            if layout.kind == "image"
+            else ", ".join(map(str, sorted(frames - {None}))) or "any",
+            "×".join(map(str, reversed(layout.gt_size))) if layout.gt_size else "any",
+            layout.licence,
+            layout.source,
+        )
+    return table
+
+
+def split_sizes(layout: Layout) -> Iterator[tuple[str, int | None]]:
+    """The splits of a layout and how many items each has when complete, if that is known."""
+    for part, split in layout.splits.items():
+        yield part, next((found.num_item for found in split if found.num_item), None)
 
 
 def _frames(component: type) -> str:
