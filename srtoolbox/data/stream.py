@@ -4,24 +4,32 @@ Sample ``i`` of step ``t`` is a function of ``(seed, t, i)`` alone. It is theref
 every method of a comparison, for any number of workers or GPUs, and after a resume: a run that goes
 on at step ``t`` just asks for the samples of step ``t``; nothing is replayed.
 
-A training dataset offers ``__len__`` (how many source images or clips it has) and
-``draw(index, rng) -> sample``, which makes one training sample from source ``index`` with every
-random choice taken from ``rng``. Datasets for evaluation offer ``__len__`` and ``__getitem__``.
+A training dataset offers ``draw(index, rng) -> sample``, which makes one training sample from
+source ``index`` (an image, a clip, a burst) with every random choice taken from ``rng``; it has
+``num_source`` of them, by default ``len``. Datasets for evaluation offer ``__len__`` and
+``__getitem__``.
 Both state ``scale``, ``num_frame`` and ``reference`` (the index of the reference frame).
 
-A sample is a dict: ``lq`` (T, C, h, w) and ``gt`` (C, H, W) as stored (uint8, uint16 or float in
-[0, 1]), and ``key``, the name by which messages and results call it.
+A sample is a dict: ``lq`` (T, C, h, w) and ``gt`` (C, H, W), or (T, C, H, W) where every frame has
+its own, as stored (uint8, uint16 or float in [0, 1]), and ``key``, the name by which messages and
+results call it. Training samples may have an ``orientation`` (see ``augment``). A dataset that
+makes ``lq`` on the device gives other arrays instead, and has a method ``finish(batch)`` that turns
+them into ``lq`` and ``gt`` there.
 """
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+
+from srtoolbox.data.augment import orient_batch
 
 Sample = dict[str, Any]
 
@@ -34,7 +42,7 @@ class TrainingData(Protocol):
 
     scale: int
     num_frame: int
-    reference: int
+    reference: int | None
 
     def __len__(self) -> int: ...
 
@@ -80,10 +88,11 @@ class SampleStream(Dataset):
             raise ValueError(f"batch_size {batch_size} is not a multiple of {world_size} processes")
         self.dataset, self.seed, self.batch_size = dataset, seed, batch_size
         self.rank, self.world_size = rank, world_size
+        self.num_source: int = getattr(dataset, "num_source", None) or len(dataset)
 
     def __getitem__(self, draw: int) -> Sample:
         step, index = divmod(draw, self.batch_size)
-        source = source_of(self.seed, draw, len(self.dataset))
+        source = source_of(self.seed, draw, self.num_source)
         return self.dataset.draw(source, sample_rng(self.seed, step, index))
 
     def keys(self, step: int) -> list[str]:
@@ -91,8 +100,33 @@ class SampleStream(Dataset):
         first = step * self.batch_size
         return [self[draw]["key"] for draw in range(first, first + self.batch_size)]
 
+    def batches(
+        self, start: int, stop: int, num_worker: int = 0, device: torch.device | str = "cpu"
+    ) -> Iterator[Sample]:
+        """Batches of the steps ``start`` to ``stop - 1`` on a device, float32 in [0, 1].
+
+        On a GPU the next batch is on its way while the current one is worked on.
+        """
+        device = torch.device(device)
+        loader = self.loader(start, stop, num_worker)
+        if device.type != "cuda":
+            for batch in loader:
+                yield self._to_device(batch, device)
+            return
+        copies = torch.cuda.Stream(device)
+        upcoming: tuple[Sample, torch.cuda.Event] | None = None
+        for batch in loader:
+            with torch.cuda.stream(copies):
+                fresh = self._to_device(batch, device)
+                arrived = copies.record_event()
+            if upcoming is not None:
+                yield _hand_over(*upcoming)
+            upcoming = fresh, arrived
+        if upcoming is not None:
+            yield _hand_over(*upcoming)
+
     def loader(self, start: int, stop: int, num_worker: int = 0) -> DataLoader:
-        """Batches of the steps ``start`` to ``stop - 1``, in order."""
+        """Batches of the steps ``start`` to ``stop - 1`` as stored, in order."""
         first = start * self.batch_size + self.rank
         last = stop * self.batch_size
         workers: dict[str, Any] = {}
@@ -108,27 +142,67 @@ class SampleStream(Dataset):
             **workers,
         )
 
+    def _to_device(self, batch: Sample, device: torch.device) -> Sample:
+        """Pixels travel as stored and become float32 on the device, in their orientation."""
+        batch = _map_tensors(batch, lambda pixels: pixels.to(device, non_blocking=True))
+        if hasattr(self.dataset, "finish"):
+            batch = self.dataset.finish(batch)
+        codes = batch.pop("orientation", None) or [0] * len(batch["key"])
+        pixels = {name: to_float(orient_batch(batch[name], codes)) for name in ("lq", "gt")}
+        return {**batch, **pixels}
+
+
+def _map_tensors(batch: Any, call: Any) -> Any:
+    """A batch with ``call`` applied to every tensor in it, also in dicts in it."""
+    if isinstance(batch, Tensor):
+        return call(batch)
+    if isinstance(batch, dict):
+        return {name: _map_tensors(value, call) for name, value in batch.items()}
+    return batch
+
+
+def _hand_over(batch: Sample, arrived: torch.cuda.Event) -> Sample:
+    """A batch copied on another stream, made safe to use on the current one."""
+    stream = torch.cuda.current_stream()
+    stream.wait_event(arrived)
+
+    def keep(pixels: Tensor) -> Tensor:  # its memory must not be reused before this stream is done
+        pixels.record_stream(stream)
+        return pixels
+
+    return _map_tensors(batch, keep)
+
 
 def collate(samples: list[Sample]) -> Sample:
-    """A batch: images stacked to (N, …) tensors, keys in a list.
+    """A batch: arrays stacked to tensors (N, …), also those in dicts; all else in lists.
 
     Raises:
         ValueError: if samples differ in size; names the keys and sizes.
     """
-    batch: Sample = {"key": [sample["key"] for sample in samples]}
-    for name in ("lq", "gt"):
-        shapes = {sample[name].shape for sample in samples}
-        if len(shapes) > 1:
-            sizes = ", ".join(f"{s['key']} {tuple(s[name].shape)}" for s in samples)
-            raise ValueError(f"samples of one batch differ in the size of '{name}': {sizes}")
-        batch[name] = torch.from_numpy(np.stack([sample[name] for sample in samples]))
-    return batch
+    return {name: _stack(name, [s[name] for s in samples], samples) for name in samples[0]}
 
 
-def to_device(batch: Sample, device: torch.device) -> Sample:
-    """A batch on a device: its pixels travel as stored and become float32 in [0, 1] there."""
-    moved = {name: batch[name].to(device, non_blocking=True) for name in ("lq", "gt")}
-    return {**batch, **{name: to_float(pixels) for name, pixels in moved.items()}}
+def _stack(name: str, values: list[Any], samples: list[Sample]) -> Any:
+    if isinstance(values[0], dict):
+        return {part: _stack(part, [v[part] for v in values], samples) for part in values[0]}
+    if not isinstance(values[0], np.ndarray):
+        return values
+    if len({(value.shape, value.dtype) for value in values}) > 1:
+        pairs = zip(samples, values, strict=True)
+        sizes = ", ".join(f"{s['key']} {tuple(value.shape)} {value.dtype}" for s, value in pairs)
+        raise ValueError(f"samples of one batch differ in the size or type of '{name}': {sizes}")
+    return torch.from_numpy(np.stack(values))
+
+
+def split_batch(batch: Sample, parts: int) -> Iterator[Sample]:
+    """A batch on the device in ``parts`` of equal size, which divides its own."""
+    if parts == 1:
+        yield batch
+        return
+    lq, gt = batch["lq"].chunk(parts), batch["gt"].chunk(parts)
+    size = len(batch["key"]) // parts
+    for i in range(parts):
+        yield {**batch, "lq": lq[i], "gt": gt[i], "key": batch["key"][i * size : (i + 1) * size]}
 
 
 def to_float(pixels: torch.Tensor) -> torch.Tensor:

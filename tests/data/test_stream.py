@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from srtoolbox.data.augment import orient_batch
 from srtoolbox.data.sample import SampleBursts
 from srtoolbox.data.stream import SampleStream, collate, sample_rng, source_of, to_float
 
@@ -147,3 +148,39 @@ def test_pixels_become_floats(dtype: type, top: int) -> None:
     assert pixels.dtype == torch.float32
     assert pixels.tolist() == [0, 1]
     assert stored.tolist() == [0, top]
+
+
+class Oriented(Numbered):
+    def draw(self, index: int, rng: np.random.Generator) -> dict:
+        return {**super().draw(index, rng), "orientation": int(rng.integers(8))}
+
+
+def test_batches_are_floats_in_their_orientation() -> None:
+    stream = SampleStream(Oriented(), 3, BATCH)
+    stored = batches(stream, 0, 2)
+    for raw, ready in zip(stored, stream.batches(0, 2), strict=True):
+        assert ready["key"] == raw["key"]
+        assert "orientation" not in ready
+        for name in ("lq", "gt"):
+            assert ready[name].equal(to_float(orient_batch(raw[name], raw["orientation"])))
+
+
+class Unfinished(Numbered):
+    """A dataset whose samples are made on the device."""
+
+    def draw(self, index: int, rng: np.random.Generator) -> dict:
+        hr = rng.integers(0, 256, (3, 4, 4), dtype=np.uint8)
+        return {"key": str(index), "hr": hr, "synthesis": {"level": np.float32(index)[None]}}
+
+    def finish(self, batch: dict) -> dict:
+        gt = to_float(batch["hr"])
+        level = batch["synthesis"]["level"].view(-1, 1, 1, 1)
+        return {"key": batch["key"], "gt": gt, "lq": gt[:, None, :, ::2, ::2] + level[:, None]}
+
+
+def test_datasets_may_make_their_samples_on_the_device() -> None:
+    stream = SampleStream(Unfinished(), 0, BATCH)
+    (batch,) = stream.batches(0, 1)
+    assert batch["lq"].shape == (BATCH, 1, 3, 2, 2)
+    levels = torch.tensor([float(key) for key in batch["key"]]).view(-1, 1, 1, 1)
+    assert torch.equal(batch["lq"][:, 0] - levels, batch["gt"][..., ::2, ::2] + levels - levels)
