@@ -152,9 +152,18 @@ def _torch_resolver(kind: str, module: str, base: str, injected: str) -> Resolve
     return Resolver(get, names, (injected,))
 
 
+def _discriminators() -> Registry:
+    from srtoolbox.archs.discriminators import DISCRIMINATOR_REGISTRY  # loads torch
+
+    return DISCRIMINATOR_REGISTRY
+
+
 RESOLVERS: dict[str, Resolver] = {
     "arch": resolver(registry.ARCH_REGISTRY),
     "dataset": resolver(registry.DATASET_REGISTRY),
+    "discriminator": Resolver(
+        lambda name: _discriminators().get(name), lambda: _discriminators().names()
+    ),
     "loss": resolver(registry.LOSS_REGISTRY),
     "metric": resolver(registry.METRIC_REGISTRY),
     "model": resolver(registry.MODEL_REGISTRY),

@@ -1,6 +1,12 @@
 """The networks, one module per published method; importing this package registers them all."""
 
 from srtoolbox.archs.bicubic import Bicubic
+from srtoolbox.archs.discriminators import (
+    DISCRIMINATOR_REGISTRY,
+    ISRDiscriminator,
+    UNetDiscriminatorSN,
+    VGGStyleDiscriminator,
+)
 from srtoolbox.archs.dsrnet import DSRNet
 from srtoolbox.archs.dstcsrnet import DSTCSRNet
 from srtoolbox.archs.edsr import EDSR
@@ -12,6 +18,7 @@ from srtoolbox.archs.rrdbnet import RRDBNet
 from srtoolbox.archs.tdan import TDAN
 
 __all__ = [
+    "DISCRIMINATOR_REGISTRY",
     "EDSR",
     "EDVR",
     "ISR_RDN",
@@ -22,5 +29,8 @@ __all__ = [
     "Bicubic",
     "DSRNet",
     "DSTCSRNet",
+    "ISRDiscriminator",
     "RRDBNet",
+    "UNetDiscriminatorSN",
+    "VGGStyleDiscriminator",
 ]

@@ -1,31 +1,21 @@
-"""Losses that compare pixel by pixel.
-
-Each takes ``sr`` and ``gt``, (N, C, H, W) in [0, 1], and returns a scalar in float32 whatever the
-precision of the network was.
-"""
+"""Losses that compare pixel by pixel."""
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from srtoolbox.losses.base import Loss, Reduction
 from srtoolbox.registry import LOSS_REGISTRY
 
-Reduction = Literal["mean", "sum"]
 
-
-class _PixelLoss(nn.Module):
+class _PixelLoss(Loss):
     def __init__(self, loss_weight: float = 1.0, reduction: Reduction = "mean") -> None:
-        super().__init__()
-        self.loss_weight, self.reduction = loss_weight, reduction
+        super().__init__(loss_weight)
+        self.reduction = reduction
 
-    def forward(self, sr: Tensor, gt: Tensor) -> Tensor:
-        if sr.shape != gt.shape:
-            raise ValueError(f"sr is {tuple(sr.shape)} but gt is {tuple(gt.shape)}")
-        distance = self.distance(sr.float() - gt.float())
-        return self.loss_weight * (distance.mean() if self.reduction == "mean" else distance.sum())
+    def value(self, sr: Tensor, gt: Tensor) -> Tensor:
+        return self.reduce(self.distance(sr - gt))
 
     def distance(self, difference: Tensor) -> Tensor:
         """The penalty of each pixel's difference."""

@@ -1,6 +1,15 @@
 """Models: what a task feeds a network and how its losses are formed."""
 
 from srtoolbox.models.frames import arrange_frames
+from srtoolbox.models.gan_model import GANModel, GANSection
+from srtoolbox.models.objective import LossSchedule, schedule_faults
 from srtoolbox.models.sr_model import SRModel
 
-__all__ = ["SRModel", "arrange_frames"]
+__all__ = [
+    "GANModel",
+    "GANSection",
+    "LossSchedule",
+    "SRModel",
+    "arrange_frames",
+    "schedule_faults",
+]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from srtoolbox.data.stream import Sample
+from srtoolbox.errors import UserError
+from srtoolbox.losses import check_shapes
 from srtoolbox.models.frames import arrange_frames
+from srtoolbox.models.objective import LossSchedule
 from srtoolbox.registry import MODEL_REGISTRY
 
 
@@ -20,27 +25,73 @@ class SRModel:
 
     Args:
         network_g: A registered arch.
-        losses: Losses by the name under which they are logged, each called as ``loss(sr, gt)``.
-        reference: Index of the reference frame in the dataset's stacks.
+        losses: Losses by the name under which they are logged, each called with what its ``inputs``
+            name (see `srtoolbox.losses.Loss`), ``sr`` and ``gt`` if it has none.
+        reference: Index of the reference frame in the dataset's stacks; None if all are restored.
+        loss_schedule: When losses count, by their names; those that are missing always do.
     """
 
     phases = ("g",)  # one optimizer step per phase; each names the network that it updates
 
     def __init__(
-        self, network_g: nn.Module, losses: Mapping[str, nn.Module], reference: int = 0
+        self,
+        network_g: nn.Module,
+        losses: Mapping[str, nn.Module],
+        reference: int | None = 0,
+        loss_schedule: Mapping[str, LossSchedule] | None = None,
     ) -> None:
         self.networks = {"g": network_g}
         self.losses = losses
         self.reference = reference
+        self.loss_schedule = loss_schedule or {}
 
-    def objective(self, phase: str, batch: Sample) -> dict[str, Tensor]:
+    def objective(self, phase: str, batch: Sample, step: int = 0) -> dict[str, Tensor]:
         """The named losses of one phase; their sum is what the phase minimises.
 
         Args:
             phase: One of ``phases``.
-            batch: ``lq`` (N, T, C, h, w) and ``gt`` (N, C, H, W), float32 in [0, 1].
+            batch: ``lq`` (N, T, C, h, w) and ``gt`` (N, C, H, W) or (N, T, C, H, W), float32 in
+                [0, 1].
+            step: Steps done before this one.
+
+        Returns:
+            Scalars in float32. Where there are none, nothing is to be optimised at this step.
+
+        Raises:
+            UserError: if the network's output does not fit the ground truth or a loss.
         """
-        net = self.networks[phase]
-        output = net(arrange_frames(net, batch["lq"], self.reference))
-        sr = output["sr"] if isinstance(output, dict) else output
-        return {name: loss(sr, batch["gt"]) for name, loss in self.losses.items()}
+        return self._weigh(self._views(batch), step)
+
+    def _views(self, batch: Sample) -> dict[str, Any]:
+        """What losses can ask for, after one forward pass of the generator."""
+        net, lq = self.networks["g"], batch["lq"]
+        output = net(arrange_frames(net, lq, self.reference))
+        aux = dict(output) if isinstance(output, dict) else {"sr": output}
+        sr = aux.pop("sr").float()
+        check_shapes(sr, batch["gt"])
+        views = {"sr": sr, "gt": batch["gt"], "frames": lq, "aux": aux}
+        if self.reference is not None:
+            views["lq"] = lq[:, self.reference]
+        return views
+
+    def _weigh(self, views: Mapping[str, Any], step: int) -> dict[str, Tensor]:
+        """All losses that count at a step, in float32 whatever the networks ran in."""
+        values = {}
+        with torch.autocast(views["sr"].device.type, enabled=False):
+            for name, loss in self.losses.items():
+                schedule = self.loss_schedule.get(name)
+                factor = 1.0 if schedule is None else schedule.factor(step)
+                if factor:
+                    values[name] = factor * loss(*_inputs(name, loss, views))
+        return values
+
+
+def _inputs(name: str, loss: nn.Module, views: Mapping[str, Any]) -> list[Any]:
+    wanted = getattr(loss, "inputs", ("sr", "gt"))
+    lacking = [view for view in wanted if view not in views]
+    if lacking:
+        raise UserError(
+            f"train.losses.{name}: {type(loss).__name__} needs {', '.join(lacking)}; here there "
+            f"are {', '.join(views)}"
+        )
+    return [views[view] for view in wanted]

@@ -52,3 +52,14 @@ def test_wrong_number_of_frames() -> None:
     words = "takes 5 frames but the dataset gives 7; set num_frame of the dataset or of the network"
     with pytest.raises(UserError, match=words):
         arrange_frames(net, stack(7), 0)
+
+
+def test_networks_that_restore_all_frames_get_them_as_they_are() -> None:
+    net = SimpleNamespace(num_frame=None, reference=0, restores_all=True)
+    assert order(arrange_frames(net, stack(4), None)) == [0, 1, 2, 3]
+
+
+def test_all_frames_cannot_be_asked_of_a_network_that_restores_one() -> None:
+    net = SimpleNamespace(num_frame=None, reference=0)
+    with pytest.raises(UserError, match="restores one frame"):
+        arrange_frames(net, stack(4), None)

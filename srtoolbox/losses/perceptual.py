@@ -1,0 +1,222 @@
+"""Losses on the features of networks trained on ImageNet.
+
+Their weights are looked for in torch hub's cache when the loss is built, and read at its first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from srtoolbox.backbones import (
+    LPIPS_BACKBONES,
+    BackboneUnavailable,
+    download,
+    hub_file,
+    lpips_lacks,
+    lpips_network,
+    missing,
+    reading,
+)
+from srtoolbox.errors import UserError
+from srtoolbox.losses.base import Loss, as_images
+from srtoolbox.registry import LOSS_REGISTRY
+
+VGG19_FILE = "vgg19-dcbb9e9d.pth"
+
+_CHANNELS = (64, 128, 256, 512, 512)
+_CONVOLUTIONS = (2, 2, 4, 4, 4)
+
+
+def _vgg19_layers() -> dict[str, int]:
+    """Names of VGG19's layers and their index in torchvision's ``features``."""
+    names = []
+    for block, count in enumerate(_CONVOLUTIONS, start=1):
+        for i in range(1, count + 1):
+            names += [f"conv{block}_{i}", f"relu{block}_{i}"]
+        names.append(f"pool{block}")
+    return {name: index for index, name in enumerate(names)}
+
+
+VGG19_LAYERS = _vgg19_layers()
+
+
+@LOSS_REGISTRY.register()
+class PerceptualLoss(Loss):
+    """Distance of VGG19's features, and of their Gram matrices (Johnson et al., ECCV 2016).
+
+    The default is ESRGAN's: conv5_4 before its activation, L1. Real-ESRGAN's has ``layers:
+    {conv1_2: 0.1, conv2_2: 0.1, conv3_4: 1, conv4_4: 1, conv5_4: 1}``. ISR's is ``layers:
+    {relu2_2: 0.5, relu3_3: 0.5}, criterion: mse, preprocess: none``.
+
+    Args:
+        loss_weight: Factor on the loss.
+        layers: Weight of each layer: conv1_1 … conv5_4 before, relu1_1 … after the activation.
+        style_weight: Weight of the Gram matrices of the same layers (Gatys et al., CVPR 2016).
+        criterion: Mean absolute or mean squared difference.
+        preprocess: From RGB in [0, 1] to VGG's input: "imagenet" as the weights want it; "caffe":
+            BGR minus the mean, up to 255, for weights of that origin; "none".
+        weights: A file in torchvision's layout instead of torchvision's own.
+        fetch: Download torchvision's file if torch hub's cache lacks it.
+    """
+
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        layers: dict[str, float] | None = None,
+        style_weight: float = 0.0,
+        criterion: Literal["l1", "mse"] = "l1",
+        preprocess: Literal["imagenet", "caffe", "none"] = "imagenet",
+        weights: Path | None = None,
+        fetch: bool = False,
+    ) -> None:
+        super().__init__(loss_weight)
+        self.layers = {"conv5_4": 1.0} if layers is None else dict(layers)
+        unknown = [name for name in self.layers if name not in VGG19_LAYERS]
+        if unknown or not self.layers:
+            raise UserError(
+                f"PerceptualLoss: layers names {', '.join(unknown) or 'nothing'}; VGG19 has "
+                f"{', '.join(VGG19_LAYERS)}"
+            )
+        if criterion not in ("l1", "mse"):
+            raise UserError(f"PerceptualLoss: criterion is l1 or mse, got {criterion!r}")
+        if preprocess not in _PREPROCESS:
+            raise UserError(
+                f"PerceptualLoss: preprocess is one of {', '.join(_PREPROCESS)}, got {preprocess!r}"
+            )
+        self.style_weight, self.criterion = style_weight, criterion
+        self.preprocess = preprocess
+        self.file = Path(weights) if weights is not None else hub_file(VGG19_FILE)
+        if not self.file.is_file():
+            if weights is not None:
+                raise UserError(f"{weights}: no such weight file (weights of PerceptualLoss)")
+            if not fetch:
+                raise BackboneUnavailable(missing("PerceptualLoss", self.file))
+            download("PerceptualLoss", self.file)
+
+    def value(self, sr: Tensor, gt: Tensor) -> Tensor:
+        sr, gt = as_images(sr), as_images(gt)
+        indices = {VGG19_LAYERS[name]: weight for name, weight in self.layers.items()}
+        net = _vgg19(self.file, max(indices), sr.device)
+        _check_images("PerceptualLoss", sr, net.min_size)
+        ours = net(_PREPROCESS[self.preprocess](sr), indices)
+        with torch.no_grad():
+            theirs = net(_PREPROCESS[self.preprocess](gt), indices)
+        terms = []
+        for x, y, weight in zip(ours, theirs, (indices[i] for i in sorted(indices)), strict=True):
+            terms.append(weight * self._distance(x, y))
+            if self.style_weight:
+                terms.append(weight * self.style_weight * self._distance(_gram(x), _gram(y)))
+        return sum(terms)
+
+    def _distance(self, x: Tensor, y: Tensor) -> Tensor:
+        return F.l1_loss(x, y) if self.criterion == "l1" else F.mse_loss(x, y)
+
+
+@LOSS_REGISTRY.register()
+class LPIPSLoss(Loss):
+    """LPIPS 0.1 as a loss (Zhang et al., CVPR 2018).
+
+    Args:
+        loss_weight: Factor on the loss.
+        net: The backbone. A network that is also scored by LPIPS should train with another one.
+        fetch: Download the backbone's weights if torch hub's cache lacks them.
+    """
+
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        net: Literal["alex", "vgg", "squeeze"] = "vgg",
+        fetch: bool = False,
+    ) -> None:
+        super().__init__(loss_weight)
+        if net not in LPIPS_BACKBONES:
+            raise UserError(f"LPIPSLoss: net is one of {', '.join(LPIPS_BACKBONES)}, got {net!r}")
+        if reason := lpips_lacks(net, fetch):
+            raise BackboneUnavailable(reason)
+        self.net = net
+
+    def value(self, sr: Tensor, gt: Tensor) -> Tensor:
+        sr, gt = as_images(sr), as_images(gt)
+        _check_images("LPIPSLoss", sr, LPIPS_BACKBONES[self.net].min_size)
+        return lpips_network(self.net, sr.device)(sr, gt, normalize=True).mean()
+
+
+def _standardize(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Channel by channel, because a tensor of constants would have to travel to the device."""
+    return torch.stack(
+        [(image[:, i] - m) / s for i, (m, s) in enumerate(zip(mean, std, strict=True))], dim=1
+    )
+
+
+def _imagenet(image: Tensor) -> Tensor:
+    return _standardize(image, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def _caffe(image: Tensor) -> Tensor:
+    return _standardize(255 * image.flip(1), (103.939, 116.779, 123.68), (1, 1, 1))
+
+
+_PREPROCESS = {"imagenet": _imagenet, "caffe": _caffe, "none": lambda image: image}
+
+
+class _VGG19(nn.Module):
+    """VGG19 up to one layer (Simonyan & Zisserman, ICLR 2015)."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        num_in = 3
+        for channels, count in zip(_CHANNELS, _CONVOLUTIONS, strict=True):
+            for _ in range(count):
+                layers += [nn.Conv2d(num_in, channels, 3, padding=1), nn.ReLU()]
+                num_in = channels
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers[: depth + 1])
+        self.min_size = 2 ** sum(isinstance(layer, nn.MaxPool2d) for layer in self.features)
+
+    def forward(self, image: Tensor, wanted: Collection[int]) -> list[Tensor]:
+        """The outputs of the wanted layers, from the first to the last."""
+        outputs = []
+        for index, layer in enumerate(self.features):
+            image = layer(image)
+            if index in wanted:
+                outputs.append(image)
+        return outputs
+
+
+@lru_cache(maxsize=4)
+def _vgg19(file: Path, depth: int, device: torch.device) -> nn.Module:
+    """VGG19 up to layer ``depth`` with the weights of a file, frozen.
+
+    Kept here and not in the loss: it is no part of what is trained or saved.
+    """
+    # Made while something is evaluated, it must still serve a loss that needs gradients.
+    with torch.inference_mode(False):
+        with torch.device("meta"):
+            net = _VGG19(depth)
+        net = net.to_empty(device=device).requires_grad_(False).eval()
+        with reading("PerceptualLoss", file, "vgg19", VGG19_FILE):
+            state: Mapping[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+            net.load_state_dict({key: state[key] for key in net.state_dict()})
+    return net
+
+
+def _gram(features: Tensor) -> Tensor:
+    """(N, C, h, w) to (N, C, C): how much channels occur together, per element."""
+    maps = features.flatten(2)
+    return maps @ maps.transpose(1, 2) / (maps.shape[1] * maps.shape[2])
+
+
+def _check_images(name: str, image: Tensor, smallest: int) -> None:
+    if image.shape[1] != 3:
+        raise UserError(f"{name}: needs RGB images, got {image.shape[1]} channels")
+    if min(image.shape[2:]) < smallest:
+        height, width = image.shape[2:]
+        raise UserError(f"{name}: needs {smallest}×{smallest} pixels, got {height}×{width}")

@@ -1,0 +1,159 @@
+"""Losses on structure: edges, frequencies, local statistics.
+
+They work on shifted views instead of convolutions, because a GPU may round the input of a
+convolution to 10 bits, which differences and variances do not survive.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from srtoolbox.errors import UserError
+from srtoolbox.losses.base import Loss, Reduction, as_images
+from srtoolbox.registry import LOSS_REGISTRY
+
+
+@LOSS_REGISTRY.register()
+class EdgeLoss(Loss):
+    """Mean absolute error of the derivatives, taken where their 3×3 window fits.
+
+    Args:
+        loss_weight: Factor on the loss.
+        operator: "sobel", the two first derivatives, or "laplacian", the second one.
+    """
+
+    def __init__(
+        self, loss_weight: float = 1.0, operator: Literal["sobel", "laplacian"] = "sobel"
+    ) -> None:
+        super().__init__(loss_weight)
+        if operator not in ("sobel", "laplacian"):
+            raise UserError(f"EdgeLoss: operator is sobel or laplacian, got {operator!r}")
+        self.operator = operator
+
+    def value(self, sr: Tensor, gt: Tensor) -> Tensor:
+        difference = sr - gt  # derivatives are linear
+        _check_window("EdgeLoss", difference, 3)
+        edges = sobel(difference) if self.operator == "sobel" else (laplacian(difference),)
+        return sum(edge.abs().mean() for edge in edges) / len(edges)
+
+
+@LOSS_REGISTRY.register()
+class GradientWeightedLoss(Loss):
+    """L1 that counts more where the edges differ: (1 + 4 dx)(1 + 4 dy) |sr − gt|.
+
+    dx and dy are the absolute differences of Sobel's derivatives, with zeros beyond the border
+    (Wei et al., Component divide-and-conquer, ECCV 2020; FBANet adds 3 times it to Charbonnier).
+
+    Args:
+        loss_weight: Factor on the loss.
+        reduction: Mean or sum over all elements.
+        gain: Weight of the derivatives; 4 in the paper.
+    """
+
+    def __init__(
+        self, loss_weight: float = 1.0, reduction: Reduction = "mean", gain: float = 4.0
+    ) -> None:
+        super().__init__(loss_weight)
+        self.reduction, self.gain = reduction, gain
+
+    def value(self, sr: Tensor, gt: Tensor) -> Tensor:
+        difference = sr - gt
+        dx, dy = sobel(F.pad(difference, (1, 1, 1, 1)))
+        weight = (1 + self.gain * dx.abs()) * (1 + self.gain * dy.abs())
+        return self.reduce(weight * difference.abs())
+
+
+@LOSS_REGISTRY.register()
+class FFTLoss(Loss):
+    """Mean absolute error of the spectrum, real and imaginary parts (Cho et al., ICCV 2021).
+
+    Args:
+        loss_weight: Factor on the loss; 0.1 in the paper, beside L1.
+        norm: "backward" is the plain transform of the paper, whose values grow with the image;
+            "ortho" keeps their size.
+    """
+
+    def __init__(
+        self, loss_weight: float = 1.0, norm: Literal["backward", "ortho"] = "backward"
+    ) -> None:
+        super().__init__(loss_weight)
+        if norm not in ("backward", "ortho"):
+            raise UserError(f"FFTLoss: norm is backward or ortho, got {norm!r}")
+        self.norm = norm
+
+    def value(self, sr: Tensor, gt: Tensor) -> Tensor:
+        spectrum = torch.fft.fft2(sr - gt, norm=self.norm)  # linear
+        return torch.view_as_real(spectrum).abs().mean()
+
+
+@LOSS_REGISTRY.register()
+class SSIMLoss(Loss):
+    """1 − SSIM with the 11×11 Gaussian window, sigma 1.5, where it fits (Wang et al., TIP 2004).
+
+    Args:
+        loss_weight: Factor on the loss.
+    """
+
+    def value(self, sr: Tensor, gt: Tensor) -> Tensor:
+        x, y = as_images(sr), as_images(gt)
+        _check_window("SSIMLoss", x, len(_GAUSSIAN))
+        c1, c2 = 0.01**2, 0.03**2
+        mean_x, mean_y, power, product = _blur(torch.stack((x, y, x * x + y * y, x * y)))
+        means = mean_x * mean_y
+        squares = mean_x.square() + mean_y.square()
+        similarity = ((2 * means + c1) * (2 * (product - means) + c2)) / (
+            (squares + c1) * (power - squares + c2)
+        )
+        return 1 - similarity.mean()
+
+
+def sobel(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Derivatives along x and y where the window fits: (…, H - 2, W - 2) each."""
+
+    def difference(x: Tensor, axis: int) -> Tensor:
+        first, _, last = _shifts(x, axis)
+        return last - first
+
+    def smooth(x: Tensor, axis: int) -> Tensor:
+        first, middle, last = _shifts(x, axis)
+        return first + 2 * middle + last
+
+    return difference(smooth(image, -2), -1), difference(smooth(image, -1), -2)
+
+
+def laplacian(image: Tensor) -> Tensor:
+    """The four neighbours minus four times the pixel: (…, H - 2, W - 2)."""
+    above, middle, below = _shifts(image, -2)
+    left, centre, right = _shifts(middle, -1)
+    return above[..., 1:-1] + below[..., 1:-1] + left + right - 4 * centre
+
+
+def _shifts(x: Tensor, axis: int) -> list[Tensor]:
+    return [x.narrow(axis, start, x.shape[axis] - 2) for start in range(3)]
+
+
+def _gaussian(size: int = 11, sigma: float = 1.5) -> list[float]:
+    weights = [math.exp(-((i - size // 2) ** 2) / (2 * sigma**2)) for i in range(size)]
+    return [weight / sum(weights) for weight in weights]
+
+
+_GAUSSIAN = _gaussian()
+
+
+def _blur(image: Tensor) -> Tensor:
+    """Gaussian mean where the window fits: (…, H - 10, W - 10)."""
+    for axis in (-2, -1):
+        length = image.shape[axis] - len(_GAUSSIAN) + 1
+        image = sum(w * image.narrow(axis, i, length) for i, w in enumerate(_GAUSSIAN))
+    return image
+
+
+def _check_window(name: str, image: Tensor, size: int) -> None:
+    height, width = image.shape[-2:]
+    if min(height, width) < size:
+        raise UserError(f"{name}: needs {size}×{size} pixels, got {height}×{width}")
