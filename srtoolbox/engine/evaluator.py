@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from srtoolbox.data.stream import to_float
-from srtoolbox.engine.precision import Precision, autocast, synchronize
+from srtoolbox.engine.precision import Precision, autocast, is_out_of_memory, synchronize
+from srtoolbox.errors import RunError, UserError
+from srtoolbox.inference.padding import run_padded
 from srtoolbox.inference.prediction import PLAIN, EnhanceSection, predict
+from srtoolbox.inference.tiling import halve, run_tiled
 from srtoolbox.metrics import MetricUnavailable, Protocol, get_protocol
 from srtoolbox.schema import Component, build, option
 
@@ -34,6 +37,12 @@ class ValSection:
     val_freq: int = option(default=5000, min=1, doc="Steps between evaluations in training.")
     best_metric: str = option(default="psnr", doc="Metric that chooses the best weights.")
     save_img: bool = option(default=False, doc="Write the SR images of `srtoolbox test`.")
+    tile: int | None = option(
+        default=None,
+        min=8,
+        doc="Side of tiles in LR pixels; null: whole images while memory lasts.",
+    )
+    tile_halo: int = option(default=64, min=0, doc="LR pixels seen beyond a tile.")
     enhance: EnhanceSection = option(factory=EnhanceSection)
 
     def validate(self) -> list[tuple[str, str]]:
@@ -49,7 +58,9 @@ class ValSection:
 
     def describe(self) -> str:
         """The protocol, and what is done beside one forward pass, to stand under a table."""
-        return f"{get_protocol(self.protocol).describe()} {self.enhance.describe()}".strip()
+        tiles = f"In tiles of {self.tile} with a halo of {self.tile_halo}." if self.tile else ""
+        parts = (get_protocol(self.protocol).describe(), self.enhance.describe(), tiles)
+        return " ".join(part for part in parts if part)
 
 
 class Evaluator:
@@ -68,6 +79,7 @@ class Evaluator:
         self.metrics = {name: build("metric", spec) for name, spec in section.metrics.items()}
         self.device, self.precision = device, precision
         self._unavailable: set[str] = set()
+        self._tile, self._halo = section.tile, section.tile_halo
 
     def run(
         self,
@@ -78,6 +90,8 @@ class Evaluator:
     ) -> list[Record]:
         """One record per sample: ``{"key", "seconds", "metrics": {name: value or None}}``.
 
+        A sample that is a whole clip gives one for each of its frames but the protocol's
+        ``skip_frames`` at both ends; its time is shared among them.
         A metric that cannot be had here (LPIPS without its backbone) is None in every record and
         is named once in the log. The network's training mode is put back afterwards.
 
@@ -90,7 +104,8 @@ class Evaluator:
         was_training = net.training
         net.eval()
         try:
-            return [self._score(net, dataset, i, on_image, enhance) for i in range(len(dataset))]
+            samples = (self._score(net, dataset, i, on_image, enhance) for i in range(len(dataset)))
+            return [record for records in samples for record in records]
         finally:
             net.train(was_training)
 
@@ -101,23 +116,67 @@ class Evaluator:
         index: int,
         on_image: Callable[[str, Tensor], None] | None,
         enhance: EnhanceSection,
-    ) -> Record:
+    ) -> list[Record]:
         sample = dataset[index]
         lq = to_float(torch.from_numpy(sample["lq"]).to(self.device))[None]
         synchronize(self.device)
         start = time.perf_counter()
-        with autocast(self.device, self.precision):
-            sr = predict(net, lq, dataset.reference, enhance)[0].float()
+        sr = self._predict(net, lq, dataset.reference, enhance, sample["key"])
         synchronize(self.device)
         seconds = time.perf_counter() - start
         gt = to_float(torch.from_numpy(sample["gt"]).to(self.device))
-        scores = {
-            name: self._measure(name, metric, sr, gt, dataset.scale)
-            for name, metric in self.metrics.items()
-        }
-        if on_image is not None:
-            on_image(sample["key"], sr.clamp(0, 1).cpu())
-        return {"key": sample["key"], "seconds": seconds, "metrics": scores}
+        records = []
+        for key, one, truth in self._frames(sample, sr, gt):
+            scores = {
+                name: self._measure(name, metric, one, truth, dataset.scale)
+                for name, metric in self.metrics.items()
+            }
+            records.append({"key": key, "seconds": seconds, "metrics": scores})
+            if on_image is not None:
+                on_image(key, one.clamp(0, 1).cpu())
+        for record in records:
+            record["seconds"] /= len(records)
+        return records
+
+    def _predict(
+        self, net: nn.Module, lq: Tensor, reference: int | None, enhance: EnhanceSection, key: str
+    ) -> Tensor:
+        """The SR image of one stack; out of memory, in tiles, which are halved until it works."""
+        while True:
+            tile, halo = self._tile, self._halo
+            run = partial(run_tiled, tile=tile, halo=halo) if tile else run_padded
+            try:
+                with autocast(self.device, self.precision):
+                    return predict(net, lq, reference, enhance, run)[0].float()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._tile = halve(tile, lq)
+                if self._tile is None:
+                    raise RunError(
+                        f"out of memory at {key}, LR {tuple(lq.shape[1:])}, even in tiles of "
+                        f"{tile or max(lq.shape[-2:])}; lower val.tile_halo or use another device"
+                    ) from error
+            _log.warning(
+                "out of memory at %s, LR %s: going on in tiles of %d with a halo of %d",
+                *(key, tuple(lq.shape[1:]), self._tile, halo),
+            )
+
+    def _frames(
+        self, sample: dict[str, Any], sr: Tensor, gt: Tensor
+    ) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """What of a sample is scored: (key, sr, gt) of one image or of every frame of a clip."""
+        if gt.ndim == 3:
+            yield sample["key"], sr, gt
+            return
+        if len(sr) != len(gt):
+            raise UserError(
+                f"{sample['key']}: the network gave {len(sr)} frames, its ground truth has "
+                f"{len(gt)}"
+            )
+        skip = self.protocol.skip_frames
+        for t in range(skip, len(gt) - skip):
+            yield f"{sample['key']}/{sample['frames'][t]}", sr[t], gt[t]
 
     def _measure(self, name: str, metric: Any, sr: Tensor, gt: Tensor, scale: int) -> float | None:
         if name in self._unavailable:

@@ -22,6 +22,7 @@ from srtoolbox.engine.run import (
     build_dataset,
     build_network,
     check_options,
+    fingerprint,
 )
 from srtoolbox.engine.weights import load_weights, read_weights, weights_hash
 from srtoolbox.errors import UserError
@@ -80,8 +81,8 @@ def test(
     Args:
         opt: Checked options.
         device: Where to run.
-        weights: Weight file; default ``path.pretrain_network_g``, then what the run of that name
-            was trained to.
+        weights: Weight file; default what these options were trained to, then
+            ``path.pretrain_network_g``, then what another run of that name was trained to.
 
     Returns:
         Mean scores by dataset, the description of the protocol and of ``val.enhance``, and the
@@ -114,8 +115,9 @@ def test(
 
 
 def save_image(path: Path, image: Tensor) -> None:
-    """Writes (3, H, W) in [0, 1] as an 8-bit PNG."""
+    """Writes (3, H, W) or (1, H, W) in [0, 1] as an 8-bit RGB PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    image = image.expand(3, -1, -1)
     pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     Image.fromarray(np.ascontiguousarray(pixels)).save(path)
 
@@ -124,13 +126,24 @@ def _load(net: nn.Module, opt: RunOptions, weights: Path | None) -> None:
     if not net.state_dict():
         return
     trained = opt.folder / "weights" / "net_g_latest.pth"
-    path = weights or opt.path.pretrain_network_g or (trained if trained.exists() else None)
+    own = trained if trained.exists() else None
+    given = opt.path.pretrain_network_g
+    # Of a training that was done as these very options say, those weights are where it started.
+    path = weights or (own if own and _trained_so(opt) else given or own)
     if path is None:
         raise UserError(
             f"{opt.name}: no weights to test: give --weights FILE, set path.pretrain_network_g, "
             f"or train first (no {trained})"
         )
     _log.info("%s", load_weights(net, path, opt.path.strict_load_g, opt.path.param_key_g))
+
+
+def _trained_so(opt: RunOptions) -> bool:
+    """Whether the run's folder holds a training by these options."""
+    card = opt.folder / "run.json"
+    if opt.train is None or not card.exists():
+        return False
+    return json.loads(card.read_text()).get("fingerprint") == fingerprint(opt)
 
 
 def _image_writer(folder: Path) -> Any:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from srtoolbox.inference.padding import run_padded
 
+Runner = Callable[[nn.Module, Tensor], Tensor]
 
-def self_ensemble(net: nn.Module, lq: Tensor) -> Tensor:
+
+def self_ensemble(net: nn.Module, lq: Tensor, run: Runner = run_padded) -> Tensor:
     """The mean of the SR images of ``lq`` in all eight orientations, each turned back.
 
     The ``+`` of EDSR+ (Lim et al., CVPRW 2017) and the "enhanced prediction" of Timofte et al.,
@@ -18,6 +22,7 @@ def self_ensemble(net: nn.Module, lq: Tensor) -> Tensor:
     Args:
         net: A registered arch.
         lq: What the network takes: (N, C, h, w), or (N, T, C, h, w) if it is a multi-frame one.
+        run: How the network is applied.
 
     Returns:
         (N, C, h·scale, w·scale), at least float32.
@@ -26,7 +31,7 @@ def self_ensemble(net: nn.Module, lq: Tensor) -> Tensor:
     for mirror in (False, True):
         for turns in range(4):
             turned = torch.rot90(lq.flip(-1) if mirror else lq, turns, (-2, -1))
-            sr = run_padded(net, turned.contiguous())
+            sr = run(net, turned.contiguous())
             sr = torch.rot90(sr, -turns, (-2, -1))
             sr = sr.flip(-1) if mirror else sr
             total = total + sr.to(torch.promote_types(sr.dtype, torch.float32))

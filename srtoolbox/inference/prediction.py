@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from srtoolbox.data.resize import Edge
 from srtoolbox.inference.back_projection import back_project
-from srtoolbox.inference.ensemble import self_ensemble
+from srtoolbox.inference.ensemble import Runner, self_ensemble
 from srtoolbox.inference.padding import run_padded
 from srtoolbox.models.frames import arrange_frames
 from srtoolbox.schema import option
@@ -71,19 +71,27 @@ PLAIN = EnhanceSection()
 
 @torch.no_grad()
 def predict(
-    net: nn.Module, lq: Tensor, reference: int = 0, enhance: EnhanceSection = PLAIN
+    net: nn.Module,
+    lq: Tensor,
+    reference: int | None = 0,
+    enhance: EnhanceSection = PLAIN,
+    run: Runner = run_padded,
 ) -> Tensor:
     """SR images (N, C, H, W) of frame stacks (N, T, C, h, w) in [0, 1], of any size.
+
+    A network that restores all frames gives (N, T, C, H, W).
 
     Args:
         net: A registered arch, or a cascade of them.
         lq: The stacks.
-        reference: Index of the frame that is wanted at high resolution.
+        reference: Index of the frame that is wanted at high resolution; None for all.
         enhance: What to do beside one forward pass; its cascade is in ``net`` already.
+        run: How the network is applied: to the whole image, or in tiles.
     """
     stack = arrange_frames(net, lq, reference)
-    sr = self_ensemble(net, stack) if enhance.self_ensemble else run_padded(net, stack)
+    sr = self_ensemble(net, stack, run) if enhance.self_ensemble else run(net, stack)
     if enhance.back_projection:
-        wanted, edge = lq[:, reference], enhance.back_projection_edge
+        wanted = lq if reference is None else lq[:, reference]
+        edge = enhance.back_projection_edge
         sr = back_project(sr, wanted, net.scale, enhance.back_projection, edge)
     return sr

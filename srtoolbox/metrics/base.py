@@ -32,7 +32,8 @@ class Metric:
 
         Args:
             sr: The result (C, H, W), float in [0, 1], on any device.
-            gt: The truth, of the same shape.
+            gt: The truth, of the same shape; or one channel, if the network was fed a grey image
+                as RGB.
             protocol: Colour space, crop, rounding and peak.
             scale: Factor of the super-resolution; a protocol may crop that many pixels.
 
@@ -40,6 +41,8 @@ class Metric:
             UserError: if the shapes differ, or if the image is too small for protocol or metric.
             MetricUnavailable: if the metric cannot be computed on this machine.
         """
+        if len(gt) == 1 and len(sr) == 3:
+            sr, gt = protocol.match_grey(sr, gt)
         if sr.shape != gt.shape:
             raise UserError(
                 f"{type(self).__name__}: the result has shape {tuple(sr.shape)} but its ground "

@@ -27,7 +27,14 @@ _CHOICES = {
     "psnr_channels": ("joint", "mean"),
     "lpips_range": ("signed", "unit"),
     "average": ("images", "clips"),
-    "missing_neighbours": ("centre", "replicate", "reflection", "reflection_circle", "circle"),
+    "missing_neighbours": (
+        "centre",
+        "replicate",
+        "reflection",
+        "mirror",
+        "reflection_circle",
+        "circle",
+    ),
 }
 
 
@@ -54,8 +61,9 @@ class Protocol:
         skip_frames: Frames left out of the score at each end of a clip.
         missing_neighbours: What stands in for the frames beyond a clip's ends: ``"centre"`` the
             frame being restored, ``"replicate"`` the clip's last frame, ``"reflection"`` the clip
-            mirrored, ``"reflection_circle"`` frames from the window's other side, ``"circle"``
-            the window's other side in temporal order.
+            mirrored, ``"mirror"`` the same with its last frame twice, ``"reflection_circle"``
+            frames from the window's other side, ``"circle"`` the window's other side in temporal
+            order.
     """
 
     name: str
@@ -135,6 +143,12 @@ class Protocol:
             weight / 255 * channel for weight, channel in zip(_LUMA, image, strict=True)
         )
         return (luma.add(0.5).floor() if self.y_rounding else luma)[None]
+
+    def match_grey(self, sr: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
+        """A grey image's result (3, H, W) and truth (1, H, W), made comparable by ``grey``."""
+        if self.grey == "direct":
+            return sr.mean(0, keepdim=True), gt
+        return sr, gt.expand(3, -1, -1)
 
     def prepare_rgb(self, image: Tensor, scale: int) -> Tensor:
         """As ``prepare``, but always RGB (3, h, w): for metrics that are defined on RGB only."""

@@ -16,7 +16,7 @@ from srtoolbox.archs.bicubic import Bicubic
 from srtoolbox.data import PairedImages, SampleBursts
 from srtoolbox.engine import evaluator as module
 from srtoolbox.engine.evaluator import Evaluator, ValSection, average, mean
-from srtoolbox.errors import UserError
+from srtoolbox.errors import RunError, UserError
 from srtoolbox.metrics import Metric, MetricUnavailable, Protocol
 from srtoolbox.schema import check
 
@@ -79,6 +79,54 @@ def test_records() -> None:
     assert seen["clip/1"].max() == 1  # clamped
     again = Evaluator(section(), CPU).run(net, Repeated())
     assert [r["metrics"] for r in again] == [r["metrics"] for r in records]
+
+
+class EveryFrame(Nearest):
+    num_frame, restores_all = None, True
+
+
+class WholeClips:
+    """Clips whose frames are all wanted; the network is right but for the second frame."""
+
+    scale, num_frame, reference = 2, None, None
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        lq = np.full((4 + index, 3, 16, 16), 100, np.uint8)
+        gt = lq.repeat(2, 2).repeat(2, 3)
+        gt[1] += 10
+        frames = [f"{t:03d}" for t in range(len(lq))]
+        return {"key": f"clip{index}", "frames": frames, "lq": lq, "gt": gt}
+
+
+def test_whole_clips_are_scored_frame_by_frame() -> None:
+    seen = []
+    records = Evaluator(section(metrics={"psnr": PSNR}), CPU).run(
+        EveryFrame(), WholeClips(), lambda key, sr: seen.append((key, sr.shape))
+    )
+    keys = [f"clip{i}/{t:03d}" for i in range(2) for t in range(4 + i)]
+    assert [record["key"] for record in records] == keys
+    assert seen == [(key, (3, 32, 32)) for key in keys]
+    worse = [r["key"] for r in records if math.isfinite(r["metrics"]["psnr"])]
+    assert worse == ["clip0/001", "clip1/001"]
+
+
+def test_frames_at_both_ends_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluator = Evaluator(section(metrics={"psnr": PSNR}), CPU)
+    monkeypatch.setattr(evaluator, "protocol", Protocol("inner", skip_frames=1))
+    keys = [record["key"] for record in evaluator.run(EveryFrame(), WholeClips())]
+    assert keys == ["clip0/001", "clip0/002", "clip1/001", "clip1/002", "clip1/003"]
+
+
+def test_a_network_with_too_few_frames_is_told() -> None:
+    class Halved(EveryFrame):
+        def forward(self, lq: Tensor) -> Tensor:
+            return super().forward(lq[:, ::2])
+
+    with pytest.raises(UserError, match="gave 2 frames, its ground truth has 4"):
+        Evaluator(section(), CPU).run(Halved(), WholeClips())
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -197,10 +245,42 @@ def test_published_bicubic_scores(reference: Path, name: str, scale: int, made: 
     if not root.is_dir():
         pytest.skip(f"no {name} in {root.parent}")
     lq = None if made else str(root / "LR_bicubic" / f"X{scale}")
-    dataset = PairedImages(str(root / "HR"), lq, scale=scale)
+    dataset = PairedImages(dataroot_gt=str(root / "HR"), dataroot_lq=lq, scale=scale)
     metrics = {"psnr": PSNR, "ssim": {"type": "SSIM"}}
     evaluator = Evaluator(section(protocol="basicsr-y", metrics=metrics), CPU)
     scores = average(evaluator.run(Bicubic(scale), dataset))
     psnr, ssim = BICUBIC[name, scale]
     assert scores["psnr"] == pytest.approx(psnr, abs=1e-3)
     assert scores["ssim"] == pytest.approx(ssim, abs=1e-4)
+
+
+class Narrow(Nearest):
+    """Has memory for LR images of up to 1,200 pixels."""
+
+    def forward(self, lq: Tensor) -> Tensor:
+        if lq.shape[-1] * lq.shape[-2] > 1200:
+            raise torch.OutOfMemoryError("out of memory")
+        return super().forward(lq)
+
+
+class Large(Repeated):
+    sizes = ((64, 64), (20, 20), (33, 70))
+
+
+def test_out_of_memory_goes_on_in_tiles(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "srtoolbox"):
+        records = Evaluator(section(metrics={"psnr": PSNR}, tile_halo=0), CPU).run(
+            Narrow(), Large()
+        )
+    assert [record["metrics"]["psnr"] for record in records] == [math.inf] * 3
+    assert "out of memory at clip/0, LR (3, 3, 64, 64): going on in tiles of 32" in caplog.text
+    assert "clip/2" not in caplog.text
+
+
+def test_out_of_memory_even_in_tiles_is_a_failure() -> None:
+    with pytest.raises(RunError, match=r"even in tiles of 32; lower val\.tile_halo"):
+        Evaluator(section(tile_halo=16), CPU).run(Narrow(), Large())
+
+
+def test_tiles_stand_under_the_table() -> None:
+    assert section(tile=128).describe().endswith("In tiles of 128 with a halo of 64.")

@@ -95,3 +95,10 @@ def test_save_image(tmp_path: Path) -> None:
     testing.save_image(tmp_path / "clip" / "000.png", image)
     saved = np.asarray(Image.open(tmp_path / "clip" / "000.png"))
     assert saved[..., 0].tolist() == [[0, 0, 128], [255, 255, 26]]
+
+
+def test_a_fine_tuned_network_is_scored_not_what_it_started_from(options, tmp_path: Path) -> None:
+    save_weights(tmp_path / "start.pth", {}, build_network(options("manual_seed=5"), CPU))
+    opt = options(f"path.pretrain_network_g={tmp_path / 'start.pth'}")
+    result = train(opt, CPU, resume=False)
+    assert testing.test(opt, CPU)[2].name == f"rgb-{result.weights}"

@@ -7,9 +7,10 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from srtoolbox.errors import UserError
-from srtoolbox.metrics import PROTOCOLS, Metric
+from srtoolbox.metrics import PROTOCOLS, Metric, Protocol
 from srtoolbox.registry import METRIC_REGISTRY
 
 _EVERY_METRIC = pytest.mark.parametrize("name", METRIC_REGISTRY.names())
@@ -56,3 +57,18 @@ def test_shapes_must_agree(name):
     metric = METRIC_REGISTRY.get(name)()
     with pytest.raises(UserError, match=rf"{name}: .*\(3, 64, 64\).*\(3, 64, 65\).*x4"):
         metric(torch.rand(3, 64, 64), torch.rand(3, 64, 65), protocol=PROTOCOLS["rgb"], scale=4)
+
+
+class Mean(Metric):
+    higher_is_better, digits, paper = True, 1, "none"
+
+    def score(self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int) -> float:
+        assert sr.shape == gt.shape
+        return len(sr) * 1000 + (sr - gt).abs().mean().item()
+
+
+@pytest.mark.parametrize(("grey", "channels"), [("direct", 1), ("replicate", 3)])
+def test_grey_truths_of_rgb_results(grey: str, channels: int) -> None:
+    gt = torch.rand(1, 4, 5)
+    protocol = Protocol("p", grey=grey)
+    assert Mean()(gt.expand(3, -1, -1), gt, protocol=protocol, scale=2) == pytest.approx(channels * 1000)
