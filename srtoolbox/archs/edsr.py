@@ -34,6 +34,7 @@ class EDSR(nn.Module):
     num_frame = 1
     size_multiple = 1
     min_size = 1
+    checkpoint_blocks = ("body",)
 
     def __init__(
         self,

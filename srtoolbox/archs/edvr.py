@@ -42,6 +42,7 @@ class EDVR(nn.Module):
     reference = 2
     size_multiple = 4
     min_size = 4
+    checkpoint_blocks = ("feature_extraction", "reconstruction")
 
     def __init__(
         self,

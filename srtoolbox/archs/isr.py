@@ -101,6 +101,7 @@ class ISR_RRDN(nn.Module):
     num_frame = 1
     size_multiple = 1
     min_size = 1
+    checkpoint_blocks = ("body",)
 
     def __init__(
         self,

@@ -40,6 +40,7 @@ class MDSR(nn.Module):
     num_frame = 1
     size_multiple = 1
     min_size = 1
+    checkpoint_blocks = ("body",)
 
     def __init__(
         self,

@@ -12,6 +12,8 @@ from srtoolbox.registry import ARCH_REGISTRY
 class RDNFeatures(nn.Module):
     """Everything of an RDN but its upsampler; see `RDN` for the arguments."""
 
+    checkpoint_blocks = ("rdbs",)
+
     def __init__(self, num_feat: int, num_block: int, num_layer: int, num_grow_ch: int) -> None:
         super().__init__()
         self.sfe1 = nn.Conv2d(3, num_feat, 3, padding=1)

@@ -35,6 +35,7 @@ class RRDBNet(nn.Module):
     num_frame = 1
     size_multiple = 1
     min_size = 1
+    checkpoint_blocks = ("body",)
 
     def __init__(
         self, scale: int = 4, num_feat: int = 64, num_block: int = 23, num_grow_ch: int = 32

@@ -37,6 +37,7 @@ class TDAN(nn.Module):
     reference = 2
     size_multiple = 1
     min_size = 1
+    checkpoint_blocks = ("residual_layer", "recon_layer")
 
     def __init__(
         self,

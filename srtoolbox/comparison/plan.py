@@ -7,13 +7,23 @@ from typing import Any
 
 from srtoolbox.engine.evaluator import ValSection
 from srtoolbox.engine.reporter import LoggerSection
-from srtoolbox.engine.run import ArchSpec, DatasetsSection, PathSection, RunOptions
-from srtoolbox.engine.trainer import TrainSection
+from srtoolbox.engine.run import (
+    ArchSpec,
+    DatasetsSection,
+    DiscriminatorSpec,
+    PathSection,
+    RunOptions,
+)
+from srtoolbox.engine.train_options import TrainSection
+from srtoolbox.models.gan_model import GANSection
 from srtoolbox.options import Tree, merge, plain
 from srtoolbox.registry import MODEL_REGISTRY
 from srtoolbox.schema import OptionErrors, check, option
 
-_SHARED = ("scale", "model_type", "plugins", "datasets", "path", "train", "val", "logger")
+_SHARED = (
+    *("scale", "model_type", "network_d", "gan", "plugins"),
+    *("datasets", "path", "train", "val", "logger"),
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,10 @@ class StudyOptions:
     threads: int | None = option(default=None, min=1, doc="CPU threads of each training.")
     scale: int = option(default=4, min=1, doc="Super-resolution factor.")
     model_type: str = option(default="SRModel", doc="A registered model.")
+    network_d: DiscriminatorSpec | None = option(
+        default=None, doc="Discriminator of a GANModel; null: UNetDiscriminatorSN."
+    )
+    gan: GANSection | None = option(default=None, doc="The adversarial part of a GANModel.")
     plugins: list[str] = option(default=[], doc="Files or modules that register components.")
     path: PathSection = option(factory=PathSection)
     val: ValSection = option(factory=ValSection)

@@ -15,11 +15,11 @@ from srtoolbox.comparison.cost import TrainingStep, measure_inference
 from srtoolbox.comparison.plan import Job, StudyOptions, plan
 from srtoolbox.comparison.pool import count_workers, train_side_by_side
 from srtoolbox.comparison.results import Entry, ResultStore, StudyCard
-from srtoolbox.data.stream import SampleStream, to_device, to_float
+from srtoolbox.data.stream import SampleStream, to_float
 from srtoolbox.engine.environment import describe_environment, digest
 from srtoolbox.engine.evaluator import Evaluator
 from srtoolbox.engine.files import write_atomic
-from srtoolbox.engine.precision import cpu_threads
+from srtoolbox.engine.precision import cpu_threads, resolve
 from srtoolbox.engine.run import (
     RunOptions,
     assemble,
@@ -91,7 +91,7 @@ class _Study:
                 }
                 for name, metric in self.evaluator.metrics.items()
             },
-            training=_training_in_words(opt),
+            training=_training_in_words(opt, device),
             environment=self.environment,
         )
 
@@ -262,9 +262,9 @@ class _Study:
         """A training step of a freshly built network, to be measured."""
         net = build_network(opt, self.device).train()
         dataset = build_dataset("train", opt.datasets.train, opt, net)
-        batch = next(iter(SampleStream(dataset, 0, opt.train.batch_size).loader(0, 1)))
+        stream = SampleStream(dataset, 0, opt.train.batch_size)
+        batch = next(stream.batches(0, 1, device=self.device))
         model = build_model(opt, net, dataset)
-        batch = to_device(batch, self.device)
         return TrainingStep(model, batch, self.device, opt.train.precision)
 
 
@@ -272,16 +272,17 @@ def _is_trained(job: Job, net: nn.Module) -> bool:
     return job.opt.train is not None and any(p.requires_grad for p in net.parameters())
 
 
-def _training_in_words(opt: StudyOptions) -> str:
+def _training_in_words(opt: StudyOptions, device: torch.device) -> str:
     train = opt.train
     optimizer = ", ".join(f"{k} {v}" for k, v in train.optim_g.items() if k != "type")
     schedule = train.scheduler["type"] if train.scheduler else "constant lr"
     losses = " + ".join(spec["type"] for spec in train.losses.values())
     crop = (opt.datasets.train or {}).get("gt_size")
+    precision = resolve(train.precision, device)
     return (
         f"{train.total_iter} iterations with batch {train.batch_size}"
         + (f" of {crop}×{crop} crops" if crop else "")
-        + f", {losses}, {train.optim_g['type']} ({optimizer}), {schedule}, {train.precision}; "
+        + f", {losses}, {train.optim_g['type']} ({optimizer}), {schedule}, {precision}; "
         "the same samples in the same order for every method; scores of the final weights"
         + (f"; up to {opt.jobs} trainings at a time" if opt.jobs > 1 else "")
     )

@@ -18,20 +18,28 @@ from srtoolbox import __version__
 from srtoolbox.engine.environment import digest
 from srtoolbox.engine.evaluator import ValSection
 from srtoolbox.engine.reporter import LoggerSection
-from srtoolbox.engine.trainer import TrainSection
+from srtoolbox.engine.train_options import TrainSection
 from srtoolbox.engine.weights import load_weights
 from srtoolbox.errors import UserError
 from srtoolbox.inference.cascade import Cascade, check_stage, stage_scale
 from srtoolbox.inference.padding import fits
+from srtoolbox.metrics import get_protocol
 from srtoolbox.models.frames import arrange_frames
+from srtoolbox.models.gan_model import GANSection
 from srtoolbox.options import Tree, plain, read
 from srtoolbox.plugins import load_entry_points, load_plugins
-from srtoolbox.registry import ARCH_REGISTRY, MODEL_REGISTRY
+from srtoolbox.registry import ARCH_REGISTRY, MODEL_REGISTRY, constructor_parameters
 from srtoolbox.schema import Component, build, check, option
 
 Section = TypeVar("Section")
 DatasetSpec = Annotated[dict, Component("dataset", injected=("scale",))]
 ArchSpec = Annotated[dict, Component("arch", injected=("scale",))]
+DiscriminatorSpec = Annotated[dict, Component("discriminator", injected=("input_size",))]
+
+_USUAL_DISCRIMINATOR = {"type": "UNetDiscriminatorSN"}
+
+# Options of a dataset that decide how fast its samples come, not what they are.
+_SPEED_OF_DATA = ("cache", "cache_limit")
 
 # Raised when the same options would give other weights than before (a change of the stream, say).
 _TRAINING_REVISION = 1
@@ -68,6 +76,10 @@ class RunOptions:
     scale: int = option(default=4, min=1, doc="Super-resolution factor.")
     manual_seed: int = option(default=0, min=0, doc="Seed of weights and samples.")
     model_type: str = option(default="SRModel", doc="A registered model.")
+    network_d: DiscriminatorSpec | None = option(
+        default=None, doc="Discriminator of a GANModel; null: UNetDiscriminatorSN."
+    )
+    gan: GANSection | None = option(default=None, doc="The adversarial part of a GANModel.")
     plugins: list[str] = option(default=[], doc="Files or modules that register components.")
     path: PathSection = option(factory=PathSection)
     train: TrainSection | None = None
@@ -79,6 +91,7 @@ class RunOptions:
         faults = []
         if self.model_type not in MODEL_REGISTRY:
             faults.append(("model_type", MODEL_REGISTRY.explain_miss(self.model_type)))
+        faults += unused_gan(self.model_type, self.network_d, self.gan)
         if not self.name or "/" in self.name or self.name.startswith("."):
             faults.append(("name", f"'{self.name}' cannot be the name of a folder"))
         try:
@@ -128,6 +141,9 @@ def fingerprint(opt: RunOptions) -> str:
     """
     train = plain(opt.train) or {}
     train.pop("num_worker", None)
+    data = plain(opt.datasets.train) or {}
+    for key in _SPEED_OF_DATA:
+        data.pop(key, None)
     weights = opt.path.pretrain_network_g
     identity = {
         "revision": _TRAINING_REVISION,
@@ -135,9 +151,11 @@ def fingerprint(opt: RunOptions) -> str:
         "code": _source(opt.network_g["type"]),
         "network_g": plain(opt.network_g),
         "model_type": opt.model_type,
+        "network_d": plain(opt.network_d),
+        "gan": plain(opt.gan),
         "scale": opt.scale,
         "manual_seed": opt.manual_seed,
-        "train_data": plain(opt.datasets.train),
+        "train_data": data,
         "train": train,
         "pretrain": _content_hash(weights) if weights else None,
     }
@@ -186,27 +204,68 @@ def assemble(opt: RunOptions, net: nn.Module) -> nn.Module:
 
 
 def build_dataset(name: str, spec: dict[str, Any], opt: RunOptions, net: nn.Module) -> Any:
-    """A dataset that fits the run and its network.
+    """A dataset that fits the run, its network and, unless it is trained on, its protocol.
 
     Raises:
-        UserError: if its scale or number of frames does not fit, or its files are faulty.
+        UserError: if its scale, frames or channels do not fit, or its files are faulty.
     """
+    protocol = get_protocol(opt.val.protocol)
+    rules = {name: getattr(protocol, name) for name in ("missing_neighbours", "skip_frames")}
     try:
-        dataset = build("dataset", spec, scale=opt.scale)
+        dataset = build("dataset", spec, scale=opt.scale, **rules)
         if dataset.scale != opt.scale:
             raise UserError(f"its scale is {dataset.scale}, the run's {opt.scale}")
-        arrange_frames(net, torch.empty(1, dataset.num_frame, 3, 1, 1), dataset.reference)
+        channels, wanted = getattr(dataset, "channels", 3), getattr(net, "channels", 3)
+        if channels != wanted:
+            raise UserError(f"it has {channels} channels, but {type(net).__name__} takes {wanted}")
+        num_frame = dataset.num_frame or net.num_frame or 1  # None: as many as a clip has
+        arrange_frames(net, torch.empty(1, num_frame, channels, 1, 1), dataset.reference)
+        if name == "train":
+            if hasattr(dataset, "check_training"):
+                dataset.check_training()
+        else:
+            _check_rules(dataset, rules, protocol.name)
     except UserError as error:
         raise UserError(f"datasets.{name}: {error}") from error
     return dataset
 
 
+def _check_rules(dataset: Any, rules: dict[str, Any], protocol: str) -> None:
+    """What the protocol's text says of frames must be true of the frames that are scored."""
+    for rule, wanted in rules.items():
+        value = getattr(dataset, rule, wanted)
+        if value != wanted:
+            raise UserError(f"its {rule} is {value}, but protocol {protocol} says {wanted}")
+
+
 def build_model(opt: RunOptions, net: nn.Module, dataset: Any) -> Any:
     """The model that forms the losses of a training of ``net`` on ``dataset``."""
-    losses = {name: build("loss", spec) for name, spec in opt.train.losses.items()}
-    return MODEL_REGISTRY.get(opt.model_type)(
-        network_g=net, losses=losses, reference=dataset.reference
-    )
+    device = next(net.parameters()).device
+    cls = MODEL_REGISTRY.get(opt.model_type)
+    known = constructor_parameters(cls)
+    losses = {name: build("loss", spec).to(device) for name, spec in opt.train.losses.items()}
+    given: dict[str, Any] = {"loss_schedule": opt.train.loss_schedule, "gan": opt.gan}
+    if "network_d" in known:
+        torch.manual_seed(opt.manual_seed)
+        size = getattr(dataset, "gt_size", None)
+        spec = opt.network_d or _USUAL_DISCRIMINATOR
+        given["network_d"] = build("discriminator", spec, input_size=size)
+        given["network_d"].to(device)
+    given = {name: value for name, value in given.items() if name in known}
+    return cls(network_g=net, losses=losses, reference=dataset.reference, **given)
+
+
+def unused_gan(model_type: str, network_d: Any, gan: Any) -> list[tuple[str, str]]:
+    """Options of a discriminator that the model would not look at, as (key, message)."""
+    if model_type not in MODEL_REGISTRY:
+        return []
+    known = constructor_parameters(MODEL_REGISTRY.get(model_type))
+    given = {"network_d": network_d, "gan": gan}
+    return [
+        (key, f"model_type {model_type} has no discriminator; set model_type: GANModel")
+        for key, value in given.items()
+        if value is not None and key not in known
+    ]
 
 
 def check_crop(dataset: Any, net: nn.Module) -> None:

@@ -2,65 +2,43 @@
 
 from __future__ import annotations
 
-import logging
-import math
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import nn
 
-from srtoolbox.data.stream import Sample, SampleStream, to_device
+from srtoolbox.data.stream import Sample, SampleStream, split_batch
+from srtoolbox.engine.acceleration import accelerate, compile_fails
+from srtoolbox.engine.average import Average
 from srtoolbox.engine.checkpoint import CheckpointFolder
-from srtoolbox.engine.optimization import build_optimizer, build_scheduler
-from srtoolbox.engine.precision import Precision, autocast, device_memory, synchronize
+from srtoolbox.engine.diagnosis import describe_batch, find_nonfinite
+from srtoolbox.engine.distributed import ALONE, Ranks
+from srtoolbox.engine.ledger import Ledger
+from srtoolbox.engine.optimization import (
+    Freezer,
+    build_optimizer,
+    build_scheduler,
+    gradient_norm,
+)
+from srtoolbox.engine.precision import (
+    autocast,
+    device_memory,
+    is_out_of_memory,
+    loss_scaler,
+    synchronize,
+)
 from srtoolbox.engine.reporter import LoggerSection, Reporter
-from srtoolbox.errors import RunError
-from srtoolbox.schema import Component, option
+from srtoolbox.engine.signals import StopSignals
+from srtoolbox.engine.train_options import TrainSection
+from srtoolbox.errors import RunError, UserError
 
-_log = logging.getLogger("srtoolbox")
-
-
-@dataclass(frozen=True)
-class TrainSection:
-    """How a network is trained."""
-
-    total_iter: int = option(min=1, doc="Optimizer steps.")
-    batch_size: int = option(default=16, min=1, doc="Samples per step, over all devices.")
-    num_worker: int = option(default=0, min=0, doc="Data loading processes; 0 loads in the loop.")
-    accumulate: int = option(default=1, min=1, doc="Parts in which a batch goes through the net.")
-    optim_g: Annotated[dict, Component("optimizer")] = field(
-        default_factory=lambda: {"type": "Adam", "lr": 1e-4}
-    )
-    scheduler: Annotated[dict, Component("scheduler", ("T_max", "total_steps"))] | None = None
-    warmup_iter: int = option(default=0, min=0, doc="Steps of linear warm-up of the lr.")
-    losses: dict[str, Annotated[dict, Component("loss")]] = field(
-        default_factory=lambda: {"l_pix": {"type": "L1Loss"}}
-    )
-    grad_clip: float | None = option(
-        default=None, exclusive_min=0, doc="Largest norm of the gradient."
-    )
-    ema_decay: float = option(default=0.0, min=0, max=1, doc="Decay of the average; 0 = none.")
-    precision: Precision = option(default="fp32", doc="Number format of the forward pass.")
-    channels_last: bool = option(default=False, doc="Memory format of the network.")
-
-    def validate(self) -> list[tuple[str, str]]:
-        """Faults that no single value shows, as (key, message)."""
-        faults = []
-        if self.batch_size % self.accumulate:
-            faults.append(("accumulate", f"batch_size {self.batch_size} is not a multiple of it"))
-        if self.warmup_iter >= self.total_iter:
-            faults.append(("warmup_iter", f"must be below total_iter ({self.total_iter})"))
-        if self.ema_decay == 1:
-            faults.append(("ema_decay", "1 would keep the first weights for ever; 0.999 is usual"))
-        if not self.losses:
-            faults.append(("losses", "name at least one loss"))
-        return faults
+_TRY_NEXT = "try a lower lr, train.grad_clip, train.warmup_iter or precision fp32"
+_TRY_LESS = (
+    "raise train.accumulate, lower train.batch_size or gt_size, or set train.checkpointing or "
+    "precision bf16"
+)
 
 
 class Trainer:
@@ -75,6 +53,7 @@ class Trainer:
         device: Where to train.
         evaluate: Called with (step, network) every ``eval_freq`` steps and at the end.
         eval_freq: Steps between evaluations.
+        ranks: The processes that train together; each has its share of every batch.
     """
 
     def __init__(
@@ -87,34 +66,34 @@ class Trainer:
         device: torch.device,
         evaluate: Callable[[int, nn.Module], None] | None = None,
         eval_freq: int = 5000,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.stream, self.section, self.logger = model, stream, section, logger
         self.checkpoints, self.device = checkpoints, device
-        self.evaluate, self.eval_freq = evaluate, eval_freq
-        if section.channels_last:
-            for net in model.networks.values():
-                net.to(memory_format=torch.channels_last)
-        self.optimizers = {
-            phase: build_optimizer(section.optim_g, model.networks[phase], device)
-            for phase in model.phases
-        }
+        self.evaluate, self.eval_freq, self.ranks = evaluate, eval_freq, ranks
+        for name, net in model.networks.items():
+            accelerate(net, section, generator=name == "g")
+        self.optimizers = {phase: self._optimizer(phase) for phase in model.phases}
         self.schedulers = {
             phase: build_scheduler(section, optimizer)
             for phase, optimizer in self.optimizers.items()
         }
-        self.ema: AveragedModel | None = None
-        if section.ema_decay:
-            average = get_ema_multi_avg_fn(section.ema_decay)
-            self.ema = AveragedModel(model.networks["g"], multi_avg_fn=average)
+        self.freezer = Freezer(model.networks["g"], section.param_groups)
+        self.scaler = loss_scaler(device, section.precision)
+        self.ema = Average(model.networks["g"], section.ema_decay) if section.ema_decay else None
         self.step = 0
         self.seconds = 0.0  # spent in training proper, over all resumes
         self.best: dict[str, float] = {}
         self.evaluated = 0  # the last step that was evaluated
-        self._sums: dict[str, Tensor] = {}
+        self.ledger = Ledger(device)
         self._waited = 0.0  # for samples, since the last log point
         self._reported = (0, 0.0)  # step and seconds of the last log point
-        self._bad_step = torch.zeros((), dtype=torch.long, device=device)
-        self._stop_signal: int | None = None
+
+    def _optimizer(self, phase: str) -> torch.optim.Optimizer:
+        section = self.section
+        spec = section.optim_g if phase == "g" else section.optim_d or section.optim_g
+        groups = section.param_groups if phase == "g" else ()
+        return build_optimizer(spec, self.model.networks[phase], self.device, groups)
 
     @property
     def result(self) -> nn.Module:
@@ -125,29 +104,29 @@ class Trainer:
         """Trains to the end, or to a signal.
 
         Raises:
-            RunError: on a non-finite loss; nothing is saved over the last good checkpoint.
+            RunError: on a non-finite loss or gradient, out of memory, or samples that cannot be
+                read; nothing is saved over the last good checkpoint.
             KeyboardInterrupt: after SIGINT or SIGTERM, once the state is saved.
         """
         total = self.section.total_iter
         for net in self.model.networks.values():
             net.train()
-        batches = iter(self.stream.loader(self.step, total, self.section.num_worker))
-        with reporter, self._signals():
+        batches = self.stream.batches(self.step, total, self.section.num_worker, self.device)
+        with reporter, StopSignals() as signals:
             self._reported = (self.step, self.seconds)
             self._start_clock()
             self._evaluate_if_due()  # an earlier try may have been stopped just before it
             while self.step < total:
-                batch = self._next(batches)
-                self._optimize(batch)
+                self._optimize(self._next(batches))
                 self.step += 1
                 last = self.step == total
-                stopping = self._stop_signal is not None
                 reporter.advance(self.step)
                 if self.step % self.logger.print_freq == 0 or last:
                     self._report(reporter)
+                stopping = self.ranks.any(signals.stopping)
                 if not stopping:
                     self._evaluate_if_due()
-                stopping = self._stop_signal is not None
+                    stopping = self.ranks.any(signals.stopping)
                 if self.step % self.logger.save_checkpoint_freq == 0 or last or stopping:
                     self.save()
                 if stopping:
@@ -166,37 +145,83 @@ class Trainer:
 
     def _optimize(self, batch: Sample) -> None:
         """One optimizer step for every phase of the model."""
-        # Whatever a network draws (dropout, gates) depends on seed and step, not on history.
-        torch.manual_seed(self.stream.seed * 1_000_003 + self.step)
-        section = self.section
-        for phase in self.model.phases:
-            optimizer = self.optimizers[phase]
-            optimizer.zero_grad(set_to_none=True)
-            for part in _split(batch, section.accumulate):
-                with autocast(self.device, section.precision):
-                    losses = self.model.objective(phase, part)
-                losses = {name: loss * self._share(name) for name, loss in losses.items()}
-                total = sum(losses.values())
-                total.backward()
-                self._book(losses, total)
-            if section.grad_clip is not None:
-                parameters = self.model.networks[phase].parameters()
-                nn.utils.clip_grad_norm_(parameters, section.grad_clip)
-            optimizer.step()
-            self.schedulers[phase].step()
+        self.freezer.apply(self.step)
+        for number, phase in enumerate(self.model.phases):
+            try:
+                self._update(phase, batch)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise self._out_of_memory(batch, untouched=number == 0) from error
+                if not compile_fails(self.model.networks, error):
+                    raise
+                self._update(phase, batch)
+        if self.scaler.is_enabled():
+            self.scaler.update()
         if self.ema is not None:
             self.ema.update_parameters(self.model.networks["g"])
 
+    def _update(self, phase: str, batch: Sample) -> None:
+        """One optimizer step of one phase."""
+        self._seed(self.step)
+        section, optimizer = self.section, self.optimizers[phase]
+        optimizer.zero_grad(set_to_none=True)
+        for part in split_batch(batch, section.accumulate):
+            with autocast(self.device, section.precision):
+                losses = self.model.objective(phase, part, self.step)
+            if not losses:  # nothing of this phase counts yet: there is no gradient to follow
+                optimizer.step()
+                self.schedulers[phase].step()
+                return
+            losses = {name: loss * self._share(name) for name, loss in losses.items()}
+            total = sum(losses.values())
+            self.scaler.scale(total).backward()
+            for name, loss in losses.items():
+                self.ledger.add(name, loss)
+            self.ledger.check(self.step + 1, total)
+        self.ranks.average_gradients(self.model.networks[phase])
+        self.scaler.unscale_(optimizer)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = gradient_norm(parameters, section.grad_clip)
+        self.ledger.add(f"grad_{phase}", norm)
+        if not self.scaler.is_enabled():  # which expects gradients to overflow at times
+            self.ledger.check(self.step + 1, norm)
+        self._apply(optimizer)
+        self.schedulers[phase].step()
+
+    def _seed(self, step: int) -> None:
+        """Whatever a network draws (dropout, gates) depends on seed and step, not on history."""
+        torch.manual_seed(self.stream.seed * 1_000_003 + step + 7_368_787 * self.ranks.rank)
+
+    def _apply(self, optimizer: torch.optim.Optimizer) -> None:
+        """The optimizer's step, unless a value was not finite: the weights must stay good."""
+        if self.scaler.is_enabled():
+            self.scaler.step(optimizer)
+        elif self.device.type == "cpu":
+            self._check_finite()
+            optimizer.step()
+        elif getattr(optimizer, "_step_supports_amp_scaling", False):
+            # Fused optimizers look at this on the device, where no host has to wait for it.
+            optimizer.grad_scale, optimizer.found_inf = None, self.ledger.spoilt()
+            optimizer.step()
+            del optimizer.grad_scale, optimizer.found_inf
+        else:
+            optimizer.step()
+
     def _share(self, loss: str) -> float:
-        """The weight of one part of a batch: parts of a mean are averaged, those of a sum added."""
-        summed = getattr(self.model.losses[loss], "reduction", "mean") == "sum"
-        return 1.0 if summed else 1 / self.section.accumulate
+        """The weight of one part of a batch: parts of a mean are averaged, those of a sum added.
+
+        What the processes have is averaged afterwards, of sums too.
+        """
+        summed = getattr(self.model.losses.get(loss), "reduction", "mean") == "sum"
+        return float(self.ranks.size) if summed else 1 / self.section.accumulate
 
     def save(self) -> None:
         """Writes a checkpoint of everything that the rest of the run depends on."""
         self._check_finite()
         self._stop_clock()
-        self.checkpoints.save(self.step, self.state_dict())
+        self.ranks.average(self.ledger.sums.values())  # which leaves their mean as it is
+        if self.ranks.is_main:
+            self.checkpoints.save(self.step, self.state_dict())
         self._start_clock()
 
     def state_dict(self) -> dict[str, Any]:
@@ -207,10 +232,11 @@ class Trainer:
             "ema": self.ema.state_dict() if self.ema is not None else None,
             "optimizers": {name: item.state_dict() for name, item in self.optimizers.items()},
             "schedulers": {name: item.state_dict() for name, item in self.schedulers.items()},
+            "scaler": self.scaler.state_dict(),
             "best": self.best,
             "evaluated": self.evaluated,
             "seconds": self.seconds,
-            "sums": dict(self._sums),
+            "sums": dict(self.ledger.sums),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -223,25 +249,16 @@ class Trainer:
             optimizer.load_state_dict(state["optimizers"][name])
         for name, scheduler in self.schedulers.items():
             scheduler.load_state_dict(state["schedulers"][name])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds = state["step"], state["seconds"]
-        self.best, self._sums = state["best"], state["sums"]
+        self.best, self.ledger.sums = state["best"], state["sums"]
         self.evaluated = state["evaluated"]
-
-    # Bookkeeping: losses stay on the device and are read only at log points, because reading
-    # one makes the host wait for the device.
-
-    def _book(self, losses: dict[str, Tensor], total: Tensor) -> None:
-        for name, loss in losses.items():
-            value = loss.detach()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-        fresh = (self._bad_step == 0) & ~torch.isfinite(total.detach())
-        self._bad_step = torch.where(fresh, self.step + 1, self._bad_step)
 
     def _report(self, reporter: Reporter) -> None:
         self._check_finite()
         self._stop_clock()
-        steps = (self.step - 1) % self.logger.print_freq + 1
-        figures = {name: float(value) / steps for name, value in self._sums.items()}
+        figures = self.ranks.mean(self.ledger.close((self.step - 1) % self.logger.print_freq + 1))
         figures["lr"] = self.optimizers["g"].param_groups[0]["lr"]
         elapsed = max(self.seconds - self._reported[1], 1e-9)
         rate = {
@@ -250,25 +267,57 @@ class Trainer:
             "memory": device_memory(self.device),
         }
         reporter.training(self.step, figures, rate)
-        self._sums.clear()
         self._reported, self._waited = (self.step, self.seconds), 0.0
         self._start_clock()
 
     def _check_finite(self) -> None:
-        bad = int(self._bad_step)
+        bad = self.ledger.bad_step
         if bad:
-            keys = ", ".join(self.stream.keys(bad - 1))
+            batch = next(self.stream.batches(bad - 1, bad, device=self.device))
+            self._seed(bad - 1)
+            with autocast(self.device, self.section.precision):
+                place = find_nonfinite(self.model, batch, bad - 1)
             raise RunError(
-                f"the loss became non-finite at step {bad} (samples: {keys}); the last checkpoint "
-                "is untouched; try a lower lr, train.grad_clip, train.warmup_iter or precision "
-                "fp32"
+                f"the loss or its gradient became non-finite at step {bad} "
+                f"(samples: {', '.join(batch['key'])}), {place}; the last checkpoint is untouched; "
+                f"{_TRY_NEXT}"
             )
+
+    def _out_of_memory(self, batch: Sample, untouched: bool) -> RunError:
+        """What to say; the state is saved first where this step has changed nothing yet."""
+        sizes = describe_batch(batch, self.section.accumulate)
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        if untouched:
+            self._save_alone()
+        return RunError(
+            f"out of memory in training step {self.step + 1} with {sizes} at a time; {_TRY_LESS}; "
+            "then go on with --resume"
+        )
+
+    def _save_alone(self) -> None:
+        """Saves where no other process has to take part, as it may not be in trouble too."""
+        if self.ranks.size == 1:
+            self.save()
 
     def _next(self, batches: Iterator[Sample]) -> Sample:
         start = time.perf_counter()
-        batch = next(batches)
+        try:
+            batch = next(batches)
+        except (UserError, RuntimeError) as error:
+            raise self._data_failure(error) from error
         self._waited += time.perf_counter() - start
-        return to_device(batch, self.device)
+        return batch
+
+    def _data_failure(self, error: Exception) -> RunError:
+        """What to say if samples cannot be had; the state is saved first."""
+        self._save_alone()
+        # An error in a worker comes with the worker's traceback; its last line says what it was.
+        reason = str(error).strip().splitlines()[-1].rpartition("Error: ")[2]
+        return RunError(
+            f"the samples of step {self.step + 1} cannot be had: {reason}; put it right and go on "
+            "with --resume"
+        )
 
     def _start_clock(self) -> None:
         self._clock_started = time.perf_counter()
@@ -276,35 +325,3 @@ class Trainer:
     def _stop_clock(self) -> None:
         synchronize(self.device)
         self.seconds += time.perf_counter() - self._clock_started
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Turns the first SIGINT or SIGTERM into a stop after the current step."""
-
-        def note(number: int, _: object) -> None:
-            _log.warning("%s: saving after this step", signal.Signals(number).name)
-            self._stop_signal = number
-            signal.signal(number, previous[number])  # a second one acts at once
-
-        previous = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                previous[number] = signal.signal(number, note)
-            except ValueError:  # not the main thread: the caller handles signals
-                break
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-
-def _split(batch: Sample, parts: int) -> Iterator[Sample]:
-    if parts == 1:
-        yield batch
-        return
-    lq, gt = batch["lq"].chunk(parts), batch["gt"].chunk(parts)
-    size = math.ceil(len(batch["key"]) / parts)
-    for i in range(parts):
-        keys = batch["key"][i * size : (i + 1) * size]
-        yield {**batch, "lq": lq[i], "gt": gt[i], "key": keys}

@@ -107,9 +107,10 @@ def stop_in() -> Callable[..., Trainer]:
     def prepare(step: int, trainer: Trainer, number: int = signal.SIGTERM) -> Trainer:
         def arrive(net: nn.Module, _: tuple) -> None:
             if trainer.step + 1 == step and net.training:
+                handle.remove()
                 signal.raise_signal(number)
 
-        trainer.model.networks["g"].register_forward_pre_hook(arrive)
+        handle = trainer.model.networks["g"].register_forward_pre_hook(arrive)
         return trainer
 
     return prepare

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from srtoolbox.archs.bicubic import Bicubic
-from srtoolbox.engine.optimization import build_optimizer, build_scheduler
-from srtoolbox.engine.trainer import TrainSection
+from srtoolbox.engine.optimization import Freezer, build_optimizer, build_scheduler
+from srtoolbox.engine.train_options import ParamGroup, TrainSection
 from srtoolbox.errors import UserError
 
 CPU = torch.device("cpu")
@@ -101,3 +101,46 @@ def test_what_the_loop_cannot_drive() -> None:
         build_optimizer({"type": "LBFGS"}, nn.Linear(2, 2), CPU)
     with pytest.raises(UserError, match="ReduceLROnPlateau depends on scores"):
         rates(4, 0, type="ReduceLROnPlateau")
+
+
+class TestGroups:
+    def net(self) -> nn.Module:
+        return nn.ModuleDict({"body": nn.Linear(2, 2), "offset": nn.Linear(2, 2)})
+
+    def groups(self, *groups: dict[str, Any]) -> list[ParamGroup]:
+        return [ParamGroup(**group) for group in groups]
+
+    def test_rates_and_weight_decay(self) -> None:
+        groups = self.groups(
+            {"pattern": "^offset", "lr_mult": 0.1},
+            {"pattern": "bias", "lr_mult": 1, "weight_decay": 0.0},
+        )
+        net = self.net()
+        spec = {"type": "AdamW", "lr": 1e-3, "weight_decay": 0.5}
+        optimizer = build_optimizer(spec, net, CPU, groups)
+        found = [(g["lr"], g["weight_decay"], len(g["params"])) for g in optimizer.param_groups]
+        assert found == [(1e-3, 0.5, 1), (1e-4, 0.5, 2), (1e-3, 0.0, 1)]
+
+    def test_schedules_keep_the_factors(self) -> None:
+        groups = self.groups({"pattern": "offset", "lr_mult": 0.1})
+        for scheduler in ({"type": "OneCycleLR", "max_lr": 0.5}, {"type": "CosineAnnealingLR"}):
+            optimizer = build_optimizer({"type": "SGD", "lr": 1.0}, self.net(), CPU, groups)
+            schedule = build_scheduler(TrainSection(total_iter=9, scheduler=scheduler), optimizer)
+            for _ in range(8):
+                one, other = (group["lr"] for group in optimizer.param_groups)
+                assert other == pytest.approx(0.1 * one)
+                optimizer.step()
+                schedule.step()
+
+    def test_a_pattern_that_fits_nothing(self) -> None:
+        with pytest.raises(UserError, match=r"'dcn' fits no parameter .* body\.weight"):
+            build_optimizer({"type": "SGD"}, self.net(), CPU, self.groups({"pattern": "dcn"}))
+
+    def test_frozen_for_the_first_steps(self) -> None:
+        net = self.net()
+        freezer = Freezer(net, self.groups({"pattern": "^body", "frozen_iter": 3}))
+        trained = []
+        for step in (0, 2, 3, 9, 1):
+            freezer.apply(step)
+            trained.append((net["body"].weight.requires_grad, net["offset"].weight.requires_grad))
+        assert trained == [(False, True), (False, True), (True, True), (True, True), (False, True)]

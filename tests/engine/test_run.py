@@ -42,7 +42,7 @@ def test_sections_have_defaults(options, tmp_path: Path) -> None:
         ("manual_seed=-1", "manual_seed: must be >= 0"),
         ("network_g.num_feats=4", "network_g.num_feats: unknown; did you mean 'num_feat'"),
         ("network_g.type=EDRS", "network_g.type: .*'EDSR'"),
-        ("datasets.train.type=Bursts", "datasets.train.type: .*'SampleBursts'"),
+        ("datasets.train.type=SampleBurst", "datasets.train.type: .*'SampleBursts'"),
         ("datasets.val.sample.num_frame=two", "datasets.val.sample.num_frame"),
         ("trian={}", "trian: unknown; did you mean 'train'"),
     ],

@@ -118,7 +118,7 @@ class TestStep:
     def test_several_losses_are_summed(self, options, tmp_path, start, go) -> None:
         losses = "train.losses={one: {type: L1Loss}, two: {type: MSELoss, loss_weight: 2}}"
         go(start(options(losses), tmp_path), tmp_path)
-        assert {"one", "two", "lr", "it/s", "data wait", "memory", "step"} == set(
+        assert {"one", "two", "grad_g", "lr", "it/s", "data wait", "memory", "step"} == set(
             next(read_lines(tmp_path / "log.jsonl"))
         )
 
@@ -157,10 +157,10 @@ class TestEvaluation:
 
 
 class Poisoned:
-    """The training bursts, one of which holds a value that is no number."""
+    """The training bursts; at one step, the first holds a value that is no number."""
 
-    def __init__(self, dataset, at: int) -> None:
-        self.inner, self.at, self.drawn = dataset, at, 0
+    def __init__(self, dataset, step: int) -> None:
+        self.inner, self.step = dataset, step
         self.scale, self.num_frame = dataset.scale, dataset.num_frame
         self.reference = dataset.reference
 
@@ -168,20 +168,29 @@ class Poisoned:
         return len(self.inner)
 
     def draw(self, index: int, rng: np.random.Generator) -> dict:
+        _, _, step, number = rng.bit_generator.seed_seq.entropy
         sample = self.inner.draw(index, rng)
         sample["lq"] = sample["lq"].astype(np.float32) / 255
         sample["gt"] = sample["gt"].astype(np.float32) / 255
-        if self.drawn == self.at:
+        if (step, number) == (self.step, 0):
             sample["lq"][0, 0, 0, 0] = np.nan
-        self.drawn += 1
         return sample
+
+
+class Vanishing(Poisoned):
+    """Files that are gone from one step on."""
+
+    def draw(self, index: int, rng: np.random.Generator) -> dict:
+        if rng.bit_generator.seed_seq.entropy[2] >= self.step:
+            raise UserError("a/b.png: no such file")
+        return super().draw(index, rng)
 
 
 class TestNonFinite:
     def poisoned(self, options, start, folder: Path, **given):
         from srtoolbox.data import SampleBursts
 
-        dataset = Poisoned(SampleBursts(num_frame=2, gt_size=32), 2 * 4)  # in step 5
+        dataset = Poisoned(SampleBursts(num_frame=2, gt_size=32), 4)  # the fifth, from 0
         opt = options("logger.print_freq=3", "logger.save_checkpoint_freq=2", "train.ema_decay=0.9")
         return start(opt, folder, dataset=dataset, **given)
 
@@ -191,7 +200,7 @@ class TestNonFinite:
             go(trainer, tmp_path)
         for key in trainer.stream.keys(4):
             assert key in str(caught.value)
-        for word in ("lr", "train.grad_clip", "last checkpoint is untouched"):
+        for word in ("lr", "train.grad_clip", "last checkpoint is untouched", "'lq' is not finite"):
             assert word in str(caught.value)
         state = trainer.checkpoints.load_latest(CPU)
         assert state["step"] == 4
@@ -232,3 +241,86 @@ class TestSection:
     def test_faults(self, options, override: str, words: str) -> None:
         with pytest.raises(UserError, match=words):
             options(override)
+
+
+class TestFrozenGroups:
+    def test_only_the_rest_is_trained_at_first(self, options, tmp_path, start, go) -> None:
+        opt = options("train.param_groups=[{pattern: '^body', frozen_iter: 4}]")
+        before = build_network(opt, CPU).state_dict()
+        moved = {}
+        for total in (4, 6):
+            opt = options(
+                f"train.total_iter={total}",
+                "train.param_groups=[{pattern: '^body', frozen_iter: 4}]",
+            )
+            after = go(start(opt, tmp_path / str(total)), tmp_path / str(total)).result.state_dict()
+            moved[total] = {key for key in before if not torch.equal(before[key], after[key])}
+        assert moved[4] == {key for key in before if not key.startswith("body")}
+        assert moved[6] == set(before)
+
+
+class TestFailures:
+    def test_out_of_memory_saves_and_says_what_to_lower(self, options, tmp_path, start, go) -> None:
+        trainer = start(options(), tmp_path)
+
+        def exhaust(net: nn.Module, _: tuple) -> None:
+            if trainer.step == 3 and net.training:
+                raise torch.OutOfMemoryError("out of memory. Tried to allocate 2 GiB")
+
+        handle = trainer.model.networks["g"].register_forward_pre_hook(exhaust)
+        with pytest.raises(RunError, match=r"step 4 with 2 samples of lq \(2, 3, 8, 8\)") as caught:
+            go(trainer, tmp_path)
+        for word in ("train.accumulate", "gt_size", "--resume"):
+            assert word in str(caught.value)
+        handle.remove()
+        resumed = start(options(), tmp_path)
+        assert resumed.step == 3
+        other = go(start(options(), tmp_path / "other"), tmp_path / "other")
+        assert weights_hash(go(resumed, tmp_path).result) == weights_hash(other.result)
+
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_samples_that_vanish(self, options, tmp_path, start, go, workers: int) -> None:
+        from srtoolbox.data import SampleBursts
+
+        opt = options(f"train.num_worker={workers}")
+        dataset = Vanishing(SampleBursts(num_frame=2, gt_size=32), 4)
+        with pytest.raises(RunError) as caught:
+            go(start(opt, tmp_path, dataset=dataset), tmp_path)
+        assert str(caught.value) == (
+            "the samples of step 5 cannot be had: a/b.png: no such file; put it right and go on "
+            "with --resume"
+        )
+        assert start(opt, tmp_path).step == 4
+
+    def test_the_first_module_is_named(self, options, tmp_path, start, go) -> None:
+        trainer = start(options(), tmp_path)
+        block = trainer.model.networks["g"].body[0]
+
+        def spoil(*inputs: object) -> torch.Tensor | None:
+            return inputs[2] * float("nan") if trainer.step >= 2 else None
+
+        block.conv2.register_forward_hook(spoil)
+        with pytest.raises(
+            RunError, match=r"step 3 .*first in the output of network_g\.body\.0\.conv2"
+        ):
+            go(trainer, tmp_path)
+
+    def test_gradients_are_watched_too(self, options, tmp_path, start, go) -> None:
+        trainer = start(options(), tmp_path)
+        weight = trainer.model.networks["g"].conv_last.weight
+        weight.register_hook(lambda grad: grad * float("inf") if trainer.step >= 3 else grad)
+        good = []
+        trainer.evaluate = lambda step, net: good.append(weights_hash(net))
+        with pytest.raises(RunError, match=r"step 4 .*gradient of network_g\.conv_last\.weight"):
+            go(trainer, tmp_path)
+        assert weights_hash(trainer.result) == good[-1]  # the step was not taken
+
+
+def test_fp16_scales_its_losses(options, tmp_path, start, go) -> None:
+    trainer = start(options("train.precision=fp16", "train.optim_g.fused=false"), tmp_path)
+    assert trainer.scaler.get_scale() == 2**16
+    go(trainer, tmp_path)
+    plain = go(start(options(), tmp_path / "fp32"), tmp_path / "fp32")
+    for key, value in plain.result.state_dict().items():
+        torch.testing.assert_close(trainer.result.state_dict()[key], value, atol=5e-3, rtol=0.1)
+    assert trainer.state_dict()["scaler"]["scale"] > 0
