@@ -50,17 +50,33 @@ def source_commit() -> str | None:
     commit = _git(package, "rev-parse", "--short=12", "HEAD")
     if commit is None:
         return None
-    return commit + ("+" if _git(package, "status", "--porcelain", "--", ".") else "")
+    return commit.strip() + ("+" if _git(package, "status", "--porcelain", "--", ".") else "")
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def uncommitted_diff() -> str:
+    """What ``+`` stands for: a patch from that commit to this package's files, new ones included.
+
+    Empty if there is no difference, or no git.
+    """
+    package = Path(__file__).resolve().parents[1]
+    if not (source_commit() or "").endswith("+"):
+        return ""
+    root, inside = package.parent, ("--", package.name)
+    new = _git(root, "ls-files", "--others", "--exclude-standard", "-z", *inside) or ""
+    parts = [_git(root, "diff", "--binary", "HEAD", *inside)]
+    against_none = ("diff", "--binary", "--no-index", "--", os.devnull)
+    parts += [_git(root, *against_none, name, codes=(0, 1)) for name in new.split("\0") if name]
+    return "".join(part for part in parts if part)
+
+
+def _git(folder: Path, *arguments: str, codes: tuple[int, ...] = (0,)) -> str | None:
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=False
+            ["git", *arguments], cwd=folder, capture_output=True, timeout=10, check=False
         )
     except (OSError, subprocess.TimeoutExpired):  # no git here: the commit stays unknown
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout.decode(errors="replace") if done.returncode in codes else None
 
 
 def _cpu_model() -> str:

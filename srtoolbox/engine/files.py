@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
+import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from time import sleep
+from typing import Any, TypeVar
+
+_log = logging.getLogger("srtoolbox")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_LONGEST_PAUSE = 60.0  # seconds
+
+T = TypeVar("T")
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -34,15 +45,21 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 def append_lines(path: Path, records: list[dict[str, Any]]) -> None:
-    """Appends records to a JSONL file in one write, flushed to the disk."""
+    """Appends records to a JSONL file, flushed to the disk: all of them, or none and an OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(record) + "\n" for record in records)
     # A line that a killed writer left unfinished must not swallow the first of ours.
-    torn = path.exists() and path.stat().st_size > 0 and not _ends_with_newline(path)
-    with path.open("a") as file:
-        file.write("\n" + text if torn else text)
-        file.flush()
-        os.fsync(file.fileno())
+    size = path.stat().st_size if path.exists() else 0
+    torn = size > 0 and not _ends_with_newline(path)
+    try:
+        with path.open("a") as file:
+            file.write("\n" + text if torn else text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:  # a disk may be found full as late as in fsync; a second try must not repeat
+        if path.exists():
+            os.truncate(path, size)
+        raise
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -62,6 +79,67 @@ def keep_lines(path: Path, last_step: int) -> None:
     if path.exists():
         kept = [record for record in read_lines(path) if record["step"] <= last_step]
         write_atomic(path, "".join(json.dumps(record) + "\n" for record in kept))
+
+
+def remove_torn(folder: Path) -> None:
+    """Removes what writers that were killed left of files; none may be at work in ``folder``."""
+    for torn in folder.rglob(".*.tmp"):
+        torn.unlink(missing_ok=True)
+
+
+def wait_for_room(write: Callable[[], T], path: Path, size: int = 0) -> T:
+    """Calls ``write``, again and again while the disk is full or the quota used up.
+
+    Args:
+        write: Writes ``path``, all or nothing.
+        path: For the message.
+        size: Bytes to be written, for the message; 0 if it is but a few.
+
+    Raises:
+        KeyboardInterrupt: on SIGINT or SIGTERM while it waits; nothing is written.
+    """
+    try:
+        return write()
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+    needed = f" ({size / 2**20:.1f} MiB)" if size else ""
+    _log.warning(
+        "the disk is full: waiting for room for %s%s; what was saved before is safe", path, needed
+    )
+    pause = 1.0
+    with _signals_interrupt():
+        while True:
+            sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            try:
+                result = write()
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+            else:
+                _log.info("there is room again: %s is written", path)
+                return result
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Makes SIGINT and SIGTERM end a wait at once, whatever they are set to do."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, interrupt)
+    except ValueError:  # not the main thread: the caller handles signals
+        pass
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _ends_with_newline(path: Path) -> bool:

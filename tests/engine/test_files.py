@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from srtoolbox.engine.files import append_lines, keep_lines, read_lines, write_atomic
+from srtoolbox.engine.files import (
+    append_lines,
+    keep_lines,
+    read_lines,
+    remove_torn,
+    write_atomic,
+)
 
 
 def test_text_and_bytes(tmp_path: Path) -> None:
@@ -47,6 +54,37 @@ def test_records(tmp_path: Path) -> None:
         {"step": 2, "loss": 1e-30},
         {"step": 3, "name": "ü"},
     ]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_records_that_could_not_be_synced_are_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exists: bool
+) -> None:
+    """Else a second try would write them twice."""
+    path = tmp_path / "log.jsonl"
+    if exists:
+        append_lines(path, [{"step": 1}])
+    before = list(read_lines(path))
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", fail)
+        with pytest.raises(OSError, match="No space left"):
+            append_lines(path, [{"step": 2}])
+    assert list(read_lines(path)) == before
+    append_lines(path, [{"step": 2}])
+    assert list(read_lines(path)) == [*before, {"step": 2}]
+
+
+def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "checkpoints" / "kept", "1")
+    for torn in (".run.json.x1.tmp", "checkpoints/.step_1.ckpt.y2.tmp"):
+        (tmp_path / torn).write_text("half")
+    (tmp_path / "mine.tmp").write_text("not ours")
+    remove_torn(tmp_path)
+    assert {p.name for p in tmp_path.rglob("*")} == {"checkpoints", "kept", "mine.tmp"}
 
 
 def test_a_torn_line_costs_itself_only(tmp_path: Path) -> None:

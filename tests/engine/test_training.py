@@ -1,12 +1,9 @@
-"""A whole training in a folder: guards, results, and being killed at any instant."""
+"""A whole training in a folder: its results."""
 
 from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -16,7 +13,6 @@ from srtoolbox.engine.files import read_lines
 from srtoolbox.engine.run import RunOptions, build_network, fingerprint, load_options
 from srtoolbox.engine.training import train
 from srtoolbox.engine.weights import load_trained, load_weights, weights_hash
-from srtoolbox.errors import UserError
 from srtoolbox.metrics import PSNR
 from srtoolbox.options import plain
 
@@ -114,125 +110,3 @@ class TestResult:
         run(opt)
         records = list(read_lines(opt.folder / "evaluation.jsonl"))
         assert [r["dataset"] for r in records] == ["sample", "second"] * 2
-
-
-class TestFolder:
-    def test_a_run_is_not_overwritten(self, options) -> None:
-        opt = options()
-        run(opt)
-        before = {path: path.stat().st_mtime_ns for path in opt.folder.rglob("*")}
-        with pytest.raises(UserError, match=r"tiny holds a run already; go on with it by --resume"):
-            run(opt)
-        assert {path: path.stat().st_mtime_ns for path in opt.folder.rglob("*")} == before
-
-    def test_other_options_are_refused(self, options) -> None:
-        run(options())
-        words = "tiny holds a run with other options .*options.yml"
-        with pytest.raises(UserError, match=words):
-            run(options("train.optim_g.lr=1e-4"), resume=True)
-
-    def test_a_finished_run_returns_at_once(self, options, monkeypatch, caplog) -> None:
-        opt = options()
-        first = run(opt)
-        monkeypatch.setattr("srtoolbox.engine.training.Trainer", None)
-        with caplog.at_level(logging.INFO, "srtoolbox"):
-            again = run(opt, resume=True)
-        assert (again.weights, again.step) == (first.weights, first.step)
-        assert again.seconds == first.seconds
-        assert weights_hash(again.net) == first.weights
-        assert not again.net.training
-        assert "is finished (6 steps)" in caplog.text
-
-    def test_resume_without_a_run_starts_one(self, options) -> None:
-        assert run(options(), resume=True).step == 6
-
-    def test_another_folder(self, options, tmp_path: Path) -> None:
-        opt = options()
-        run(opt, folder=tmp_path / "elsewhere")
-        assert (tmp_path / "elsewhere" / "finished.json").exists()
-        assert not opt.folder.exists()
-
-    def test_a_file_in_its_place(self, options) -> None:
-        opt = options()
-        opt.folder.parent.mkdir()
-        opt.folder.write_text("no folder")
-        with pytest.raises(UserError, match="tiny: cannot be written"):
-            run(opt)
-
-    @pytest.mark.skipif(
-        not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere"
-    )
-    def test_a_folder_without_permission(self, options) -> None:
-        opt = options()
-        opt.folder.mkdir(parents=True)
-        opt.folder.chmod(0o500)
-        with pytest.raises(UserError, match=r"tiny: cannot be written .*[Pp]ermission"):
-            run(opt)
-
-    @pytest.mark.parametrize(
-        ("override", "words"),
-        [
-            ("datasets.train.num_frame=0", "num_frame"),
-            ("network_g={type: Bicubic}", "Bicubic has no parameters to train"),
-            ("path.pretrain_network_g=none.pth", "none.pth: no such weight file"),
-        ],
-    )
-    def test_a_run_that_cannot_start_leaves_its_folder_free(
-        self, options, override: str, words: str
-    ) -> None:
-        """Else the mended options would be refused as another run."""
-        with pytest.raises(UserError, match=words):
-            run(options(override))
-        assert run(options()).step == 6
-
-    @pytest.mark.parametrize(
-        ("override", "words"),
-        [
-            ("train=null", "tiny: the options have no 'train' section"),
-            ("datasets.train=null", "tiny: the options have no 'datasets.train' section"),
-        ],
-    )
-    def test_options_without_training(self, options, override: str, words: str) -> None:
-        with pytest.raises(UserError, match=words):
-            run(options(override))
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked")
-def test_killed_at_any_instant_it_ends_the_same(options, outcome, monkeypatch) -> None:
-    """SIGKILL at one write after the other: before and after each file takes its new name."""
-    rest = ("train.total_iter=4", "val.val_freq=2", "train.ema_decay=0.9", "train.optim_g.lr=1e-2")
-    whole = options("name=whole", *rest)
-    expected = run(whole)
-    expected_best = best_of(whole)
-    fsync, writes = os.fsync, 0
-
-    def train_until(opt: RunOptions, last: int) -> None:
-        done = 0
-
-        def fatal(handle: int) -> None:
-            nonlocal done
-            done += 1
-            if done > last:
-                os.kill(os.getpid(), signal.SIGKILL)
-            fsync(handle)
-
-        os.fsync = fatal
-        run(opt, resume=True)
-
-    while True:
-        opt = options(f"name=killed_{writes}", *rest)
-        child = multiprocessing.get_context("fork").Process(target=train_until, args=(opt, writes))
-        child.start()
-        child.join(60)
-        result = run(opt, resume=True)
-        assert result.weights == expected.weights, writes
-        assert best_of(opt) == expected_best, writes
-        for name in ("log.jsonl", "evaluation.jsonl"):
-            logs = [outcome(read_lines(run_.folder / name)) for run_ in (whole, opt)]
-            assert logs[0] == logs[1], (writes, name)
-        if child.exitcode == 0:  # it wrote less often than that
-            break
-        assert child.exitcode == -signal.SIGKILL
-        writes += 1
-    assert writes > 15
