@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from srtoolbox.data.stream import to_float
+from srtoolbox.engine.distributed import ALONE, Ranks
 from srtoolbox.engine.precision import Precision, autocast, is_out_of_memory, synchronize
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.inference.padding import run_padded
@@ -87,6 +88,7 @@ class Evaluator:
         dataset: Any,
         on_image: Callable[[str, Tensor], None] | None = None,
         enhance: EnhanceSection = PLAIN,
+        ranks: Ranks = ALONE,
     ) -> list[Record]:
         """One record per sample: ``{"key", "seconds", "metrics": {name: value or None}}``.
 
@@ -100,12 +102,14 @@ class Evaluator:
             dataset: An evaluation dataset.
             on_image: Called with each key and SR image, (3, H, W) float32 in [0, 1] on the CPU.
             enhance: What is done beside one forward pass; its time is part of ``seconds``.
+            ranks: The processes that share the work; each gets all records.
         """
         was_training = net.training
         net.eval()
         try:
-            samples = (self._score(net, dataset, i, on_image, enhance) for i in range(len(dataset)))
-            return [record for records in samples for record in records]
+            mine = range(ranks.rank, len(dataset), ranks.size)
+            scored = [self._score(net, dataset, i, on_image, enhance) for i in mine]
+            return [record for records in ranks.gather(scored) for record in records]
         finally:
             net.train(was_training)
 

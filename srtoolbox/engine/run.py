@@ -240,7 +240,7 @@ def _check_rules(dataset: Any, rules: dict[str, Any], protocol: str) -> None:
 
 def build_model(opt: RunOptions, net: nn.Module, dataset: Any) -> Any:
     """The model that forms the losses of a training of ``net`` on ``dataset``."""
-    device = next(net.parameters()).device
+    device = next((p.device for p in net.parameters()), torch.device("cpu"))
     cls = MODEL_REGISTRY.get(opt.model_type)
     known = constructor_parameters(cls)
     losses = {name: build("loss", spec).to(device) for name, spec in opt.train.losses.items()}

@@ -115,7 +115,8 @@ class Trainer:
         with reporter, StopSignals() as signals:
             self._reported = (self.step, self.seconds)
             self._start_clock()
-            self._evaluate_if_due()  # an earlier try may have been stopped just before it
+            if self._evaluate_if_due():  # an earlier try was stopped just before it
+                self.save()
             while self.step < total:
                 self._optimize(self._next(batches))
                 self.step += 1
@@ -132,16 +133,17 @@ class Trainer:
                 if stopping:
                     raise KeyboardInterrupt
 
-    def _evaluate_if_due(self) -> None:
-        """Evaluates this step's network unless that is not yet due or already done."""
+    def _evaluate_if_due(self) -> bool:
+        """Evaluates this step's network unless that is not yet due or already done; tells which."""
         due = self.step % self.eval_freq == 0 or self.step == self.section.total_iter
         if self.evaluate is None or not due or self.evaluated == self.step:
-            return
+            return False
         self._check_finite()  # else a score that is no number could pass for the best one
         self._stop_clock()
         self.evaluate(self.step, self.result)
         self.evaluated = self.step
         self._start_clock()
+        return True
 
     def _optimize(self, batch: Sample) -> None:
         """One optimizer step for every phase of the model."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from torch import nn
 
 from srtoolbox.data.stream import SampleStream
 from srtoolbox.engine.checkpoint import CheckpointFolder
-from srtoolbox.engine.environment import describe_environment
+from srtoolbox.engine.distributed import ALONE, Ranks
+from srtoolbox.engine.environment import describe_environment, uncommitted_diff
 from srtoolbox.engine.evaluator import Evaluator, average
-from srtoolbox.engine.files import write_atomic
-from srtoolbox.engine.reporter import Reporter
+from srtoolbox.engine.files import remove_torn, wait_for_room, write_atomic
+from srtoolbox.engine.lock import locked
+from srtoolbox.engine.reporter import SILENCE, Reporter
 from srtoolbox.engine.run import (
     RunOptions,
     build_dataset,
@@ -27,11 +30,12 @@ from srtoolbox.engine.run import (
 )
 from srtoolbox.engine.trainer import Trainer
 from srtoolbox.engine.weights import load_weights, save_weights, weights_hash
-from srtoolbox.errors import UserError
+from srtoolbox.errors import RunError, UserError
 from srtoolbox.inference.prediction import PLAIN
 from srtoolbox.options import dump, plain
 
 _log = logging.getLogger("srtoolbox")
+_PARTS = ("checkpoints", "weights", "log.jsonl", "evaluation.jsonl", "finished.json")
 
 
 @dataclass(frozen=True)
@@ -54,25 +58,50 @@ class Trained:
 
 
 def train(
-    opt: RunOptions, device: torch.device, *, resume: bool, folder: Path | None = None
+    opt: RunOptions,
+    device: torch.device,
+    *,
+    resume: bool,
+    folder: Path | None = None,
+    ranks: Ranks = ALONE,
 ) -> Trained:
     """Trains as the options say and leaves everything in the run's folder.
+
+    A run that was killed, at whatever instant, and goes on ends with the same bits in its weights,
+    its best weights and its logs as one that was not (on the same device and versions).
 
     Args:
         opt: Options with a ``train`` section and a training dataset.
         device: Where to train.
-        resume: Go on from the newest checkpoint in the folder; without one, start.
+        resume: Go on from the newest usable checkpoint, if there is a run in the folder; else
+            start one.
         folder: Instead of the folder that the options name.
+        ranks: The processes that train together; all of them call this, and the main one writes.
 
     Raises:
-        UserError: if the folder holds another run, or a run and ``resume`` is not set.
+        UserError: if the folder holds another run, or a run and ``resume`` is not set, or if
+            another process is at work in it.
+        RunError: if the run has checkpoints but all are damaged.
     """
     if opt.train is None or opt.datasets.train is None:
         missing = "train" if opt.train is None else "datasets.train"
         raise UserError(f"{opt.name}: the options have no '{missing}' section")
+    if opt.train.batch_size % (ranks.size * opt.train.accumulate):
+        raise UserError(
+            f"train.batch_size {opt.train.batch_size} is not a multiple of {ranks.size} processes "
+            f"times train.accumulate {opt.train.accumulate}"
+        )
     folder = folder or opt.folder
+    with locked(folder) if ranks.is_main else nullcontext():
+        return _train(opt, device, resume, folder, ranks)
+
+
+def _train(
+    opt: RunOptions, device: torch.device, resume: bool, folder: Path, ranks: Ranks
+) -> Trained:
     identity = fingerprint(opt)
     finished = _look_into(folder, identity, resume)
+    ranks.wait()  # all must have looked before the main one writes
     net = build_network(opt, device)
     if finished is not None:
         load_weights(net, folder / "weights" / "net_g_latest.pth")
@@ -93,7 +122,8 @@ def train(
     def evaluate(step: int, candidate: nn.Module) -> None:
         for index, (name, data) in enumerate(watched.items()):
             scores = average(
-                evaluator.run(candidate, data, enhance=enhance), evaluator.protocol.average
+                evaluator.run(candidate, data, enhance=enhance, ranks=ranks),
+                evaluator.protocol.average,
             )
             reporter.evaluation(step, name, scores)
             if index == 0:
@@ -105,39 +135,55 @@ def train(
         if value is None or (best is not None and sign * value <= sign * best):
             return
         trainer.best = {"value": value, "step": step}
-        save_weights(folder / "weights" / "net_g_best.pth", arch, candidate)
+        if not ranks.is_main:
+            return
+        path = folder / "weights" / "net_g_best.pth"
+        wait_for_room(lambda: save_weights(path, arch, candidate), path)
 
     arch = {**plain(opt.network_g), "scale": opt.scale}
     trainer = Trainer(
         model,
-        SampleStream(dataset, opt.manual_seed, opt.train.batch_size),
+        SampleStream(dataset, opt.manual_seed, opt.train.batch_size, ranks.rank, ranks.size),
         opt.train,
         opt.logger,
-        CheckpointFolder(folder / "checkpoints", opt.logger.keep_checkpoint),
+        CheckpointFolder(folder / "checkpoints", opt.logger.keep_checkpoint, identity),
         device,
         evaluate if watched else None,
         opt.val.val_freq,
+        ranks,
     )
     # Only now: options that could not be built must not claim the folder.
-    _enter(folder, opt, identity, device)
+    if ranks.is_main:
+        _enter(folder, opt, identity, device)
+        remove_torn(folder)
+    ranks.wait()
     state = trainer.checkpoints.load_latest(device)
     if state is not None:
         trainer.load_state_dict(state)
         _log.info("%s goes on at step %d", opt.name, trainer.step)
-    reporter = Reporter(
-        folder, opt.name, opt.train.total_iter, trainer.step, opt.logger.use_tb_logger
-    )
+    reporter = SILENCE
+    if ranks.is_main:
+        reporter = Reporter(
+            folder,
+            opt.name,
+            opt.train.total_iter,
+            trainer.step,
+            trainer.evaluated,
+            opt.logger.use_tb_logger,
+        )
     trainer.run(reporter)
 
-    ema = trainer.ema.module if trainer.ema is not None else None
-    save_weights(folder / "weights" / "net_g_latest.pth", arch, net, ema)
     summary = {
         "weights": weights_hash(trainer.result),
         "step": trainer.step,
         "seconds": trainer.seconds,
         "threads": torch.get_num_threads(),
     }
-    write_atomic(folder / "finished.json", json.dumps(summary))
+    if ranks.is_main:
+        ema = trainer.ema.module if trainer.ema is not None else None
+        weights, card = folder / "weights" / "net_g_latest.pth", folder / "finished.json"
+        wait_for_room(lambda: save_weights(weights, arch, net, ema), weights)
+        wait_for_room(lambda: write_atomic(card, json.dumps(summary)), card)
     return Trained(trainer.result.eval(), **summary)
 
 
@@ -145,12 +191,22 @@ def _look_into(folder: Path, identity: str, resume: bool) -> dict | None:
     """Refuses a folder that holds another run; returns the summary of one that is finished."""
     card = folder / "run.json"
     if not card.exists():
+        parts = [name for name in _PARTS if (folder / name).exists()]
+        if parts:
+            raise UserError(
+                f"{folder} has {', '.join(parts)} but is no folder of a run (run.json is missing); "
+                "nothing in it is touched; choose another name"
+            )
         return None
     if not resume:
         raise UserError(
             f"{folder} holds a run already; go on with it by --resume, or choose another name"
         )
-    if json.loads(card.read_text())["fingerprint"] != identity:
+    try:
+        found = json.loads(card.read_text())["fingerprint"]
+    except (ValueError, TypeError, KeyError):
+        raise RunError(f"{card} is damaged; put back a copy of it, or remove {folder}") from None
+    if found != identity:
         raise UserError(
             f"{folder} holds a run with other options ({folder / 'options.yml'}); choose "
             "another name, and start from its weights by path.pretrain_network_g"
@@ -168,6 +224,8 @@ def _enter(folder: Path, opt: RunOptions, identity: str, device: torch.device) -
         write_atomic(folder / "options.yml", dump(opt))
         text = json.dumps(describe_environment(device), indent=2)
         write_atomic(folder / "environment.json", text)
+        if diff := uncommitted_diff():
+            write_atomic(folder / "uncommitted.diff", diff)
         write_atomic(card, json.dumps({"name": opt.name, "fingerprint": identity}))
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
