@@ -6,19 +6,23 @@ Exit codes: 0 done, 1 failed, 2 the input must be put right, 130 interrupted.
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from srtoolbox import __version__
+from srtoolbox import commands as calls
 from srtoolbox.console import set_up_logging
 from srtoolbox.errors import RunError, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    for i, argument in enumerate(arguments[:-1]):
+        if argument == "--resume" and arguments[i + 1] == "auto":  # as other toolboxes have it
+            del arguments[i + 1]
+            break
     parsed = _parser().parse_args(arguments)
     set_up_logging()
     try:
@@ -34,7 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"srtoolbox: {name}{error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("srtoolbox: interrupted; the same command goes on from here", file=sys.stderr)
+        how = (
+            "--resume goes on"
+            if getattr(parsed, "resume", None) is False
+            else "the same command goes on"
+        )
+        print(f"srtoolbox: interrupted; {how} from here", file=sys.stderr)
         return 130
     return 0
 
@@ -46,14 +55,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"srtoolbox {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    command = _add(commands, "compare", _compare, "train and score the methods of a study")
+    command = _add(commands, "compare", calls.compare, "train and score the methods of a study")
     _add_options(command)
 
-    command = _add(commands, "train", _train, "train one network by an option file")
+    command = _add(commands, "train", calls.train_run, "train one network by an option file")
     _add_options(command)
-    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    command.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the last checkpoint, or start if there is none",
+    )
+    command.add_argument("--dry-run", action="store_true", help="check everything, as doctor does")
 
-    command = _add(commands, "test", _test, "score one network by an option file or its weights")
+    command = _add(
+        commands, "test", calls.test_run, "score one network by an option file or its weights"
+    )
     _add_options(command, needed=False)
     command.add_argument(
         "--weights", type=Path, help="weight file to score; the option file may leave out network_g"
@@ -63,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         "--data", nargs=2, type=Path, metavar=("LR_DIR", "GT_DIR"), help="images to score it on"
     )
 
-    command = _add(commands, "convert", _convert, "write weights so that they say their arch")
+    command = _add(
+        commands, "convert", calls.convert_weights, "write weights so that they say their arch"
+    )
     command.add_argument("source", metavar="IN", type=Path, help="weight file")
     command.add_argument("target", metavar="OUT", type=Path, help="OUT.safetensors or OUT.pth")
     command.add_argument("--arch", metavar="NAME", help="arch, if IN does not say it")
@@ -71,34 +89,53 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--key", help="entry of IN to take (default params_ema, then params)")
     _add_plugins(command)
 
-    command = _add(commands, "report", _report, "make a study's tables and figures again")
+    command = _add(commands, "report", calls.report, "make a study's tables and figures again")
     command.add_argument("folder", type=Path, help="folder of the study")
 
-    command = _add(commands, "bench", _bench, "measure speed and memory of networks")
+    command = _add(commands, "bench", calls.bench, "measure speed and memory of networks")
     _add_options(command)
 
-    command = _add(commands, "list", _list, "list what is registered")
-    command.add_argument("kind", choices=list(_PLURALS))
+    command = _add(commands, "prepare", calls.prepare, "check a dataset and make what it lacks")
+    command.add_argument("name", nargs="?", metavar="LAYOUT", help="how its files lie")
+    command.add_argument("--list", action="store_true", help="show all layouts")
+    command.add_argument("--source", type=Path, metavar="DIR", help="folder of its files")
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", help="for files made here (default: beside the others)"
+    )
+    command.add_argument("--scale", type=int, default=4, help="of the LR files (default 4)")
+    command.add_argument(
+        "--split", action="append", default=[], help="part to prepare (may be repeated)"
+    )
+    command.add_argument("--make-lr", action="store_true", help="write LR files")
+    command.add_argument(
+        "--cache", type=Path, metavar="DIR", default=Path("datasets", ".cache"),
+        help="for decoded images (default datasets/.cache)",
+    )  # fmt: skip
+    command.add_argument("--no-cache", action="store_true", help="keep no decoded images")
+
+    command = _add(commands, "sample", calls.sample, "draw a training batch as a picture")
+    command.add_argument("name", metavar="NAME", help="option file, or layout with --source")
+    command.add_argument("--out", type=Path, required=True, metavar="PNG", help="picture to write")
+    command.add_argument("--source", type=Path, metavar="DIR", help="folder of a layout's files")
+    command.add_argument("--step", type=int, default=0, help="of the training (default 0)")
+    _add_overrides(command, "override an option, e.g. manual_seed=1 (may be repeated)")
+
+    command = _add(commands, "doctor", calls.doctor, "try out everything that an option file says")
+    _add_options(command)
+
+    command = _add(commands, "list", calls.list_kind, "list what is registered")
+    command.add_argument("kind", choices=list(calls.KINDS))
     _add_plugins(command)
 
-    command = _add(commands, "show", _show, "show one component and its options")
-    command.add_argument("kind", choices=list(_PLURALS.values()))
+    command = _add(commands, "show", calls.show, "show one component and its options")
+    command.add_argument("kind", choices=list(calls.KINDS.values()))
     command.add_argument("name")
     _add_plugins(command)
 
-    command = _add(commands, "options", _schema, "write the JSON Schema of option files")
+    command = _add(commands, "options", calls.schema, "write the JSON Schema of option files")
     command.add_argument("what", choices=["schema"])
     command.add_argument("--of", choices=["run", "study"], default="run", help="kind of file")
     return parser
-
-
-_PLURALS = {
-    "archs": "arch",
-    "datasets": "dataset",
-    "losses": "loss",
-    "metrics": "metric",
-    "models": "model",
-}
 
 
 def _add(commands, name: str, call, text: str) -> argparse.ArgumentParser:
@@ -125,132 +162,6 @@ def _add_plugins(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--plugin", action="append", default=[], help="file or module with components of your own"
     )
-
-
-def _compare(arguments: argparse.Namespace) -> None:
-    from srtoolbox.comparison.plan import StudyOptions
-    from srtoolbox.comparison.study import run_study
-    from srtoolbox.engine.precision import pick_device
-    from srtoolbox.engine.run import load_options
-
-    opt, tree = load_options(arguments.options, arguments.overrides, StudyOptions)
-    store = run_study(opt, tree, pick_device(arguments.device))
-    _print_report(store.folder)
-    failed = [entry for entry in store.load_card().entries if entry.failure]
-    if failed:
-        names = ", ".join(f"{entry.method} (seed {entry.seed})" for entry in failed)
-        raise RunError(f"failed: {names}; the reasons stand under the table")
-
-
-def _train(arguments: argparse.Namespace) -> None:
-    from srtoolbox.engine.precision import pick_device
-    from srtoolbox.engine.run import load_options
-    from srtoolbox.engine.training import train
-
-    opt, _ = load_options(arguments.options, arguments.overrides)
-    result = train(opt, pick_device(arguments.device), resume=arguments.resume)
-    weights = opt.folder / "weights" / "net_g_latest.pth"
-    print(f"trained {result.step} steps in {result.seconds:.1f} s: {weights} ({result.weights})")
-
-
-def _test(arguments: argparse.Namespace) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from srtoolbox.engine.precision import pick_device
-    from srtoolbox.engine.testing import load_test_options, test
-
-    key = [f"path.param_key_g={json.dumps(arguments.key)}"] if arguments.key else []
-    opt = load_test_options(
-        arguments.options, [*arguments.overrides, *key], arguments.weights, arguments.data
-    )
-    scores, protocol, folder = test(opt, pick_device(arguments.device), arguments.weights)
-    table = Table(title=f"{opt.name} (x{opt.scale})", caption=protocol, caption_justify="left")
-    table.add_column("dataset")
-    for metric in next(iter(scores.values())):
-        table.add_column(metric.upper(), justify="right")
-    for dataset, means in scores.items():
-        cells = ("–" if value is None else f"{value:.4f}" for value in means.values())
-        table.add_row(dataset, *cells)
-    Console().print(table)
-    print(f"per-image scores: {folder / 'results.jsonl'}")
-
-
-def _convert(arguments: argparse.Namespace) -> None:
-    from srtoolbox.engine.convert import convert
-
-    _load(arguments.plugin)
-    one = arguments
-    print(convert(one.source, one.target, one.arch, one.overrides, one.key))
-
-
-def _report(arguments: argparse.Namespace) -> None:
-    _print_report(arguments.folder)
-
-
-def _print_report(folder: Path) -> None:
-    from rich.console import Console
-
-    from srtoolbox.comparison.report import write_report
-    from srtoolbox.comparison.table import to_terminal
-
-    title, table = write_report(folder)
-    Console().print(to_terminal(table, title))
-    print(f"table.md, table.csv, comparison.png and curves.png are in {folder}")
-
-
-def _bench(arguments: argparse.Namespace) -> None:
-    from rich.console import Console
-
-    from srtoolbox.bench.archs import BenchOptions, measure_archs
-    from srtoolbox.bench.report import to_terminal, write_results
-    from srtoolbox.engine.precision import pick_device
-    from srtoolbox.engine.run import load_options
-
-    one = arguments
-    opt, _ = load_options(one.options, one.overrides, BenchOptions)
-    device = pick_device(one.device)
-    settings = [part for override in one.overrides for part in ("--set", override)]
-    settings += ["--device", one.device] if one.device != "auto" else []
-    command = shlex.join(["srtoolbox", "bench", str(one.options), *settings])
-    results = measure_archs(opt, device)
-    Console().print(to_terminal(results, opt, device))
-    print(f"written to {write_results(results, opt, device, command)}, and .json beside it")
-
-
-def _list(arguments: argparse.Namespace) -> None:
-    from rich.console import Console
-
-    from srtoolbox.catalogue import list_components
-
-    _load(arguments.plugin)
-    Console().print(list_components(_PLURALS[arguments.kind]))
-
-
-def _show(arguments: argparse.Namespace) -> None:
-    from rich.console import Console
-
-    from srtoolbox.catalogue import show_component
-
-    _load(arguments.plugin)
-    for part in show_component(arguments.kind, arguments.name):
-        Console().print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
-
-
-def _load(plugins: list[str]) -> None:
-    from srtoolbox.plugins import load_entry_points, load_plugins
-
-    load_entry_points()
-    load_plugins(plugins)
-
-
-def _schema(arguments: argparse.Namespace) -> None:
-    from srtoolbox.comparison.plan import StudyOptions
-    from srtoolbox.engine.run import RunOptions
-    from srtoolbox.schema_json import json_schema
-
-    section = StudyOptions if arguments.of == "study" else RunOptions
-    print(json.dumps(json_schema(section), indent=1))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,12 @@ train: {total_iter: 4, batch_size: 2}
 val: {val_freq: 2}
 logger: {print_freq: 2, save_checkpoint_freq: 2, use_tb_logger: false}
 """
+
+
+@pytest.fixture(autouse=True)
+def _fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log goes to the error stream of the test, not to that of an earlier one."""
+    monkeypatch.setattr(logging.getLogger("srtoolbox"), "handlers", [])
 
 
 @pytest.fixture
@@ -107,7 +114,7 @@ def test_a_failed_method_gives_exit_code_1_and_a_table(study_file_text: Path, ca
         (["train.optim_g={type: Adam, learning_rate: 1}"], ["did you mean 'lr'?"]),
         (["val.protocol=basic-y"], ["val.protocol", "basicsr-y"]),
         (["model_type=Nothing"], ["model_type: unknown model 'Nothing'", "SRModel"]),
-        (["datasets.train.type=Bursts"], ["unknown dataset 'Bursts'"]),
+        (["datasets.train.type=Burst"], ["unknown dataset 'Burst'", "'Bursts'"]),
         (["plugins=[./missing.py]"], ["missing.py"]),
         (["path.pretrain_network_g=no.pth"], ["no.pth: no such weight file"]),
     ],
@@ -147,7 +154,16 @@ def test_a_broken_png_is_named(run_file: Path, tmp_path: Path, capsys) -> None:
     assert (
         main(["test", str(run_file), "--set", test_set, "--set", "network_g={type: Bicubic}"]) == 2
     )
-    assert "broken.png: broken image" in capsys.readouterr().err
+    assert "broken.png: truncated or broken" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["train", "--dry-run"]])
+def test_a_run_can_be_tried_out(run_file: Path, command: list[str], capsys) -> None:
+    assert main([command[0], str(run_file), *command[1:]]) == 0
+    assert "all parts are in order" in capsys.readouterr().out
+    assert main([command[0], str(run_file), *command[1:], "--set", "train.lr=1"]) == 2
+    assert "train.lr: unknown" in capsys.readouterr().err
+    assert not Path("experiments").exists()
 
 
 def test_an_unwritable_output_folder_is_named(run_file: Path, tmp_path: Path, capsys) -> None:

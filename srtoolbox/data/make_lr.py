@@ -17,7 +17,7 @@ from srtoolbox.data.reader import read_image
 from srtoolbox.data.resize import imresize_window
 from srtoolbox.data.threads import map_threads
 from srtoolbox.data.walk import fill, split_fixed, walk
-from srtoolbox.errors import UserError
+from srtoolbox.errors import RunError, UserError
 
 
 def make_lr(
@@ -48,7 +48,7 @@ def make_lr(
 
     Raises:
         UserError: if the layout has no place for them, or an HR file cannot be read.
-        OSError: if one cannot be written.
+        RunError: if one cannot be written.
     """
     targets = _targets(layout, split, items, root, out, scale)
     missing = [(gt, lq) for gt, lq in targets.items() if not lq.exists()]
@@ -113,14 +113,17 @@ def _make(gt: Path, lq: Path, layout: Layout, scale: int) -> None:
 
 def _write(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all. (A hidden file is none of the dataset's.)"""
-    path.parent.mkdir(parents=True, exist_ok=True)
     work = path.with_name(f".{path.name}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with work.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         work.replace(path)
-    except BaseException:
+    except OSError as error:
         work.unlink(missing_ok=True)
-        raise
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror}); the LR files that are whole stay; run "
+            "the same again when that is put right"
+        ) from error

@@ -18,7 +18,7 @@ from srtoolbox.data.layouts_base import Layout
 
 TRAINED = ("train", "all")  # splits; the others are only scored on, once in a while
 
-_TYPES = {"image": "PairedImages", "clip": "Clips", "burst": "Bursts"}
+TYPES = {"image": "PairedImages", "clip": "Clips", "burst": "Bursts"}
 _OPTIONS = Path(__file__).parents[2] / "options" / "_base_" / "data"
 
 
@@ -95,7 +95,7 @@ class Prepared:
         for part in self.parts:
             if not all(item.gt for item in part.items):
                 continue  # nothing to train on or to compare with
-            spec: dict[str, Any] = {"type": _TYPES[self.layout.kind], "layout": self.layout.name}
+            spec: dict[str, Any] = {"type": TYPES[self.layout.kind], "layout": self.layout.name}
             spec["dataroot"] = str(self.root)
             spec |= {"split": part.split} if len(self.layout.splits) > 1 else {}
             spec |= {} if self.root_lq is None else {"dataroot_lq": str(self.root_lq)}
@@ -122,23 +122,26 @@ class Prepared:
         table.add_column("split")
         for title in (f"{self.layout.kind}s", "frames"):
             table.add_column(title, justify="right")
-        for title in ("HR", "LR", "decoded"):
+        for title in ("HR", "LR"):
             table.add_column(title)
+        table.add_column("decoded", justify="right", no_wrap=True)
         for part in self.parts:
             lq = _forms(part.lq)
             if self.layout.kind != "burst" and not part.lq:
                 lq = "made when read"
             elif part.made is not None:
-                lq += f", {part.made} files made"
+                lq += f" ({part.made:,} made)"
             frames = f"{part.num_frame:,}" if self.layout.kind != "image" else "–"
-            kept = "–" if part.cache is None else f"{size_text(part.cache)} in {self.cache}"
+            kept = "–" if part.cache is None else size_text(part.cache)
             table.add_row(part.split, f"{len(part.items):,}", frames, _forms(part.gt), lq, kept)
         return table
 
 
 def size_text(size: float) -> str:
     """Bytes in MiB or GiB."""
-    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+    if size >= 2**30:
+        return f"{size / 2**30:.1f} GiB"
+    return f"{size / 2**20:.0f} MiB" if size >= 10 * 2**20 else f"{size / 2**20:.1f} MiB"
 
 
 def folder_name(layout: Layout) -> str:
@@ -157,5 +160,6 @@ def _forms(infos: Sequence[ImageInfo]) -> str:
     shown = " to ".join(f"{width}×{height}" for width, height in ends)
     depths = {"uint8": "8 bits", "uint16": "16 bits", "float32": "float"}
     names = {1: "grey", 3: "RGB", 4: "RGGB"}
-    kinds = {f"{names[info.channels]} {depths[info.dtype]}" for info in infos}
-    return f"{shown}, {' and '.join(sorted(kinds))}"
+    colours = sorted({names[info.channels] for info in infos})
+    bits = sorted({depths[info.dtype] for info in infos})
+    return f"{shown}, {' and '.join(colours)}, {' and '.join(bits)}"

@@ -91,17 +91,25 @@ def _column_names(frames: Sequence, truths: Sequence, reference: int | None) -> 
     return names + (["GT"] if len(truths) == 1 else [f"GT {t}" for t in range(len(truths))])
 
 
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    import matplotlib  # heavy; it brings a font that has all letters
+
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
+
+
 def _compose(
     title: str, line: str, names: Sequence[str], rows: Sequence[tuple[tuple[str, str], list, list]]
 ) -> Image.Image:
     """Puts images and text on one sheet."""
     height, width = rows[0][2][0].shape[:2]
+    num_column = len(names)
     zoom = max(1, -(-_SMALLEST_CELL // width))
     height, width = height * zoom, width * zoom
-    head, body, small = (ImageFont.load_default(size) for size in (22, 14, 13))
-    top, above = _MARGIN + 74, 26  # room for the title and column names; for a row's caption
-    num_column = len(names)
     sheet_width = 2 * _MARGIN + num_column * (width + _GAP) + _GAP
+    unit = max(1.0, sheet_width / 1800)  # a wide sheet is looked at from further away
+    head, body, small = (_font(int(unit * size)) for size in (20, 13, 12))
+    # Room for the title and column names, and for a row's caption.
+    top, above = _MARGIN + int(unit * 74), int(unit * 26)
     least = max(int(body.getlength(text)) for text in (line, *("   ".join(r[0]) for r in rows)))
     sheet_width = max(sheet_width, 2 * _MARGIN + max(least, int(head.getlength(title))) + 8)
     sheet = Image.new(
@@ -109,7 +117,7 @@ def _compose(
     )
     draw = ImageDraw.Draw(sheet)
     draw.text((_MARGIN, _MARGIN - 6), title, _INK, head)
-    draw.text((_MARGIN, _MARGIN + 26), line, _GREY, body)
+    draw.text((_MARGIN, _MARGIN + 26 * unit), line, _GREY, body)
     num_frame = len(rows[0][1])
 
     def column(index: int) -> int:  # the ground truth stands a little apart
@@ -117,11 +125,11 @@ def _compose(
 
     for index, name in enumerate(names):
         colour = _BLUE if name.startswith("GT") or "(" in name else _INK
-        draw.text((column(index), top - 22), name, colour, small)
+        draw.text((column(index), top - 22 * unit), name, colour, small)
     for number, ((key, facts), frames, truths) in enumerate(rows):
         y = top + number * (height + above + 2 * _GAP)
         draw.text((_MARGIN, y + 4), key, _INK, body)
-        draw.text((_MARGIN + body.getlength(key) + 14, y + 4), facts, _GREY, body)
+        draw.text((_MARGIN + body.getlength(key) + 14 * unit, y + 4), facts, _GREY, body)
         for index, image in enumerate([*frames, *truths]):
             cell = Image.fromarray(np.ascontiguousarray(image))
             cell = cell.resize((width, height), Image.Resampling.NEAREST)

@@ -1,0 +1,223 @@
+"""What each command of the command line does: options in, one call, a few printed lines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import textwrap
+from pathlib import Path
+
+from srtoolbox.errors import RunError, UserError
+
+KINDS = {
+    "archs": "arch",
+    "datasets": "dataset",
+    "losses": "loss",
+    "metrics": "metric",
+    "models": "model",
+}
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    from srtoolbox.comparison.plan import StudyOptions
+    from srtoolbox.comparison.study import run_study
+    from srtoolbox.engine.distributed import refuse
+    from srtoolbox.engine.precision import pick_device
+    from srtoolbox.engine.run import load_options
+
+    refuse("compare")
+    opt, tree = load_options(arguments.options, arguments.overrides, StudyOptions)
+    store = run_study(opt, tree, pick_device(arguments.device))
+    _print_report(store.folder)
+    failed = [entry for entry in store.load_card().entries if entry.failure]
+    if failed:
+        names = ", ".join(f"{entry.method} (seed {entry.seed})" for entry in failed)
+        raise RunError(f"failed: {names}; the reasons stand under the table")
+
+
+def train_run(arguments: argparse.Namespace) -> None:
+    if arguments.dry_run:
+        doctor(arguments)
+        return
+    from srtoolbox.engine.distributed import join
+    from srtoolbox.engine.run import load_options
+    from srtoolbox.engine.training import train
+
+    opt, _ = load_options(arguments.options, arguments.overrides)
+    with join(arguments.device) as (ranks, device):
+        result = train(opt, device, resume=arguments.resume, ranks=ranks)
+    if ranks.is_main:
+        weights = opt.folder / "weights" / "net_g_latest.pth"
+        took = f"{result.step} steps in {result.seconds:.1f} s"
+        print(f"trained {took}: {weights} ({result.weights})")
+
+
+def test_run(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from srtoolbox.engine.precision import pick_device
+    from srtoolbox.engine.testing import load_test_options, test
+
+    key = [f"path.param_key_g={json.dumps(arguments.key)}"] if arguments.key else []
+    opt = load_test_options(
+        arguments.options, [*arguments.overrides, *key], arguments.weights, arguments.data
+    )
+    scores, protocol, folder = test(opt, pick_device(arguments.device), arguments.weights)
+    table = Table(title=f"{opt.name} (x{opt.scale})", caption=protocol, caption_justify="left")
+    table.add_column("dataset")
+    for metric in next(iter(scores.values())):
+        table.add_column(metric.upper(), justify="right")
+    for dataset, means in scores.items():
+        cells = ("–" if value is None else f"{value:.4f}" for value in means.values())
+        table.add_row(dataset, *cells)
+    Console().print(table)
+    print(f"per-image scores: {folder / 'results.jsonl'}")
+
+
+def convert_weights(arguments: argparse.Namespace) -> None:
+    from srtoolbox.engine.convert import convert
+
+    _load(arguments.plugin)
+    one = arguments
+    print(convert(one.source, one.target, one.arch, one.overrides, one.key))
+
+
+def report(arguments: argparse.Namespace) -> None:
+    _print_report(arguments.folder)
+
+
+def _print_report(folder: Path) -> None:
+    from rich.console import Console
+
+    from srtoolbox.comparison.report import write_report
+    from srtoolbox.comparison.table import to_terminal
+
+    title, table = write_report(folder)
+    Console().print(to_terminal(table, title))
+    print(f"table.md, table.csv, comparison.png and curves.png are in {folder}")
+
+
+def bench(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from srtoolbox.bench.run import run_bench
+    from srtoolbox.engine.precision import pick_device
+
+    one = arguments
+    settings = [part for override in one.overrides for part in ("--set", override)]
+    settings += ["--device", one.device] if one.device != "auto" else []
+    command = shlex.join(["srtoolbox", "bench", str(one.options), *settings])
+    shown, path = run_bench(one.options, one.overrides, pick_device(one.device), command)
+    Console().print(shown)
+    print(f"written to {path}, and .json beside it")
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    one = arguments
+    if one.list:
+        from srtoolbox.catalogue import layouts_table
+
+        Console().print(layouts_table())
+        return
+    if one.name is None or one.source is None:
+        raise UserError(
+            "prepare needs the name of a layout and --source DIR; --list shows the layouts"
+        )
+    from srtoolbox.data.prepare import prepare
+    from srtoolbox.options import dump, shown_path
+
+    done = prepare(
+        one.name,
+        one.source,
+        out=one.out,
+        scale=one.scale,
+        splits=one.split,
+        make_lr=one.make_lr,
+        cache=None if one.no_cache else one.cache,
+    )
+    Console().print(done.table())
+    for note in done.notes:
+        print(f"note: {note}")
+    if done.options()["datasets"]:
+        file = done.option_file()
+        base = f" (_base_: {shown_path(file)} has more)" if file else ""
+        print(f"\nin an option file{base}:\n")
+        print(textwrap.indent(dump(done.options()), "  "), end="")
+
+
+def sample(arguments: argparse.Namespace) -> None:
+    from srtoolbox.data.preview import draw_batch
+    from srtoolbox.engine.preview_options import open_stream
+
+    one = arguments
+    stream = open_stream(one.name, one.overrides, one.source)
+    picture = draw_batch(stream, one.step, one.name)
+    one.out.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(one.out)
+    print(f"{one.out}: {picture.width}×{picture.height}, {len(stream.keys(one.step))} samples")
+
+
+def doctor(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from srtoolbox.comparison.plan import StudyOptions, plan
+    from srtoolbox.engine.doctor import diagnose
+    from srtoolbox.engine.doctor_report import to_terminal
+    from srtoolbox.engine.precision import pick_device
+    from srtoolbox.engine.run import check_options
+    from srtoolbox.options import read
+
+    tree = read(arguments.options, arguments.overrides)
+    if "methods" in tree:
+        study = check_options(tree, StudyOptions)
+        runs = {job.method: job.opt for job in plan(study, tree)[: len(study.methods)]}
+        repeats = len(study.seeds)
+        title = (
+            f"{study.name}: {len(runs)} methods, {repeats} {'seed' if repeats == 1 else 'seeds'}"
+        )
+    else:
+        opt = check_options(tree)
+        runs, title, repeats = {opt.name: opt}, opt.name, 1
+    found = diagnose(runs, pick_device(arguments.device), repeats)
+    Console().print(to_terminal(found, title))
+    found.raise_faults()
+    print("all parts are in order")
+
+
+def list_kind(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from srtoolbox.catalogue import list_components
+
+    _load(arguments.plugin)
+    Console().print(list_components(KINDS[arguments.kind]))
+
+
+def show(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from srtoolbox.catalogue import show_component
+
+    _load(arguments.plugin)
+    for part in show_component(arguments.kind, arguments.name):
+        Console().print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
+
+
+def _load(plugins: list[str]) -> None:
+    from srtoolbox.plugins import load_entry_points, load_plugins
+
+    load_entry_points()
+    load_plugins(plugins)
+
+
+def schema(arguments: argparse.Namespace) -> None:
+    from srtoolbox.comparison.plan import StudyOptions
+    from srtoolbox.engine.run import RunOptions
+    from srtoolbox.schema_json import json_schema
+
+    section = StudyOptions if arguments.of == "study" else RunOptions
+    print(json.dumps(json_schema(section), indent=1))
