@@ -19,6 +19,7 @@ from srtoolbox.data.stream import SampleStream, to_float
 from srtoolbox.engine.environment import describe_environment, digest
 from srtoolbox.engine.evaluator import Evaluator
 from srtoolbox.engine.files import write_atomic
+from srtoolbox.engine.lock import locked
 from srtoolbox.engine.precision import cpu_threads, resolve
 from srtoolbox.engine.run import (
     RunOptions,
@@ -49,11 +50,12 @@ def run_study(opt: StudyOptions, tree: Tree, device: torch.device) -> ResultStor
     Raises:
         UserError: before anything is trained, if any part of the study does not fit.
     """
-    study = _Study(opt, tree, device)
-    study.train_side_by_side()
-    for number, job in enumerate(study.jobs, start=1):
-        _log.info("[%d/%d] %s, seed %d", number, len(study.jobs), job.method, job.seed)
-        study.run(job)
+    with locked(opt.path.experiments_root / "compare" / opt.name):
+        study = _Study(opt, tree, device)
+        study.train_side_by_side()
+        for number, job in enumerate(study.jobs, start=1):
+            _log.info("[%d/%d] %s, seed %d", number, len(study.jobs), job.method, job.seed)
+            study.run(job)
     return study.store
 
 

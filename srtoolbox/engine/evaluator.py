@@ -37,7 +37,7 @@ class ValSection:
     )
     val_freq: int = option(default=5000, min=1, doc="Steps between evaluations in training.")
     best_metric: str = option(default="psnr", doc="Metric that chooses the best weights.")
-    save_img: bool = option(default=False, doc="Write the SR images of `srtoolbox test`.")
+    save_img: bool = option(default=False, doc="Write SR images, in training too.")
     tile: int | None = option(
         default=None,
         min=8,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def test(
     scores, records = {}, []
     for name, dataset in datasets.items():
         _log.info("scoring %s on %s (%d)", opt.name, name, len(dataset))
-        keep = _image_writer(folder / name) if opt.val.save_img else None
+        keep = image_writer(folder / name) if opt.val.save_img else None
         scored = evaluator.run(net, dataset, keep, enhance)
         scores[name] = average(scored, evaluator.protocol.average)
         facts = {"dataset": name, "protocol": evaluator.protocol.hash}
@@ -146,5 +146,6 @@ def _trained_so(opt: RunOptions) -> bool:
     return json.loads(card.read_text()).get("fingerprint") == fingerprint(opt)
 
 
-def _image_writer(folder: Path) -> Any:
+def image_writer(folder: Path) -> Callable[[str, Tensor], None]:
+    """Writes each image it is called with, by its key, below ``folder``."""
     return lambda key, sr: save_image(folder / f"{key}.png", sr)

@@ -18,6 +18,7 @@ from srtoolbox.engine.environment import describe_environment, uncommitted_diff
 from srtoolbox.engine.evaluator import Evaluator, average
 from srtoolbox.engine.files import remove_torn, wait_for_room, write_atomic
 from srtoolbox.engine.lock import locked
+from srtoolbox.engine.precision import resolve
 from srtoolbox.engine.reporter import SILENCE, Reporter
 from srtoolbox.engine.run import (
     RunOptions,
@@ -28,6 +29,7 @@ from srtoolbox.engine.run import (
     fingerprint,
     load_pretrained,
 )
+from srtoolbox.engine.testing import image_writer
 from srtoolbox.engine.trainer import Trainer
 from srtoolbox.engine.weights import load_weights, save_weights, weights_hash
 from srtoolbox.errors import RunError, UserError
@@ -119,12 +121,13 @@ def _train(
     evaluator = Evaluator(opt.val, device, opt.train.precision)
     enhance = opt.val.enhance if opt.val.enhance.in_training else PLAIN
 
+    save_img = opt.val.save_img
+
     def evaluate(step: int, candidate: nn.Module) -> None:
         for index, (name, data) in enumerate(watched.items()):
-            scores = average(
-                evaluator.run(candidate, data, enhance=enhance, ranks=ranks),
-                evaluator.protocol.average,
-            )
+            keep = image_writer(folder / "images" / name / f"{step:08d}") if save_img else None
+            records = evaluator.run(candidate, data, keep, enhance, ranks)
+            scores = average(records, evaluator.protocol.average)
             reporter.evaluation(step, name, scores)
             if index == 0:
                 keep_best(step, scores[opt.val.best_metric], candidate)
@@ -222,7 +225,8 @@ def _enter(folder: Path, opt: RunOptions, identity: str, device: torch.device) -
         return
     try:
         write_atomic(folder / "options.yml", dump(opt))
-        text = json.dumps(describe_environment(device), indent=2)
+        precision = resolve(opt.train.precision, device)
+        text = json.dumps({**describe_environment(device), "precision": precision}, indent=2)
         write_atomic(folder / "environment.json", text)
         if diff := uncommitted_diff():
             write_atomic(folder / "uncommitted.diff", diff)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import signal
 from pathlib import Path
 
 import pytest
+import torch
 from test_training import best_of, run
 
 from srtoolbox.engine.files import read_lines
 from srtoolbox.engine.lock import locked
 from srtoolbox.engine.trainer import Trainer
+from srtoolbox.engine.training import train
 from srtoolbox.engine.weights import weights_hash
 from srtoolbox.errors import RunError, UserError
+
+CPU = torch.device("cpu")
 
 
 class TestFolder:
@@ -211,3 +216,16 @@ class TestFolder:
     def test_options_without_training(self, options, override: str, words: str) -> None:
         with pytest.raises(UserError, match=words):
             run(options(override))
+
+
+def test_images_of_each_evaluation(options) -> None:
+    opt = options("val.save_img=true", "train.total_iter=3")
+    train(opt, CPU, resume=False)
+    found = sorted(path.relative_to(opt.folder).as_posix() for path in opt.folder.rglob("*.png"))
+    assert found == [f"images/sample/00000003/{key}_00.png" for key in ("astronaut", "chelsea")]
+
+
+def test_the_precision_that_was_picked_is_recorded(options) -> None:
+    opt = options("train.precision=auto", "train.total_iter=1")
+    train(opt, CPU, resume=False)
+    assert json.loads((opt.folder / "environment.json").read_text())["precision"] == "fp32"
