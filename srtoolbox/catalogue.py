@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 
 from srtoolbox.schema import RESOLVERS
@@ -58,19 +59,21 @@ def show_component(kind: str, name: str) -> Iterator[Any]:
         yield table
 
 
-def layouts_table() -> Table:
-    """All datasets whose files are found by name, one line each."""
+def layouts_table() -> Group:
+    """All datasets whose files are found by name: their facts, then where they come from."""
     from srtoolbox.data.layouts import LAYOUTS
 
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("layout", no_wrap=True)
-    for title in ("kind", "splits", "scales", "frames", "HR size", "licence"):
-        table.add_column(title)
-    table.add_column("where", overflow="fold")
+    facts = Table(box=box.SIMPLE_HEAD)
+    facts.add_column("layout", no_wrap=True)
+    for title in ("kind", "splits", "scales", "frames", "HR size"):
+        facts.add_column(title)
+    origins = Table(box=None, show_header=False, pad_edge=False)
+    origins.add_column(no_wrap=True)
+    origins.add_column(overflow="fold")
     for name, layout in LAYOUTS.items():
         scales = ", ".join(f"x{scale}" for scale in layout.scales) or "any"
         frames = {found.num_frame for split in layout.splits.values() for found in split}
-        table.add_row(
+        facts.add_row(
             name,
             layout.kind,
             ", ".join(f"{part} {count or ''}".strip() for part, count in split_sizes(layout)),
@@ -79,10 +82,10 @@ def layouts_table() -> Table:
             if layout.kind == "image"
             else ", ".join(map(str, sorted(frames - {None}))) or "any",
             "×".join(map(str, reversed(layout.gt_size))) if layout.gt_size else "any",
-            layout.licence,
-            layout.source,
         )
-    return table
+        if layout.licence:
+            origins.add_row(name, f"{layout.source}\nlicence: {layout.licence}")
+    return Group(facts, origins)
 
 
 def split_sizes(layout: Layout) -> Iterator[tuple[str, int | None]]:
