@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -28,12 +27,6 @@ train: {total_iter: 4, batch_size: 2}
 val: {val_freq: 2}
 logger: {print_freq: 2, save_checkpoint_freq: 2, use_tb_logger: false}
 """
-
-
-@pytest.fixture(autouse=True)
-def _fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log goes to the error stream of the test, not to that of an earlier one."""
-    monkeypatch.setattr(logging.getLogger("srtoolbox"), "handlers", [])
 
 
 @pytest.fixture

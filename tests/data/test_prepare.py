@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -30,12 +29,6 @@ def write(path: Path, height: int, width: int, channels: int = 3, dtype: str = "
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), rng.integers(0, 256, (height, width, channels), dtype))
     return path
-
-
-@pytest.fixture(autouse=True)
-def _fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log goes to the error stream of the test, not to that of an earlier one."""
-    monkeypatch.setattr(logging.getLogger("srtoolbox"), "handlers", [])
 
 
 @pytest.fixture(autouse=True)
