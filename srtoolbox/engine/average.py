@@ -25,10 +25,8 @@ class Average(AveragedModel):
     def update_parameters(self, model: nn.Module) -> None:
         """Takes in the present weights; the first time, all of them. Buffers are copied."""
         mine, theirs = list(self.module.parameters()), list(model.parameters())
-        if int(self.n_averaged) == 0:  # on the CPU, wherever the network is
-            torch._foreach_copy_(mine, theirs)
-        else:
-            torch._foreach_lerp_(mine, theirs, 1 - self.decay)
+        first = int(self.n_averaged) == 0  # a counter on the CPU, wherever the network is
+        torch._foreach_lerp_(mine, theirs, 1.0 if first else 1 - self.decay)
         for average, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
             average.copy_(buffer)
         self.n_averaged += 1

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from srtoolbox.engine.precision import pick_device
+from srtoolbox.engine.sharding import is_sharded
 from srtoolbox.errors import UserError
 
 _log = logging.getLogger("srtoolbox")
@@ -55,8 +56,12 @@ class Ranks:
 
     @torch.no_grad()
     def average_gradients(self, net: nn.Module) -> None:
-        """Makes the gradients those of the whole batch, and running statistics those of all."""
-        self.average(p.grad for p in net.parameters() if p.grad is not None)
+        """Makes the gradients those of the whole batch, and running statistics those of all.
+
+        Those of a sharded network are so already.
+        """
+        if not is_sharded(net):
+            self.average(p.grad for p in net.parameters() if p.grad is not None)
         self.average(
             buffer
             for name, buffer in net.named_buffers()

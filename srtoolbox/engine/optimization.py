@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LinearLR, LRScheduler, SequentialLR
 
+from srtoolbox.engine.sharding import full_tensor
 from srtoolbox.errors import UserError
 from srtoolbox.registry import constructor_parameters
 from srtoolbox.schema import build
@@ -137,7 +138,7 @@ def build_scheduler(section: TrainSection, optimizer: Optimizer) -> LRScheduler:
 def gradient_norm(parameters: Sequence[nn.Parameter], clip: float | None) -> Tensor:
     """The norm of all gradients, which are then scaled down to ``clip`` if they exceed it."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
+    norm = full_tensor(nn.utils.get_total_norm(gradients))
     if clip is not None:
         nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     return norm

@@ -68,9 +68,15 @@ class TrainSection:
         default=False, doc="Recompute the network's blocks in the backward pass to save memory."
     )
 
+    shard: bool = option(
+        default=False, doc="Spread the network over torchrun's processes (FSDP2) to save memory."
+    )
+
     def validate(self) -> list[tuple[str, str]]:
         """Faults that no single value shows, as (key, message)."""
         faults = []
+        if self.shard and self.compile is not None:
+            faults.append(("shard", "a sharded network is not compiled; leave train.compile out"))
         if self.batch_size % self.accumulate:
             faults.append(("accumulate", f"batch_size {self.batch_size} is not a multiple of it"))
         if self.warmup_iter >= self.total_iter:

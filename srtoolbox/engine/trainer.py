@@ -30,7 +30,9 @@ from srtoolbox.engine.precision import (
     synchronize,
 )
 from srtoolbox.engine.reporter import LoggerSection, Reporter
+from srtoolbox.engine.sharding import is_sharded, shard
 from srtoolbox.engine.signals import StopSignals
+from srtoolbox.engine.state import restore_state, take_state
 from srtoolbox.engine.train_options import TrainSection
 from srtoolbox.errors import RunError, UserError
 
@@ -73,6 +75,11 @@ class Trainer:
         self.evaluate, self.eval_freq, self.ranks = evaluate, eval_freq, ranks
         for name, net in model.networks.items():
             accelerate(net, section, generator=name == "g")
+        self.ema = Average(model.networks["g"], section.ema_decay) if section.ema_decay else None
+        if section.shard and ranks.size > 1:
+            for net in (model.networks["g"], self.result):
+                if not is_sharded(net):
+                    shard(net, ranks.size, device)
         self.optimizers = {phase: self._optimizer(phase) for phase in model.phases}
         self.schedulers = {
             phase: build_scheduler(section, optimizer)
@@ -80,7 +87,6 @@ class Trainer:
         }
         self.freezer = Freezer(model.networks["g"], section.param_groups)
         self.scaler = loss_scaler(device, section.precision)
-        self.ema = Average(model.networks["g"], section.ema_decay) if section.ema_decay else None
         self.step = 0
         self.seconds = 0.0  # spent in training proper, over all resumes
         self.best: dict[str, float] = {}
@@ -222,40 +228,18 @@ class Trainer:
         self._check_finite()
         self._stop_clock()
         self.ranks.average(self.ledger.sums.values())  # which leaves their mean as it is
+        state = self.state_dict()
         if self.ranks.is_main:
-            self.checkpoints.save(self.step, self.state_dict())
+            self.checkpoints.save(self.step, state)
         self._start_clock()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on; the sample stream has no state."""
-        return {
-            "step": self.step,
-            "networks": {name: net.state_dict() for name, net in self.model.networks.items()},
-            "ema": self.ema.state_dict() if self.ema is not None else None,
-            "optimizers": {name: item.state_dict() for name, item in self.optimizers.items()},
-            "schedulers": {name: item.state_dict() for name, item in self.schedulers.items()},
-            "scaler": self.scaler.state_dict(),
-            "best": self.best,
-            "evaluated": self.evaluated,
-            "seconds": self.seconds,
-            "sums": dict(self.ledger.sums),
-        }
+        return take_state(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where ``state_dict`` was taken."""
-        for name, net in self.model.networks.items():
-            net.load_state_dict(state["networks"][name])
-        if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        for name, scheduler in self.schedulers.items():
-            scheduler.load_state_dict(state["schedulers"][name])
-        if self.scaler.is_enabled():
-            self.scaler.load_state_dict(state["scaler"])
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.best, self.ledger.sums = state["best"], state["sums"]
-        self.evaluated = state["evaluated"]
+        restore_state(self, state)
 
     def _report(self, reporter: Reporter) -> None:
         self._check_finite()

@@ -29,6 +29,7 @@ from srtoolbox.engine.run import (
     fingerprint,
     load_pretrained,
 )
+from srtoolbox.engine.sharding import whole
 from srtoolbox.engine.testing import image_writer
 from srtoolbox.engine.trainer import Trainer
 from srtoolbox.engine.weights import load_weights, save_weights, weights_hash
@@ -122,11 +123,13 @@ def _train(
     enhance = opt.val.enhance if opt.val.enhance.in_training else PLAIN
 
     save_img = opt.val.save_img
+    # All processes have to take part in each forward pass of a sharded network.
+    sharing = ALONE if opt.train.shard else ranks
 
     def evaluate(step: int, candidate: nn.Module) -> None:
         for index, (name, data) in enumerate(watched.items()):
             keep = image_writer(folder / "images" / name / f"{step:08d}") if save_img else None
-            records = evaluator.run(candidate, data, keep, enhance, ranks)
+            records = evaluator.run(candidate, data, keep, enhance, sharing)
             scores = average(records, evaluator.protocol.average)
             reporter.evaluation(step, name, scores)
             if index == 0:
@@ -138,6 +141,7 @@ def _train(
         if value is None or (best is not None and sign * value <= sign * best):
             return
         trainer.best = {"value": value, "step": step}
+        candidate = whole(candidate)
         if not ranks.is_main:
             return
         path = folder / "weights" / "net_g_best.pth"
@@ -176,18 +180,19 @@ def _train(
         )
     trainer.run(reporter)
 
+    net, result = whole(net), whole(trainer.result)
     summary = {
-        "weights": weights_hash(trainer.result),
+        "weights": weights_hash(result),
         "step": trainer.step,
         "seconds": trainer.seconds,
         "threads": torch.get_num_threads(),
     }
     if ranks.is_main:
-        ema = trainer.ema.module if trainer.ema is not None else None
+        ema = result if trainer.ema is not None else None
         weights, card = folder / "weights" / "net_g_latest.pth", folder / "finished.json"
         wait_for_room(lambda: save_weights(weights, arch, net, ema), weights)
         wait_for_room(lambda: write_atomic(card, json.dumps(summary)), card)
-    return Trained(trainer.result.eval(), **summary)
+    return Trained(result.eval(), **summary)
 
 
 def _look_into(folder: Path, identity: str, resume: bool) -> dict | None:

@@ -80,6 +80,7 @@ def test_alone() -> None:
         assert (ranks, device.type) == (ALONE, "cpu")
 
 
+CPU = torch.device("cpu")
 MODELS = {
     "mean": (),
     "sum": ("train.losses={l_pix: {type: L1Loss, reduction: sum}}", "train.optim_g.lr=1e-4"),
@@ -89,17 +90,18 @@ MODELS = {
         "train.accumulate=2",
         "train.param_groups=[{pattern: '^body', frozen_iter: 2}]",
     ),
+    "sharded": ("train.shard=true", "train.ema_decay=0.8", "train.grad_clip=0.1"),
 }
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_two_processes_are_one_with_the_whole_batch(options, tmp_path: Path, name: str) -> None:
     overrides = ("train.batch_size=4", "logger.print_freq=2", *MODELS[name])
-    single = train(options("name=one", *overrides), torch.device("cpu"), resume=False)
+    single = train(options("name=one", *overrides), CPU, resume=False)
 
     def work(ranks: Ranks) -> None:
         opt = options("name=two", *overrides)
-        train(opt, torch.device("cpu"), resume=False, ranks=ranks)
+        train(opt, CPU, resume=False, ranks=ranks)
 
     assert together(work) == [0, 0]
     folders = [tmp_path / "experiments" / one for one in ("one", "two")]
@@ -125,7 +127,7 @@ def test_a_stop_is_agreed_upon_and_gone_on_from(options, tmp_path: Path) -> None
     opt = options("name=stopped", *overrides)
 
     def uninterrupted(ranks: Ranks) -> None:
-        train(whole, torch.device("cpu"), resume=False, ranks=ranks)
+        train(whole, CPU, resume=False, ranks=ranks)
 
     def stopped(ranks: Ranks) -> None:
         seen = []
@@ -136,13 +138,13 @@ def test_a_stop_is_agreed_upon_and_gone_on_from(options, tmp_path: Path) -> None
 
         usual, Ranks.any = Ranks.any, interrupt
         with pytest.raises(KeyboardInterrupt):
-            train(opt, torch.device("cpu"), resume=False, ranks=ranks)
+            train(opt, CPU, resume=False, ranks=ranks)
 
     assert together(uninterrupted) == [0, 0]
     assert together(stopped) == [0, 0]
     assert list((opt.folder / "checkpoints").iterdir())
     assert not (opt.folder / "finished.json").exists()
-    assert together(lambda ranks: train(opt, torch.device("cpu"), resume=True, ranks=ranks)) == [
+    assert together(lambda ranks: train(opt, CPU, resume=True, ranks=ranks)) == [
         0,
         0,
     ]
@@ -151,6 +153,43 @@ def test_a_stop_is_agreed_upon_and_gone_on_from(options, tmp_path: Path) -> None
         for one in (whole, opt)
     )
     assert all(torch.equal(theirs[key], value) for key, value in ours.items())
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+def test_a_run_goes_on_with_another_number_of_processes(
+    options, tmp_path: Path, first: int, then: int
+) -> None:
+    """Sharded or alone: what is saved is whole."""
+    overrides = ("train.batch_size=4", "train.shard=true", "train.ema_decay=0.8")
+    whole = train(options("name=whole", *overrides), CPU, resume=False)
+    opt = options("name=parts", *overrides)
+
+    def start(ranks: Ranks, stop: int | None) -> None:
+        def interrupt(self: Ranks, flag: bool) -> bool:
+            asked.append(1)
+            return usual(self, flag or len(asked) == stop)
+
+        asked: list[int] = []
+        usual, Ranks.any = Ranks.any, interrupt
+        try:
+            train(opt, CPU, resume=True, ranks=ranks)
+        except KeyboardInterrupt:
+            assert stop is not None
+        finally:
+            Ranks.any = usual
+
+    for size, stop in ((first, 5), (then, None)):
+        if size == 1:
+            start(ALONE, stop)
+        else:
+            assert together(lambda ranks, stop=stop: start(ranks, stop)) == [0, 0]
+    ours, theirs = (
+        torch.load(tmp_path / "experiments" / name / "weights" / "net_g_latest.pth")
+        for name in ("whole", "parts")
+    )
+    for key, value in ours["params_ema"].items():
+        torch.testing.assert_close(theirs["params_ema"][key], value, atol=1e-6, rtol=1e-5)
+    assert whole.step == 6
 
 
 def test_other_commands_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
