@@ -13,8 +13,8 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["srtoolbox", "srtoolbox.*"]),
     install_requires=[
-        "torch>=2.4",
-        "torchvision>=0.19",
+        "torch>=2.6",
+        "torchvision>=0.21",
         "safetensors>=0.4",
         "numpy>=1.26",
         "opencv-python>=4.8",
@@ -24,6 +24,7 @@ setup(
         "addict>=2.4",
         "rich>=13.0",
         "scikit-image>=0.22",
+        "scipy>=1.11",
         "matplotlib>=3.8",
     ],
     extras_require={"test": ["pytest>=7.4", "ruff>=0.6", "jsonschema>=4.18"]},

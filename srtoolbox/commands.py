@@ -65,14 +65,17 @@ def test_run(arguments: argparse.Namespace) -> None:
         arguments.options, [*arguments.overrides, *key], arguments.weights, arguments.data
     )
     scores, protocol, folder = test(opt, pick_device(arguments.device), arguments.weights)
-    table = Table(title=f"{opt.name} (x{opt.scale})", caption=protocol, caption_justify="left")
+    table = Table(title=f"{opt.name} (x{opt.scale})")
     table.add_column("dataset")
-    for metric in next(iter(scores.values())):
+    metrics = dict.fromkeys(metric for means in scores.values() for metric in means)
+    for metric in metrics:
         table.add_column(metric.upper(), justify="right")
     for dataset, means in scores.items():
-        cells = ("–" if value is None else f"{value:.4f}" for value in means.values())
+        values = (means.get(metric) for metric in metrics)
+        cells = ("–" if value is None else f"{value:.4f}" for value in values)
         table.add_row(dataset, *cells)
     Console().print(table)
+    print(protocol)
     print(f"per-image scores: {folder / 'results.jsonl'}")
 
 

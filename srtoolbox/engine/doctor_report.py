@@ -159,7 +159,7 @@ def to_terminal(found: Diagnosis, title: str) -> Group:
     for name, fault in found.faults:
         parts.add_row(name, Text(f"fault: {fault.splitlines()[0]}", "red"))
     shown: list[Table | Text] = [parts]
-    if found.forecasts:
+    if any(one.seconds or one.test_seconds for one in found.forecasts):
         shown.append(_forecasts(found.forecasts))
     for folder, size in found.caches.items():
         there = min(_cached(folder), size)
