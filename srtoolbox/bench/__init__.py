@@ -1,1 +1,5 @@
 """Measurements of speed and memory, as ratios within one run."""
+
+from srtoolbox.bench.run import run_bench
+
+__all__ = ["run_bench"]

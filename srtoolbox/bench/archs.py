@@ -1,18 +1,11 @@
-"""Speed and memory of networks, against the way they are usually computed.
-
-Times are only compared within a run: in every round each way is timed once, one after the other,
-and what is reported is the median over the rounds of the ratio. So a machine that slows down, or
-that others use too, does not favour either.
-"""
+"""Speed and memory of networks, against the way they are usually computed, in one run."""
 
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, Literal
 
@@ -20,25 +13,37 @@ import torch
 from torch import Tensor, nn
 
 from srtoolbox.archs.layers.deform import reference_path
-from srtoolbox.comparison.cost import TrainingStep, peak_memory
-from srtoolbox.engine.precision import Precision, autocast, cpu_threads, synchronize
+from srtoolbox.bench.network import build_net
+from srtoolbox.bench.options import BenchOptions
+from srtoolbox.bench.report import Figures, Report, machine
+from srtoolbox.bench.timing import in_rounds, speedup
+from srtoolbox.engine.measure import TrainingStep, peak_memory
+from srtoolbox.engine.precision import Precision, autocast
 from srtoolbox.engine.run import ArchSpec
-from srtoolbox.errors import UserError
-from srtoolbox.inference.padding import fits
 from srtoolbox.losses import L1Loss
 from srtoolbox.models.frames import arrange_frames
 from srtoolbox.models.sr_model import SRModel
-from srtoolbox.schema import build, option
+from srtoolbox.schema import option
 
 Mode = Literal["fp32", "fp32+channels_last", "bf16", "bf16+channels_last"]
 REFERENCE = "reference"
+_HEAD = (
+    "arch",
+    "mode",
+    "test ms",
+    "×",
+    "train ms",
+    "×",
+    "test MiB",
+    "train MiB",
+    "rel. Δ",
+)
 
 
-@dataclass(frozen=True)
-class BenchOptions:
-    """An option file for `srtoolbox bench`."""
+@dataclass(frozen=True, kw_only=True)
+class ArchsOptions(BenchOptions):
+    """Options of ``kind: archs``."""
 
-    name: str
     archs: dict[str, ArchSpec]
     input: tuple[int, int, int, int, int] = option(
         default=(4, 5, 3, 32, 32), min=1, doc="Clips, frames, channels, height, width of the LR."
@@ -47,19 +52,11 @@ class BenchOptions:
         default=["fp32", "fp32+channels_last", "bf16+channels_last"],
         doc="Number and memory formats to measure.",
     )
-    rounds: int = option(default=7, min=1, doc="How often everything is timed; the median counts.")
-    threads: int | None = option(default=None, min=1, doc="CPU threads; by default torch's choice.")
-    plugins: list[str] = option(default=[], doc="Files or modules that register components.")
-    experiments_root: Path = option(default=Path("experiments"), doc="Where results are written.")
 
     def validate(self) -> list[tuple[str, str]]:
         """Faults that no single value shows, as (key, message)."""
-        faults = []
-        if not self.name or "/" in self.name or self.name.startswith("."):
-            faults.append(("name", f"'{self.name}' cannot be the name of a file"))
-        if not self.archs:
-            faults.append(("archs", "name at least one arch"))
-        return faults
+        lacking = [] if self.archs else [("archs", "name at least one arch")]
+        return super().validate() + lacking
 
 
 @dataclass(frozen=True)
@@ -85,20 +82,17 @@ class Measurement:
     deviation: float
 
 
-def speedup(reference: list[float], other: list[float]) -> float:
-    """How many times faster ``other`` is: the median over the rounds of the ratio."""
-    return median(a / b for a, b in zip(reference, other, strict=True))
-
-
-def measure_archs(opt: BenchOptions, device: torch.device) -> list[Measurement]:
+def measure_archs(opt: ArchsOptions, device: torch.device) -> list[Measurement]:
     """Measures every arch by the reference path and in every mode.
 
     Raises:
         UserError: before anything is measured, if an arch does not take the input or cannot learn.
     """
-    nets = {name: _build(name, opt).to(device) for name in opt.archs}
-    with cpu_threads(opt.threads):
-        return [one for name, net in nets.items() for one in _measure(name, net, opt, device)]
+    nets = {
+        name: build_net(f"archs.{name}", spec, opt.input[1:]).to(device)
+        for name, spec in opt.archs.items()
+    }
+    return [one for name, net in nets.items() for one in _measure(name, net, opt, device)]
 
 
 class _Way:
@@ -139,27 +133,8 @@ class _Way:
             self._step.run()
 
 
-def _build(name: str, opt: BenchOptions) -> nn.Module:
-    """A network as it starts training, or an error if it cannot be measured."""
-    torch.manual_seed(0)
-    net = build("arch", opt.archs[name])
-    _, frames, channels, height, width = opt.input
-    try:
-        arrange_frames(net, torch.empty(1, frames, channels, 1, 1), 0)
-    except UserError as error:
-        raise UserError(f"archs.{name}: input has {frames} frames: {error}") from error
-    if not (fits(net, height) and fits(net, width)):
-        raise UserError(
-            f"archs.{name}: takes sizes from {net.min_size} on in multiples of "
-            f"{net.size_multiple}, but input has {height}×{width}"
-        )
-    if not any(parameter.requires_grad for parameter in net.parameters()):
-        raise UserError(f"archs.{name}: has nothing to learn, so no training step to measure")
-    return net
-
-
 def _measure(
-    name: str, net: nn.Module, opt: BenchOptions, device: torch.device
+    name: str, net: nn.Module, opt: ArchsOptions, device: torch.device
 ) -> list[Measurement]:
     lq = torch.rand(opt.input, device=device)
     ways = [_Way(net, lq, mode) for mode in (REFERENCE, *opt.modes)]
@@ -173,23 +148,65 @@ def _measure(
                 "training_memory": peak_memory(way.training, device),
             }
         )
-    forward = _rounds([way.forward for way in ways], opt.rounds, device)
-    training = _rounds([way.training for way in ways], opt.rounds, device)
+    forward = in_rounds([way.forward for way in ways], opt.rounds, device)
+    training = in_rounds([way.training for way in ways], opt.rounds, device)
     return [
         Measurement(name, way.mode, first, second, **fact)
         for way, first, second, fact in zip(ways, forward, training, facts, strict=True)
     ]
 
 
-def _rounds(works: list[Callable[[], Any]], rounds: int, device: torch.device) -> list[list[float]]:
-    """Seconds of each work by round; within a round all are timed one after the other."""
-    times = [[_seconds(work, device) for work in works] for _ in range(rounds)]
-    return [list(column) for column in zip(*times, strict=True)]
+def report_archs(results: list[Measurement], opt: ArchsOptions, device: torch.device) -> Report:
+    """The measurements as a table."""
+    ratios = _ratios(results)
+    rows = [
+        [
+            one.arch,
+            one.mode,
+            f"{median(one.forward) * 1e3:.0f}",
+            f"{forward:.2f}",
+            f"{median(one.training) * 1e3:.0f}",
+            f"{training:.2f}",
+            f"{one.forward_memory:.0f}",
+            f"{one.training_memory:.0f}",
+            f"{one.deviation:.1g}",
+        ]
+        for one, forward, training in ratios
+    ]
+    records = [
+        {**asdict(one), "forward_ratio": forward, "training_ratio": training}
+        for one, forward, training in ratios
+    ]
+    return Report([Figures(_HEAD, rows, names=2)], _notes(opt, device), records)
 
 
-def _seconds(work: Callable[[], Any], device: torch.device) -> float:
-    synchronize(device)
-    start = time.perf_counter()
-    work()
-    synchronize(device)
-    return time.perf_counter() - start
+def _ratios(results: list[Measurement]) -> list[tuple[Measurement, float, float]]:
+    """Each measurement with how many times faster its forward pass and training step are."""
+    references = {one.arch: one for one in results if one.mode == REFERENCE}
+    return [
+        (one, speedup(base.forward, one.forward), speedup(base.training, one.training))
+        for one in results
+        for base in [references[one.arch]]
+    ]
+
+
+def _notes(opt: ArchsOptions, device: torch.device) -> list[str]:
+    with reference_path() as with_torchvision:
+        operator = (
+            "torchvision's deformable convolution"
+            if with_torchvision
+            else "the pure deformable convolution (torchvision is missing or cannot be used)"
+        )
+    size = "×".join(map(str, opt.input))
+    return [
+        f"Input {size} (clips × frames × channels × height × width; single-image networks take "
+        f"the first frames) on {machine(opt, device)}.",
+        f"Reference: fp32, contiguous, frame-by-frame alignment, {operator}.",
+        "test: a forward pass without gradients; train: forward and backward pass with an L1 loss.",
+        f"Times are medians of {opt.rounds} rounds; × is how many times faster than the reference: "
+        "the median of the ratios within a round, in which each mode is timed once.",
+        "MiB are peak tensor memory beyond weights and input; on a CPU without what an operator "
+        "needs only inside itself, which is much for torchvision's.",
+        "rel. Δ is the norm of the SR images' difference from the reference's, relative to it, "
+        "with freshly initialised weights.",
+    ]

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from srtoolbox.archs.layers import deform
-from srtoolbox.bench import archs
-from srtoolbox.bench.archs import BenchOptions, measure_archs, speedup
-from srtoolbox.bench.report import to_markdown, write_results
-from srtoolbox.cli import main
+from srtoolbox.bench import archs, run_bench
+from srtoolbox.bench.archs import ArchsOptions, measure_archs, report_archs
+from srtoolbox.bench.network import build_net
 from srtoolbox.errors import UserError
 from srtoolbox.schema import check
 
@@ -34,8 +33,8 @@ TREE = {
 MODES = ["reference", "fp32", "fp32+channels_last", "bf16+channels_last"]
 
 
-def options(**changes) -> BenchOptions:
-    return check({**TREE, **changes}, BenchOptions)
+def options(**changes) -> ArchsOptions:
+    return check({**TREE, **changes}, ArchsOptions)
 
 
 def test_every_arch_is_measured_in_every_mode() -> None:
@@ -65,42 +64,38 @@ def test_only_the_reference_is_computed_by_the_reference_path(monkeypatch) -> No
     assert set(seen) == {(2, True), (6, False)}  # 2 clips of 3 frames
 
 
-def test_speedup_is_the_median_of_ratios_within_rounds() -> None:
-    assert speedup([2.0, 30.0, 8.0], [1.0, 10.0, 2.0]) == 3.0
-
-
-def test_threads_are_set_and_restored(monkeypatch) -> None:
+def test_threads_are_set_and_restored(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
     before, seen = torch.get_num_threads(), []
     monkeypatch.setattr(archs, "_measure", lambda *_: seen.append(torch.get_num_threads()) or [])
-    measure_archs(options(threads=2), CPU)
+    Path("tiny.yml").write_text(json.dumps({**TREE, "threads": 2}))
+    run_bench(Path("tiny.yml"), (), CPU, "srtoolbox bench tiny.yml")
     assert (set(seen), torch.get_num_threads()) == ({2}, before)
+    assert (
+        json.loads(Path("experiments/bench/tiny.json").read_text())["environment"]["threads"] == 2
+    )
 
 
-def test_results_are_written(tmp_path: Path) -> None:
-    opt = options(experiments_root=str(tmp_path), modes=["fp32"], archs={"EDVR": EDVR})
-    path = write_results(measure_archs(opt, CPU), opt, CPU, "srtoolbox bench x.yml")
-    assert path == tmp_path / "bench" / "tiny.md"
-    record = json.loads(path.with_suffix(".json").read_text())
-    assert record["command"] == "srtoolbox bench x.yml"
-    assert record["environment"]["packages"]["torch"]
-    reference, ours = record["results"]
+def test_results_are_reported() -> None:
+    opt = options(modes=["fp32"], archs={"EDVR": EDVR})
+    report = report_archs(measure_archs(opt, CPU), opt, CPU)
+    reference, ours = report.results
     assert (reference["forward_ratio"], reference["training_ratio"]) == (1, 1)
     assert ours["forward_ratio"] > 0 and ours["training_ratio"] > 0
-    text = path.read_text()
-    assert "| EDVR | fp32 |" in text and "`srtoolbox bench x.yml`" in text
-    assert f"torch {torch.__version__}" in text
+    assert [row[:2] for row in report.tables[0].rows] == [["EDVR", "reference"], ["EDVR", "fp32"]]
+    assert f"torch {torch.__version__}" in report.notes[0]
 
 
 def test_missing_torchvision_is_said(monkeypatch) -> None:
     monkeypatch.setattr(deform, "_torchvision_op", lambda: ImportError("absent"))
-    text = to_markdown([], options(), CPU, "srtoolbox bench x.yml")
-    assert "torchvision is missing or cannot be used" in text
+    notes = report_archs([], options(), CPU).notes
+    assert any("torchvision is missing or cannot be used" in note for note in notes)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"input": [2, 4, 3, 8, 12]}, r"archs.EDVR: input has 4 frames: EDVR takes 3 frames"),
+        ({"input": [2, 4, 3, 8, 12]}, r"archs.EDVR: EDVR takes 3 frames"),
         ({"input": [2, 3, 3, 8, 10]}, r"archs.EDVR: takes sizes from 4 on in multiples of 4"),
         ({"archs": {"B": {"type": "Bicubic"}}}, "archs.B: has nothing to learn"),
         ({"archs": {}}, "archs: name at least one arch"),
@@ -114,24 +109,10 @@ def test_faulty_options(changes: dict, message: str) -> None:
         measure_archs(options(**changes), CPU)
 
 
-def test_command(tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("tiny.yml").write_text(json.dumps(TREE))
-    arguments = ["bench", "tiny.yml", "--set", "archs={EDSR: {type: EDSR, num_feat: 4}}"]
-    assert main([*arguments, "--set", "rounds=1", "--device", "cpu"]) == 0
-    out = capsys.readouterr().out
-    assert "bf16+channels_last" in out and "experiments/bench/tiny.md" in out
-    command = json.loads(Path("experiments/bench/tiny.json").read_text())["command"]
-    assert command.startswith("srtoolbox bench tiny.yml --set 'archs=")
-    assert command.endswith("--set rounds=1 --device cpu")
-    assert main(["bench", "tiny.yml", "--set", "round=1"]) == 2
-    assert "round: unknown; did you mean 'rounds'?" in capsys.readouterr().err
-
-
 def test_the_shipped_options_fit() -> None:
     from srtoolbox.engine.run import load_options
 
     path = Path(__file__).parents[2] / "options" / "bench" / "archs.yml"
-    opt, _ = load_options(path, (), BenchOptions)
+    opt, _ = load_options(path, (), ArchsOptions)
     for name in opt.archs:
-        archs._build(name, opt)
+        build_net(name, opt.archs[name], opt.input[1:])
