@@ -1,18 +1,26 @@
-"""Image quality metrics, and the protocols under which they are computed."""
+"""Image and clip quality metrics, and the protocols under which they are computed."""
 
-from srtoolbox.metrics.base import Metric, MetricUnavailable
+from srtoolbox.metrics.base import ClipMetric, Metric, MetricUnavailable
 from srtoolbox.metrics.lpips import LPIPS
 from srtoolbox.metrics.protocol import PROTOCOLS, Protocol, get_protocol
 from srtoolbox.metrics.psnr import PSNR
+from srtoolbox.metrics.remote_sensing import ERGAS, SAM
 from srtoolbox.metrics.ssim import SSIM
+from srtoolbox.metrics.temporal import TOF, TemporalPSNR, WarpingError
 
 __all__ = [
+    "ERGAS",
     "LPIPS",
     "PROTOCOLS",
     "PSNR",
+    "SAM",
     "SSIM",
+    "TOF",
+    "ClipMetric",
     "Metric",
     "MetricUnavailable",
     "Protocol",
+    "TemporalPSNR",
+    "WarpingError",
     "get_protocol",
 ]

@@ -28,7 +28,10 @@ from srtoolbox.registry import METRIC_REGISTRY
 
 @METRIC_REGISTRY.register()
 class LPIPS(Metric):
-    """Distance of deep features, always of RGB images; 0 for identical ones.
+    """Distance of deep features, always of RGB images.
+
+    From 0, which identical images have, to about 1; lower is better; no unit. Values of different
+    backbones are different metrics. Zhang et al., CVPR 2018.
 
     Args:
         net: The backbone. AlexNet is what papers report unless they say otherwise.

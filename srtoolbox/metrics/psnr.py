@@ -13,7 +13,11 @@ from srtoolbox.registry import METRIC_REGISTRY
 
 @METRIC_REGISTRY.register()
 class PSNR(Metric):
-    """10 log10(peak² / MSE); infinite for identical images."""
+    """10 log10(peak² / MSE) over what the protocol compares.
+
+    From below 0 dB to infinity, which identical images have; higher is better; in dB. Its history:
+    Huynh-Thu and Ghanbari, "Scope of validity of PSNR", Electronics Letters 2008.
+    """
 
     higher_is_better = True
     unit = "dB"
@@ -23,10 +27,11 @@ class PSNR(Metric):
     def score(self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int) -> float:
         error = (protocol.prepare(sr, scale) - protocol.prepare(gt, scale)).square()
         if protocol.psnr_channels == "mean":
-            values = [_psnr(mse, protocol.peak) for mse in error.mean(dim=(1, 2)).tolist()]
+            values = [psnr_of(mse, protocol.peak) for mse in error.mean(dim=(1, 2)).tolist()]
             return sum(values) / len(values)
-        return _psnr(error.mean().item(), protocol.peak)
+        return psnr_of(error.mean().item(), protocol.peak)
 
 
-def _psnr(mse: float, peak: float) -> float:
+def psnr_of(mse: float, peak: float) -> float:
+    """PSNR in dB of a mean squared error."""
     return math.inf if mse == 0 else 10 * math.log10(peak**2 / mse)

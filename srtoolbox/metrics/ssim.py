@@ -31,7 +31,10 @@ _WINDOW = _gaussian()
 
 @METRIC_REGISTRY.register()
 class SSIM(Metric):
-    """Mean structural similarity over the valid region, and over the channels."""
+    """Mean structural similarity over the valid region, and over the channels.
+
+    From -1 to 1, which identical images have; higher is better; no unit. Wang et al., TIP 2004.
+    """
 
     higher_is_better = True
     digits = 4

@@ -9,6 +9,7 @@ import warnings
 import pytest
 import torch
 
+from srtoolbox.backbones import LPIPS_BACKBONES
 from srtoolbox.errors import UserError
 from srtoolbox.metrics import LPIPS, MetricUnavailable, Protocol, get_protocol
 
@@ -54,22 +55,31 @@ def test_distance(weights):
     assert metric(gt, gt, protocol=_PLAIN, scale=4) == 0
 
 
-@pytest.mark.parametrize("lpips_range", ["signed", "unit"])
-def test_agrees_with_the_package(weights, features, lpips_range):
+@pytest.mark.parametrize(
+    ("net", "lpips_range"),
+    [("alex", "signed"), ("alex", "unit"), ("vgg", "signed"), ("squeeze", "signed")],
+)
+def test_agrees_with_the_package(torch_home, monkeypatch, net, lpips_range):
     import lpips
 
+    # The classifiers behind the features are not used, and VGG's takes seconds to be drawn.
+    monkeypatch.setattr(torch.nn.Linear, "reset_parameters", lambda self: None)
+    monkeypatch.setattr(torch.nn.init, "normal_", lambda tensor, *_, **__: tensor)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
-    for part in (f"slice{number}" for number in range(1, 6)):
-        for index, layer in getattr(theirs.net, part).named_children():
-            layer.load_state_dict(features[int(index)].state_dict())
+        theirs = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
+    state = {}
+    for key, value in theirs.net.state_dict().items():  # "slice2.3.weight"
+        state["features." + key.partition(".")[2]] = value
+    file = torch_home / "hub/checkpoints" / LPIPS_BACKBONES[net].file
+    file.parent.mkdir(parents=True)
+    torch.save(state, file)
     sr, gt = _pair()
     x, y = ((image * 255).round()[None, :, 2:-2, 2:-2] / 255 for image in (sr, gt))
     if lpips_range == "signed":
         x, y = 2 * x - 1, 2 * y - 1
     protocol = Protocol("t", color="y", crop_border=2, lpips_range=lpips_range)  # RGB all the same
-    ours = LPIPS()(sr, gt, protocol=protocol, scale=4)
+    ours = LPIPS(net)(sr, gt, protocol=protocol, scale=4)
     assert ours == pytest.approx(theirs(x, y).item(), rel=1e-5)
 
 

@@ -1,0 +1,130 @@
+"""Metrics of a clip's motion: what frame by frame looks good may still flicker.
+
+Optical flow is OpenCV's DIS (T. Kroeger, R. Timofte, D. Dai, L. Van Gool, "Fast optical flow using
+dense inverse search", ECCV 2016, preset "medium") between 8-bit grey frames as the protocol crops
+them. The papers have other estimators, so values compare with one another, not with theirs.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from srtoolbox.errors import UserError
+from srtoolbox.metrics.base import ClipMetric
+from srtoolbox.metrics.protocol import Protocol
+from srtoolbox.metrics.psnr import psnr_of
+from srtoolbox.registry import METRIC_REGISTRY
+
+_MIN_SIZE = 16  # pixels a side; OpenCV takes no fewer than 12
+_Frame = tuple[Tensor, Tensor]
+
+
+@METRIC_REGISTRY.register()
+class TemporalPSNR(ClipMetric):
+    """PSNR of the changes from frame to frame: of sr_t - sr_(t-1) against gt_t - gt_(t-1).
+
+    From below 0 dB to infinity, which also a result has whose error stands still; higher is better;
+    in dB, with the protocol's colours and peak.
+    """
+
+    higher_is_better = True
+    unit = "dB"
+    digits = 2
+    paper = "PSNR of temporal differences; the protocol says of which values"
+
+    def score(self, previous: _Frame, current: _Frame, protocol: Protocol, scale: int) -> float:
+        before, after = (
+            protocol.prepare(sr, scale) - protocol.prepare(gt, scale)
+            for sr, gt in (previous, current)
+        )
+        return psnr_of((after - before).square().mean().item(), protocol.peak)
+
+
+@METRIC_REGISTRY.register()
+class TOF(ClipMetric):
+    """How much the result's motion departs from the truth's: mean length of flow(sr) - flow(gt).
+
+    From 0, which identical clips have, to infinity; lower is better; in pixels. M. Chu, Y. Xie,
+    J. Mayer, L. Leal-Taixé, N. Thuerey, "Learning temporal coherence via self-supervision for
+    GAN-based video generation", TOG 2020 (there with Farnebäck's flow).
+    """
+
+    higher_is_better = False
+    unit = "px"
+    digits = 4
+    paper = "Chu et al., TOG 2020, with DIS flow"
+
+    def score(self, previous: _Frame, current: _Frame, protocol: Protocol, scale: int) -> float:
+        sr, gt = (
+            _flow(_grey(before, protocol, scale), _grey(after, protocol, scale))
+            for before, after in zip(previous, current, strict=True)
+        )
+        return np.linalg.norm(sr - gt, axis=-1).mean(dtype=np.float64).item()
+
+
+@METRIC_REGISTRY.register()
+class WarpingError(ClipMetric):
+    """Mean squared difference of a result from its previous one, moved along the truth's flow.
+
+    From 0 to 1; lower is better; no unit. Of RGB values in [0, 1]. Left out are pixels that come
+    from beyond the border or were hidden: where forward and backward flow f, b disagree,
+    |f + b|² > 0.01 (|f|² + |b|²) + 0.5. The truth itself does not have 0, and a blurred clip may
+    have less than the truth. W.-S. Lai, J.-B. Huang, O. Wang, E. Shechtman, E. Yumer, M.-H. Yang,
+    "Learning blind video temporal consistency", ECCV 2018 (there with FlowNet2).
+    """
+
+    higher_is_better = False
+    digits = 5
+    paper = "Lai et al., ECCV 2018, with DIS flow"
+
+    def score(self, previous: _Frame, current: _Frame, protocol: Protocol, scale: int) -> float:
+        before, after = (_grey(gt, protocol, scale) for _, gt in (previous, current))
+        back = _flow(after, before)  # from a pixel of the current frame to where it was
+        forward, inside = _warp(_flow(before, after), back)
+        lengths = (back**2).sum(-1) + (forward**2).sum(-1)
+        seen = inside & (((forward + back) ** 2).sum(-1) <= 0.01 * lengths + 0.5)
+        if not seen.any():
+            raise UserError(
+                "WarpingError: no pixel of a frame is seen in the one before it; are the frames "
+                "neighbours?"
+            )
+        old, new = (
+            protocol.prepare_rgb(sr, scale).permute(1, 2, 0).cpu().numpy().astype(np.float32) / 255
+            for sr, _ in (previous, current)
+        )
+        moved, _ = _warp(old, back)
+        return ((new - moved) ** 2)[seen].mean(dtype=np.float64).item()
+
+
+def _grey(image: Tensor, protocol: Protocol, scale: int) -> np.ndarray:
+    """(H, W) uint8 of an image (C, H, W)."""
+    rgb = protocol.prepare_rgb(image, scale).round().byte().permute(1, 2, 0).cpu().numpy()
+    if min(rgb.shape[:2]) < _MIN_SIZE:
+        raise UserError(
+            f"optical flow needs {_MIN_SIZE}×{_MIN_SIZE} pixels, but protocol '{protocol.name}' "
+            f"leaves {rgb.shape[0]}×{rgb.shape[1]} of a frame of {image.shape[1]}×{image.shape[2]}"
+        )
+    return cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)
+
+
+@cache
+def _estimator() -> cv2.DISOpticalFlow:
+    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+
+def _flow(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """How far, in x and y, each pixel of ``one`` moves to be in ``other``: (H, W, 2) float32."""
+    return _estimator().calc(one, other, None)
+
+
+def _warp(image: np.ndarray, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An image (H, W, C) looked up, bilinearly, where ``flow`` points; and where that is inside."""
+    height, width = flow.shape[:2]
+    x = np.arange(width, dtype=np.float32) + flow[..., 0]
+    y = np.arange(height, dtype=np.float32)[:, None] + flow[..., 1]
+    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), inside
