@@ -12,10 +12,14 @@ from srtoolbox.archs.dstcsrnet import DSTCSRNet
 from srtoolbox.archs.edsr import EDSR
 from srtoolbox.archs.edvr import EDVR
 from srtoolbox.archs.isr import ISR_RDN, ISR_RRDN
+from srtoolbox.archs.lgtd import LGTD
 from srtoolbox.archs.mdsr import MDSR
+from srtoolbox.archs.msdtgp import MSDTGP
+from srtoolbox.archs.msttstvsr import MSTTSTVSR
 from srtoolbox.archs.rdn import RDN
 from srtoolbox.archs.rrdbnet import RRDBNet
 from srtoolbox.archs.tdan import TDAN
+from srtoolbox.archs.two_stage import TwoStage
 
 __all__ = [
     "DISCRIMINATOR_REGISTRY",
@@ -23,7 +27,10 @@ __all__ = [
     "EDVR",
     "ISR_RDN",
     "ISR_RRDN",
+    "LGTD",
     "MDSR",
+    "MSDTGP",
+    "MSTTSTVSR",
     "RDN",
     "TDAN",
     "Bicubic",
@@ -31,6 +38,7 @@ __all__ = [
     "DSTCSRNet",
     "ISRDiscriminator",
     "RRDBNet",
+    "TwoStage",
     "UNetDiscriminatorSN",
     "VGGStyleDiscriminator",
 ]

@@ -4,6 +4,7 @@ from srtoolbox.data.burst import Bursts
 from srtoolbox.data.clip import Clips
 from srtoolbox.data.image import PairedImages
 from srtoolbox.data.sample import SampleBursts
+from srtoolbox.data.space_time import SpaceTimeClips
 from srtoolbox.data.stream import SampleStream, to_float
 from srtoolbox.data.synthetic import SyntheticBursts
 
@@ -13,6 +14,7 @@ __all__ = [
     "PairedImages",
     "SampleBursts",
     "SampleStream",
+    "SpaceTimeClips",
     "SyntheticBursts",
     "to_float",
 ]

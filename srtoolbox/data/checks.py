@@ -201,7 +201,8 @@ class _Check:
                 yield Fault(
                     path,
                     "too small",
-                    f"{_size(info)}; expected at least {wanted}×{wanted} (gt_size {self._gt_size}); lower gt_size or leave it out",
+                    f"{_size(info)}; expected at least {wanted}×{wanted} (gt_size "
+                    f"{self._gt_size}); lower gt_size or leave it out",
                 )
 
     def _pairs(self, item: Item, sound: list[Path]) -> list[tuple[Path, Path]]:

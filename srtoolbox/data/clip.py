@@ -107,6 +107,11 @@ class Clips:
         """How many clips training draws from."""
         return len(self._source.items)
 
+    @property
+    def clip_names(self) -> list[str]:
+        """The clip of every sample of evaluation."""
+        return [item.key for item, _ in self._samples]
+
     def __len__(self) -> int:
         """How many samples evaluation has: windows, or whole clips."""
         return len(self._samples)

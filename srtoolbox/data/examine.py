@@ -24,7 +24,7 @@ from srtoolbox.data.threads import map_threads
 from srtoolbox.registry import DATASET_REGISTRY
 from srtoolbox.schema_components import parameters_of
 
-_ON_DISK = ("PairedImages", "Clips", "Bursts", "SyntheticBursts")
+_ON_DISK = ("PairedImages", "Clips", "SpaceTimeClips", "Bursts", "SyntheticBursts")
 
 Count = Callable[[int, int], None]
 

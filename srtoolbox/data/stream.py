@@ -199,10 +199,13 @@ def split_batch(batch: Sample, parts: int) -> Iterator[Sample]:
     if parts == 1:
         yield batch
         return
-    lq, gt = batch["lq"].chunk(parts), batch["gt"].chunk(parts)
     size = len(batch["key"]) // parts
     for i in range(parts):
-        yield {**batch, "lq": lq[i], "gt": gt[i], "key": batch["key"][i * size : (i + 1) * size]}
+        part = slice(i * size, (i + 1) * size)
+        yield {
+            name: value[part] if isinstance(value, Tensor | list) else value
+            for name, value in batch.items()
+        }
 
 
 def to_float(pixels: torch.Tensor) -> torch.Tensor:

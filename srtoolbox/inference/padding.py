@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.models.frames import run_network
+
 
 def run_padded(net: nn.Module, lq: Tensor) -> Tensor:
     """The SR image of ``lq`` whatever its size.
@@ -17,14 +19,14 @@ def run_padded(net: nn.Module, lq: Tensor) -> Tensor:
         lq: What the network takes: (N, C, h, w), or (N, T, C, h, w) if it is a multi-frame one.
 
     Returns:
-        (N, C, h·scale, w·scale).
+        (N, C, h·scale, w·scale), or (N, T', …) of a network that restores all frames.
     """
     height, width = lq.shape[-2:]
     bottom, right = _missing(net, height), _missing(net, width)
     if bottom or right:
         flat = F.pad(lq.flatten(0, -4), (0, right, 0, bottom), mode="replicate")
         lq = flat.unflatten(0, lq.shape[:-3])
-    output = net(lq)
+    output = run_network(net, lq)
     sr = output["sr"] if isinstance(output, dict) else output
     return sr[..., : height * net.scale, : width * net.scale]
 

@@ -92,6 +92,10 @@ def predict(
     sr = self_ensemble(net, stack, run) if enhance.self_ensemble else run(net, stack)
     if enhance.back_projection:
         wanted = lq if reference is None else lq[:, reference]
-        edge = enhance.back_projection_edge
-        sr = back_project(sr, wanted, net.scale, enhance.back_projection, edge)
+        times, edge = enhance.back_projection, enhance.back_projection_edge
+        if (step := getattr(net, "time_scale", 1)) > 1:  # frames between have no LR frame
+            sr = sr.float()
+            sr[:, ::step] = back_project(sr[:, ::step], wanted, net.scale, times, edge)
+        else:
+            sr = back_project(sr, wanted, net.scale, times, edge)
     return sr

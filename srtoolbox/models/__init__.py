@@ -1,6 +1,6 @@
 """Models: what a task feeds a network and how its losses are formed."""
 
-from srtoolbox.models.frames import arrange_frames
+from srtoolbox.models.frames import arrange_frames, check_time, run_network
 from srtoolbox.models.gan_model import GANModel, GANSection
 from srtoolbox.models.objective import LossSchedule, schedule_faults
 from srtoolbox.models.sr_model import SRModel
@@ -11,5 +11,7 @@ __all__ = [
     "LossSchedule",
     "SRModel",
     "arrange_frames",
+    "check_time",
+    "run_network",
     "schedule_faults",
 ]

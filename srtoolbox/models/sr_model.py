@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from srtoolbox.data.stream import Sample
 from srtoolbox.errors import UserError
 from srtoolbox.losses import check_shapes
-from srtoolbox.models.frames import arrange_frames
+from srtoolbox.models.frames import arrange_frames, run_network
 from srtoolbox.models.objective import LossSchedule
 from srtoolbox.registry import MODEL_REGISTRY
 
@@ -50,8 +50,8 @@ class SRModel:
 
         Args:
             phase: One of ``phases``.
-            batch: ``lq`` (N, T, C, h, w) and ``gt`` (N, C, H, W) or (N, T, C, H, W), float32 in
-                [0, 1].
+            batch: ``lq`` (N, T, C, h, w) and ``gt`` (N, C, H, W) or (N, T', C, H, W), float32 in
+                [0, 1]; ``flow`` (N, 2, T - 1, 2, h, w) where the dataset has it.
             step: Steps done before this one.
 
         Returns:
@@ -65,7 +65,7 @@ class SRModel:
     def _views(self, batch: Sample) -> dict[str, Any]:
         """What losses can ask for, after one forward pass of the generator."""
         net, lq = self.networks["g"], batch["lq"]
-        output = net(arrange_frames(net, lq, self.reference))
+        output = run_network(net, arrange_frames(net, lq, self.reference), batch.get("flow"))
         aux = dict(output) if isinstance(output, dict) else {"sr": output}
         sr = aux.pop("sr").float()
         check_shapes(sr, batch["gt"])

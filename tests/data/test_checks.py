@@ -206,7 +206,9 @@ def test_too_small(folder: Folder) -> None:
     assert only(check(alone))[1:] == ("too small", "40×3; smaller than scale 4")
     blind = Item("c", (), folder.frames("c", 2, 8, 12))
     texts = [fault.text for fault in check(blind, kind="burst", gt_size=40)]
-    assert texts == ["12×8; expected at least 10×10 (gt_size 40); lower gt_size or leave it out"] * 2
+    assert (
+        texts == ["12×8; expected at least 10×10 (gt_size 40); lower gt_size or leave it out"] * 2
+    )
 
 
 def test_what_a_layout_expects(folder: Folder) -> None:

@@ -105,6 +105,14 @@ CASES: dict[str, dict[str, Any]] = {
         "gt_size": 16,
         "on_device": True,
     },
+    "space and time": {
+        "type": "SpaceTimeClips",
+        "dataroot": "clips",
+        "num_frame": 2,
+        "gt_size": 16,
+        "random_reverse": True,
+        "flow": "DIS",
+    },
     "sample bursts": {"type": "SampleBursts", "num_frame": 3, "gt_size": 16},
 }
 every_dataset = pytest.mark.parametrize("name", CASES)
@@ -146,7 +154,9 @@ def test_batches_are_what_networks_expect(make, name: str) -> None:
     size = dataset.gt_size // dataset.scale
     channels = getattr(dataset, "channels", 3)
     assert lq.shape == (BATCH, dataset.num_frame, channels, size, size)
-    frames = () if dataset.reference is not None else (dataset.num_frame,)
+    frames = ()
+    if dataset.reference is None:
+        frames = (getattr(dataset, "time_scale", 1) * (dataset.num_frame - 1) + 1,)
     assert gt.shape == (BATCH, *frames, 3, dataset.gt_size, dataset.gt_size)
     for pixels in (lq, gt):
         assert pixels.dtype == torch.float32

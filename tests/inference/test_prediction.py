@@ -59,3 +59,25 @@ def test_only_what_changes_scores_counts() -> None:
 def test_faulty_options(options: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         check(options, EnhanceSection)
+
+
+class Between(nn.Module):
+    """All frames, enlarged and too dark, and the mean of each two between them."""
+
+    num_frame, scale, time_scale, size_multiple, min_size = None, 2, 2, 1, 1
+    restores_all = True
+
+    def forward(self, lq: Tensor) -> Tensor:
+        frames = [lq[:, 0]]
+        for t in range(1, lq.shape[1]):
+            frames += [(lq[:, t - 1] + lq[:, t]) / 2, lq[:, t]]
+        return 0.9 * Bicubic(2)(torch.stack(frames, 1).flatten(0, 1)).unflatten(0, (len(lq), -1))
+
+
+def test_space_and_time() -> None:
+    lq = torch.rand(1, 3, 3, 6, 9, generator=torch.Generator().manual_seed(0))
+    plain = predict(Between(), lq, None)
+    assert plain.shape == (1, 5, 3, 12, 18)
+    both = predict(Between(), lq, None, EnhanceSection(self_ensemble=True, back_projection=80))
+    assert torch.allclose(imresize_tensor(both[:, ::2], 1 / 2, edge="replicate"), lq, atol=1e-5)
+    assert torch.allclose(both[:, 1::2], plain[:, 1::2], atol=1e-5)

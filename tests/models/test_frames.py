@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from srtoolbox.data.flow import batch_flow
 from srtoolbox.errors import UserError
-from srtoolbox.models.frames import arrange_frames
+from srtoolbox.models.frames import arrange_frames, check_time, run_network
 
 
 def stack(num_frame: int) -> torch.Tensor:
@@ -63,3 +64,26 @@ def test_all_frames_cannot_be_asked_of_a_network_that_restores_one() -> None:
     net = SimpleNamespace(num_frame=None, reference=0)
     with pytest.raises(UserError, match="restores one frame"):
         arrange_frames(net, stack(4), None)
+
+
+def test_flow_goes_to_networks_that_ask_for_it() -> None:
+    class Net(torch.nn.Module):
+        def forward(self, lq: torch.Tensor, flow: torch.Tensor | None = None) -> object:
+            return flow
+
+    net, lq = Net(), torch.rand(2, 3, 3, 40, 32)
+    assert run_network(net, lq) is None
+    net.needs_flow = "DIS"
+    assert torch.equal(run_network(net, lq), batch_flow("DIS", lq))
+    given = torch.zeros(2, 2, 2, 2, 40, 32)
+    assert run_network(net, lq, given) is given
+
+
+def test_network_and_dataset_mean_the_same_frames() -> None:
+    plain, doubling = SimpleNamespace(), SimpleNamespace(time_scale=2)
+    check_time(plain, plain)
+    check_time(doubling, doubling)
+    with pytest.raises(UserError, match="1 between each two of them; use type: SpaceTimeClips"):
+        check_time(doubling, plain)
+    with pytest.raises(UserError, match=r"use network_g: \{type: TwoStage"):
+        check_time(plain, doubling)

@@ -1,0 +1,246 @@
+"""LGTD, which adds to aligned frames what differs over short and over long times."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from srtoolbox.archs.layers.hat import HAT
+from srtoolbox.archs.layers.msd import ConvBlock, MSDAlignment, TAtt, resnet_blocks, start_kaiming
+from srtoolbox.archs.layers.upsample import Upsample, check_scale
+from srtoolbox.errors import UserError
+from srtoolbox.registry import ARCH_REGISTRY
+
+
+@ARCH_REGISTRY.register()
+class LGTD(nn.Module):
+    """Local-global temporal difference learning, for satellite video; the defaults are the paper's.
+
+    Enlargement by bilinear interpolation from corner to corner, and attention to channels over the
+    whole image: computed in tiles, the result differs a little.
+
+    Args:
+        scale: Factor by which height and width grow; 4 in the paper.
+        num_feat: Channels of the features.
+        num_extract_block: Residual blocks that see each frame.
+        num_block: Residual blocks that see the long-term difference, and of the tail "conv".
+        deformable_groups: Groups of channels with offsets of their own; divides ``num_feat``.
+        tail: "hat" reconstructs by a transformer, "conv" by residual blocks.
+        embed_dim: Channels of the tail.
+        num_group: Groups of the transformer; the public training code has 6.
+        num_group_block: Blocks of each group.
+        num_head: Attention heads; divides ``embed_dim``.
+        window_size: Side of the attention windows, a multiple of 4.
+        num_frame: Frames of a clip, odd; the reference is the one in the middle.
+        legacy: Do as the public code does by mistake: reverse both orders of the frames, so that
+            the long-term difference is zero; start the offsets at random, not at zero; and hold
+            the transformer besides the tail "conv", unused.
+    """
+
+    paper = (
+        "Xiao et al., Local-global temporal difference learning for satellite video SR, TCSVT 2023"
+    )
+    scales = (2, 3, 4)
+    num_frame = 5
+    reference = 2
+    size_multiple = 16
+    min_size = 16
+    checkpoint_blocks = ("hat.layers",)
+    dead_parameters = ("tdm_l.fus.",)
+
+    def __init__(
+        self,
+        scale: int = 4,
+        num_feat: int = 64,
+        num_extract_block: int = 5,
+        num_block: int = 5,
+        deformable_groups: int = 8,
+        tail: Literal["hat", "conv"] = "hat",
+        embed_dim: int = 180,
+        num_group: int = 5,
+        num_group_block: int = 6,
+        num_head: int = 6,
+        window_size: int = 16,
+        num_frame: int = 5,
+        legacy: bool = False,
+    ) -> None:
+        super().__init__()
+        self.scale = check_scale(self, scale)
+        if num_frame < 3 or num_frame % 2 == 0:
+            raise UserError(f"LGTD: num_frame must be odd and at least 3, got {num_frame}")
+        if tail not in ("hat", "conv"):
+            raise UserError(f"LGTD: tail must be 'hat' or 'conv', got {tail!r}")
+        self.tail = tail
+        self.num_frame = num_frame
+        self.reference = num_frame // 2
+
+        self.fea0 = ConvBlock(3, num_feat)
+        self.fea_all = ConvBlock(3, num_feat)
+        self.res_feat_ext = resnet_blocks(num_extract_block, num_feat)
+        self.tdm_s = ShortTermDifference(num_feat, num_frame)
+        self.tdm_l = LongTermDifference(num_feat, num_frame, legacy)
+        self.fus = _conv(num_frame * num_feat, num_feat)
+        self.msd = MSDAlignment(num_feat, deformable_groups)
+        self.TSA_Fusion = TSAFusion(num_feat, num_frame)
+        self.res_feat2 = resnet_blocks(num_block, num_feat)
+        if tail == "hat":
+            # Published weights hold it, though nothing uses it.
+            self.tdm_l.fus = _conv(2 * num_feat, num_feat)
+            self.size_multiple = self.min_size = window_size
+        else:
+            self.size_multiple = self.min_size = 4
+            self.checkpoint_blocks = ("reconstruction",)
+            self.dead_parameters = ("hat.",) if legacy else ()
+            self.embedding = _conv(num_feat, embed_dim)
+            self.reconstruction = resnet_blocks(num_block, embed_dim)
+            self.conv_before_upsample = nn.Sequential(_conv(embed_dim, 64), nn.LeakyReLU())
+            self.upsample = Upsample(scale, 64)
+            self.conv_last = _conv(64, 3)
+        if tail == "hat" or legacy:
+            self.hat = HAT(
+                num_feat, scale, embed_dim, num_group, num_group_block, num_head, window_size
+            )
+        start_kaiming(self, offsets=legacy)
+
+    def forward(self, lq: Tensor) -> Tensor:
+        """Super-resolves the middle frame of each clip.
+
+        Args:
+            lq: (N, T, 3, h, w) in [0, 1], T = ``num_frame``; h and w multiples of ``window_size``,
+                or of 4 with the tail "conv".
+
+        Returns:
+            (N, 3, h * scale, w * scale).
+        """
+        middle = lq[:, self.reference]
+        short = self.fea0(middle) + self.tdm_s(lq, middle)
+        feat = self.res_feat_ext(self.fea_all(lq.flatten(0, 1))).unflatten(0, lq.shape[:2])
+        aligned = self.msd.align_clip(feat, self.reference)
+        fused = self.TSA_Fusion(aligned)
+        long = self.fus(self.tdm_l(aligned))
+        feat = fused + self.res_feat2(fused - long) + short
+        if self.tail == "hat":
+            return self.hat(feat)
+        feat = self.conv_before_upsample(self.reconstruction(self.embedding(feat)))
+        return self.conv_last(self.upsample(feat))
+
+
+class ShortTermDifference(nn.Module):
+    """What changes from each frame to the next, in colours, at half the size.
+
+    Args:
+        num_feat: Channels of the output; within, twice as many.
+        num_frame: Frames of a clip.
+    """
+
+    def __init__(self, num_feat: int, num_frame: int) -> None:
+        super().__init__()
+        wide = 2 * num_feat
+        self.feat_diff = ConvBlock(3, num_feat)
+        self.conv1 = ConvBlock((num_frame - 1) * num_feat, wide)
+        self.feat0 = ConvBlock(3, wide)
+        self.res_feat1 = resnet_blocks(1, wide, ConvBlock(wide, num_feat))
+        self.res_feat2 = resnet_blocks(1, wide, ConvBlock(wide, num_feat))
+
+    def forward(self, lq: Tensor, middle: Tensor) -> Tensor:
+        """Maps (N, T, 3, h, w) and the reference (N, 3, h, w) to (N, num_feat, h, w)."""
+        difference = lq[:, :-1] - lq[:, 1:]
+        changes = F.avg_pool2d(self.feat_diff(difference.flatten(0, 1)), 2)
+        changes = self.conv1(changes.unflatten(0, difference.shape[:2]).flatten(1, 2))
+        feat = torch.lerp(self.feat0(middle), _enlarge(changes), 0.5)
+        return torch.lerp(self.res_feat2(feat), _enlarge(self.res_feat1(changes)), 0.5)
+
+
+class LongTermDifference(nn.Module):
+    """Gates aligned frames by how a clip read forward differs from the same clip read backward.
+
+    Args:
+        num_feat: Channels of a frame's features.
+        num_frame: Frames of a clip.
+        legacy: Read it backward both times, as the public code does by mistake.
+    """
+
+    def __init__(self, num_feat: int, num_frame: int, legacy: bool) -> None:
+        super().__init__()
+        self.legacy = legacy
+        self.compress_3 = ConvBlock(num_frame * num_feat, num_feat)
+        self.conv1 = ConvBlock(num_feat, num_feat)
+        self.conv2 = ConvBlock(num_feat, num_feat)
+        self.conv3 = ConvBlock(num_feat, num_feat)
+        self.conv4 = ConvBlock(num_feat, num_frame * num_feat)
+
+    def forward(self, aligned: Tensor) -> Tensor:
+        """Maps (N, T, num_feat, h, w) to (N, T * num_feat, h, w)."""
+        frames = aligned.flatten(1, 2)
+        backward = self._read(aligned.flip(1).flatten(1, 2))
+        forward = backward if self.legacy else self._read(frames)
+        difference = forward - backward
+        gate = self._gate(difference, forward) + self._gate(-difference, backward)
+        return frames * gate + frames
+
+    def _read(self, frames: Tensor) -> Tensor:
+        return self.conv1(self.compress_3(frames))
+
+    def _gate(self, difference: Tensor, feat: Tensor) -> Tensor:
+        context = _enlarge(self.conv3(F.avg_pool2d(feat, 2)))
+        return torch.sigmoid(self.conv4(difference + self.conv2(feat) + context))
+
+
+class TSAFusion(TAtt):
+    """Temporal and spatial attention of EDVR, with the names of LGTD's weights.
+
+    Args:
+        num_feat: Channels of the features.
+        num_frame: Frames of a clip; the others are compared with the one in the middle.
+    """
+
+    def __init__(self, num_feat: int, num_frame: int) -> None:
+        super().__init__(num_feat, num_frame // 2)
+        self.fea_fusion = nn.Conv2d(num_frame * num_feat, num_feat, 1)
+        self.sAtt_1 = nn.Conv2d(num_frame * num_feat, num_feat, 1)
+        self.sAtt_2 = nn.Conv2d(2 * num_feat, num_feat, 1)
+        self.sAtt_3 = _conv(num_feat, num_feat)
+        self.sAtt_4 = nn.Conv2d(num_feat, num_feat, 1)
+        self.sAtt_5 = _conv(num_feat, num_feat)
+        self.sAtt_L1 = nn.Conv2d(num_feat, num_feat, 1)
+        self.sAtt_L2 = _conv(2 * num_feat, num_feat)
+        self.sAtt_L3 = _conv(num_feat, num_feat)
+        self.sAtt_add_1 = nn.Conv2d(num_feat, num_feat, 1)
+        self.sAtt_add_2 = nn.Conv2d(num_feat, num_feat, 1)
+
+    def forward(self, aligned: Tensor) -> Tensor:
+        """Maps (N, T, num_feat, h, w) to (N, num_feat, h, w)."""
+        frames = super().forward(aligned)
+        feat = _lrelu(self.fea_fusion(frames))
+        attn = _lrelu(self.sAtt_2(_pool(_lrelu(self.sAtt_1(frames)))))
+        level = _lrelu(self.sAtt_L2(_pool(_lrelu(self.sAtt_L1(attn)))))
+        attn = _lrelu(self.sAtt_3(attn)) + _double(_lrelu(self.sAtt_L3(level)))
+        attn = self.sAtt_5(_double(_lrelu(self.sAtt_4(attn))))
+        shift = self.sAtt_add_2(_lrelu(self.sAtt_add_1(attn)))
+        return feat * torch.sigmoid(attn) * 2 + shift
+
+
+def _conv(num_in: int, num_out: int) -> nn.Conv2d:
+    return nn.Conv2d(num_in, num_out, 3, padding=1)
+
+
+def _lrelu(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.1)
+
+
+def _enlarge(x: Tensor) -> Tensor:
+    """Twice the size, from corner to corner."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+
+
+def _double(x: Tensor) -> Tensor:
+    """Twice the size, from edge to edge."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def _pool(x: Tensor) -> Tensor:
+    """Maximum and mean over 3×3 at half the size, as 2C channels."""
+    return torch.cat((F.max_pool2d(x, 3, 2, 1), F.avg_pool2d(x, 3, 2, 1)), dim=1)

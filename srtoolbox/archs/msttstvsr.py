@@ -1,0 +1,190 @@
+"""MSTT-STVSR, which super-resolves a clip in space and time at once."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from srtoolbox.archs.layers.msd import MSDAlignment
+from srtoolbox.archs.layers.residual import residual_blocks
+from srtoolbox.archs.layers.space_time import SpaceTimeBlock
+from srtoolbox.archs.layers.upsample import check_scale
+from srtoolbox.errors import UserError
+from srtoolbox.registry import ARCH_REGISTRY
+
+
+@ARCH_REGISTRY.register()
+class MSTTSTVSR(nn.Module):
+    """Multi-scale spatial-temporal transformer for space-time video super-resolution.
+
+    Of T frames it gives 2 T − 1: the given ones and one between each two, all at four times the
+    size. The features of the frames between are made from both neighbours, warped by optical flow
+    and aligned by deformable convolutions; a transformer then looks at all places of all frames.
+
+    Args:
+        scale: Factor by which height and width grow; 4 in the paper.
+        num_feat: Channels of the features.
+        num_extract_block: Residual blocks that see each given frame.
+        num_reconstruct_block: Residual blocks behind the transformer: 20 as trained by the authors,
+            40 in their test script.
+        deformable_groups: Groups of channels with offsets of their own; divides ``num_feat``.
+        patch_sizes: Side of each attention head's patches, on a grid of half the LR size. LR sides
+            must be multiples of twice their least common multiple; inputs are padded to that.
+        num_frame: Given frames, at least 2.
+        flow: Name of the estimator that gives the flow between the given frames.
+        legacy: As the public code runs: the backward-aligned features are not used, in their place
+            stand the backward-warped ones a second time, and the warp is stretched by half a pixel
+            towards the border.
+    """
+
+    paper = "Xiao et al., Space-time super-resolution for satellite video, JAG 2022"
+    scales = (4,)
+    time_scale = 2
+    restores_all = True
+    needs_flow = "DIS"
+    num_frame = 4
+    reference = 0
+    size_multiple = 80
+    min_size = 80
+    checkpoint_blocks = ("feature_extraction", "MSST_former.transformer", "recon_trunk")
+
+    def __init__(
+        self,
+        scale: int = 4,
+        num_feat: int = 64,
+        num_extract_block: int = 5,
+        num_reconstruct_block: int = 20,
+        deformable_groups: int = 8,
+        patch_sizes: tuple[int, ...] = (40, 20, 10, 5),
+        num_frame: int = 4,
+        flow: str = "DIS",
+        legacy: bool = False,
+    ) -> None:
+        super().__init__()
+        if num_frame < 2:
+            raise UserError(f"MSTTSTVSR: num_frame must be at least 2, got {num_frame}")
+        if not patch_sizes or min(patch_sizes) < 1 or 4 * num_feat % len(patch_sizes):
+            raise UserError(
+                f"MSTTSTVSR: patch_sizes {list(patch_sizes)} are one or more sizes from 1 on whose "
+                f"number divides 4 * num_feat = {4 * num_feat}"
+            )
+        self.scale = check_scale(self, scale)
+        self.num_frame, self.needs_flow, self.legacy = num_frame, flow, legacy
+        self.size_multiple = self.min_size = 2 * math.lcm(*patch_sizes)
+
+        def conv(num_in: int, num_out: int, kernel_size: int = 3) -> nn.Conv2d:
+            return nn.Conv2d(num_in, num_out, kernel_size, padding=kernel_size // 2)
+
+        self.conv_first = conv(3, num_feat)
+        self.feature_extraction = residual_blocks(num_extract_block, num_feat)
+        self.MSD_align = MSDAlignment(num_feat, deformable_groups)
+        self.fusion = conv(2 * num_feat, num_feat, 1)
+        self.blending = conv(2 * num_feat, num_feat, 1)
+        self.MSST_former = _Former(num_feat, tuple(patch_sizes))
+        self.recon_trunk = residual_blocks(num_reconstruct_block, num_feat)
+        self.upconv1 = conv(num_feat, 4 * num_feat)
+        self.upconv2 = conv(num_feat, 4 * num_feat)
+        self.HRconv = conv(num_feat, num_feat)
+        self.conv_last = conv(num_feat, 3)
+
+    def forward(self, lq: Tensor, flow: Tensor | None = None) -> Tensor:
+        """Super-resolves a clip in space and time.
+
+        Args:
+            lq: (N, T, 3, h, w) in [0, 1], T = ``num_frame``.
+            flow: (N, 2, T - 1, 2, h, w) in LR pixels, x before y: from each frame to the next, and
+                back. None stands for frames between which nothing moves.
+
+        Returns:
+            (N, 2 T - 1, 3, h * scale, w * scale).
+        """
+        n, frames, _, height, width = lq.shape
+        if flow is None:
+            flow = lq.new_zeros(n, 2, frames - 1, 2, height, width)
+        feat = F.leaky_relu(self.conv_first(lq.flatten(0, 1)), 0.1)
+        feat = self.feature_extraction(feat).unflatten(0, (n, frames))
+        sequence = [feat[:, 0]]
+        for t in range(frames - 1):
+            there, back = flow[:, 0, t], flow[:, 1, t]
+            sequence += [self._between(feat[:, t], feat[:, t + 1], there, back), feat[:, t + 1]]
+        feat = self.MSST_former(torch.stack(sequence, 1)).flatten(0, 1)
+        # Without a gradient one by one: at full size each takes as much memory as all before.
+        parts = [feat] if torch.is_grad_enabled() else feat.split(1)
+        sr = torch.cat([self._reconstruct(part) for part in parts])
+        return sr.unflatten(0, (n, 2 * frames - 1))
+
+    def _between(self, first: Tensor, second: Tensor, there: Tensor, back: Tensor) -> Tensor:
+        """Features (N, num_feat, h, w) of the time between two frames."""
+        aligned = self.MSD_align(first, second)
+        from_second = _warp(second, there, self.legacy)
+        from_first = _warp(first, back, self.legacy)
+        aligned_back = from_second if self.legacy else self.MSD_align(second, first)
+        forward = self.fusion(torch.cat([aligned, from_second], 1))
+        backward = self.fusion(torch.cat([from_first, aligned_back], 1))
+        return self.blending(torch.cat([forward, backward], 1))
+
+    def _reconstruct(self, feat: Tensor) -> Tensor:
+        feat = self.recon_trunk(feat)
+        for upconv in (self.upconv1, self.upconv2):
+            feat = F.leaky_relu(F.pixel_shuffle(upconv(feat), 2), 0.1)
+        return self.conv_last(F.leaky_relu(self.HRconv(feat), 0.1))
+
+
+class _Former(nn.Module):
+    """The transformer, on half the size and four times the channels."""
+
+    def __init__(self, num_feat: int, patch_sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.transformer = nn.Sequential(SpaceTimeBlock(4 * num_feat, patch_sizes))
+        self.encoder = nn.Sequential(
+            nn.Conv2d(num_feat, num_feat, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(num_feat, 2 * num_feat, 3, 2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * num_feat, 4 * num_feat, 3, padding=1),
+            nn.LeakyReLU(0.2),
+        )
+        self.decoder = nn.Sequential(
+            _Enlarge(4 * num_feat, 2 * num_feat),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * num_feat, num_feat, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(num_feat, num_feat, 3, padding=1),
+            nn.LeakyReLU(0.2),
+        )
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        """Maps (N, T, num_feat, h, w) to that shape."""
+        n, frames = sequence.shape[:2]
+        coarse = self.encoder(sequence.flatten(0, 1)).unflatten(0, (n, frames))
+        coarse = self.transformer(coarse).flatten(0, 1)
+        return sequence + torch.tanh(self.decoder(coarse)).unflatten(0, (n, frames))
+
+
+class _Enlarge(nn.Module):
+    """Bilinear enlargement by 2 and a convolution."""
+
+    def __init__(self, num_in: int, num_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(num_in, num_out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+        return self.conv(x)
+
+
+def _warp(feat: Tensor, flow: Tensor, legacy: bool) -> Tensor:
+    """``out(p) = feat(p + flow(p))`` for (N, C, h, w) and (N, 2, h, w); zero beyond the border.
+
+    ``legacy`` counts positions for the one and samples by the other of PyTorch's two conventions.
+    """
+    height, width = feat.shape[-2:]
+    x = torch.arange(width, device=feat.device) + flow[:, 0].float()
+    y = torch.arange(height, device=feat.device)[:, None] + flow[:, 1].float()
+    grid = torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], -1)
+    with torch.autocast(feat.device.type, enabled=False):
+        out = F.grid_sample(feat.float(), grid, align_corners=not legacy)
+    return out.to(feat.dtype)
