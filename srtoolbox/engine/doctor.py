@@ -34,6 +34,7 @@ from srtoolbox.engine.run import (
 )
 from srtoolbox.engine.trainer import Trainer
 from srtoolbox.errors import UserError
+from srtoolbox.models.frames import Misfit
 from srtoolbox.options import plain
 
 _log = logging.getLogger("srtoolbox")
@@ -137,7 +138,16 @@ class _Patient:
                     self.examined[known] = True
                 if net is not None:
                     spec = {key: value for key, value in spec.items() if key not in _CACHE}
-                    dataset = build_dataset(name, spec, self.opt, net)
+                    try:
+                        dataset = build_dataset(name, spec, self.opt, net)
+                    except UserError as error:
+                        # Methods of a study need not take every test set.
+                        if not (self.label and name.startswith("test.")) or not isinstance(
+                            error.__cause__, Misfit
+                        ):
+                            raise
+                        say(f"left out of it: {error.__cause__}")
+                        return None
                     count = getattr(dataset, "num_source", None) if training else None
                     goal = "draw from" if training else "score on"
                     say(f"{count or len(dataset):,} to {goal}")

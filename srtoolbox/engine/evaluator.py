@@ -1,10 +1,10 @@
-"""Scores a network over a dataset under one protocol: one record per image or burst."""
+"""Scores a network over a dataset under one protocol: one record per image, burst or frame."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Annotated, Any
@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from srtoolbox.data.stream import to_float
+from srtoolbox.engine.clip_scores import ClipScores, Measure, Scored, clips_of
 from srtoolbox.engine.distributed import ALONE, Ranks
 from srtoolbox.engine.precision import Precision, autocast, is_out_of_memory, synchronize
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.inference.padding import run_padded
 from srtoolbox.inference.prediction import PLAIN, EnhanceSection, predict
 from srtoolbox.inference.tiling import halve, run_tiled
-from srtoolbox.metrics import MetricUnavailable, Protocol, get_protocol
+from srtoolbox.metrics import ClipMetric, MetricUnavailable, Protocol, get_protocol
 from srtoolbox.schema import Component, build, option
 
 _log = logging.getLogger("srtoolbox")
@@ -93,7 +94,8 @@ class Evaluator:
         """One record per sample: ``{"key", "seconds", "metrics": {name: value or None}}``.
 
         A sample that is a whole clip gives one for each of its frames but the protocol's
-        ``skip_frames`` at both ends; its time is shared among them.
+        ``skip_frames`` at both ends; its time is shared among them. Where frames are of several
+        kinds (given and interpolated, in space and time), ``"kind"`` says which.
         A metric that cannot be had here (LPIPS without its backbone) is None in every record and
         is named once in the log. The network's training mode is put back afterwards.
 
@@ -107,11 +109,29 @@ class Evaluator:
         was_training = net.training
         net.eval()
         try:
-            mine = range(ranks.rank, len(dataset), ranks.size)
-            scored = [self._score(net, dataset, i, on_image, enhance) for i in mine]
-            return [record for records in ranks.gather(scored) for record in records]
+            scored = []
+            clips = ClipScores(self._of_clips, self._measure_clip(dataset.scale))
+            for index in self._share(dataset, ranks):
+                frames = self._score(net, dataset, index, on_image, enhance)
+                clips.add(frames)
+                scored.append((index, [record for record, *_ in frames]))
+            clips.finish()
         finally:
             net.train(was_training)
+        everything = sorted(ranks.gather(scored), key=lambda one: one[0])
+        return [record for _, records in everything for record in records]
+
+    @property
+    def _of_clips(self) -> list[str]:
+        return [name for name, metric in self.metrics.items() if isinstance(metric, ClipMetric)]
+
+    def _share(self, dataset: Any, ranks: Ranks) -> Iterable[int]:
+        """The samples that this process scores: every so many, or every so many clips whole."""
+        if not self._of_clips:
+            return range(ranks.rank, len(dataset), ranks.size)
+        clips = clips_of(dataset)
+        number = {clip: i for i, clip in enumerate(dict.fromkeys(clips))}
+        return [i for i, clip in enumerate(clips) if number[clip] % ranks.size == ranks.rank]
 
     def _score(
         self,
@@ -120,7 +140,7 @@ class Evaluator:
         index: int,
         on_image: Callable[[str, Tensor], None] | None,
         enhance: EnhanceSection,
-    ) -> list[Record]:
+    ) -> list[Scored]:
         sample = dataset[index]
         lq = to_float(torch.from_numpy(sample["lq"]).to(self.device))[None]
         synchronize(self.device)
@@ -129,18 +149,20 @@ class Evaluator:
         synchronize(self.device)
         seconds = time.perf_counter() - start
         gt = to_float(torch.from_numpy(sample["gt"]).to(self.device))
-        records = []
-        for key, one, truth in self._frames(sample, sr, gt):
+        scored = []
+        for facts, one, truth in self._frames(sample, sr, gt):
             scores = {
-                name: self._measure(name, metric, one, truth, dataset.scale)
+                name: None
+                if isinstance(metric, ClipMetric)  # known once the clip is complete
+                else self._measure(name, metric, one, truth, dataset.scale)
                 for name, metric in self.metrics.items()
             }
-            records.append({"key": key, "seconds": seconds, "metrics": scores})
+            scored.append(({**facts, "seconds": seconds, "metrics": scores}, one, truth))
             if on_image is not None:
-                on_image(key, one.clamp(0, 1).cpu())
-        for record in records:
-            record["seconds"] /= len(records)
-        return records
+                on_image(facts["key"], one.clamp(0, 1).cpu())
+        for record, *_ in scored:
+            record["seconds"] /= len(scored)
+        return scored
 
     def _predict(
         self, net: nn.Module, lq: Tensor, reference: int | None, enhance: EnhanceSection, key: str
@@ -168,10 +190,10 @@ class Evaluator:
 
     def _frames(
         self, sample: dict[str, Any], sr: Tensor, gt: Tensor
-    ) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """What of a sample is scored: (key, sr, gt) of one image or of every frame of a clip."""
+    ) -> Iterator[tuple[Record, Tensor, Tensor]]:
+        """What of a sample is scored: (key and kind, sr, gt) of one image or of a clip's frames."""
         if gt.ndim == 3:
-            yield sample["key"], sr, gt
+            yield {"key": sample["key"]}, sr, gt
             return
         if len(sr) != len(gt):
             raise UserError(
@@ -179,10 +201,14 @@ class Evaluator:
                 f"{len(gt)}"
             )
         skip = self.protocol.skip_frames
-        for t in range(skip, len(gt) - skip):
-            yield f"{sample['key']}/{sample['frames'][t]}", sr[t], gt[t]
+        for t in sample.get("scored", range(skip, len(gt) - skip)):
+            kind = {"kind": sample["kinds"][t]} if "kinds" in sample else {}
+            yield {"key": f"{sample['key']}/{sample['frames'][t]}", **kind}, sr[t], gt[t]
 
-    def _measure(self, name: str, metric: Any, sr: Tensor, gt: Tensor, scale: int) -> float | None:
+    def _measure_clip(self, scale: int) -> Measure:
+        return lambda name, sr, gt: self._measure(name, self.metrics[name], sr, gt, scale)
+
+    def _measure(self, name: str, metric: Any, sr: Any, gt: Any, scale: int) -> float | None:
         if name in self._unavailable:
             return None
         try:
@@ -201,11 +227,22 @@ def _warn_once(message: str) -> None:
 def average(records: list[Record], over: str = "images") -> dict[str, float | None]:
     """The score of a dataset by metric; None where a metric was not to be had.
 
+    Where records are of several kinds, those of each kind have scores of their own, as
+    ``psnr_given`` and ``psnr_interpolated``.
+
     Args:
         records: Of one evaluation.
         over: ``"images"``: the mean over all records. ``"clips"``: the mean over the clips' means;
             a frame's key is ``clip/frame``.
     """
+    means = _average(records, over)
+    for kind in dict.fromkeys(record["kind"] for record in records if "kind" in record):
+        alike = _average([record for record in records if record.get("kind") == kind], over)
+        means |= {f"{name}_{kind}": value for name, value in alike.items()}
+    return means
+
+
+def _average(records: list[Record], over: str) -> dict[str, float | None]:
     means: dict[str, float | None] = {}
     for name in records[0]["metrics"] if records else ():
         groups: dict[str, list[float | None]] = {}

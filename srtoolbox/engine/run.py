@@ -24,7 +24,7 @@ from srtoolbox.errors import UserError
 from srtoolbox.inference.cascade import Cascade, check_stage, stage_scale
 from srtoolbox.inference.padding import fits
 from srtoolbox.metrics import get_protocol
-from srtoolbox.models.frames import arrange_frames
+from srtoolbox.models.frames import arrange_frames, check_time
 from srtoolbox.models.gan_model import GANSection
 from srtoolbox.options import Tree, plain, read
 from srtoolbox.plugins import load_entry_points, load_plugins
@@ -212,12 +212,14 @@ def build_dataset(name: str, spec: dict[str, Any], opt: RunOptions, net: nn.Modu
     protocol = get_protocol(opt.val.protocol)
     rules = {name: getattr(protocol, name) for name in ("missing_neighbours", "skip_frames")}
     try:
-        dataset = build("dataset", spec, scale=opt.scale, **rules)
+        flow = getattr(net, "needs_flow", None)
+        dataset = build("dataset", spec, scale=opt.scale, flow=flow, **rules)
         if dataset.scale != opt.scale:
             raise UserError(f"its scale is {dataset.scale}, the run's {opt.scale}")
         channels, wanted = getattr(dataset, "channels", 3), getattr(net, "channels", 3)
         if channels != wanted:
             raise UserError(f"it has {channels} channels, but {type(net).__name__} takes {wanted}")
+        check_time(net, dataset)
         num_frame = dataset.num_frame or net.num_frame or 1  # None: as many as a clip has
         arrange_frames(net, torch.empty(1, num_frame, channels, 1, 1), dataset.reference)
         if name == "train":

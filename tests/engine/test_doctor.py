@@ -142,3 +142,18 @@ def test_a_study_is_examined_method_by_method(
     wrong = ["--set", "methods.EDSR.network_g.scale=2"]
     assert main([command[0], str(study), *command[1:], *wrong]) == 2
     assert "EDSR: network: network_g.scale is 2" in capsys.readouterr().err
+
+
+def test_methods_of_a_study_need_not_take_every_test_set(options: Options) -> None:
+    sets = (
+        "datasets.train.num_frame=3",
+        "datasets.val=!delete",
+        "datasets.test={bursts: {type: SampleBursts, split: val, num_frame: 3, gt_size: 32}, "
+        "images: {type: SampleBursts, split: val, num_frame: 1, gt_size: 32}}",
+    )
+    frames = "network_g={type: TDAN, num_feat: 8, num_frame: 3, num_extract_block: 1}"
+    runs = {"EDSR": options(*sets), "TDAN": options(*sets, frames)}
+    assert diagnose(runs, CPU).faults == []
+    alone = [fault for _, fault in diagnose({"TDAN": runs["TDAN"]}, CPU).faults]
+    assert len(alone) == 1
+    assert "TDAN takes 3 frames but the dataset gives 1" in alone[0]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from srtoolbox.archs.bicubic import Bicubic
 from srtoolbox.data import PairedImages, SampleBursts
 from srtoolbox.engine import evaluator as module
+from srtoolbox.engine.distributed import Ranks
 from srtoolbox.engine.evaluator import Evaluator, ValSection, average, mean
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.metrics import Metric, MetricUnavailable, Protocol
@@ -22,6 +23,7 @@ from srtoolbox.schema import check
 
 CPU = torch.device("cpu")
 PSNR = {"type": "PSNR"}
+OF_CLIPS = {"psnr": PSNR, "tpsnr": {"type": "TemporalPSNR"}}
 
 
 class Nearest(nn.Module):
@@ -284,3 +286,93 @@ def test_out_of_memory_even_in_tiles_is_a_failure() -> None:
 
 def test_tiles_stand_under_the_table() -> None:
     assert section(tile=128).describe().endswith("In tiles of 128 with a halo of 64.")
+
+
+class SpaceTime(Repeated):
+    """Two windows of a clip, three HR frames each from two LR ones; they share a frame."""
+
+    reference, num_frame, time_scale = None, 2, 2
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        frames = np.random.default_rng(0).integers(0, 256, (5, 3, 16, 20), dtype=np.uint8)
+        frames = frames[2 * index : 2 * index + 3]
+        return {
+            "key": "clip",
+            "lq": frames[::2],
+            "gt": frames.repeat(2, -1).repeat(2, -2),
+            "frames": [f"{2 * index + t}" for t in range(3)],
+            "kinds": ["given", "interpolated", "given"],
+            "scored": [0, 1, 2][index:],
+        }
+
+
+class Holding(Nearest):
+    """Restores given frames exactly and shows the earlier one for those between."""
+
+    num_frame, restores_all, time_scale = None, True, 2
+
+    def forward(self, lq: Tensor) -> Tensor:
+        return super().forward(lq).repeat_interleave(2, 1)[:, :-1]
+
+
+def test_given_and_interpolated_frames_have_scores_of_their_own() -> None:
+    records = Evaluator(section(), CPU).run(Holding(), SpaceTime())
+    assert [record["key"] for record in records] == [f"clip/{t}" for t in range(5)]
+    assert [record["kind"] for record in records] == ["given", "interpolated"] * 2 + ["given"]
+    for over in ("images", "clips"):
+        scores = average(records, over)
+        assert list(scores) == ["psnr", "psnr_given", "psnr_interpolated"]
+        assert scores["psnr_given"] == math.inf
+        assert 0 < scores["psnr_interpolated"] < 12
+
+
+def test_a_network_must_give_all_frames() -> None:
+    class Short(Holding):
+        def forward(self, lq: Tensor) -> Tensor:
+            return super().forward(lq)[:, :-1]
+
+    with pytest.raises(UserError, match="clip: the network gave 2 frames, its ground truth has 3"):
+        Evaluator(section(), CPU).run(Short(), SpaceTime())
+
+
+class Windows:
+    """Two clips, a frame at a time; the network is right."""
+
+    scale, num_frame, reference = 2, 1, 0
+    keys = ("a/0", "a/1", "a/2", "b/0", "b/1")
+    clip_names = tuple(key[0] for key in keys)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        rng = np.random.default_rng(index)
+        lq = rng.integers(50, 200, (1, 3, 16, 16), dtype=np.uint8)
+        gt = lq[0].repeat(2, 1).repeat(2, 2)
+        if self.keys[index] == "a/1":
+            gt = gt + np.uint8(10)
+        return {"key": self.keys[index], "lq": lq, "gt": gt}
+
+
+def test_metrics_of_neighbouring_frames_are_one_value_per_clip() -> None:
+    records = Evaluator(section(metrics=OF_CLIPS), CPU).run(Nearest(), Windows())
+    assert [record["key"] for record in records] == list(Windows.keys)
+    values = [record["metrics"]["tpsnr"] for record in records]
+    assert values[0] == values[1] == values[2] == pytest.approx(20 * math.log10(255 / 10))
+    assert values[3:] == [math.inf, math.inf]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_processes_share_whole_clips(rank: int) -> None:
+    evaluator = Evaluator(section(metrics=OF_CLIPS), CPU)
+    found = [Windows.keys[i] for i in evaluator._share(Windows(), Ranks(rank, 2))]
+    assert found == [key for key in Windows.keys if key[0] == "ab"[rank]]
+
+
+def test_images_have_no_neighbouring_frames() -> None:
+    evaluator = Evaluator(section(metrics=OF_CLIPS), CPU)
+    with pytest.raises(UserError, match="need clips, which Repeated has not"):
+        evaluator.run(Nearest(), Repeated())
