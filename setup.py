@@ -12,6 +12,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
     packages=find_packages(include=["srtoolbox", "srtoolbox.*"]),
+    package_data={"srtoolbox.comparison": ["templates/*"]},
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",

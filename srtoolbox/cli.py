@@ -57,6 +57,20 @@ def _parser() -> argparse.ArgumentParser:
 
     command = _add(commands, "compare", calls.compare, "train and score the methods of a study")
     _add_options(command)
+    command.add_argument(
+        "--only", action="append", default=[], metavar="METHOD",
+        help="run this method; of the others show what is done (may be repeated)",
+    )  # fmt: skip
+    command.add_argument(
+        "--dry-run", action="store_true", help="show what is done and left, with time and disk"
+    )
+
+    command = _add(commands, "merge", calls.merge, "put parts of a study together")
+    command.add_argument("parts", nargs="+", type=Path, metavar="FOLDER", help="folder of a part")
+    command.add_argument(
+        "--into", type=Path, required=True, metavar="FOLDER",
+        help="folder of the whole; made, or added to",
+    )  # fmt: skip
 
     command = _add(commands, "train", calls.train_run, "train one network by an option file")
     _add_options(command)
@@ -79,6 +93,31 @@ def _parser() -> argparse.ArgumentParser:
         "--data", nargs=2, type=Path, metavar=("LR_DIR", "GT_DIR"), help="images to score it on"
     )
 
+    command = _add(commands, "metrics", calls.metrics, "score images that any program has made")
+    command.add_argument("sr", type=Path, metavar="SR_DIR", help="images, or folders of clips")
+    command.add_argument(
+        "gt", type=Path, metavar="GT_DIR", help="the ground truth; DIR/{clip}/GT if it lies deeper"
+    )
+    command.add_argument("--protocol", required=True, help="how to score, e.g. basicsr-y")
+    command.add_argument(
+        "--metrics", nargs="+", default=["psnr", "ssim"], metavar="NAME",
+        help="e.g. psnr lpips:net=vgg (default psnr ssim)",
+    )  # fmt: skip
+    command.add_argument("--scale", type=int, default=4, help="of the results (default 4)")
+    command.add_argument(
+        "--template", default="{}", help="names of results by those of GT, e.g. {}_x4"
+    )
+    command.add_argument("--subset", action="store_true", help="GT may be without a result")
+    for side in ("below", "above"):
+        command.add_argument(
+            f"--fail-{side}", metavar="NAME=VALUE", action="append", default=[],
+            help=f"exit with 1 if a mean is {side} this (may be repeated)",
+        )  # fmt: skip
+    command.add_argument("--csv", type=Path, metavar="FILE", help="write a line for each image")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write everything")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    _add_plugins(command)
+
     command = _add(
         commands, "convert", calls.convert_weights, "write weights so that they say their arch"
     )
@@ -91,8 +130,19 @@ def _parser() -> argparse.ArgumentParser:
 
     command = _add(commands, "report", calls.report, "make a study's tables and figures again")
     command.add_argument("folder", type=Path, help="folder of the study")
+    command.add_argument(
+        "--to", default=None, metavar="FORMATS",
+        help="md, csv, latex, html, figures, with commas between (default: all)",
+    )  # fmt: skip
+    command.add_argument(
+        "--baseline", metavar="METHOD", help="compare the others with it (default: the best)"
+    )
+    command.add_argument(
+        "--region", metavar="KEY=Y,X,SIDE", action="append", default=[],
+        help="pixels of image KEY to zoom into (default: where the methods differ most)",
+    )  # fmt: skip
 
-    command = _add(commands, "bench", calls.bench, "measure speed and memory of networks")
+    command = _add(commands, "bench", calls.bench, "measure speed and memory, also of training")
     _add_options(command)
 
     command = _add(commands, "prepare", calls.prepare, "check a dataset and make what it lacks")

@@ -7,6 +7,7 @@ import json
 import shlex
 import textwrap
 from pathlib import Path
+from typing import Any
 
 from srtoolbox.errors import RunError, UserError
 
@@ -28,12 +29,27 @@ def compare(arguments: argparse.Namespace) -> None:
 
     refuse("compare")
     opt, tree = load_options(arguments.options, arguments.overrides, StudyOptions)
-    store = run_study(opt, tree, pick_device(arguments.device))
+    device = pick_device(arguments.device)
+    if arguments.dry_run:
+        from rich.console import Console
+
+        from srtoolbox.comparison.dry_run import foresee, to_terminal
+
+        tasks = foresee(tree, device, arguments.only)
+        Console().print(to_terminal(tasks, f"{opt.name}: what is done and left"))
+        return
+    store = run_study(opt, tree, device, arguments.only)
     _print_report(store.folder)
     failed = [entry for entry in store.load_card().entries if entry.failure]
     if failed:
         names = ", ".join(f"{entry.method} (seed {entry.seed})" for entry in failed)
         raise RunError(f"failed: {names}; the reasons stand under the table")
+
+
+def merge(arguments: argparse.Namespace) -> None:
+    from srtoolbox.comparison.merge import merge_studies
+
+    _print_report(merge_studies(arguments.parts, arguments.into).folder)
 
 
 def train_run(arguments: argparse.Namespace) -> None:
@@ -79,6 +95,35 @@ def test_run(arguments: argparse.Namespace) -> None:
     print(f"per-image scores: {folder / 'results.jsonl'}")
 
 
+def metrics(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from srtoolbox.engine.precision import pick_device
+    from srtoolbox.engine.scoring import read_limit, score_folders
+
+    one = arguments
+    _load(one.plugin)
+    limits = [read_limit(text, below=True) for text in one.fail_below]
+    limits += [read_limit(text, below=False) for text in one.fail_above]
+    scores = score_folders(
+        one.sr,
+        one.gt,
+        protocol=one.protocol,
+        metrics=one.metrics,
+        scale=one.scale,
+        template=one.template,
+        subset=one.subset,
+        limits=limits,
+        device=pick_device(one.device),
+    )
+    Console().print(scores.table(), crop=False)
+    if one.csv:
+        scores.write_csv(one.csv)
+    if one.json:
+        scores.write_json(one.json)
+    scores.require(limits)
+
+
 def convert_weights(arguments: argparse.Namespace) -> None:
     from srtoolbox.engine.convert import convert
 
@@ -88,18 +133,27 @@ def convert_weights(arguments: argparse.Namespace) -> None:
 
 
 def report(arguments: argparse.Namespace) -> None:
-    _print_report(arguments.folder)
+    from srtoolbox.comparison.report import FORMATS, parse_regions
+
+    one = arguments
+    formats = one.to.split(",") if one.to else FORMATS
+    _print_report(
+        one.folder, formats=formats, baseline=one.baseline, regions=parse_regions(one.region)
+    )
 
 
-def _print_report(folder: Path) -> None:
+def _print_report(folder: Path, **choices: Any) -> None:
     from rich.console import Console
 
     from srtoolbox.comparison.report import write_report
     from srtoolbox.comparison.table import to_terminal
 
-    title, table = write_report(folder)
+    title, table, written = write_report(folder, **choices)
     Console().print(to_terminal(table, title))
-    print(f"table.md, table.csv, comparison.png and curves.png are in {folder}")
+    names = [path.name for path in written if path.parent == folder]
+    if len(names) < len(written):
+        names.append("figures/")
+    print(f"{', '.join(names)}: in {folder}")
 
 
 def bench(arguments: argparse.Namespace) -> None:

@@ -60,12 +60,22 @@ def check_layout(spec: dict[str, Any], scale: int) -> None:
     assert not layout.scales or published in layout.scales
 
 
-def check_fit(opt: RunOptions, net: nn.Module) -> None:
-    """The network takes the crops and the frames that it would be given."""
+def check_fit(opt: RunOptions, net: nn.Module, in_study: bool = False) -> None:
+    """The network takes the crops and the frames that it would be given.
+
+    In a study it need not fit every test set, but one.
+    """
     assert net.scale == opt.scale
+
+    def fits_in(spec: dict[str, Any]) -> bool:
+        return net.num_frame in (1, None, value(spec, "num_frame"))
+
     for spec in datasets(opt).values():
         check_layout(spec, opt.scale)
-        assert net.num_frame in (1, None, value(spec, "num_frame"))
+    watched = [opt.datasets.train] if opt.datasets.train else []
+    assert all(map(fits_in, [*watched, *opt.datasets.val.values()]))
+    tested = [fits_in(spec) for spec in opt.datasets.test.values()]
+    assert not tested or (any(tested) if in_study else all(tested))
     if opt.datasets.train is not None:
         assert fits(net, value(opt.datasets.train, "gt_size") // opt.scale)
 
@@ -83,7 +93,7 @@ def test_study(path: Path) -> None:
     opt, tree = load_options(path, (), StudyOptions)
     jobs = plan(opt, tree)
     for job in jobs[: len(opt.methods)]:
-        check_fit(job.opt, build(job.opt))
+        check_fit(job.opt, build(job.opt), in_study=True)
     assert len(jobs) == len(opt.methods) * len(opt.seeds)
 
 

@@ -1,153 +1,164 @@
-"""The figures of a study, drawn from its store: crops side by side, and learning curves."""
+"""Figures made of a study's images: zoomed crops, error maps and temporal profiles."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
-import cv2
 import numpy as np
 
-from srtoolbox.comparison.results import Entry, ResultStore, StudyCard
-from srtoolbox.data.reader import read_image
-from srtoolbox.engine.files import read_lines
+from srtoolbox.comparison.drawing import ACCENT, INK, QUIET, in_style
+from srtoolbox.comparison.pictures import Picture, Profile
 
-_CROP = 1 / 3  # of the image's shorter side
+_WIDTH, _MARGIN, _GAP, _TITLE = 11.0, 0.12, 0.07, 0.36  # inches
+ERROR_COLORS = "magma"
 
 
-def draw_comparison(store: ResultStore, card: StudyCard, path: Path) -> bool:
-    """A grid: each image with a frame around the crop, then the crop of LR, every method and GT.
+@in_style
+def draw_crops(pictures: Sequence[Picture]) -> Any | None:
+    """Of each picture the whole with a frame, and beside it the framed part of every version.
 
-    The crop is where the methods disagree most. Returns False if no images were kept.
+    None if there are no pictures.
     """
-    entries = _first_seed(card)
-    rows = [
-        (dataset, record["key"])
-        for dataset in dict.fromkeys(name for entry in entries for name in entry.evaluations)
-        for record in store.records(entries[0].evaluations.get(dataset, ""))
-        if (store.image_folder(dataset) / f"{_stem(record['key'])}_gt.png").exists()
-    ]
-    if not rows:
-        return False
-    figure_class = _figure_class()
-    columns = len(entries) + 3
-    figure = figure_class(figsize=(1.75 * columns, 2.05 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for line, (dataset, key) in zip(axes, rows, strict=True):
-        for axis in line:
-            axis.set_axis_off()
-        _draw_row(line, store, entries, dataset, key)
-    figure.savefig(path, dpi=160)
-    return True
-
-
-def draw_curves(store: ResultStore, card: StudyCard, path: Path) -> bool:
-    """Training loss and validation score over the steps. Returns False if nothing was trained."""
-    trained = [entry for entry in _first_seed(card) if entry.run]
-    logs = {e.method: list(read_lines(store.folder / e.run / "log.jsonl")) for e in trained}
-    scores = {
-        e.method: list(read_lines(store.folder / e.run / "evaluation.jsonl")) for e in trained
-    }
-    if not any(logs.values()):
-        return False
-    figure = _figure_class()(figsize=(11, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for method, lines in logs.items():
-        losses = [name for name in (lines[0] if lines else {}) if name not in _NO_LOSS]
-        total = [sum(line[name] for name in losses) for line in lines]
-        left.plot([line["step"] for line in lines], total, label=method)
-    metric = next(iter(card.metrics))
-    unit = card.metrics[metric]["unit"]
-    for method, lines in scores.items():
-        first = [line for line in lines if line["dataset"] == lines[0]["dataset"]]
-        right.plot(
-            [line["step"] for line in first],
-            [line[metric] for line in first],
-            marker="o",
-            markersize=3,
-            label=method,
+    if not pictures:
+        return None
+    sheets = []
+    for picture in pictures:
+        cells = list(picture.cells.items())
+        lines = 2 if len(cells) > 5 else 1
+        across = -(-len(cells) // lines)
+        height, width = picture.gt.shape[:2]
+        room = _WIDTH - 2 * _MARGIN - _GAP * across
+        # The whole image is as high as the crops beside it, titles included.
+        side = (room - width / height * ((lines - 1) * (_TITLE + _GAP))) / (
+            across + lines * width / height
         )
-    left.set(title="training loss", xlabel="iteration", yscale="log")
-    right.set(
-        title=f"validation {metric.upper()}{f' ({unit})' if unit else ''}", xlabel="iteration"
-    )
-    for axis in (left, right):
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    right.legend(frameon=False)
-    figure.savefig(path, dpi=130)
-    return True
+        sheets.append((picture, cells, lines, across, side))
+    total = sum(lines * (side + _TITLE) + (lines - 1) * _GAP for _, _, lines, _, side in sheets)
+    page = _Page(total + 2 * _MARGIN + 0.16 * (len(sheets) - 1))
+    top = _MARGIN
+    for picture, cells, lines, across, side in sheets:
+        tall = lines * side + (lines - 1) * (_TITLE + _GAP)
+        wide = tall * picture.gt.shape[1] / picture.gt.shape[0]
+        axis = page.show(picture.gt, _MARGIN, top + _TITLE, wide, tall)
+        page.title(_MARGIN, top + _TITLE, picture.key, picture.dataset, wide)
+        _frame(axis, picture)
+        for i, (name, image) in enumerate(cells):
+            x = _MARGIN + wide + _GAP + (i % across) * (side + _GAP)
+            y = top + _TITLE + (i // across) * (side + _TITLE + _GAP)
+            page.show(picture.crop(image), x, y, side, side)
+            page.title(x, y, name, picture.captions.get(name, ""), side)
+        top += lines * (side + _TITLE) + (lines - 1) * _GAP + 0.16
+    return page.figure
 
 
-_NO_LOSS = {"step", "lr", "it/s", "data wait", "memory"}
+@in_style
+def draw_errors(pictures: Sequence[Picture]) -> Any | None:
+    """The absolute error of every method, one scale for each picture; None without pictures."""
+    if not pictures:
+        return None
+    across = max(len(picture.results) for picture in pictures)
+    lines = 1 if across <= 7 else 2
+    across = -(-across // lines)
+    bar = 0.55
+    wide = (_WIDTH - 2 * _MARGIN - bar - _GAP * across) / across
+    heights = [wide * p.gt.shape[0] / p.gt.shape[1] + _TITLE for p in pictures]
+    page = _Page(sum(heights) * lines + 2 * _MARGIN + 0.1 * len(pictures))
+    top = _MARGIN
+    for picture, height in zip(pictures, heights, strict=True):
+        maps, level = picture.errors()
+        for i, (name, error) in enumerate(maps.items()):
+            x, y = _MARGIN + (i % across) * (wide + _GAP), top + i // across * height + _TITLE
+            axis = page.show(error, x, y, wide, height - _TITLE, cmap=ERROR_COLORS, vmax=level)
+            page.title(x, y, name, picture.key if i == 0 else "", wide)
+        page.scale(axis, top + _TITLE, height - _TITLE, "mean |error|, levels of 255")
+        top += height * lines + 0.1
+    return page.figure
 
 
-def _draw_row(line, store: ResultStore, entries: list[Entry], dataset: str, key: str) -> None:
-    stem, originals = _stem(key), store.image_folder(dataset)
-    gt = _read(originals / f"{stem}_gt.png")
-    lq = _read(originals / f"{stem}_lq.png")
-    lq = cv2.resize(lq, gt.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    results = {}
-    for entry in entries:
-        file = store.image_folder(entry.evaluations.get(dataset, "-")) / f"{stem}.png"
-        if file.exists():
-            results[entry.method] = _read(file), _caption(store, entry, dataset, key)
-    y, x, size = _disagreement([image for image, _ in results.values()])
-    line[0].imshow(gt)
-    line[0].set_title(key, fontsize=7)
-    line[0].add_patch(_rectangle(x, y, size))
-    crop = np.s_[y : y + size, x : x + size]
-    cells = [("LR", lq, ""), *((m, image, text) for m, (image, text) in results.items())]
-    cells.append(("GT", gt, ""))
-    for axis, (name, image, text) in zip(line[1:], cells, strict=False):
-        axis.imshow(image[crop], interpolation="nearest")
-        axis.set_title(f"{name}\n{text}" if text else name, fontsize=7)
+@in_style
+def draw_profiles(profiles: Sequence[Profile]) -> Any | None:
+    """Of each clip one frame with a line, and what is on that line from frame to frame.
+
+    None if there are no profiles.
+    """
+    if not profiles:
+        return None
+    left = 3.6
+    wide = _WIDTH - 2 * _MARGIN - left - 1.35
+    bands = [
+        max(0.3, min(0.55, wide * len(p.slices["GT"]) / p.picture.shape[1] * 3)) for p in profiles
+    ]
+    heights = [
+        max(len(p.slices) * (band + _GAP), left * p.picture.shape[0] / p.picture.shape[1]) + _TITLE
+        for p, band in zip(profiles, bands, strict=True)
+    ]
+    page = _Page(sum(heights) + 2 * _MARGIN + 0.1 * len(profiles))
+    top = _MARGIN
+    for profile, band, height in zip(profiles, bands, heights, strict=True):
+        tall = left * profile.picture.shape[0] / profile.picture.shape[1]
+        axis = page.show(profile.picture, _MARGIN, top + _TITLE, left, tall)
+        axis.axhline(profile.row, color=ACCENT, linewidth=1.5)
+        frames = f"{len(profile.slices['GT'])} frames, time downwards"
+        page.title(_MARGIN, top + _TITLE, profile.clip, frames, left)
+        for i, (name, rows) in enumerate(profile.slices.items()):
+            y = top + _TITLE + i * (band + _GAP)
+            page.show(rows, _MARGIN + left + 1.35, y, wide, band)
+            page.text(_MARGIN + left + 1.27, y + band / 2, name, ha="right", va="center")
+        top += height + 0.1
+    return page.figure
 
 
-def _read(path: Path) -> np.ndarray:
-    """An image as it can be shown: uint8 (H, W, 3)."""
-    image = read_image(path)
-    if image.dtype != np.uint8:
-        whole = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
-        image = np.round(image * (255 / whole)).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0))
+class _Page:
+    """A figure on which images are placed by inches from the upper left corner."""
+
+    def __init__(self, height: float) -> None:
+        from matplotlib.figure import Figure  # heavy, and only reports draw
+
+        self.height = height
+        self.figure = Figure(figsize=(_WIDTH, height), facecolor="white")
+
+    def show(
+        self, image: np.ndarray, x: float, y: float, wide: float, tall: float, **options: Any
+    ) -> Any:
+        axis = self._axis(x, y, wide, tall)
+        if "vmax" in options:
+            options["vmin"] = 0
+        axis.imshow(image, interpolation="nearest", aspect="auto", **options)
+        axis.set_axis_off()
+        return axis
+
+    def scale(self, axis: Any, y: float, tall: float, label: str) -> None:
+        bar = self._axis(_WIDTH - _MARGIN - 0.5, y, 0.11, tall)
+        self.figure.colorbar(axis.images[0], cax=bar)
+        bar.tick_params(labelsize=6.5, colors=QUIET, length=2)
+        bar.set_ylabel(label, fontsize=6, color=QUIET)
+        bar.spines[:].set_visible(False)
+
+    def title(self, x: float, y: float, name: str, caption: str, wide: float) -> None:
+        """Two lines above an image: its name, and smaller what is to be said of it."""
+        self.text(x, y - 0.18, _short(name, wide), weight="bold", va="bottom")
+        self.text(x, y - 0.04, _short(caption, wide), size=7, color=QUIET, va="bottom")
+
+    def text(self, x: float, y: float, text: str, size: float = 7.5, **options: Any) -> None:
+        options.setdefault("color", INK)
+        self.figure.text(x / _WIDTH, 1 - y / self.height, text, size=size, **options)
+
+    def _axis(self, x: float, y: float, wide: float, tall: float) -> Any:
+        place = x / _WIDTH, 1 - (y + tall) / self.height, wide / _WIDTH, tall / self.height
+        return self.figure.add_axes(place)
 
 
-def _disagreement(images: list[np.ndarray]) -> tuple[int, int, int]:
-    """Corner (y, x) and side of the square in which the images differ most from each other."""
-    stack = np.stack(images).astype(np.float32)
-    spread = stack.var(axis=0).sum(axis=-1)
-    size = max(8, int(min(spread.shape) * _CROP))
-    size = min(size, *spread.shape)
-    total = cv2.boxFilter(spread, -1, (size, size), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
-    inside = total[: spread.shape[0] - size + 1, : spread.shape[1] - size + 1]
-    y, x = np.unravel_index(int(inside.argmax()), inside.shape)
-    return int(y), int(x), size
-
-
-def _caption(store: ResultStore, entry: Entry, dataset: str, key: str) -> str:
-    for record in store.records(entry.evaluations[dataset]):
-        if record["key"] == key:
-            metric, value = next(iter(record["metrics"].items()))
-            return f"{value:.2f} dB" if metric == "psnr" else f"{metric} {value:.3f}"
-    return ""
-
-
-def _first_seed(card: StudyCard) -> list[Entry]:
-    seed = card.entries[0].seed if card.entries else 0
-    return [entry for entry in card.entries if entry.seed == seed]
-
-
-def _stem(key: str) -> str:
-    return key.replace("/", "__")
-
-
-def _figure_class():
-    from matplotlib.figure import Figure  # heavy, and only reports draw
-
-    return Figure
-
-
-def _rectangle(x: int, y: int, size: int):
+def _frame(axis: Any, picture: Picture) -> None:
     from matplotlib.patches import Rectangle
 
-    return Rectangle((x, y), size, size, fill=False, edgecolor="#ff3b30", linewidth=1.5)
+    y, x, side = picture.region
+    for color, width in (("white", 3.2), (ACCENT, 1.8)):  # seen on any ground
+        corner = x - 0.5, y - 0.5
+        axis.add_patch(Rectangle(corner, side, side, fill=False, ec=color, lw=width))
+
+
+def _short(text: str, inches: float) -> str:
+    """Text cut to what fits into a width."""
+    most = max(6, int(inches * 13.5))
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from srtoolbox.comparison.budget import BudgetSection
+from srtoolbox.comparison.published import check_published
+from srtoolbox.comparison.results import Published
 from srtoolbox.engine.evaluator import ValSection
 from srtoolbox.engine.reporter import LoggerSection
 from srtoolbox.engine.run import (
@@ -15,6 +18,8 @@ from srtoolbox.engine.run import (
     RunOptions,
 )
 from srtoolbox.engine.train_options import TrainSection
+from srtoolbox.errors import UserError
+from srtoolbox.metrics import get_protocol
 from srtoolbox.models.gan_model import GANSection
 from srtoolbox.options import Tree, merge, plain
 from srtoolbox.registry import MODEL_REGISTRY
@@ -62,6 +67,11 @@ class StudyOptions:
     datasets: DatasetsSection
     train: TrainSection
     seeds: list[int] = option(default=[0], min=0, doc="Every method is trained once per seed.")
+    protocols: list[str] = option(
+        default=[], doc="Protocols to score under, a table of each; default val.protocol."
+    )
+    budget: BudgetSection = option(factory=BudgetSection)
+    published: list[Published] = option(default=[], doc="Rows with numbers that others printed.")
     jobs: int = option(default=1, min=1, doc="Trainings at a time, at most one per core or GPU.")
     threads: int | None = option(default=None, min=1, doc="CPU threads of each training.")
     scale: int = option(default=4, min=1, doc="Super-resolution factor.")
@@ -87,7 +97,33 @@ class StudyOptions:
             faults.append(("datasets", "needs a 'test' or 'val' dataset to score the methods on"))
         if self.model_type not in MODEL_REGISTRY:
             faults.append(("model_type", MODEL_REGISTRY.explain_miss(self.model_type)))
-        return faults
+        for number, name in enumerate(self.protocols):
+            try:
+                get_protocol(name)
+            except UserError as error:
+                faults.append((f"protocols.{number}", str(error)))
+        if len(set(self.protocols)) < len(self.protocols):
+            faults.append(("protocols", "name each once"))
+        datasets, metrics = list(self.test_sets), list(self.val.metrics)
+        faults += check_published(self.published, self.scored_by, datasets, metrics)
+        return faults + self._budget_faults()
+
+    def _budget_faults(self) -> list[tuple[str, str]]:
+        of = self.budget.of
+        if of is None:
+            return []
+        if isinstance(of, str) and of not in self.methods:
+            return [("budget.of", f"no method '{of}'; there are: {', '.join(self.methods)}")]
+        return [
+            (f"methods.{name}.train.total_iter", "the budget says how many; leave it out")
+            for name, method in self.methods.items()
+            if name != of and "total_iter" in (method.train or {})
+        ]
+
+    @property
+    def scored_by(self) -> list[str]:
+        """The protocols that there are tables of."""
+        return list(self.protocols) or [self.val.protocol]
 
     @property
     def test_sets(self) -> dict[str, dict[str, Any]]:
@@ -154,7 +190,10 @@ def _differences(opt: StudyOptions, method: str) -> list[str]:
     enhanced = _changes(section.val.enhance, plain(opt.val.enhance))
     if section.train is None:
         return ["not trained here", *enhanced]
-    words = _changes(section.train, plain(opt.train)) + enhanced
+    own = dict(section.train)
+    if opt.budget.of is not None:
+        own.pop("total_iter", None)  # it is what the budget is made of
+    words = _changes(own, plain(opt.train)) + enhanced
     words += [f"path.{key} {value}" for key, value in section.path.items()]
     if section.model_type not in (None, opt.model_type):
         words.append(f"model_type {section.model_type}")

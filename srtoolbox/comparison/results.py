@@ -12,7 +12,7 @@ Everything a report shows is read from here; nothing needs a GPU, a dataset or a
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,12 @@ class Entry:
         method: Name in the table.
         seed: Seed of the training.
         run: Folder of the training run below the study's; None if nothing was trained.
-        evaluations: Evaluation ids by dataset.
+        evaluations: Evaluation ids by dataset, under the card's protocol.
+        further: The same under the card's further protocols, by their names.
+        unfit: Datasets that the method cannot be scored on, and why.
         cost: Id of the cost record.
+        device: What it was trained and measured on.
+        identity: Hash of what decides its results.
         train_seconds: Time spent in training steps.
         steps: Steps trained.
         threads: CPU threads of the training.
@@ -41,12 +45,37 @@ class Entry:
     seed: int
     run: str | None = None
     evaluations: dict[str, str] = field(default_factory=dict)
+    further: dict[str, dict[str, str]] = field(default_factory=dict)
+    unfit: dict[str, str] = field(default_factory=dict)
     cost: str | None = None
+    device: str = ""
+    identity: str = ""
     train_seconds: float = 0.0
     steps: int = 0
     threads: int = 0
     differs: list[str] = field(default_factory=list)
     failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """A row with numbers that somebody else measured and printed.
+
+    Attributes:
+        method: Name in the table.
+        dataset: The dataset that the scores are of, by its name in the study.
+        protocol: Name of the protocol that they were measured under.
+        scores: By metric, in the units of the study's metrics.
+        source: Where they are printed.
+        params: Parameters of the network, if they are printed too.
+    """
+
+    method: str
+    dataset: str
+    protocol: str
+    scores: dict[str, float]
+    source: str
+    params: float | None = None
 
 
 @dataclass
@@ -61,6 +90,10 @@ class StudyCard:
         training: How all methods were trained, in one sentence.
         environment: Versions, device and threads.
         entries: Methods in the order of the table.
+        further: More protocols: ``views`` gives a card, hence a table, for each.
+        published: Rows with printed numbers, of any of the protocols.
+        budget: What the trainings have in common, if it is not the number of iterations.
+        jobs: Trainings at a time.
     """
 
     name: str
@@ -70,6 +103,56 @@ class StudyCard:
     training: str
     environment: dict[str, Any]
     entries: list[Entry] = field(default_factory=list)
+    further: list[dict[str, str]] = field(default_factory=list)
+    published: list[Published] = field(default_factory=list)
+    budget: str | None = None
+    jobs: int = 1
+
+    def views(self) -> list[StudyCard]:
+        """A card of one protocol for each of the study's, with the published rows of that one."""
+        cards = []
+        for protocol in (self.protocol, *self.further):
+            name = protocol["name"]
+            entries = [
+                replace(
+                    entry,
+                    evaluations=entry.evaluations
+                    if protocol is self.protocol
+                    else entry.further.get(name, {}),
+                    further={},
+                )
+                for entry in self.entries
+            ]
+            rows = [row for row in self.published if row.protocol == name]
+            cards.append(
+                replace(self, protocol=protocol, further=[], entries=entries, published=rows)
+            )
+        return cards
+
+    def remarks(self) -> list[str]:
+        """What stands under every table beside protocol, training and costs, one sentence each."""
+        remarks = []
+        trained = {entry.method: entry.steps for entry in self.entries if entry.steps}
+        if self.budget and trained:
+            steps = ", ".join(f"{method} {count:,}" for method, count in trained.items())
+            remarks.append(f"Budget: {self.budget}; iterations: {steps}.")
+        if self.jobs > 1:
+            remarks.append(f"Up to {self.jobs} trainings ran at a time.")
+        by_device: dict[str, list[str]] = {}
+        for entry in self.entries:
+            methods = by_device.setdefault(entry.device, [])
+            if entry.method not in methods:
+                methods.append(entry.method)
+        by_device.pop("", None)
+        if len(by_device) > 1:
+            where = "; ".join(f"{', '.join(names)} on {one}" for one, names in by_device.items())
+            remarks.append(f"Times are of several devices and do not compare: {where}.")
+        unfit = {
+            f"– {entry.method} on {dataset}: {reason}."
+            for entry in self.entries
+            for dataset, reason in entry.unfit.items()
+        }
+        return remarks + sorted(unfit)
 
 
 class ResultStore:
@@ -81,7 +164,7 @@ class ResultStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._records: dict[str, dict[str, dict[str, Any]]] = {}
+        self._records: dict[str, dict[str, dict[str, Any]]] = {}  # by evaluation and key
         for record in read_lines(folder / "results.jsonl"):
             self._enter(record)
         self._costs = {cost["cost"]: cost for cost in read_lines(folder / "costs.jsonl")}
@@ -96,6 +179,14 @@ class ResultStore:
         """The records of an evaluation in the dataset's order; empty unless it is complete."""
         found = sorted(self._records.get(evaluation, {}).values(), key=lambda r: r["index"])
         return found if found and len(found) == found[0]["of"] else []
+
+    def evaluations(self) -> list[str]:
+        """The ids of all evaluations that are complete, also of those that no method has now."""
+        return [evaluation for evaluation in self._records if self.records(evaluation)]
+
+    def costs(self) -> list[dict[str, Any]]:
+        """All cost records."""
+        return list(self._costs.values())
 
     def add_cost(self, cost: dict[str, Any]) -> None:
         """Appends a cost record."""
@@ -131,4 +222,5 @@ class ResultStore:
         except json.JSONDecodeError as error:
             raise UserError(f"{path}: damaged ({error}); run the comparison again") from error
         content["entries"] = [Entry(**entry) for entry in content["entries"]]
+        content["published"] = [Published(**row) for row in content.get("published", [])]
         return StudyCard(**content)

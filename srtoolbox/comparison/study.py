@@ -1,57 +1,66 @@
-"""Runs a study: trains what is not trained, scores what is not scored, measures costs, reports."""
+"""Runs a study: trains what is not trained, scores what is not scored, measures costs."""
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from srtoolbox.comparison.cost import TrainingStep, measure_inference
+from srtoolbox.comparison.budget import Budget, training_step
+from srtoolbox.comparison.card import new_card
+from srtoolbox.comparison.cost import COUNTING, measure_inference
 from srtoolbox.comparison.plan import Job, StudyOptions, plan
 from srtoolbox.comparison.pool import count_workers, train_side_by_side
-from srtoolbox.comparison.results import Entry, ResultStore, StudyCard
-from srtoolbox.data.stream import SampleStream, to_float
+from srtoolbox.comparison.results import Entry, ResultStore
+from srtoolbox.comparison.scorekeeper import Scorekeeper
+from srtoolbox.comparison.scoring import Scorer, TestSet
+from srtoolbox.data.stream import to_float
 from srtoolbox.engine.environment import describe_environment, digest
-from srtoolbox.engine.evaluator import Evaluator
 from srtoolbox.engine.files import write_atomic
 from srtoolbox.engine.lock import locked
-from srtoolbox.engine.precision import cpu_threads, resolve
+from srtoolbox.engine.precision import cpu_threads
 from srtoolbox.engine.run import (
     RunOptions,
     assemble,
     build_dataset,
-    build_model,
     build_network,
     check_crop,
     fingerprint,
     load_pretrained,
 )
-from srtoolbox.engine.testing import save_image
 from srtoolbox.engine.training import train
-from srtoolbox.engine.weights import weights_hash
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.options import Tree, dump, plain
 
 _log = logging.getLogger("srtoolbox")
 
 
-def run_study(opt: StudyOptions, tree: Tree, device: torch.device) -> ResultStore:
+def run_study(
+    opt: StudyOptions, tree: Tree, device: torch.device, only: Sequence[str] = ()
+) -> ResultStore:
     """Does whatever of the study is not done yet and returns its store.
 
     Finished trainings, evaluations and measurements are recognised by the hash of what defines
     them. A training that was broken off goes on at its last checkpoint. A method that fails
     (non-finite loss) does not keep the others from being run; it is named in the table.
 
+    Args:
+        opt: The checked study.
+        tree: What it was read from.
+        device: Where to run.
+        only: Methods to run; of the others, what is done already is in the tables. None: all.
+
     Raises:
         UserError: before anything is trained, if any part of the study does not fit.
     """
-    with locked(opt.path.experiments_root / "compare" / opt.name):
-        study = _Study(opt, tree, device)
+    study = Study(opt, tree, device, only)
+    with locked(study.folder):
+        study.open()
+        study.begin()
         study.train_side_by_side()
         for number, job in enumerate(study.jobs, start=1):
             _log.info("[%d/%d] %s, seed %d", number, len(study.jobs), job.method, job.seed)
@@ -59,43 +68,90 @@ def run_study(opt: StudyOptions, tree: Tree, device: torch.device) -> ResultStor
     return study.store
 
 
-class _Study:
-    def __init__(self, opt: StudyOptions, tree: Tree, device: torch.device) -> None:
-        self.opt, self.device = opt, device
-        self.jobs = plan(opt, tree)
+@dataclass(frozen=True)
+class Method:
+    """What is known of a method before it is run.
+
+    Attributes:
+        test_sets: What it can be scored on.
+        unfit: Datasets that it cannot be scored on, and why.
+    """
+
+    test_sets: list[TestSet]
+    unfit: dict[str, str]
+
+
+class Study:
+    """A study with all its parts, of which every one is built once: a fault shows at once.
+
+    Args:
+        opt: The checked study.
+        tree: What it was read from.
+        device: Where to run.
+        only: Methods to run; none: all.
+
+    Attributes:
+        folder: Where it writes.
+        jobs: What is to be run, once it is open with the iterations that the budget gives.
+        trained: The methods that are trained here.
+        methods: What is known of each method that is to be run.
+        folders: Of the training of each method and seed.
+        store: What is done.
+        scores: Scores networks into it.
+        card: What was entered so far.
+    """
+
+    def __init__(
+        self, opt: StudyOptions, tree: Tree, device: torch.device, only: Sequence[str] = ()
+    ) -> None:
+        self.opt, self.device, self._tree = opt, device, tree
+        self.folder = opt.path.experiments_root / "compare" / opt.name
+        self._all = plan(opt, tree)
+        self._only = set(only) or set(opt.methods)
+        for name in self._only - set(opt.methods):
+            raise UserError(f"--only {name}: no such method; there are: {', '.join(opt.methods)}")
+        self.scorer = Scorer(opt, device)
+        self.trained: set[str] = set()
+        self.methods: dict[str, Method] = {}
+        self._build_everything()
         self.failures: dict[Path, str] = {}
-        self.datasets = self._build_everything()
-        folder = opt.path.experiments_root / "compare" / opt.name
-        self.store = ResultStore(folder)
-        self.evaluator = Evaluator(opt.val, device, opt.train.precision)
         self.environment = describe_environment(device)
+
+    def open(self) -> None:
+        """Reads what is done and shares the budget out. Writes nothing."""
+        opt = self.opt
+        self.store = ResultStore(self.folder)
+        self.budget = Budget(opt.budget, self.device, self.folder / "budget.json")
+        runs = {j.method: j.opt for j in self._all if j.method in self.trained}
+        trains = {m: run.train for m, run in self.budget.share(runs).items()}
+        self._all = [
+            replace(job, opt=replace(job.opt, train=trains.get(job.method, job.opt.train)))
+            for job in self._all
+        ]
+        self.jobs = [job for job in self._all if job.method in self._only]
         self.folders = self._training_folders()
+        budget = self.budget.describe()
+        self.scores = Scorekeeper(opt, self.scorer, self.store, self.environment)
+        self.card = new_card(opt, self.scorer.metrics, self.environment, self.device, budget)
+
+    def begin(self) -> None:
+        """Writes down what is to be done, and takes over what is done of methods left out."""
         try:
-            write_atomic(folder / "study.yml", dump(tree))
+            write_atomic(self.folder / "study.yml", dump(self._tree))
+            self.budget.save()
         except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
-        protocol = self.evaluator.protocol
-        self.card = StudyCard(
-            name=opt.name,
-            scale=opt.scale,
-            protocol={
-                "name": protocol.name,
-                "hash": protocol.hash,
-                "text": opt.val.describe(),
-                "average": protocol.average,
-            },
-            metrics={
-                name: {
-                    "higher_is_better": metric.higher_is_better,
-                    "unit": metric.unit,
-                    "digits": metric.digits,
-                    "unavailable": metric.available(),
-                }
-                for name, metric in self.evaluator.metrics.items()
-            },
-            training=_training_in_words(opt, device),
-            environment=self.environment,
-        )
+            raise UserError(f"{self.folder}: cannot be written ({error.strerror})") from error
+        left_out = [job for job in self._all if job.method not in self._only]
+        if not left_out or not (self.folder / "study.json").exists():
+            return
+        before = self.store.load_card()
+        if [view.protocol for view in before.views()] != [v.protocol for v in self.card.views()]:
+            return
+        done = {(entry.method, entry.seed): entry for entry in before.entries}
+        for job in left_out:
+            entry = done.get((job.method, job.seed))
+            if entry is not None and entry.identity == _identity(job):
+                self._enter(entry)
 
     def train_side_by_side(self) -> None:
         """Trains in several processes, if the study says so; ``run`` finds the results."""
@@ -113,53 +169,67 @@ class _Study:
             threads = threads or max(1, torch.get_num_threads() // workers)
             # The longest first, so that none is left to run alone at the end.
             with cpu_threads(threads):
-                waiting.sort(key=lambda training: -self._hours(training[0]))
+                waiting.sort(key=lambda one: -self.step_seconds(one[0]) * one[0].train.total_iter)
             _log.info("%d trainings, %d at a time", len(waiting), workers)
             self.failures = train_side_by_side(waiting, self.device, workers, threads)
 
     def run(self, job: Job) -> None:
         """Brings one job to its end and enters it on the card."""
-        entry = Entry(job.method, job.seed, differs=job.differs)
-        self.card.entries.append(entry)
+        method = self.methods[job.method]
+        entry = Entry(job.method, job.seed, differs=job.differs, unfit=method.unfit)
+        entry.identity, entry.device = _identity(job), self.environment["device"]
         try:
-            if (reason := self.failures.get(self.folders[job.method, job.seed])) is not None:
+            if (reason := self.failures.get(self.folders.get((job.method, job.seed)))) is not None:
                 raise RunError(reason)
             net = self._network(job, entry)
-            for name, dataset in self.datasets.items():
-                entry.evaluations[name] = self._evaluate(job, entry, name, dataset, net)
+            for test_set in method.test_sets:
+                self.scores.score(job, entry, test_set, net)
             entry.cost = self._measure(job, net)
         except RunError as error:
             entry.failure = str(error)
             _log.error("%s, seed %d: %s", job.method, job.seed, error)
+        self._enter(entry)
         self.store.save_card(self.card)
 
-    def _build_everything(self) -> dict[str, Any]:
-        """The test sets; on the way every part of every job is built once, so that a fault shows
-        before hours are spent on training."""
-        datasets: dict[str, Any] = {}
-        self.trained: set[str] = set()
-        for job in self.jobs[: len(self.opt.methods)]:
+    def step_seconds(self, run: RunOptions) -> float:
+        """How long a training step takes, roughly."""
+        return training_step(run, self.device).seconds()
+
+    def build(self, job: Job) -> nn.Module:
+        """The network of a method that is not trained here, with its weights."""
+        net = build_network(job.opt, self.device)
+        load_pretrained(job.opt, net)
+        return assemble(job.opt, net).eval()
+
+    def _build_everything(self) -> None:
+        """Builds every part of every method once, so that a fault shows before hours are spent."""
+        for job in self._all[: len(self.opt.methods)]:
             try:
                 net = build_network(job.opt, torch.device("cpu"))
+                if job.opt.train is not None and any(p.requires_grad for p in net.parameters()):
+                    self.trained.add(job.method)
+                if job.method not in self._only:
+                    continue
                 load_pretrained(job.opt, net)
                 assemble(job.opt, net)
-                if _is_trained(job, net):
-                    self.trained.add(job.method)
+                if job.method in self.trained:
                     crops = build_dataset("train", job.opt.datasets.train, job.opt, net)
                     check_crop(crops, net)
-                for name, spec in self.opt.test_sets.items():
-                    datasets[name] = build_dataset(name, spec, job.opt, net)
+                self.methods[job.method] = Method(*self.scorer.fit(job.opt, net))
             except UserError as error:
                 raise UserError(f"method {job.method}: {error}") from error
-        return datasets
+        if (of := self.opt.budget.of) in self.opt.methods and of not in self.trained:
+            raise UserError(f"budget.of: {of} is not trained here; name a method that is")
+        for name in self.opt.test_sets:
+            misfits = [m.unfit[name] for m in self.methods.values() if name in m.unfit]
+            if len(misfits) == len(self.opt.methods):
+                raise UserError(f"datasets.{name}: no method fits it: {'; '.join(misfits)}")
 
     def _network(self, job: Job, entry: Entry) -> nn.Module:
-        net = build_network(job.opt, self.device)
-        if not _is_trained(job, net):
-            load_pretrained(job.opt, net)
-            return assemble(job.opt, net).eval()
+        if job.method not in self.trained:
+            return self.build(job)
         folder = self.folders[job.method, job.seed]
-        entry.run = str(folder.relative_to(self.store.folder))
+        entry.run = str(folder.relative_to(self.folder))
         with cpu_threads(self.opt.threads):
             trained = train(job.opt, self.device, resume=True, folder=folder)
         entry.train_seconds, entry.steps = trained.seconds, trained.step
@@ -170,121 +240,46 @@ class _Study:
         """By method and seed. Methods that differ only in how they are evaluated share one."""
         shared: dict[str, Path] = {}
         folders = {}
-        for job in self.jobs:
-            identity = fingerprint(job.opt)
-            name = f"{job.opt.name}-s{job.seed}-{identity[:8]}"
-            folder = shared.setdefault(identity, self.store.folder / "runs" / name)
-            folders[job.method, job.seed] = folder
+        for job in self._all:
+            if job.method in self.trained and job.method in self._only:
+                identity = fingerprint(job.opt)
+                name = f"{job.opt.name}-s{job.seed}-{identity[:8]}"
+                folder = shared.setdefault(identity, self.folder / "runs" / name)
+                folders[job.method, job.seed] = folder
         return folders
 
-    def _evaluate(self, job: Job, entry: Entry, name: str, dataset: Any, net: nn.Module) -> str:
-        weights = weights_hash(net)
-        identity = digest(
-            {
-                "network_g": plain(job.opt.network_g),
-                "scale": job.opt.scale,
-                "weights": weights,
-                "dataset": plain(self.opt.test_sets[name]),
-                "protocol": self.card.protocol["hash"],
-                "metrics": plain(self.opt.val.metrics),
-                "unavailable": [m["unavailable"] is not None for m in self.card.metrics.values()],
-                "precision": self.opt.train.precision,
-                **job.opt.val.enhance.changed,
-            }
-        )
-        if self.store.records(identity):
-            return identity
-        keep = self._keep_images(identity, name, dataset)
-        scored = self.evaluator.run(net, dataset, keep, job.opt.val.enhance)
-        facts = {
-            "evaluation": identity,
-            "method": job.method,
-            "seed": job.seed,
-            "dataset": name,
-            "protocol": self.card.protocol["hash"],
-            "weights": weights,
-            "options": digest(plain(job.opt)),
-            "step": entry.steps,
-            "environment": digest(self.environment),
-            "commit": self.environment["commit"],
-            "of": len(scored),
-        }
-        records = [{**facts, "index": i, **record} for i, record in enumerate(scored)]
-        self.store.add_records(records)
-        environment = self.store.folder / "environments" / f"{facts['environment']}.json"
-        write_atomic(environment, json.dumps(self.environment, indent=1))
-        return identity
-
-    def _keep_images(
-        self, evaluation: str, name: str, dataset: Any
-    ) -> Callable[[str, Tensor], None]:
-        """Saves the first SR images of an evaluation, and their LR and GT once per dataset."""
-        left = list(range(min(self.opt.report.num_image, len(dataset))))
-
-        def keep(key: str, sr: Tensor) -> None:
-            if not left:
-                return
-            sample = dataset[left.pop(0)]
-            stem = key.replace("/", "__")
-            originals = self.store.image_folder(name)
-            for kind, pixels in (("gt", sample["gt"]), ("lq", sample["lq"][dataset.reference])):
-                path = originals / f"{stem}_{kind}.png"
-                if not path.exists():
-                    save_image(path, to_float(torch.from_numpy(pixels)))
-            save_image(self.store.image_folder(evaluation) / f"{stem}.png", sr)
-
-        return keep
-
     def _measure(self, job: Job, net: nn.Module) -> str:
-        dataset = next(iter(self.datasets.values()))
+        """Costs on the first test set with the most frames: it is the same for all methods."""
+        sets = self.methods[job.method].test_sets
+        dataset = max((one.data for one in sets), key=lambda data: data.num_frame or 0)
         lq = to_float(torch.from_numpy(dataset[0]["lq"]).to(self.device))[None]
+        precision, enhance = self.opt.train.precision, job.opt.val.enhance
+        trained = job.method in self.trained
         identity = digest(
             {
                 "network_g": plain(job.opt.network_g),
                 "scale": job.opt.scale,
                 "input": list(lq.shape),
-                "train": plain(job.opt.train),
+                "train": plain(job.opt.train) if trained else None,
+                "precision": precision,
                 "environment": self.environment,
-                "enhance": plain(job.opt.val.enhance),
+                "enhance": plain(enhance),
+                "counting": COUNTING,
             }
         )
         if self.store.cost(identity) is None:
-            cost = measure_inference(net, lq, dataset.reference, job.opt.val.enhance)
-            trained = job.method in self.trained
-            cost["training_memory"] = self._step(job.opt).memory() if trained else None
-            shape = list(lq.shape)
-            self.store.add_cost({"cost": identity, "method": job.method, "input": shape, **cost})
+            cost = measure_inference(net, lq, dataset.reference, enhance, precision)
+            step = training_step(job.opt, self.device) if trained else None
+            cost["training_memory"] = step.memory() if step else None
+            self.store.add_cost({"cost": identity, "method": job.method, **cost})
         return identity
 
-    def _hours(self, opt: RunOptions) -> float:
-        """How long a training will take, roughly."""
-        return self._step(opt).seconds() * opt.train.total_iter / 3600
-
-    def _step(self, opt: RunOptions) -> TrainingStep:
-        """A training step of a freshly built network, to be measured."""
-        net = build_network(opt, self.device).train()
-        dataset = build_dataset("train", opt.datasets.train, opt, net)
-        stream = SampleStream(dataset, 0, opt.train.batch_size)
-        batch = next(stream.batches(0, 1, device=self.device))
-        model = build_model(opt, net, dataset)
-        return TrainingStep(model, batch, self.device, opt.train.precision)
+    def _enter(self, entry: Entry) -> None:
+        order = [(job.seed, job.method) for job in self._all]
+        self.card.entries.append(entry)
+        self.card.entries.sort(key=lambda entry: order.index((entry.seed, entry.method)))
 
 
-def _is_trained(job: Job, net: nn.Module) -> bool:
-    return job.opt.train is not None and any(p.requires_grad for p in net.parameters())
-
-
-def _training_in_words(opt: StudyOptions, device: torch.device) -> str:
-    train = opt.train
-    optimizer = ", ".join(f"{k} {v}" for k, v in train.optim_g.items() if k != "type")
-    schedule = train.scheduler["type"] if train.scheduler else "constant lr"
-    losses = " + ".join(spec["type"] for spec in train.losses.values())
-    crop = (opt.datasets.train or {}).get("gt_size")
-    precision = resolve(train.precision, device)
-    return (
-        f"{train.total_iter} iterations with batch {train.batch_size}"
-        + (f" of {crop}×{crop} crops" if crop else "")
-        + f", {losses}, {train.optim_g['type']} ({optimizer}), {schedule}, {precision}; "
-        "the same samples in the same order for every method; scores of the final weights"
-        + (f"; up to {opt.jobs} trainings at a time" if opt.jobs > 1 else "")
-    )
+def _identity(job: Job) -> str:
+    """What a job's entry stands for: its training, its network and how it is used."""
+    return digest([fingerprint(job.opt), plain(job.opt.val.enhance)])

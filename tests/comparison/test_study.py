@@ -10,16 +10,21 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from srtoolbox.comparison.dry_run import foresee, to_terminal
 from srtoolbox.comparison.plan import StudyOptions, plan
 from srtoolbox.comparison.pool import count_workers
 from srtoolbox.comparison.results import ResultStore
 from srtoolbox.comparison.study import run_study
+from srtoolbox.engine import evaluator
 from srtoolbox.engine.run import load_options
 from srtoolbox.engine.trainer import Trainer
 from srtoolbox.errors import UserError
+from srtoolbox.options import read
 from srtoolbox.schema import OptionErrors
 
 CPU = torch.device("cpu")
@@ -193,12 +198,13 @@ def test_a_torn_last_line_is_scored_again(study_file) -> None:
     assert all(json.loads(line) for line in file.read_text().splitlines()[:-4])
 
 
-def test_an_arch_from_outside_the_package_joins(study_file, tmp_path) -> None:
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_arch_from_outside_the_package_joins(study_file, tmp_path, jobs: int) -> None:
     (tmp_path / "mine.py").write_text(
         "from torch import nn\n"
         "from srtoolbox import ARCH_REGISTRY\n"
         "@ARCH_REGISTRY.register()\n"
-        "class MineForTheStudy(nn.Module):\n"
+        f"class MineForTheStudy{jobs}(nn.Module):\n"
         "    paper, scales, num_frame, size_multiple, min_size = 'mine', (4,), 1, 1, 1\n"
         "    def __init__(self, scale: int = 4) -> None:\n"
         "        super().__init__()\n"
@@ -207,8 +213,10 @@ def test_an_arch_from_outside_the_package_joins(study_file, tmp_path) -> None:
         "    def forward(self, lq):\n"
         "        return nn.functional.pixel_shuffle(self.conv(lq), 4)\n"
     )
-    extra = "plugins: [./mine.py]\nmethods: {Mine: {network_g: {type: MineForTheStudy}}}"
-    store = compare(study_file(extra))
+    extra = (
+        f"plugins: [./mine.py]\nmethods: {{Mine: {{network_g: {{type: MineForTheStudy{jobs}}}}}}}"
+    )
+    store = compare(study_file(extra), f"jobs={jobs}", "threads=1", f"train.num_worker={jobs - 1}")
     entry = store.load_card().entries[-1]
     assert (entry.method, entry.steps) == ("Mine", 6)
     assert store.cost(entry.cost)["params"] == 3 * 48 * 9 + 48
@@ -240,3 +248,127 @@ def test_no_more_trainings_at_a_time_than_there_are_cores(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
     assert count_workers(wanted, trainings, CPU, threads) == expected
+
+
+def test_several_protocols_score_one_forward_pass(study_file, monkeypatch) -> None:
+    only = ("methods.EDSR=!delete", "methods.EDVR=!delete")
+    passes = []
+    predict = evaluator.predict
+    monkeypatch.setattr(evaluator, "predict", lambda *a: passes.append(1) or predict(*a))
+    both = compare(study_file(), "name=both", "protocols=[basicsr-y, rgb]", *only)
+    assert len(passes) == 3
+    views = both.load_card().views()
+    assert [view.protocol["name"] for view in views] == ["basicsr-y", "rgb"]
+    for view in views:
+        name = view.protocol["name"]
+        alone = compare(study_file(), f"name={name}", f"val.protocol={name}", *only)
+        (one,), (other,) = view.entries, alone.load_card().entries
+        assert one.evaluations == other.evaluations and not one.further
+        records = [store.records(one.evaluations["sample"]) for store in (both, alone)]
+        assert [r["metrics"] for r in records[0]] == [r["metrics"] for r in records[1]]
+        assert {r["protocol"] for r in records[0]} == {view.protocol["hash"]}
+    passes.clear()
+    compare(study_file(), "name=both", "protocols=[rgb, duf-y]", *only)
+    assert len(passes) == 3  # for duf-y alone
+    card = both.load_card()
+    assert [p["name"] for p in (card.protocol, *card.further)] == ["rgb", "duf-y"]
+
+
+SINGLE = """
+datasets:
+  val: !delete
+  test:
+    single: {type: SampleBursts, split: val, num_frame: 1, gt_size: 32, num_burst: 2}
+    bursts: {type: SampleBursts, split: val, num_frame: 3, gt_size: 32, num_burst: 2}
+train: {total_iter: 2}
+"""
+
+
+def test_a_method_that_does_not_fit_a_test_set_lacks_that_column(study_file) -> None:
+    store = compare(study_file(SINGLE))
+    card = store.load_card()
+    scored = {entry.method: set(entry.evaluations) for entry in card.entries}
+    assert scored == {
+        "Bicubic": {"single", "bursts"},
+        "EDSR": {"single", "bursts"},
+        "EDVR": {"bursts"},
+    }
+    assert card.remarks() == ["– EDVR on single: EDVR takes 3 frames but the dataset gives 1."]
+    assert not any(entry.failure for entry in card.entries)
+    assert {tuple(store.cost(e.cost)["input"]) for e in card.entries} == {(1, 3, 3, 8, 8)}
+
+
+def test_a_test_set_that_nobody_fits_is_an_error(study_file) -> None:
+    only = ("methods.EDSR=!delete", "methods.Bicubic=!delete")
+    with pytest.raises(
+        UserError, match=r"datasets\.single: no method fits it: EDVR takes 3 frames"
+    ):
+        compare(study_file(SINGLE), *only)
+    with pytest.raises(UserError, match=r"EDVR: datasets\.single: EDVR takes 3 frames"):
+        compare(study_file(SINGLE), *only, "datasets.test.bursts=!delete")
+
+
+def test_a_faulty_test_set_is_an_error_for_everybody(study_file) -> None:
+    with pytest.raises(UserError, match=r"EDVR: datasets.single: its scale is 2"):
+        compare(
+            study_file(SINGLE),
+            *("methods.EDSR=!delete", "methods.Bicubic=!delete"),
+            "datasets.test.single.scale=2",
+        )
+
+
+def test_only_some_methods(study_file, monkeypatch) -> None:
+    path = study_file("train: {total_iter: 2}")
+
+    def run(*only: str, override: str = "seeds=[0]") -> list[str]:
+        opt, tree = load_options(path, [override], StudyOptions)
+        return [e.method for e in run_study(opt, tree, CPU, only).load_card().entries]
+
+    assert run("EDVR") == ["EDVR"]
+    monkeypatch.setattr(Trainer, "run", lambda *_: pytest.fail("trained"))
+    assert run("Bicubic") == ["Bicubic", "EDVR"]
+    # What is no longer what the file says is not shown.
+    assert run("Bicubic", override="methods.EDVR.network_g.num_feat=4") == ["Bicubic"]
+    with pytest.raises(UserError, match="--only EDS: no such method; there are: Bicubic, EDSR"):
+        run("EDS")
+
+
+def test_a_dry_run_says_what_is_left_and_writes_nothing(study_file, tmp_path, monkeypatch) -> None:
+    def look(path: Path) -> dict[str, tuple[int, int, int, int]]:
+        tasks = foresee(read(path), CPU)
+        assert all((task.seconds > 0) != task.is_done for task in tasks)
+        assert "left in all" in str(to_terminal(tasks, "t").renderables[-1])
+        return {t.method: (t.step, t.total, t.scored, t.to_score) for t in tasks}
+
+    path = study_file("protocols: [rgb, basicsr-y]")
+    assert look(path) == {"Bicubic": (0, 0, 0, 2), "EDSR": (0, 6, 0, 2), "EDVR": (0, 6, 0, 2)}
+    assert not (tmp_path / "experiments").exists()
+    save, saved = Trainer.save, []
+
+    def save_and_die(trainer: Trainer) -> None:
+        save(trainer)
+        saved.append(trainer.step)
+        if len(saved) == 5:  # in the second of the two trainings
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        compare(path)
+    monkeypatch.setattr(Trainer, "save", save)
+    assert look(path) == {"Bicubic": (0, 0, 2, 2), "EDSR": (6, 6, 2, 2), "EDVR": (4, 6, 0, 2)}
+    compare(path)
+    assert set(look(path).values()) == {(0, 0, 2, 2), (6, 6, 2, 2)}
+
+
+def test_a_test_set_is_known_wherever_it_lies(study_file, tmp_path) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name / "hr").mkdir(parents=True)
+        for index in range(2):
+            pixels = np.random.default_rng(index).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / "hr" / f"{index}.png")
+    spec = f"{{type: PairedImages, dataroot_gt: {tmp_path / 'here' / 'hr'}}}"
+    path = study_file(f"datasets: {{val: !delete, test: {{own: {spec}}}}}")
+    only = ("methods.EDSR=!delete", "methods.EDVR=!delete")
+    lines = (compare(path, *only).folder / "results.jsonl").read_text()
+    there = f"datasets.test.own.dataroot_gt={tmp_path / 'there' / 'hr'}"
+    assert (compare(path, *only, there).folder / "results.jsonl").read_text() == lines

@@ -1,0 +1,167 @@
+"""What the trainings of a study have in common: iterations, time, or floating-point operations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+import torch
+
+from srtoolbox.comparison.cost import TrainingStep, count_flops
+from srtoolbox.data.stream import SampleStream
+from srtoolbox.engine.environment import digest
+from srtoolbox.engine.files import write_atomic
+from srtoolbox.engine.run import RunOptions, build_dataset, build_model, build_network
+from srtoolbox.errors import UserError
+from srtoolbox.models.frames import arrange_frames, run_network
+from srtoolbox.options import plain
+from srtoolbox.schema import option
+
+_MEASUREMENTS = 3
+
+
+@dataclass(frozen=True)
+class BudgetSection:
+    """By what the trainings of all methods are equal."""
+
+    kind: Literal["iterations", "time", "flops"] = option(
+        default="iterations", doc="Time is that of training steps on this machine."
+    )
+    of: str | float | None = option(
+        default=None,
+        doc="A method, whose total_iter gives everybody's budget, or iterations, seconds or FLOPs.",
+    )
+
+    def validate(self) -> list[tuple[str, str]]:
+        """Faults that no single value shows, as (key, message)."""
+        if self.of is None and self.kind != "iterations":
+            return [
+                ("of", f"name the method that sets the budget, or a number ({_UNIT[self.kind]})")
+            ]
+        if isinstance(self.of, int | float) and self.of <= 0:
+            return [("of", f"must be > 0, got {self.of}")]
+        return []
+
+
+_UNIT = {"iterations": "iterations", "time": "seconds", "flops": "FLOPs"}
+
+
+class Budget:
+    """Turns a budget into iterations.
+
+    Args:
+        section: What is equal.
+        device: Where steps are measured.
+        known: File of the step times that were measured before: a study that goes on, on whatever
+            machine, keeps its numbers of iterations.
+    """
+
+    def __init__(self, section: BudgetSection, device: torch.device, known: Path) -> None:
+        self._section, self._device, self._file = section, device, known
+        self._times: dict[str, float] = json.loads(known.read_text()) if known.exists() else {}
+
+    def share(self, runs: Mapping[str, RunOptions]) -> dict[str, RunOptions]:
+        """The options of trained methods with the iterations that the budget gives each.
+
+        Raises:
+            UserError: if a method's other options do not go with its iterations.
+        """
+        if self._section.of is None:
+            return dict(runs)
+        measure: Callable[[RunOptions], float] = {
+            "iterations": lambda _: 1.0,
+            "time": self._step_time,
+            "flops": lambda run: float(training_flops(run, self._device)),
+        }[self._section.kind]
+        amount = self._section.of
+        if isinstance(amount, str):
+            if amount not in runs:
+                raise UserError(f"budget.of: {amount} is not trained; name a method that is")
+            amount = measure(runs[amount]) * runs[amount].train.total_iter
+        return {
+            method: _with_iterations(method, run, max(1, round(amount / measure(run))))
+            for method, run in runs.items()
+        }
+
+    def save(self) -> None:
+        """Keeps what was measured."""
+        if self._times:
+            write_atomic(self._file, json.dumps(self._times, indent=1))
+
+    def describe(self) -> str | None:
+        """What is equal, in words; None if it is the options' own number of iterations."""
+        of, kind = self._section.of, self._section.kind
+        if of is None:
+            return None
+        what = {"iterations": "iterations", "time": "training time", "flops": "training FLOPs"}
+        amount = f"those of {of}" if isinstance(of, str) else f"{of:,g} {_UNIT[kind]}"
+        how = {
+            "iterations": "",
+            "time": " (forward and backward pass of a batch, measured before the trainings)",
+            "flops": " (three times the network's forward pass of a batch)",
+        }
+        return f"equal {what[kind]}, {amount}{how[kind]}"
+
+    def _step_time(self, run: RunOptions) -> float:
+        train = plain(run.train)
+        train.pop("total_iter")
+        identity = digest(
+            {
+                "network_g": plain(run.network_g),
+                "network_d": plain(run.network_d),
+                "model_type": run.model_type,
+                "scale": run.scale,
+                "train": train,
+                "gt_size": run.datasets.train.get("gt_size"),
+                "num_frame": run.datasets.train.get("num_frame"),
+            }
+        )
+        if identity not in self._times:
+            step = training_step(run, self._device)
+            self._times[identity] = median(step.seconds() for _ in range(_MEASUREMENTS))
+        return self._times[identity]
+
+
+def training_step(run: RunOptions, device: torch.device) -> TrainingStep:
+    """A training step of a freshly built network, to be measured."""
+    net = build_network(run, device).train()
+    dataset = build_dataset("train", run.datasets.train, run, net)
+    stream = SampleStream(dataset, 0, run.train.batch_size)
+    batch = next(stream.batches(0, 1, device=device))
+    return TrainingStep(build_model(run, net, dataset), batch, device, run.train.precision)
+
+
+def training_flops(run: RunOptions, device: torch.device) -> int:
+    """FLOPs of one training step: three times those of the network's forward pass of a batch.
+
+    The backward pass computes gradients of inputs and of weights, each as much work as the forward
+    pass. Losses, discriminators and the optimizer are not counted.
+    """
+    net = build_network(run, device).eval()
+    dataset = build_dataset("train", run.datasets.train, run, net)
+    sample = next(SampleStream(dataset, 0, 1).batches(0, 1, device=device))
+    lq = arrange_frames(net, sample["lq"], dataset.reference)
+    with torch.no_grad():
+        run_network(net, lq)  # also loads what is loaded on first use
+        flops, uncounted = count_flops(lambda: run_network(net, lq))
+    if not flops or uncounted:
+        what = ", ".join(uncounted) or "its operators"
+        raise UserError(
+            f"budget: the FLOPs of {run.name} cannot be counted ({what} have no formula); use kind "
+            "'time' or 'iterations'"
+        )
+    return 3 * flops * run.train.batch_size
+
+
+def _with_iterations(method: str, run: RunOptions, total_iter: int) -> RunOptions:
+    section = replace(run.train, total_iter=total_iter)
+    if faults := section.validate():
+        key, message = faults[0]
+        raise UserError(
+            f"method {method}: the budget gives {total_iter} iterations; train.{key}: {message}"
+        )
+    return replace(run, train=section)

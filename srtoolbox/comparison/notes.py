@@ -1,0 +1,71 @@
+"""The sentences that stand under a study's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from srtoolbox.comparison.cost import COUNTING
+from srtoolbox.comparison.results import Published
+from srtoolbox.comparison.scores import Scores
+
+ALIKE_NOTE = (
+    "≈ cannot be told apart from the best of its column (paired t-test over {unit}, corrected for "
+    "all pairs by Holm's method, 95 %)."
+)
+
+
+def study_notes(scores: Scores, costs: bool = True) -> list[str]:
+    """Protocol, training, costs, and what is otherwise than one would think."""
+    card = scores.card
+    seeds = sorted({entry.seed for entry in card.entries})
+    notes = [
+        card.protocol["text"],
+        f"Training: {card.training}; seed{'s' if len(seeds) > 1 else ''} "
+        f"{', '.join(map(str, seeds))}{' (mean ± standard deviation)' if len(seeds) > 1 else ''}.",
+    ]
+    if costs:
+        notes += _cost_note(scores)
+    for name, facts in card.metrics.items():
+        if facts["unavailable"]:
+            notes.append(f"{name.upper()} is left out: {facts['unavailable']}")
+    notes += card.remarks()
+    for method, entries in scores.entries.items():
+        if entries[0].differs:
+            notes.append(f"† {method}: {'; '.join(entries[0].differs)}.")
+        notes += [f"✗ {method}, seed {e.seed}: {e.failure}" for e in entries if e.failure]
+    return notes
+
+
+def published_notes(rows: Sequence[Published]) -> list[str]:
+    """Where the printed numbers of a table come from."""
+    sources: dict[str, list[str]] = {}
+    for row in rows:
+        names = sources.setdefault(row.source, [])
+        if row.method not in names:
+            names.append(row.method)
+    return [
+        f"Published, not measured here, hence not ranked: {', '.join(names)} ({source})."
+        for source, names in sources.items()
+    ]
+
+
+def _cost_note(scores: Scores) -> list[str]:
+    card = scores.card
+    costs = {e.method: cost for e in card.entries if (cost := scores.cost(e))}
+    if not costs:
+        return []
+    environment, first = card.environment, next(iter(costs.values()))
+    threads = ", ".join(str(n) for n in sorted({e.threads for e in card.entries if e.run}))
+    size = "×".join(map(str, first["input"][1:]))
+    notes = [
+        f"Costs: one SR frame from {size} (frames × channels × height × width) on "
+        f"{first.get('device', environment['device'])}, CPU threads: {environment['threads']}, "
+        f"torch {environment['packages']['torch']}, {first.get('precision', 'fp32')}; ms are the "
+        f"median; {COUNTING}; MiB are peak tensor memory beyond weights and input, of one frame "
+        "and of one training batch"
+        + (f"; train s: CPU threads of each: {threads}." if threads else ".")
+    ]
+    for method, cost in costs.items():
+        if cost.get("uncounted"):
+            notes.append(f"GFLOPs of {method} lack {', '.join(cost['uncounted'])}.")
+    return notes

@@ -1,0 +1,120 @@
+"""Scores networks for a study and writes the scores down, each once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from srtoolbox.comparison.plan import Job, StudyOptions
+from srtoolbox.comparison.results import Entry, ResultStore
+from srtoolbox.comparison.scoring import Scorer, TestSet
+from srtoolbox.data.stream import to_float
+from srtoolbox.engine.environment import digest
+from srtoolbox.engine.files import write_atomic
+from srtoolbox.engine.testing import save_image
+from srtoolbox.engine.weights import weights_hash
+from srtoolbox.metrics import get_protocol
+from srtoolbox.options import plain
+
+
+class Scorekeeper:
+    """Scores networks on test sets, unless the store has the scores.
+
+    Args:
+        opt: The study.
+        scorer: Reads its test sets.
+        store: Receives records and images.
+        environment: What it is run with.
+    """
+
+    def __init__(
+        self, opt: StudyOptions, scorer: Scorer, store: ResultStore, environment: dict[str, Any]
+    ) -> None:
+        self._opt, self._scorer, self._store = opt, scorer, store
+        self._environment = environment
+
+    def identity(self, job: Job, test_set: TestSet, protocol: str, weights: str) -> str:
+        """The id of an evaluation: the hash of everything that decides its scores."""
+        unavailable = [metric.available() is not None for metric in self._scorer.metrics.values()]
+        return digest(
+            {
+                "network_g": plain(job.opt.network_g),
+                "scale": job.opt.scale,
+                "weights": weights,
+                "dataset": test_set.content,
+                "protocol": get_protocol(protocol).hash,
+                "metrics": plain(self._opt.val.metrics),
+                "unavailable": unavailable,
+                "precision": self._opt.train.precision,
+                **job.opt.val.enhance.changed,
+            }
+        )
+
+    def score(self, job: Job, entry: Entry, test_set: TestSet, net: nn.Module) -> None:
+        """Scores a network on a test set under those of its protocols that it was not yet, and
+        enters the evaluations' ids."""
+        weights, name = weights_hash(net), test_set.name
+        identities = {p: self.identity(job, test_set, p, weights) for p in test_set.protocols}
+        left = [p for p, identity in identities.items() if not self._store.records(identity)]
+        if left:
+            keep = self._keep_images([identities[p] for p in left], name, test_set.data)
+            enhance = job.opt.val.enhance
+            scored = self._scorer.score(net, test_set, left, keep, enhance)
+            for protocol, records in scored.items():
+                facts = {"evaluation": identities[protocol], "method": job.method}
+                facts |= {"seed": job.seed, "dataset": name}
+                facts |= {"protocol": get_protocol(protocol).hash, "weights": weights}
+                facts |= {"options": digest(plain(job.opt)), "step": entry.steps}
+                self._add_records(facts, records)
+        for protocol, identity in identities.items():
+            if protocol == self._opt.scored_by[0]:
+                entry.evaluations[name] = identity
+            else:
+                entry.further.setdefault(protocol, {})[name] = identity
+
+    def _add_records(self, facts: dict[str, Any], records: list[dict[str, Any]]) -> None:
+        environment = digest(self._environment)
+        facts |= {"environment": environment, "commit": self._environment["commit"]}
+        facts["of"] = len(records)
+        self._store.add_records([{**facts, "index": i, **r} for i, r in enumerate(records)])
+        path = self._store.folder / "environments" / f"{environment}.json"
+        write_atomic(path, json.dumps(self._environment, indent=1))
+
+    def _keep_images(
+        self, evaluations: list[str], name: str, dataset: Any
+    ) -> Callable[[str, Tensor], None]:
+        """Saves the first SR images of evaluations, and their LR and GT once per dataset."""
+        originals, left = _originals(dataset), self._opt.report.num_image
+
+        def keep(key: str, sr: Tensor) -> None:
+            nonlocal left
+            if not left:
+                return
+            left -= 1
+            gt, lq = next((gt, lq) for found, gt, lq in originals if found == key)
+            stem = key.replace("/", "__")
+            for kind, pixels in (("gt", gt), ("lq", lq)):
+                path = self._store.image_folder(name) / f"{stem}_{kind}.png"
+                if not path.exists():
+                    save_image(path, to_float(torch.from_numpy(pixels)))
+            for evaluation in evaluations:
+                save_image(self._store.image_folder(evaluation) / f"{stem}.png", sr)
+
+        return keep
+
+
+def _originals(dataset: Any) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Key, HR and LR image of all that a dataset has; of a frame between two, the earlier LR."""
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        if dataset.reference is not None:
+            yield sample["key"], sample["gt"], sample["lq"][dataset.reference]
+            continue
+        step = getattr(dataset, "time_scale", 1)
+        for t, frame in enumerate(sample["frames"]):
+            yield f"{sample['key']}/{frame}", sample["gt"][t], sample["lq"][t // step]

@@ -1,0 +1,57 @@
+"""Rows with printed numbers stand in tables of their own protocol only."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from srtoolbox.comparison.plan import StudyOptions
+from srtoolbox.comparison.results import Published
+from srtoolbox.comparison.study import run_study
+from srtoolbox.engine.run import load_options
+from srtoolbox.schema import OptionErrors
+
+ROW = """
+published:
+  - method: LGTD
+    dataset: {dataset}
+    protocol: {protocol}
+    scores: {{{metric}: 36.08, ssim: 0.9604}}
+    params: 20.7e6
+    source: {source}
+"""
+
+
+def row(dataset="sample", protocol="rgb", metric="psnr", source="'Table II of LGTD'") -> str:
+    return ROW.format(dataset=dataset, protocol=protocol, metric=metric, source=source)
+
+
+def test_a_row_is_on_the_card_of_its_protocol(study_file) -> None:
+    only = "methods: {EDSR: !delete, EDVR: !delete}\nprotocols: [basicsr-y, rgb]\n"
+    opt, tree = load_options(study_file(row() + only), (), StudyOptions)
+    card = run_study(opt, tree, torch.device("cpu")).load_card()
+    published = Published(
+        "LGTD", "sample", "rgb", {"psnr": 36.08, "ssim": 0.9604}, "Table II of LGTD", 20.7e6
+    )
+    assert card.published == [published]
+    views = {view.protocol["name"]: view.published for view in card.views()}
+    assert views == {"basicsr-y": [], "rgb": [published]}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"protocol": "jilin189-table"},
+            r"study.yml:6: published.0.protocol: the scores of LGTD are of protocol "
+            r"jilin189-table, the table is of rgb: their numbers do not compare; add",
+        ),
+        ({"protocol": "jilin"}, r"published.0.protocol: unknown protocol 'jilin'; did you mean"),
+        ({"dataset": "samples"}, r"published.0.dataset: the study has no 'samples'; did you mean"),
+        ({"metric": "psnt"}, r"published.0.scores.psnt: the study has no 'psnt'"),
+        ({"source": "''"}, r"published.0.source: say where the numbers are printed"),
+    ],
+)
+def test_what_has_no_place_in_the_table_is_refused(study_file, values: dict, message: str) -> None:
+    with pytest.raises(OptionErrors, match=message):
+        load_options(study_file(row(**values)), (), StudyOptions)
