@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from srtoolbox import ARCH_REGISTRY
+from srtoolbox.comparison.cost import COUNTING, count_flops
 
 PAGE = Path(__file__).with_name("methods.md")
 BEGIN, END = "<!-- counts: begin (made by docs/count_methods.py) -->", "<!-- counts: end -->"
@@ -22,19 +22,16 @@ def table() -> str:
     lines = ["| name | scale | input | parameters | GFLOPs |", "|---|---|---|---:|---:|"]
     for name in ARCH_REGISTRY:
         net = ARCH_REGISTRY.get(name)().eval()
-        single = net.num_frame == 1
-        shape = (1, 3, SIDE, SIDE) if single else (1, net.num_frame or 5, 3, SIDE, SIDE)
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            net(torch.rand(shape))
+        side = -(-SIDE // net.size_multiple) * net.size_multiple
+        frames = () if net.num_frame == 1 else (net.num_frame or 5,)
+        shape = (1, *frames, 3, side, side)
+        with torch.no_grad():
+            count, _ = count_flops(lambda net=net, shape=shape: net(torch.rand(shape)))
         size = sum(parameter.numel() for parameter in net.parameters())
         given = "×".join(map(str, shape[1:]))
-        flops = counter.get_total_flops() / 1e9
+        flops = count / 1e9
         lines.append(f"| `{name}` | x{net.scale} | {given} | {size:,} | {flops:.1f} |")
-    note = (
-        "GFLOPs are 2 per multiply-add of convolutions and matrix products; sampling and "
-        "element-wise work are not counted."
-    )
-    return "\n".join([*lines, "", note])
+    return "\n".join([*lines, "", f"{COUNTING}."])
 
 
 def main() -> None:

@@ -39,6 +39,7 @@ class TwoStage(nn.Module):
     paper = "interpolation after Jiang et al., Super SloMo, CVPR 2018; then the network's own paper"
     scales = (2, 3, 4)
     restores_all = True
+    own_weights = False  # their names are those of the network inside
     needs_flow = "DIS"
     num_frame = None
     reference = 0

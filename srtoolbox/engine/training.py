@@ -129,7 +129,7 @@ def _train(
     def evaluate(step: int, candidate: nn.Module) -> None:
         for index, (name, data) in enumerate(watched.items()):
             keep = image_writer(folder / "images" / name / f"{step:08d}") if save_img else None
-            records = evaluator.run(candidate, data, keep, enhance, sharing)
+            records = evaluator.run(candidate, data, keep, enhance=enhance, ranks=sharing)
             scores = average(records, evaluator.protocol.average)
             reporter.evaluation(step, name, scores)
             if index == 0:

@@ -27,7 +27,12 @@ def closest_arch(state: Mapping[str, Any]) -> str | None:
     one decides whose default configuration shares more names with their shapes.
     """
     shapes = {bare_name(key): getattr(value, "shape", None) for key, value in state.items()}
-    known = {name: _default_shapes(ARCH_REGISTRY.get(name)) for name in ARCH_REGISTRY}
+    archs = {name: ARCH_REGISTRY.get(name) for name in ARCH_REGISTRY}
+    known = {
+        name: _default_shapes(arch)
+        for name, arch in archs.items()
+        if getattr(arch, "own_weights", True)
+    }
     scored = [(*_likeness(shapes, own), name) for name, own in known.items() if own]
     likeness, _, name = max(scored)
     return name if likeness >= _ENOUGH else None

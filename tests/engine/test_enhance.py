@@ -100,9 +100,9 @@ def test_a_cascade_is_not_trained(options) -> None:
 def test_training_is_watched_plainly_unless_asked(options, monkeypatch, asked: bool) -> None:
     seen, run = [], Evaluator.run
 
-    def watch(self, *args, enhance=PLAIN):
+    def watch(self, *args, enhance=PLAIN, **more):
         seen.append(enhance.self_ensemble)
-        return run(self, *args, enhance=enhance)
+        return run(self, *args, enhance=enhance, **more)
 
     monkeypatch.setattr(Evaluator, "run", watch)
     on = ("val.enhance.self_ensemble=true", f"val.enhance.in_training={str(asked).lower()}")

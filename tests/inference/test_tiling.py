@@ -28,9 +28,9 @@ def test_a_halo_as_wide_as_the_receptive_field_gives_the_untiled_image(
 def test_grids_lie_as_in_the_whole_image() -> None:
     net = EDVR(num_feat=8, deformable_groups=2, num_extract_block=1, num_reconstruct_block=1)
     net = net.double().eval()
-    lq = torch.rand(1, 5, 3, 45, 150, dtype=torch.float64)
+    lq = torch.rand(1, 5, 3, 21, 110, dtype=torch.float64)
     with torch.no_grad():
-        tiled, whole = run_tiled(net, lq, 30, 62), run_padded(net, lq)
+        tiled, whole = run_tiled(net, lq, 38, 62), run_padded(net, lq)
     torch.testing.assert_close(tiled, whole, atol=1e-9, rtol=0)
 
 
