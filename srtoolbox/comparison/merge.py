@@ -103,6 +103,9 @@ class _Merged:
         for cost in (cost for part in self.parts for cost in part.store.costs()):
             if target.cost(cost["cost"]) is None:
                 target.add_cost(cost)
+        for use in (use for part in self.parts for use in part.store.frame_uses()):
+            if target.frame_use(use["evaluation"]) is None:
+                target.add_frame_use(use)
         _write_budget([part.folder for part in self.parts], into)
         options = {**first.options, "methods": self.methods, "seeds": self.seeds}
         write_atomic(into / "study.yml", dump(options))

@@ -13,6 +13,12 @@ ALIKE_NOTE = (
     "all pairs by Holm's method, 95 %)."
 )
 
+FRAME_USE_NOTE = (
+    "n frames: the reference and those nearest to it (copies of it stand in for the others where a "
+    "network takes one number only); reference only: every frame is the reference; shuffled: the "
+    "others in random order; owed to the others: all frames against the reference only."
+)
+
 
 def study_notes(scores: Scores, costs: bool = True) -> list[str]:
     """Protocol, training, costs, and what is otherwise than one would think."""

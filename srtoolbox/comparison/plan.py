@@ -56,6 +56,9 @@ class ReportSection:
     """What the report shows."""
 
     num_image: int = option(default=3, min=0, doc="Images of each dataset in the figure.")
+    frame_use: bool = option(
+        default=False, doc="Also score multi-frame methods with fewer, blind and mixed-up frames."
+    )
 
 
 @dataclass(frozen=True)

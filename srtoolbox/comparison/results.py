@@ -5,6 +5,7 @@ Everything a report shows is read from here; nothing needs a GPU, a dataset or a
     study.json       methods and seeds, and which evaluation, cost and run belongs to each
     results.jsonl    one record per image and evaluation
     costs.jsonl      one record per network, input size and device
+    frame_use.jsonl  PSNR by the frames that a network was given, if the study asked for it
     images/          SR images by evaluation, and LR and GT images by dataset
     runs/            the training runs
 """
@@ -168,6 +169,7 @@ class ResultStore:
         for record in read_lines(folder / "results.jsonl"):
             self._enter(record)
         self._costs = {cost["cost"]: cost for cost in read_lines(folder / "costs.jsonl")}
+        self._uses = {use["evaluation"]: use for use in read_lines(folder / "frame_use.jsonl")}
 
     def add_records(self, records: list[dict[str, Any]]) -> None:
         """Appends the per-image records of one evaluation, all at once."""
@@ -196,6 +198,20 @@ class ResultStore:
     def cost(self, identity: str) -> dict[str, Any] | None:
         """The cost record of that id, if it was measured."""
         return self._costs.get(identity)
+
+    def frame_uses(self) -> list[dict[str, Any]]:
+        """All records of frame use."""
+        return list(self._uses.values())
+
+    def add_frame_use(self, use: dict[str, Any]) -> None:
+        """Appends a record of frame use: an ``evaluation``'s ``psnr`` by the frames given."""
+        append_lines(self.folder / "frame_use.jsonl", [use])
+        self._uses[use["evaluation"]] = use
+
+    def frame_use(self, evaluation: str) -> dict[str, float | None] | None:
+        """PSNR by the frames that the network of an evaluation was given, if it was measured."""
+        found = self._uses.get(evaluation)
+        return None if found is None else found["psnr"]
 
     def _enter(self, record: dict[str, Any]) -> None:
         self._records.setdefault(record["evaluation"], {})[record["key"]] = record

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from srtoolbox.comparison.scoring import Scorer, TestSet
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.environment import digest
 from srtoolbox.engine.files import write_atomic
+from srtoolbox.engine.frame_use import frame_use
 from srtoolbox.engine.testing import save_image
 from srtoolbox.engine.weights import weights_hash
 from srtoolbox.metrics import get_protocol
@@ -30,13 +32,19 @@ class Scorekeeper:
         scorer: Reads its test sets.
         store: Receives records and images.
         environment: What it is run with.
+        device: Where networks run.
     """
 
     def __init__(
-        self, opt: StudyOptions, scorer: Scorer, store: ResultStore, environment: dict[str, Any]
+        self,
+        opt: StudyOptions,
+        scorer: Scorer,
+        store: ResultStore,
+        environment: dict[str, Any],
+        device: torch.device,
     ) -> None:
         self._opt, self._scorer, self._store = opt, scorer, store
-        self._environment = environment
+        self._environment, self._device = environment, device
 
     def identity(self, job: Job, test_set: TestSet, protocol: str, weights: str) -> str:
         """The id of an evaluation: the hash of everything that decides its scores."""
@@ -76,6 +84,18 @@ class Scorekeeper:
                 entry.evaluations[name] = identity
             else:
                 entry.further.setdefault(protocol, {})[name] = identity
+        if self._opt.report.frame_use and name in entry.evaluations:
+            self._look_at_frames(net, test_set, entry.evaluations[name])
+
+    def _look_at_frames(self, net: nn.Module, test_set: TestSet, evaluation: str) -> None:
+        """What a network owes to the other frames, if it sees any."""
+        data = test_set.data
+        several = net.num_frame != 1 and data.reference is not None and data.num_frame > 1
+        if not several or self._store.frame_use(evaluation) is not None:
+            return
+        section = replace(self._opt.val, protocol=self._opt.scored_by[0])
+        psnr = frame_use(net, data, section, self._device, self._opt.train.precision)
+        self._store.add_frame_use({"evaluation": evaluation, "psnr": psnr})
 
     def _add_records(self, facts: dict[str, Any], records: list[dict[str, Any]]) -> None:
         environment = digest(self._environment)

@@ -131,7 +131,7 @@ class Study:
         self.jobs = [job for job in self._all if job.method in self._only]
         self.folders = self._training_folders()
         budget = self.budget.describe()
-        self.scores = Scorekeeper(opt, self.scorer, self.store, self.environment)
+        self.scores = Scorekeeper(opt, self.scorer, self.store, self.environment, self.device)
         self.card = new_card(opt, self.scorer.metrics, self.environment, self.device, budget)
 
     def begin(self) -> None:

@@ -10,12 +10,13 @@ from dataclasses import replace
 from statistics import stdev
 from typing import Any
 
-from srtoolbox.comparison.notes import ALIKE_NOTE, published_notes, study_notes
+from srtoolbox.comparison.notes import ALIKE_NOTE, FRAME_USE_NOTE, published_notes, study_notes
 from srtoolbox.comparison.results import Entry, Published
 from srtoolbox.comparison.scores import Scores
 from srtoolbox.comparison.statistics import Interval, bootstrap, holm, over_seeds, paired
 from srtoolbox.comparison.table import Column, Table
 from srtoolbox.engine.evaluator import average, mean
+from srtoolbox.engine.frame_use import owed
 
 _COSTS = (
     (Column("params (K)", 0), "params", 1e-3),
@@ -40,6 +41,7 @@ def all_tables(views: list[Scores], baseline: str | None = None) -> list[Table]:
         for scores in views:
             tables += [statistics(scores, dataset, m, baseline) for m in scores.shown_metrics]
             tables += by_item(scores, dataset)
+        tables += frames_used(views[0], dataset)
     if len(views) > 1:
         tables = [
             replace(table, title=f"{table.title or 'Overview'}, protocol {table.protocol}")
@@ -146,6 +148,24 @@ def by_item(scores: Scores, dataset: str) -> list[Table]:
         )
         tables.append(replace(table, head=kind, summary=frozenset({len(items)}), across=True))
     return tables
+
+
+def frames_used(scores: Scores, dataset: str) -> list[Table]:
+    """PSNR of the multi-frame methods by what they were given; none if it was not measured."""
+    found: dict[str, dict[str, float | None]] = {}
+    for method, entries in scores.entries.items():
+        uses = [scores.store.frame_use(e.evaluations.get(dataset, "")) for e in entries]
+        if uses and None not in uses:
+            found[method] = {name: mean([use[name] for use in uses]) for name in uses[0]}
+    if not found:
+        return []
+    names = list(dict.fromkeys(name for row in found.values() for name in row))
+    columns = [*(Column(name, 2) for name in names), Column("owed to the others", 2, signed=True)]
+    values = [[*(row.get(name) for name in names), owed(row)] for row in found.values()]
+    notes = [scores.card.protocol["text"], FRAME_USE_NOTE]
+    spreads: list[list[Any]] = [[None] * len(columns) for _ in values]
+    title = f"{dataset}: PSNR (dB) by the frames that are given"
+    return [_detail(scores, dataset, columns, list(found), values, spreads, notes, title)]
 
 
 class Differences:
