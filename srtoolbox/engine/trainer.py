@@ -131,8 +131,7 @@ class Trainer:
                 if self.step % self.logger.print_freq == 0 or last:
                     self._report(reporter)
                 stopping = self.ranks.any(signals.stopping)
-                if not stopping:
-                    self._evaluate_if_due()
+                if not stopping and self._evaluate_if_due():
                     stopping = self.ranks.any(signals.stopping)
                 if self.step % self.logger.save_checkpoint_freq == 0 or last or stopping:
                     self.save()
