@@ -8,12 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srtoolbox.archs.layers.attention import CrossLayer, SpatialBlock
-from srtoolbox.archs.layers.memory import MTMS, SampleMemory, conv3, fine_samples
+from srtoolbox.archs.layers.attention import CrossLayer, EnhancementGroup, SpatialBlock
+from srtoolbox.archs.layers.bayer import demosaic
+from srtoolbox.archs.layers.memory import MTMS, NUM_PLANE, SampleMemory, conv3, fine_samples
 from srtoolbox.archs.layers.motion import estimate_motion
 from srtoolbox.archs.layers.residual import residual_blocks, scaled_kaiming_
 from srtoolbox.archs.layers.upsample import bicubic_upsample, check_scale
+from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
+
+_IMAGE_GAIN = 0.1
+"""Of every convolution that makes an image. Adam moves all weights alike, and the many of such a
+convolution add up: without it, one step at a high rate shifts the whole image visibly."""
 
 
 @ARCH_REGISTRY.register()
@@ -29,13 +35,14 @@ class DSTCSRNet(nn.Module):
     The other frames reach the output by several ways that are open from the first step: samples
     of all frames on the fine grid (into the memory and into the last convolution), and the mean
     over the aligned frames. Without such ways training tends to settle as a single-image network.
+    It starts as interpolation of all samples by normalised convolution; the rest starts small.
 
     ==================  ======================  ==============================================
     stage               shape                   made of
     ==================  ======================  ==============================================
-    input               (N, T, 3, h, w)         reference first, the others in order
+    input               (N, T, 3, h, w)         reference first, the others in order (RAW: 4)
     motion              (N, T, 2, 3)            Gauss-Newton on the frames, without gradients
-    shift-and-add       (N, 4, h·s, w·s)        all samples on the fine grid, and their density
+    shift-and-add       (N, 7, h·s, w·s)        all samples on the fine grid, density, mean (RAW: 9)
     shallow features    (N, T, C, h, w)         convolution, residual blocks, for each frame
     MTMS                (N, C, h/2^l, w/2^l)    per level: align, embed, GRU from both ends, mean
     DRSS                (N, C, h, w)            selective kernels on the reference
@@ -45,11 +52,11 @@ class DSTCSRNet(nn.Module):
     ==================  ======================  ==============================================
 
     Every part costs time and memory linear in pixels and in frames. Any T ≥ 1 will do; train with
-    the number of frames that is to be used, or with a varying one. ``num_feat=32`` with
-    ``num_block=2, num_block_spatial=5, num_group=2`` is a small variant.
+    the number of frames that is to be used, or with a varying one. The defaults are the preset B;
+    S and L are in ``options/_base_/networks``.
 
     Args:
-        scale: 2, 3 or 4.
+        scale: 2, 3 or 4; of packed RAW, whose frames are half as large as the sensor, 4, 6 or 8.
         num_feat: Channels C, divisible by ``num_head`` and by 2.
         num_block: Residual blocks of the shallow features.
         num_level: Levels of the temporal memory, each of half the size.
@@ -68,6 +75,8 @@ class DSTCSRNet(nn.Module):
         fusion: How two streams are joined.
         mlfe: Whether there is the feature enhancement.
         decoder: ``"plain"`` goes to the full size without the images in between.
+        channels: 3 for RGB, 4 for RAW packed as R, G beside R, G beside B, B; the result is RGB.
+        max_frame: Frames that are looked at, at most: the reference and those nearest to it.
     """
 
     paper = (
@@ -99,17 +108,25 @@ class DSTCSRNet(nn.Module):
         fusion: Literal["bcaf", "concat", "sum"] = "bcaf",
         mlfe: Literal["on", "off"] = "on",
         decoder: Literal["progressive", "plain"] = "progressive",
+        channels: Literal[3, 4] = 3,
+        max_frame: int | None = None,
     ) -> None:
         super().__init__()
+        if max_frame is not None and max_frame < 1:
+            raise UserError(f"DSTCSRNet: max_frame must be at least 1, got {max_frame}")
+        self.channels, self.max_frame = channels, max_frame
+        if channels == 4:
+            self.scales = tuple(2 * each for each in type(self).scales)
         self.scale = check_scale(self, scale)
         self.reference = reference
         self.use_motion = "global" in alignment and streams != "spatial"
-        self.head = nn.Sequential(conv3(3, num_feat), residual_blocks(num_block, num_feat))
+        self.head = nn.Sequential(conv3(channels, num_feat), residual_blocks(num_block, num_feat))
+        num_plane = NUM_PLANE[channels]
         self.temporal = self.spatial = self.fusion = self.samples = None
         if streams != "spatial":
             self.temporal = MTMS(num_feat, num_level, memory_kernel, "residual" in alignment)
         if self.use_motion:
-            self.samples = SampleMemory(scale, num_feat)
+            self.samples = SampleMemory(scale, num_feat, num_plane)
         if streams != "temporal":
             self.spatial = DRSS(num_feat, num_block_spatial)
         if streams == "both":
@@ -119,18 +136,22 @@ class DSTCSRNet(nn.Module):
                 "sum": lambda: None,
             }[fusion]()
         self.enhance = MLFE(num_feat, num_group, num_block_group) if mlfe == "on" else nn.Identity()
-        steps = (3,) if scale == 3 else (2,) * (scale // 2)
+        steps = {2: (2,), 3: (3,), 4: (2, 2), 6: (2, 3), 8: (2, 2, 2)}[scale]
         self.decoder = ProgressiveDecoder(
-            num_feat, steps, num_block_decoder, decoder == "progressive", self.use_motion
+            *(num_feat, steps, num_block_decoder, decoder == "progressive"),
+            num_plane if self.use_motion else 0,
         )
+        costly = ("temporal.levels", "spatial.blocks", "enhance.groups", "decoder.stages")
+        built = {name for name, _ in self.named_modules()}
+        self.checkpoint_blocks = ("head", *(name for name in costly if name in built))
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Maps (N, T, 3, h, w) in [0, 1] to (N, 3, h·scale, w·scale)."""
-        i = self.reference
-        lq = torch.cat([lq[:, i : i + 1], lq[:, :i], lq[:, i + 1 :]], 1)  # the reference first
-        if self.temporal is None:
-            lq = lq[:, :1]
-        base = bicubic_upsample(lq[:, 0], self.scale)
+        """Maps (N, T, channels, h, w) in [0, 1] to (N, 3, h·scale, w·scale)."""
+        lq = lq[:, self._frames(lq.shape[1])]
+        if self.channels == 3:
+            base = bicubic_upsample(lq[:, 0], self.scale)
+        else:
+            base = bicubic_upsample(demosaic(lq[:, 0]), self.scale // 2)
         n, t = lq.shape[:2]
         feat = self.head(lq.flatten(0, 1) - 0.5).unflatten(0, (n, t))
 
@@ -146,6 +167,12 @@ class DSTCSRNet(nn.Module):
             parts.append(self.spatial(feat[:, 0]))
         deep = torch.stack(parts).sum(0) if self.fusion is None else self.fusion(*parts)
         return self.decoder(self.enhance(deep), base, fine)
+
+    def _frames(self, num_frame: int) -> list[int]:
+        """Which frames are looked at: the reference, and then the others in their order."""
+        first, *others = sorted(range(num_frame), key=lambda t: abs(t - self.reference))
+        limit = 1 if self.temporal is None else self.max_frame or num_frame
+        return [first, *sorted(others[: limit - 1])]
 
 
 class DRSS(nn.Module):
@@ -211,29 +238,6 @@ class MLFE(nn.Module):
         return x + self.gather(torch.cat(levels, 1))
 
 
-class EnhancementGroup(nn.Module):
-    """Residual blocks, context from half the resolution, attention to channels and to pixels."""
-
-    def __init__(self, num_feat: int, num_block: int) -> None:
-        super().__init__()
-        self.blocks = residual_blocks(num_block, num_feat)
-        self.context = nn.Sequential(
-            conv3(num_feat, num_feat, 2),
-            nn.LeakyReLU(0.1),
-            scaled_kaiming_(conv3(num_feat, num_feat)),
-        )
-        self.channel = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Conv2d(num_feat, num_feat, 1), nn.Sigmoid()
-        )
-        self.pixel = nn.Sequential(nn.Conv2d(num_feat, 1, 1), nn.Sigmoid())
-
-    def forward(self, x: Tensor) -> Tensor:
-        h, w = x.shape[-2:]
-        context = F.interpolate(self.context(x), scale_factor=2)[..., :h, :w]
-        change = self.blocks(x) - x + context
-        return x + change * (self.channel(change) + self.pixel(change))
-
-
 class ProgressiveDecoder(nn.Module):
     """Enlarges stage by stage and adds an image at each: (N, C, h, w) to (N, 3, h·s, w·s).
 
@@ -242,7 +246,7 @@ class ProgressiveDecoder(nn.Module):
     """
 
     def __init__(
-        self, num_feat: int, steps: tuple[int, ...], num_block: int, images: bool, samples: bool
+        self, num_feat: int, steps: tuple[int, ...], num_block: int, images: bool, num_plane: int
     ) -> None:
         super().__init__()
         self.stages = nn.ModuleList()
@@ -264,21 +268,21 @@ class ProgressiveDecoder(nn.Module):
             width = wide
         self.steps, self.early = steps, images
         self.samples = None
-        if samples:  # starts by adding the samples as they are
-            self.samples = scaled_kaiming_(nn.Conv2d(7, 3, 5, padding=2), 0.01)
+        if num_plane:  # starts by adding what the samples say of each cell
+            self.samples = scaled_kaiming_(nn.Conv2d(3 + num_plane, 3, 5, padding=2), 0.01)
             with torch.no_grad():
-                self.samples.weight[:, 3:6, 2, 2] += torch.eye(3)
+                self.samples.weight[:, -3:, 2, 2] += torch.eye(3) / _IMAGE_GAIN
 
     def forward(self, x: Tensor, base: Tensor, fine: Tensor | None) -> Tensor:
-        """``base`` (N, 3, H, W) is what the result is a correction of; ``fine`` (N, 4, H, W)."""
+        """``base`` (N, 3, H, W) is what the result is a correction of; ``fine`` (N, K, H, W)."""
         image = None
         for i, stage in enumerate(self.stages):
             x = stage(x)
             if self.early or i == len(self.stages) - 1:
-                finer = self.images[i if self.early else 0](x)
+                finer = _IMAGE_GAIN * self.images[i if self.early else 0](x)
                 if image is not None:
                     finer = finer + F.interpolate(image, size=x.shape[-2:], mode="bilinear")
                 image = finer
         if self.samples is not None:
-            image = image + self.samples(torch.cat([base - 0.5, fine], 1))
+            image = image + _IMAGE_GAIN * self.samples(torch.cat([base - 0.5, fine], 1))
         return base + image

@@ -41,7 +41,32 @@ SMALL = {
         "num_layer": 2,
         "num_grow_ch": 4,
     },
+    "LGTD": {
+        "num_feat": 8,
+        "num_extract_block": 1,
+        "num_block": 1,
+        "deformable_groups": 2,
+        "embed_dim": 12,
+        "num_group": 1,
+        "num_group_block": 2,
+        "num_head": 2,
+        "window_size": 4,
+    },
     "MDSR": {"num_feat": 8, "num_block": 2},
+    "MSDTGP": {
+        "num_feat": 8,
+        "num_wide_feat": 12,
+        "num_extract_block": 1,
+        "num_block": 1,
+        "deformable_groups": 2,
+    },
+    "MSTTSTVSR": {
+        "num_feat": 8,
+        "num_extract_block": 1,
+        "num_reconstruct_block": 1,
+        "deformable_groups": 2,
+        "patch_sizes": (4, 2),
+    },
     "RDN": {"num_feat": 8, "num_block": 2, "num_layer": 2, "num_grow_ch": 4},
     "RRDBNet": {"num_feat": 8, "num_block": 1, "num_grow_ch": 4},
     "TDAN": {
@@ -50,6 +75,7 @@ SMALL = {
         "num_extract_block": 1,
         "num_reconstruct_block": 1,
     },
+    "TwoStage": {"network": {"type": "EDSR", "num_feat": 8, "num_block": 1}},
 }
 """Options that make a network tiny; one that is not listed is built with its defaults."""
 
@@ -80,6 +106,14 @@ def make_lq(net, n=2, size=None, frames=3):
     if net.num_frame == 1:
         return torch.rand(n, 3, *size)
     return torch.rand(n, net.num_frame or frames, 3, *size)
+
+
+def sr_shape(net, lq):
+    """What the SR image of an input must be like, or the clip of a network that restores one."""
+    frames = ()
+    if getattr(net, "restores_all", False):
+        frames = (getattr(net, "time_scale", 1) * (lq.shape[1] - 1) + 1,)
+    return (len(lq), *frames, 3, lq.shape[-2] * net.scale, lq.shape[-1] * net.scale)
 
 
 def outputs(net, lq):
@@ -132,7 +166,7 @@ def test_output_is_scale_times_the_input(name, scale):
     before = lq.clone()
     with torch.no_grad():
         sr = outputs(net, lq)["sr"]
-    assert sr.shape == (2, 3, lq.shape[-2] * scale, lq.shape[-1] * scale)
+    assert sr.shape == sr_shape(net, lq)
     assert sr.dtype == torch.float32
     assert torch.equal(lq, before), "the network changed its input"
 
@@ -142,8 +176,9 @@ def test_output_is_scale_times_the_input(name, scale):
 def test_any_input_size(name, size):
     net = build(name).eval()
     with torch.no_grad():
-        sr = run_padded(net, make_lq(net, 1, size))
-    assert sr.shape == (1, 3, size[0] * net.scale, size[1] * net.scale)
+        lq = make_lq(net, 1, size)
+        sr = run_padded(net, lq)
+    assert sr.shape == sr_shape(net, lq)
     assert torch.isfinite(sr).all()
 
 

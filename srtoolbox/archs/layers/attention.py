@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srtoolbox.archs.layers.residual import scaled_kaiming_
+from srtoolbox.archs.layers.residual import residual_blocks, scaled_kaiming_
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -155,3 +155,26 @@ class CrossLayer(nn.Module):
     def forward(self, x: Tensor, other: Tensor) -> Tensor:
         x = x + self.attention(self.norm_self(x), self.norm_other(other))
         return x + self.feed(x)
+
+
+class EnhancementGroup(nn.Module):
+    """Residual blocks, context from half the resolution, attention to channels and to pixels."""
+
+    def __init__(self, num_feat: int, num_block: int) -> None:
+        super().__init__()
+        self.blocks = residual_blocks(num_block, num_feat)
+        self.context = nn.Sequential(
+            nn.Conv2d(num_feat, num_feat, 3, 2, padding=1),
+            nn.LeakyReLU(0.1),
+            scaled_kaiming_(nn.Conv2d(num_feat, num_feat, 3, padding=1)),
+        )
+        self.channel = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(num_feat, num_feat, 1), nn.Sigmoid()
+        )
+        self.pixel = nn.Sequential(nn.Conv2d(num_feat, 1, 1), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = x.shape[-2:]
+        context = F.interpolate(self.context(x), scale_factor=2)[..., :h, :w]
+        change = self.blocks(x) - x + context
+        return x + change * (self.channel(change) + self.pixel(change))

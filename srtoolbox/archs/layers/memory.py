@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.bayer import shift_and_add_raw
 from srtoolbox.archs.layers.motion import inside, motion_to_flow, warp
 from srtoolbox.archs.layers.recurrent import ConvGRU
 from srtoolbox.archs.layers.residual import scaled_kaiming_
@@ -18,26 +21,59 @@ def conv3(num_in: int, num_out: int, stride: int = 1) -> nn.Conv2d:
 
 
 def fine_samples(frames: Tensor, motion: Tensor, base: Tensor, scale: int) -> Tensor:
-    """What the samples of all frames say beyond ``base``, (N, 3, H, W), and their density.
+    """What the samples of all frames say beyond ``base``, where they fall and around.
+
+    Cells between the samples get a mean of those around them, by normalised convolution (Knutsson
+    and Westin, "Normalized and Differential Convolution", CVPR 1993).
+
+    Args:
+        frames: (N, T, C, h, w): RGB, or RAW packed into four channels.
+        motion: (N, T, 2, 3): where a point of the reference is seen in each frame.
+        base: (N, 3, H, W), the enlarged reference, RGB at the size of the result.
+        scale: Of ``base`` over the frames.
 
     Returns:
-        (N, 4, H, W): the samples' mean minus ``base`` (0 where there is none), and the weight.
+        (N, K, H, W). First three planes with the samples' mean minus ``base`` in the cells where
+        they fall, 0 elsewhere; then their weight, of RAW for each colour; at last three planes
+        with the mean over a cell's neighbourhood.
     """
-    total, weight = shift_and_add(frames, motion, scale)
-    return torch.cat([(total - weight * base) / (weight + 0.1), weight], 1)
+    gather = shift_and_add if frames.shape[2] == 3 else shift_and_add_raw
+    total, weight = gather(frames, motion, scale)
+    beyond = total - weight * base
+    around = blur(beyond, scale / 4) / (blur(weight, scale / 4) + 0.02)
+    return torch.cat([beyond / (weight + 0.1), weight, around], 1)
+
+
+NUM_PLANE = {3: 7, 4: 9}
+"""K of `fine_samples`, for RGB and RAW."""
+
+
+def blur(x: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of (N, C, h, w), zeros beyond the border; in float32, also under autocast."""
+    reach = math.ceil(2 * sigma)
+    tap = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
+    kernel = torch.softmax(-0.5 * (tap / sigma) ** 2, 0).view(1, 1, 1, -1)
+    with torch.autocast(x.device.type, enabled=False):
+        rows = F.conv2d(x.flatten(0, 1)[:, None], kernel, padding=(0, reach))
+        return F.conv2d(rows, kernel.mT, padding=(reach, 0)).view_as(x)
 
 
 class SampleMemory(nn.Module):
-    """Shift-and-add memory: (N, 4, h·s, w·s) sub-pixel samples to (N, C, h, w) features.
+    """Shift-and-add memory: (N, K, h·s, w·s) sub-pixel samples to (N, C, h, w) features.
 
     The fine grid enters as s² phases of each LR pixel, so nothing of it is lost or averaged.
+
+    Args:
+        scale: s.
+        num_feat: C.
+        num_plane: K, as `fine_samples` gives it.
     """
 
-    def __init__(self, scale: int, num_feat: int) -> None:
+    def __init__(self, scale: int, num_feat: int, num_plane: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.PixelUnshuffle(scale),
-            conv3(4 * scale**2, num_feat),
+            conv3(num_plane * scale**2, num_feat),
             nn.LeakyReLU(0.1),
             conv3(num_feat, num_feat),
         )

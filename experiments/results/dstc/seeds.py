@@ -1,0 +1,106 @@
+"""Does a short training of DSTC-SRNet find the other frames, whatever the seed?
+
+Prints, for every seed and some steps, the PSNR on the test bursts, the same with every frame
+replaced by the reference, and the difference. On the embedded bursts, or on synthetic bursts made
+from two folders of photographs::
+
+    python experiments/results/dstc/seeds.py
+    python experiments/results/dstc/seeds.py --train T91 --test Set5 --set fusion=concat
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor, nn
+
+from srtoolbox import ARCH_REGISTRY, DATASET_REGISTRY
+from srtoolbox.data import SampleStream
+from srtoolbox.data.stream import to_float
+
+NETWORKS = Path(__file__).parents[3] / "options/_base_/networks"
+SCHEDULE = 1600  # steps of the quickstart's cosine, of which these are the first
+
+
+def psnr(sr: Tensor, gt: Tensor) -> float:
+    """Of RGB rounded to 8 bits, without 8 pixels on each side."""
+    error = (sr.clamp(0, 1) * 255).round() / 255 - gt
+    return -10 * error[..., 8:-8, 8:-8].square().mean().log10().item()
+
+
+@torch.no_grad()
+def score(net: nn.Module, bursts: list[tuple[Tensor, Tensor]], bf16: bool) -> tuple[float, float]:
+    """The mean PSNR, and that of the reference alone."""
+    net.eval()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        scores = [
+            (psnr(net(lq).float(), gt), psnr(net(lq[:, :1].expand_as(lq)).float(), gt))
+            for lq, gt in bursts
+        ]
+    net.train()
+    full, blind = np.mean(scores, 0)
+    return float(full), float(blind)
+
+
+def main() -> None:
+    """Trains and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="s")
+    parser.add_argument("--train", help="folder of photographs")
+    parser.add_argument("--test", help="folder of photographs")
+    parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE")
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--lr", type=float, default=2.5e-3)
+    parser.add_argument("--grad-clip", type=float, default=float("inf"))
+    parser.add_argument("--bf16", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+
+    options = yaml.safe_load((NETWORKS / f"dstcsrnet_{args.preset}.yml").read_text())["network_g"]
+    changed = dict(each.split("=") for each in args.set)
+    options |= {k: int(v) if v.isdigit() else v for k, v in changed.items()}
+    arch = ARCH_REGISTRY.get(options.pop("type"))
+    if args.train:
+        bursts = DATASET_REGISTRY.get("SyntheticBursts")
+        train = bursts(dataroot=args.train, num_frame=5, gt_size=64)
+        test = bursts(dataroot=args.test, num_frame=5)
+    else:
+        bursts = DATASET_REGISTRY.get("SampleBursts")
+        train = bursts("train", num_frame=5, gt_size=64)
+        test = bursts("val", num_frame=5, gt_size=192, num_burst=6)
+    samples = [test[i] for i in range(len(test))]
+    pairs = [
+        tuple(to_float(torch.from_numpy(sample[key]))[None] for key in ("lq", "gt"))
+        for sample in samples
+    ]
+    for seed in range(args.seeds):
+        torch.manual_seed(seed)
+        net = arch(**options).train().to(memory_format=torch.channels_last)
+        optimizer = torch.optim.Adam(net.parameters(), args.lr, (0.9, 0.99))
+        line = f"seed {seed}"
+        for step, batch in enumerate(SampleStream(train, seed, 2).batches(0, args.steps), 1):
+            if step == 1:
+                full, blind = score(net, pairs, args.bf16)
+                line += f"  0: {full:.2f} {blind:.2f} {full - blind:+.2f}"
+            cosine = 0.5 * (1 + np.cos(np.pi * step / SCHEDULE))
+            optimizer.param_groups[0]["lr"] = args.lr * min(1, step / 20) * cosine
+            with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+                sr = net(batch["lq"])
+            loss = ((sr.float() - batch["gt"]).square() + 1e-4).sqrt().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), args.grad_clip)
+            optimizer.step()
+            if step % 150 == 0:
+                full, blind = score(net, pairs, args.bf16)
+                line += f"  {step}: {full:.2f} {blind:.2f} {full - blind:+.2f}"
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
