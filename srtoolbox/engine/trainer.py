@@ -197,7 +197,11 @@ class Trainer:
 
     def _seed(self, step: int) -> None:
         """Whatever a network draws (dropout, gates) depends on seed and step, not on history."""
-        torch.manual_seed(self.stream.seed * 1_000_003 + step + 7_368_787 * self.ranks.rank)
+        seed = self.stream.seed * 1_000_003 + step + 7_368_787 * self.ranks.rank
+        # torch.manual_seed would do, but looks for every kind of device each time.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _apply(self, optimizer: torch.optim.Optimizer) -> None:
         """The optimizer's step, unless a value was not finite: the weights must stay good."""
