@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,11 @@ def _one_thread() -> None:
 def _own_log_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command sets up logging to the error stream of its test, which is gone after it."""
     monkeypatch.setattr(logging.getLogger("srtoolbox"), "handlers", [])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible() -> Iterator[None]:
+    """SIGINT acts as in a terminal; what a shell starts in the background begins ignoring it."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
