@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich import box
 from rich.console import Group
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from srtoolbox.bench.options import BenchOptions
 from srtoolbox.engine.environment import describe_environment
 from srtoolbox.engine.files import write_atomic
 from srtoolbox.options import plain
+from srtoolbox.tables import terminal_table
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Report:
 
 def to_terminal(report: Report, opt: BenchOptions) -> Group:
     """The tables and their notes for ``rich``."""
-    tables = [_table(figures, opt.name) for figures in report.tables]
+    tables = [terminal_table(opt.name, f.head, f.rows, f.names) for f in report.tables]
     notes = [Padding(Text(note, style="dim"), (0, 0, 0, 1)) for note in report.notes]
     return Group(*tables, *notes)
 
@@ -92,24 +91,6 @@ def machine(opt: BenchOptions, device: torch.device) -> str:
 def thread_count(opt: BenchOptions) -> int:
     """CPU threads that are measured with."""
     return opt.threads or torch.get_num_threads()
-
-
-def _table(figures: Figures, title: str) -> Table:
-    table = Table(
-        title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False
-    )
-    for index, head in enumerate(figures.head):
-        # Heads may be broken between words, cells never.
-        width = max(map(len, [*head.split(), *(row[index] for row in figures.rows)]))
-        if index < figures.names:
-            table.add_column(head, no_wrap=True)
-        else:
-            table.add_column(head, justify="right", min_width=width)
-    for number, row in enumerate(figures.rows, 1):
-        following = figures.rows[number : number + 1]
-        ends = figures.names > 1 and all(row[0] != other[0] for other in following)
-        table.add_row(*row, end_section=ends)
-    return table
 
 
 def _markdown(figures: Figures) -> str:
