@@ -215,7 +215,7 @@ def sample(arguments: argparse.Namespace) -> None:
     picture = draw_batch(stream, one.step, one.name)
     one.out.parent.mkdir(parents=True, exist_ok=True)
     picture.save(one.out)
-    print(f"{one.out}: {picture.width}×{picture.height}, {len(stream.keys(one.step))} samples")
+    print(f"{one.out}: {picture.width}×{picture.height}, {stream.batch_size} samples")
 
 
 def doctor(arguments: argparse.Namespace) -> None:

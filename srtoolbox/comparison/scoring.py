@@ -17,6 +17,7 @@ from srtoolbox.engine.run import RunOptions, build_dataset
 from srtoolbox.errors import UserError
 from srtoolbox.inference.prediction import EnhanceSection
 from srtoolbox.metrics import Protocol, get_protocol
+from srtoolbox.models.frames import Misfit
 from srtoolbox.options import plain
 
 # What of a protocol decides which frames a network sees, where a dataset asks for it.
@@ -72,9 +73,9 @@ class Scorer:
             try:
                 fitting += self._read(name, spec, run, net)
             except UserError as error:
-                if name not in self._opt.datasets.test or self._is_faulty(name, spec, run, net):
+                if name not in self._opt.datasets.test or not isinstance(error.__cause__, Misfit):
                     raise
-                unfit[name] = str(error.__cause__ or error).partition(";")[0]
+                unfit[name] = str(error.__cause__).partition(";")[0]
                 last = error
         if not fitting:
             raise last
@@ -117,14 +118,6 @@ class Scorer:
             found[kind] = replace(one, protocols=(*one.protocols, protocol))
         return list(found.values())
 
-    def _is_faulty(self, name: str, spec: dict[str, Any], run: RunOptions, net: nn.Module) -> bool:
-        """Whether a dataset has other faults than a number of frames that is not the network's."""
-        try:
-            self._read(name, spec, run, _AnyFrames(net))
-        except UserError:
-            return True
-        return False
-
     def _evaluator(self, protocols: tuple[str, ...]) -> Evaluator:
         if protocols not in self._evaluators:
             section = replace(self._opt.val, protocol=protocols[0])
@@ -149,15 +142,6 @@ def _under(metric: Any, own: Protocol) -> Any:
     bound = copy.copy(metric)
     bound.__class__ = type(kind.__name__, (kind,), {"__call__": call})
     return bound
-
-
-class _AnyFrames:
-    """Stands in for a network and takes whatever number of frames a dataset gives."""
-
-    num_frame, reference, restores_all = None, 0, True
-
-    def __init__(self, net: nn.Module) -> None:
-        self.channels = getattr(net, "channels", 3)
 
 
 def _content(spec: dict[str, Any], data: Any) -> dict[str, Any]:

@@ -44,6 +44,11 @@ def apply_dihedral(image: np.ndarray, mirror: bool, turns: int) -> np.ndarray:
     return np.rot90(image, turns)
 
 
+def orient_array(images: np.ndarray, code: int) -> np.ndarray:
+    """A view of images (…, H, W) in the orientation ``code``."""
+    return np.rot90(images[..., ::-1] if code % 2 else images, code // 2, (-2, -1))
+
+
 def orient(images: Tensor, code: int) -> Tensor:
     """Images (…, H, W) in the orientation ``code``."""
     if code % 2:

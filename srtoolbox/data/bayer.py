@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-
-def orient_array(images: np.ndarray, code: int) -> np.ndarray:
-    """A view of images (…, H, W) in the orientation ``code`` (see ``augment``)."""
-    return np.rot90(images[..., ::-1] if code % 2 else images, code // 2, (-2, -1))
+from srtoolbox.data.augment import orient_array
 
 
 def orient_bayer(

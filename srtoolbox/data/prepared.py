@@ -15,10 +15,10 @@ from srtoolbox.data.examine import decoded_size
 from srtoolbox.data.find import Item, compare_counts
 from srtoolbox.data.image_info import ImageInfo
 from srtoolbox.data.layouts_base import Layout
+from srtoolbox.data.source import DATASET_TYPES
 
 TRAINED = ("train", "all")  # splits; the others are only scored on, once in a while
 
-TYPES = {"image": "PairedImages", "clip": "Clips", "burst": "Bursts"}
 _OPTIONS = Path(__file__).parents[2] / "options" / "_base_" / "data"
 
 
@@ -95,7 +95,10 @@ class Prepared:
         for part in self.parts:
             if not all(item.gt for item in part.items):
                 continue  # nothing to train on or to compare with
-            spec: dict[str, Any] = {"type": TYPES[self.layout.kind], "layout": self.layout.name}
+            spec: dict[str, Any] = {
+                "type": DATASET_TYPES[self.layout.kind],
+                "layout": self.layout.name,
+            }
             spec["dataroot"] = str(self.root)
             spec |= {"split": part.split} if len(self.layout.splits) > 1 else {}
             spec |= {} if self.root_lq is None else {"dataroot_lq": str(self.root_lq)}

@@ -23,7 +23,8 @@ from srtoolbox.data.layouts import Layout, get_layout
 from srtoolbox.data.resize import Edge, imresize_window
 from srtoolbox.errors import UserError
 
-_TYPES = {"image": "PairedImages", "clip": "Clips", "burst": "Bursts"}
+DATASET_TYPES = {"image": "PairedImages", "clip": "Clips", "burst": "Bursts"}
+"""The dataset that reads a layout, by the layout's kind."""
 
 Found = tuple[list[Item], list[Fault]]
 Window = tuple[int, int, int, int]  # top, left, height, width
@@ -34,8 +35,8 @@ def choose_layout(name: str, kind: str) -> Layout:
     layout = get_layout(name)
     if layout.kind != kind:
         raise UserError(
-            f"{_TYPES[kind]}: layout '{name}' describes {layout.kind}s, not {kind}s; "
-            f"use type: {_TYPES[layout.kind]}"
+            f"{DATASET_TYPES[kind]}: layout '{name}' describes {layout.kind}s, not {kind}s; "
+            f"use type: {DATASET_TYPES[layout.kind]}"
         )
     return layout
 
@@ -57,7 +58,7 @@ def find_items(
     """
     if split is None and len(layout.splits) > 1:
         raise UserError(
-            f"{_TYPES[layout.kind]}: layout '{layout.name}' has the splits "
+            f"{DATASET_TYPES[layout.kind]}: layout '{layout.name}' has the splits "
             f"{', '.join(layout.splits)}; name one of them as split"
         )
     split = next(iter(layout.splits)) if split is None else split

@@ -10,8 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from srtoolbox.data.augment import random_crop_origin, random_orientation
-from srtoolbox.data.bayer import orient_array
+from srtoolbox.data.augment import orient_array, random_crop_origin, random_orientation
 from srtoolbox.data.cache import open_pixels
 from srtoolbox.data.checks import check_items, raise_faults
 from srtoolbox.data.degradations import RgbPipeline, Synthesis

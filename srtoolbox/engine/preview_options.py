@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from srtoolbox.data.layouts import get_layout
-from srtoolbox.data.prepared import TYPES
+from srtoolbox.data.source import DATASET_TYPES
 from srtoolbox.data.stream import SampleStream
 from srtoolbox.engine.run import DatasetsSection, check_options
 from srtoolbox.errors import UserError
@@ -64,7 +64,7 @@ def open_stream(
 def _describe(name: str, source: Path) -> dict:
     layout = get_layout(name)
     split = "train" if "train" in layout.splits else next(iter(layout.splits))
-    spec = {"type": TYPES[layout.kind], "layout": layout.name, "dataroot": str(source)}
+    spec = {"type": DATASET_TYPES[layout.kind], "layout": layout.name, "dataroot": str(source)}
     scale = 4 if not layout.scales or 4 in layout.scales else layout.scales[0]
     # A packed RAW pixel holds two by two of the sensor's, from which layouts count.
     return {

@@ -76,18 +76,18 @@ def check_time(net: nn.Module, dataset: Any) -> None:
     """Network and dataset must mean the same frames in time.
 
     Raises:
-        Misfit: if one of them wants frames between the given ones and the other does not.
+        UserError: if one of them wants frames between the given ones and the other does not.
     """
     ours, theirs = getattr(net, "time_scale", 1), getattr(dataset, "time_scale", 1)
     if ours == theirs:
         return
     name = type(net).__name__
     if ours > 1:
-        raise Misfit(
+        raise UserError(
             f"{name} restores the given frames and {ours - 1} between each two of them; use type: "
             f"SpaceTimeClips with time_scale {ours}"
         )
-    raise Misfit(
+    raise UserError(
         f"the dataset has {theirs - 1} frames to be found between each two given ones, but {name} "
         f"restores only what it is given; use network_g: {{type: TwoStage, network: {{type: …}}}} "
         "with it, or a network for space and time such as MSTTSTVSR"

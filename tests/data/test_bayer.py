@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from srtoolbox.data.bayer import orient_array, orient_bayer, pack, unpack
+from srtoolbox.data.augment import orient_array
+from srtoolbox.data.bayer import orient_bayer, pack, unpack
 from srtoolbox.data.degradations_raw import mosaic
 
 SIDE = 12  # sensor pixels
