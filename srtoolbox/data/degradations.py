@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from srtoolbox.data.degradations_noise import draw_noise, draw_shot_read, normal_noise
+from srtoolbox.data.degradations_objects import draw_objects, put_drawn_objects, stored
 from srtoolbox.data.stream import to_float
 from srtoolbox.errors import UserError
 
@@ -53,6 +54,9 @@ class RgbPipeline:
             ``shot · intensity + read``, added to linear light.
         noise_sigma: Range of the deviation of Gaussian noise, in 8-bit levels.
         shot_noise: Range of ``shot``; ``read`` follows from it (see ``draw_shot_read``).
+        num_object: Objects in a burst that move on their own, besides moving with the scene.
+        object_shift: Their largest shift against the scene along each axis, in HR pixels, another
+            in each frame; the reference has them at their places.
     """
 
     scale: int = 4
@@ -64,9 +68,12 @@ class RgbPipeline:
     noise: Noise = "gaussian"
     noise_sigma: tuple[float, float] = (1.0, 5.0)
     shot_noise: tuple[float, float] = (1e-4, 0.012)
+    num_object: int = 0
+    object_shift: float = 0.0
 
     def __post_init__(self) -> None:
         check_ranges(self, "blur_sigma", "noise_sigma", "shot_noise")
+        _not_negative(self, "num_object", "object_shift")
 
     def margin(self, side: int) -> int:
         """HR pixels that a ground truth with a longer side of ``side`` needs on every edge."""
@@ -78,19 +85,24 @@ class RgbPipeline:
 
         Returns:
             ``motion`` (T, 2, 3), ``blur_sigma``, ``noise`` (2,) = (factor of the intensity,
-            constant) of the variance, float32; ``noise_seed``, int64.
+            constant) of the variance, float32; ``noise_seed``, int64. With objects also the arrays
+            of ``draw_objects``; the others are the same with and without.
         """
         blur = rng.uniform(*self.blur_sigma)
         sigma = rng.uniform(*self.noise_sigma) / 255
         noise = draw_shot_read(self.shot_noise, rng)
         if self.noise == "gaussian":
             noise = np.array([0.0, sigma**2])
-        return {
+        seed = draw_noise(rng)
+        choices = {
             "blur_sigma": np.asarray(blur, dtype=np.float32),
             "noise": noise.astype(np.float32),
-            "noise_seed": draw_noise(rng),
+            "noise_seed": seed,
             "motion": draw_motion(self.num_frame, self.max_shift, self.max_rotation, rng),
         }
+        if self.num_object:
+            choices |= draw_objects(self.num_object, self.num_frame, self.object_shift, int(seed))
+        return choices
 
     def apply(
         self, hr: Tensor, synthesis: dict[str, Tensor], size: tuple[int, int]
@@ -106,13 +118,17 @@ class RgbPipeline:
         Returns:
             ``lq`` (N, T, 3, h, w) uint8 and ``gt`` (N, 3, H', W') of the dtype of ``hr``.
         """
-        image = to_levels(hr)
-        if self._blur_radius:
-            image = _blur(image, synthesis["blur_sigma"], self._blur_radius)
+        scene = to_levels(hr)
+        if self.num_object:
+            hr = stored(put_drawn_objects(scene, synthesis, 0, size), hr.dtype)
+        image = self._blur(to_levels(hr), synthesis)
         reach = reduction_reach(self.reduction, self.scale)
         view = size[0] + 2 * reach, size[1] + 2 * reach
         frames = [reduce(crop_centre(image, view)[:, None], self.reduction, self.scale)]
-        for motion in synthesis["motion"][:, 1:].split(1, 1):  # one by one: HR frames are large
+        motions = synthesis["motion"][:, 1:].split(1, 1)
+        for t, motion in enumerate(motions, 1):  # one by one: HR frames are large
+            if self.num_object:
+                image = self._blur(put_drawn_objects(scene, synthesis, t, size), synthesis)
             moved = warp(image, motion, view, "bicubic")
             frames.append(reduce(moved, self.reduction, self.scale))
         frames = torch.cat(frames, 1)
@@ -125,6 +141,10 @@ class RgbPipeline:
             frames = frames + 255 * read.sqrt() * noise
         lq = (frames.clamp(0, 255) + 0.5).floor().to(torch.uint8)
         return {"lq": lq, "gt": crop_centre(hr, size)}
+
+    def _blur(self, image: Tensor, synthesis: dict[str, Tensor]) -> Tensor:
+        radius = self._blur_radius
+        return blur(image, synthesis["blur_sigma"], radius) if radius else image
 
     @property
     def _blur_radius(self) -> int:
@@ -139,9 +159,7 @@ def check_ranges(pipeline: Any, *names: str) -> None:
     """
     if pipeline.num_frame < 1:
         raise UserError(f"num_frame must be at least 1, got {pipeline.num_frame}")
-    for name in ("max_shift", "max_rotation"):
-        if getattr(pipeline, name) < 0:
-            raise UserError(f"{name} must not be negative, got {getattr(pipeline, name)}")
+    _not_negative(pipeline, "max_shift", "max_rotation")
     for name in names:
         low, high = getattr(pipeline, name)
         if not 0 <= low <= high:
@@ -149,6 +167,12 @@ def check_ranges(pipeline: Any, *names: str) -> None:
     if pipeline.shot_noise[0] == 0 < pipeline.shot_noise[1]:
         raise UserError("shot_noise is drawn from its logarithm: the range cannot start at 0")
     _reduction_taps(pipeline.reduction, pipeline.scale)
+
+
+def _not_negative(pipeline: Any, *names: str) -> None:
+    for name in names:
+        if getattr(pipeline, name) < 0:
+            raise UserError(f"{name} must not be negative, got {getattr(pipeline, name)}")
 
 
 def draw_motion(
@@ -239,7 +263,7 @@ def filter_axis(x: Tensor, taps: Sequence[float | Tensor], dim: int, stride: int
     return out
 
 
-def _blur(image: Tensor, sigma: Tensor, radius: int) -> Tensor:
+def blur(image: Tensor, sigma: Tensor, radius: int) -> Tensor:
     """Blurs each sample by its own Gaussian; loses ``radius`` pixels at every edge."""
     offset = torch.arange(-radius, radius + 1, device=image.device)
     taps = torch.exp(-0.5 * (offset / sigma.clamp(min=1e-3)[:, None]) ** 2)

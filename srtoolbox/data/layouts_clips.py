@@ -189,6 +189,26 @@ CLIPS = (
         ),
     ),
     Layout(
+        name="satellite_clips",
+        kind="clip",
+        title="SatelliteClips, satellite-like clips made from photographs",
+        paper="",
+        licence="that of the photographs",
+        source="srtoolbox prepare satellite_clips",
+        scales=(2, 3, 4, 8),
+        splits={"all": (Split(_frames("GT"), _frames("LR{scale}x")),)},
+        round_between_passes=False,
+        degradation=(
+            "bicubic with antialiasing, rounded to 8 bits once at the end, edges replicated, as "
+            "Jilin-189's"
+        ),
+        note=(
+            "A slowly drifting view of a photograph, over which small objects move along straight "
+            "lines. Photographs are no satellite images: to train on, or to measure alignment by "
+            "the true motion, not to compare methods for satellite video."
+        ),
+    ),
+    Layout(
         name="clips",
         kind="clip",
         title="any folders of frames",

@@ -17,6 +17,7 @@ from srtoolbox.data.image_info import ImageFault
 from srtoolbox.data.layouts import Layout, get_layout
 from srtoolbox.data.make_lr import make_lr as write_lr
 from srtoolbox.data.prepared import TRAINED, Part, Prepared, folder_name
+from srtoolbox.data.satellite import generate_satellite_clips
 from srtoolbox.data.sbsr import generate_sbsr
 from srtoolbox.data.source import find_items
 from srtoolbox.errors import UserError
@@ -25,6 +26,8 @@ _log = logging.getLogger("srtoolbox")
 
 DATASETS = Path("datasets")  # where the option files look, from the working directory
 CACHE = DATASETS / ".cache"
+GENERATORS = {"sbsr": generate_sbsr, "satellite_clips": generate_satellite_clips}
+"""What makes a dataset of photographs, by its layout; NAME.json lies in the folder of each."""
 
 
 def prepare(
@@ -40,10 +43,10 @@ def prepare(
     """Finds and checks a dataset's files, makes LR files if asked to, decodes what is trained on.
 
     Args:
-        name: Layout of the files; of ``sbsr`` the bursts are made first.
-        source: Folder of the files; for ``sbsr`` of the photographs.
-        out: Folder for what is made: LR files (default: beside the HR files) or the bursts of
-            ``sbsr`` (default: where the option files look for them).
+        name: Layout of the files; bursts of ``sbsr`` and ``satellite_clips`` are made first.
+        source: Folder of the files; for those two of the photographs.
+        out: Folder for what is made: LR files (default: beside the HR files), bursts or clips
+            (default: where the option files look for them).
         scale: Factor of the LR files.
         splits: Which parts; by default all that are there. Those named are decoded, otherwise those
             that are trained on.
@@ -62,8 +65,8 @@ def prepare(
     if layout.scales and scale not in layout.scales:
         known = ", ".join(map(str, layout.scales))
         raise UserError(f"layout '{layout.name}': scale is one of {known}, got {scale}")
-    if layout.name == "sbsr" and not (source / "sbsr.json").is_file():
-        source = _make_bursts(source, out or DATASETS / "SBSR" / "train", scale)
+    if layout.name in GENERATORS and not (source / f"{layout.name}.json").is_file():
+        source = _generate(layout, source, out or DATASETS / folder_name(layout) / "train", scale)
     elif make_lr and layout.kind == "burst":
         raise UserError(f"layout '{name}': --make-lr is for images and clips, not for bursts")
     elif out is not None and not make_lr:
@@ -96,7 +99,8 @@ def prepare(
             _refuse(layout, source, _faults(layout, decoded, scale, True))
             raise
     notes = [*(note for part in parts for note in part.notes(layout)), *missing]
-    root = source if layout.source == "your own" or layout.name == "sbsr" else _link(layout, source)
+    own = layout.source == "your own" or layout.name in GENERATORS
+    root = source if own else _link(layout, source)
     return Prepared(layout, root, root_lq, scale, cache, parts, notes)
 
 
@@ -170,15 +174,15 @@ def _make_lr(
     return made
 
 
-def _make_bursts(source: Path, out: Path, scale: int) -> Path:
-    """Makes the bursts of all images below ``source`` that have none yet; returns their folder."""
-    layout = without_lq(get_layout("folder"))
-    parts, _ = _find(layout, source, scale, ())
-    _refuse(layout, source, _faults(layout, parts, scale, True))
+def _generate(layout: Layout, source: Path, out: Path, scale: int) -> Path:
+    """Makes the bursts or clips of all images below ``source`` that have none; returns ``out``."""
+    plain = without_lq(get_layout("folder"))
+    parts, _ = _find(plain, source, scale, ())
+    _refuse(plain, source, _faults(plain, parts, scale, True))
     images = [path for part in parts for item in part.items for path in item.gt]
-    with counting("making bursts") as progress:
-        made = generate_sbsr(images, out, scale=scale, progress=progress)
-    _log.info("made %d bursts in %s; %d were there", made, out, len(images) - made)
+    with counting(f"making {layout.kind}s") as progress:
+        made = GENERATORS[layout.name](images, out, scale=scale, progress=progress)
+    _log.info("made %d %ss in %s; those that were there were kept", made, layout.kind, out)
     return out
 
 

@@ -52,6 +52,10 @@ class SyntheticBursts:
         noise: ``"gaussian"``, or ``"shot_read"`` in linear light (RAW always has the latter).
         noise_sigma: Range of the deviation of Gaussian noise, in 8-bit levels.
         shot_noise: Range of the shot noise in linear light; the read noise follows from it.
+        num_object: Objects in each burst, pieces of its image, that move on their own, besides
+            moving with the scene (RGB only).
+        object_shift: Their largest shift against the scene along each axis, in HR pixels, another
+            in each frame; the reference and the ground truth have them at their places (RGB only).
         truncate: Move and reduce 8-bit linear images as SyntheticBurst does (RAW only).
         use_hflip: Mirror training crops at random, before the burst is made.
         use_rot: Turn training crops by random multiples of 90°, before the burst is made.
@@ -82,6 +86,8 @@ class SyntheticBursts:
         noise: Literal["gaussian", "shot_read"] = "gaussian",
         noise_sigma: tuple[float, float] = (1.0, 5.0),
         shot_noise: tuple[float, float] = (1e-4, 0.012),
+        num_object: int = 0,
+        object_shift: float = 0.0,
         truncate: bool = True,
         use_hflip: bool = True,
         use_rot: bool = True,
@@ -104,6 +110,7 @@ class SyntheticBursts:
         common |= {} if reduction is None else {"reduction": reduction}
         for_rgb = {"blur_sigma": tuple(blur_sigma), "noise": noise}
         for_rgb |= {"noise_sigma": tuple(noise_sigma)}
+        for_rgb |= {"num_object": num_object, "object_shift": object_shift}
         for_raw = {"truncate": truncate}
         build, own, foreign, other = {
             "rgb": (RgbPipeline, for_rgb, for_raw, RawPipeline),

@@ -183,13 +183,13 @@ def test_blur_has_the_drawn_deviation() -> None:
     image = torch.zeros(2, 1, 31, 31)
     image[..., 15, 15] = 1
     sigma = torch.tensor([0.8, 1.2])
-    blurred = rgb._blur(image, sigma, pipeline._blur_radius)
+    blurred = rgb.blur(image, sigma, pipeline._blur_radius)
     offset = torch.arange(blurred.shape[-1]) - blurred.shape[-1] // 2
     spread = (blurred.sum((1, 2)) * offset**2).sum(1).sqrt()
     np.testing.assert_allclose(blurred.sum((1, 2, 3)), 1, atol=1e-6)
     np.testing.assert_allclose(spread, sigma, rtol=0.02)
     assert 0.8 <= pipeline.draw(rng())["blur_sigma"] <= 1.2
-    still = rgb._blur(image, torch.zeros(2), 4)
+    still = rgb.blur(image, torch.zeros(2), 4)
     assert torch.equal(still, image[..., 4:-4, 4:-4])
 
 

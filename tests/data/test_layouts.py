@@ -15,7 +15,7 @@ from srtoolbox.errors import UserError
 
 DATASETS = {"jilin189", "realbsr_rgb", "realbsr_raw", "burstsr", "syntheticburst", "sbsr", "div2k"}
 DATASETS |= {"flickr2k", "set5", "set14", "bsd100", "urban100", "manga109"}
-DATASETS |= {"vid4", "reds", "vimeo90k"}
+DATASETS |= {"vid4", "reds", "vimeo90k", "satellite_clips"}
 PLAIN = {"folder": "image", "clips": "clip", "bursts": "burst"}
 
 
@@ -83,7 +83,7 @@ def test_facts_are_given_or_said_not_to_be_stated(layout: Layout):
     assert layout.degradation
     if layout.name not in PLAIN:
         assert layout.licence
-        assert layout.paper or layout.name == "sbsr"
+        assert layout.paper or layout.source == f"srtoolbox prepare {layout.name}"
         assert layout.scales
 
 

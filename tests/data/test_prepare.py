@@ -15,7 +15,7 @@ from srtoolbox.cli import main
 from srtoolbox.data import Bursts, Clips, PairedImages, cache, cache_build
 from srtoolbox.data.examine import examine
 from srtoolbox.data.layouts import LAYOUTS
-from srtoolbox.data.prepare import prepare
+from srtoolbox.data.prepare import GENERATORS, prepare
 from srtoolbox.data.prepared import folder_name
 from srtoolbox.engine.run import build_dataset, check_options
 from srtoolbox.errors import UserError
@@ -115,7 +115,11 @@ def test_known_datasets_are_linked_where_the_option_files_look() -> None:
         groups = [datasets.get("val", {}), datasets.get("test", {}), {"": datasets.get("train")}]
         for spec in (spec for group in groups for spec in group.values() if spec):
             layout = LAYOUTS.get(spec.get("layout", ""))
-            if layout is not None and layout.source != "your own" and layout.name != "sbsr":
+            if layout is None or layout.source == "your own":
+                continue
+            if layout.name in GENERATORS:
+                assert Path(spec["dataroot"]).parent == Path("datasets", folder_name(layout))
+            else:
                 assert spec["dataroot"] == f"datasets/{folder_name(layout)}"
             assert spec.get("cache", "datasets/.cache") == "datasets/.cache"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_image import picture, save
 
-from srtoolbox.data import sbsr
+from srtoolbox.data import generated
 from srtoolbox.data.burst import Bursts
 from srtoolbox.data.sbsr import generate_sbsr
 from srtoolbox.data.synthetic import SyntheticBursts
@@ -77,7 +77,7 @@ def test_a_set_that_was_stopped_is_completed_to_the_same_files(
 ) -> None:
     """Stopped while writing its ``stop``-th file."""
     generate_sbsr(images, tmp_path / "whole", num_frame=2)
-    write, count = sbsr._write, 0
+    write, count = generated._write, 0
 
     def write_some(path: Path, data: bytes) -> None:
         nonlocal count
@@ -87,7 +87,7 @@ def test_a_set_that_was_stopped_is_completed_to_the_same_files(
             raise KeyboardInterrupt
         write(path, data)
 
-    monkeypatch.setattr(sbsr, "_write", write_some)
+    monkeypatch.setattr(generated, "_write", write_some)
     with pytest.raises(KeyboardInterrupt):
         generate_sbsr(images, tmp_path / "part", num_frame=2)
     part = content(tmp_path / "part")

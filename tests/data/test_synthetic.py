@@ -16,7 +16,11 @@ from srtoolbox.data.synthetic import SyntheticBursts, fixed_rng, mirrored_window
 from srtoolbox.errors import UserError
 
 SIZES = {"a": (40, 53), "b": (32, 32), "grey": (47, 36)}
-PIPELINES = [{}, {"pipeline": "raw", "scale": 8, "max_shift": 5.0}]
+PIPELINES = [
+    {},
+    {"pipeline": "raw", "scale": 8, "max_shift": 5.0},
+    {"num_object": 2, "object_shift": 8.0},
+]
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +197,8 @@ def test_the_cache_changes_no_sample(root: Path, tmp_path: Path) -> None:
         ({"layout": "clips"}, "describes clips"),
         ({"pipeline": "raw", "scale": 3, "gt_size": 18}, "scale of packed RAW must be even"),
         ({"pipeline": "raw", "scale": 8, "blur_sigma": (0, 2)}, "'raw' has no blur_sigma"),
+        ({"pipeline": "raw", "scale": 8, "num_object": 1}, "'raw' has no num_object"),
+        ({"pipeline": "raw", "scale": 8, "object_shift": 1.0}, "'raw' has no object_shift"),
         ({"truncate": False}, "'rgb' has no truncate"),
         ({"num_frame": 0}, "num_frame must be at least 1"),
         ({"blur_sigma": (2, 1)}, "blur_sigma is a range"),
