@@ -34,7 +34,7 @@ from srtoolbox.data.augment import orient_batch
 Sample = dict[str, Any]
 
 # Separates the streams of random numbers drawn for different purposes from one seed.
-_ORDER, _SAMPLE = 0, 1
+_ORDER, _SAMPLE, _NUM_FRAME = 0, 1, 4
 
 
 class TrainingData(Protocol):
@@ -65,6 +65,18 @@ def _permutation(seed: int, lap: int, length: int) -> np.ndarray:
     return np.random.default_rng(np.random.SeedSequence([_ORDER, seed, lap])).permutation(length)
 
 
+def nearest_frames(num_frame: int, reference: int, count: int) -> range:
+    """The reference and the frames nearest to it, the earlier of two that are equally near.
+
+    Args:
+        num_frame: How many frames there are.
+        reference: Index of one of them.
+        count: How many are wanted, of those that there are.
+    """
+    start = min(max(reference - count // 2, 0), num_frame - count)
+    return range(start, start + count)
+
+
 class SampleStream(Dataset):
     """All training samples in order: item ``d`` is sample ``d % batch`` of step ``d // batch``.
 
@@ -74,6 +86,9 @@ class SampleStream(Dataset):
         batch_size: Samples in one optimizer step, over all devices.
         rank: Which of ``world_size`` processes this is; each takes every ``world_size``-th sample.
         world_size: Number of processes that share a step.
+        num_frame_range: Fewest and most frames of a step. Each step draws one number, the same for
+            all its samples, and batches have only the reference and the frames nearest to it, and
+            the index of the reference among them as ``reference``. None: all that there are.
     """
 
     def __init__(
@@ -83,11 +98,13 @@ class SampleStream(Dataset):
         batch_size: int,
         rank: int = 0,
         world_size: int = 1,
+        num_frame_range: tuple[int, int] | None = None,
     ) -> None:
         if batch_size % world_size:
             raise ValueError(f"batch_size {batch_size} is not a multiple of {world_size} processes")
         self.dataset, self.seed, self.batch_size = dataset, seed, batch_size
         self.rank, self.world_size = rank, world_size
+        self.num_frame_range = num_frame_range
         self.num_source: int = getattr(dataset, "num_source", None) or len(dataset)
 
     def __getitem__(self, draw: int) -> Sample:
@@ -110,14 +127,14 @@ class SampleStream(Dataset):
         device = torch.device(device)
         loader = self.loader(start, stop, num_worker)
         if device.type != "cuda":
-            for batch in loader:
-                yield self._to_device(batch, device)
+            for step, batch in enumerate(loader, start):
+                yield self._to_device(batch, device, step)
             return
         copies = torch.cuda.Stream(device)
         upcoming: tuple[Sample, torch.cuda.Event] | None = None
-        for batch in loader:
+        for step, batch in enumerate(loader, start):
             with torch.cuda.stream(copies):
-                fresh = self._to_device(batch, device)
+                fresh = self._to_device(batch, device, step)
                 arrived = copies.record_event()
             if upcoming is not None:
                 yield _hand_over(*upcoming)
@@ -142,14 +159,25 @@ class SampleStream(Dataset):
             **workers,
         )
 
-    def _to_device(self, batch: Sample, device: torch.device) -> Sample:
+    def _to_device(self, batch: Sample, device: torch.device, step: int) -> Sample:
         """Pixels travel as stored and become float32 on the device, in their orientation."""
         batch = _map_tensors(batch, lambda pixels: pixels.to(device, non_blocking=True))
         if hasattr(self.dataset, "finish"):
             batch = self.dataset.finish(batch)
+        if self.num_frame_range is not None:
+            batch = self._choose_frames(batch, step)
         codes = batch.pop("orientation", None) or [0] * len(batch["key"])
         pixels = {name: to_float(orient_batch(batch[name], codes)) for name in ("lq", "gt")}
         return {**batch, **pixels}
+
+    def _choose_frames(self, batch: Sample, step: int) -> Sample:
+        """A batch with as many frames as its step has, and where the reference is among them."""
+        few, many = self.num_frame_range
+        rng = np.random.default_rng(np.random.SeedSequence([_NUM_FRAME, self.seed, step]))
+        lq, reference = batch["lq"], self.dataset.reference
+        frames = nearest_frames(lq.shape[1], reference, int(rng.integers(few, many + 1)))
+        lq = lq[:, frames.start : frames.stop].contiguous()
+        return {**batch, "lq": lq, "reference": reference - frames.start}
 
 
 def _map_tensors(batch: Any, call: Any) -> Any:

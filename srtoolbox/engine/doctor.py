@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,6 +22,7 @@ from srtoolbox.engine.checkpoint import CheckpointFolder
 from srtoolbox.engine.doctor_report import Diagnosis, Forecast, find_warnings
 from srtoolbox.engine.evaluator import Evaluator
 from srtoolbox.engine.files import read_lines
+from srtoolbox.engine.frame_use import has_other_frames
 from srtoolbox.engine.measure import TrainingStep, peak_memory
 from srtoolbox.engine.reporter import Reporter
 from srtoolbox.engine.run import (
@@ -34,7 +36,7 @@ from srtoolbox.engine.run import (
 )
 from srtoolbox.engine.trainer import Trainer
 from srtoolbox.errors import UserError
-from srtoolbox.models.frames import Misfit
+from srtoolbox.models.frames import Misfit, varying_frames
 from srtoolbox.options import plain
 
 _log = logging.getLogger("srtoolbox")
@@ -191,17 +193,19 @@ class _Patient:
             tempfile.TemporaryDirectory(prefix="srtoolbox-") as name,
         ):
             folder = Path(name)
+            frames = varying_frames(net, dataset, section.num_frame_range)
             model = build_model(opt, net, dataset)
-            stream = SampleStream(dataset, opt.manual_seed, section.batch_size)
+            stream = partial(SampleStream, dataset, opt.manual_seed, section.batch_size)
             trainer = Trainer(
                 model,
-                stream,
+                stream(num_frame_range=frames),
                 section,
                 replace(opt.logger, print_freq=1),
                 CheckpointFolder(folder / "checkpoints", 1),
                 self.device,
             )
-            memory = self._step_memory(model, stream)
+            most = stream(num_frame_range=frames and frames[1:] * 2)
+            memory = self._step_memory(model, most)
             seconds = _run(trainer, folder, _STEPS)
             # Where they are short, some more tell the time with less chance in it.
             seconds = _run(trainer, folder, _STEPS + min(_MORE, int(_PATIENCE / seconds)))
@@ -243,10 +247,13 @@ class _Patient:
         weights = sum(one.numel() * one.element_size() for one in net.state_dict().values())
         if forecast.seconds is None or forecast.checkpoint is None:
             return
-        total = opt.train.total_iter
-        watched = sum(len(data) for name, data in scored.items() if name.startswith("val."))
-        rounds = -(-total // opt.val.val_freq)
-        forecast.total = total * forecast.seconds
+        watched = sum(
+            len(data) * (1 + (opt.val.frame_use and has_other_frames(net, data)))
+            for name, data in scored.items()
+            if name.startswith("val.")
+        )
+        rounds = -(-opt.train.total_iter // opt.val.val_freq)
+        forecast.total = opt.train.total_iter * forecast.seconds
         forecast.total += rounds * watched * (forecast.test_seconds or 0)
         forecast.keep = opt.logger.keep_checkpoint
         # The newest is written before the oldest goes; latest and best weights, and the average.

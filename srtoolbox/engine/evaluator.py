@@ -38,6 +38,10 @@ class ValSection:
     )
     val_freq: int = option(default=5000, min=1, doc="Steps between evaluations in training.")
     best_metric: str = option(default="psnr", doc="Metric that chooses the best weights.")
+    frame_use: bool = option(
+        default=False,
+        doc="Also measure, in training, what multi-frame networks owe to the other frames.",
+    )
     save_img: bool = option(default=False, doc="Write SR images, in training too.")
     tile: int | None = option(
         default=None,

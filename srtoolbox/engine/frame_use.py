@@ -7,6 +7,7 @@ without any loss.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,13 +16,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from srtoolbox.data.stream import nearest_frames
+from srtoolbox.engine.distributed import ALONE, Ranks
 from srtoolbox.engine.evaluator import Evaluator, ValSection, average
 from srtoolbox.engine.precision import Precision
 from srtoolbox.errors import UserError
+from srtoolbox.inference.prediction import PLAIN, EnhanceSection
 
+_log = logging.getLogger("srtoolbox")
 BLIND = "reference only"
 SHUFFLED = "shuffled"
 _SHUFFLE = 3  # separates these random numbers from those of the data
+_NOTHING = 0.05  # dB; less is no more than two trainings of one network differ by
+_PSNR = {"psnr": {"type": "PSNR"}}
 
 Order = Callable[[int], list[int]]  # from a sample's index to the frames that the network gets
 
@@ -57,7 +64,7 @@ def frame_use(
         raise UserError(f"{type(net).__name__} takes single images: it has no other frames to use")
     if dataset.reference is None:
         raise UserError("frame use needs a reference frame; set target: centre of the dataset")
-    evaluator = Evaluator(replace(section, metrics={"psnr": {"type": "PSNR"}}), device, precision)
+    evaluator = Evaluator(replace(section, metrics=_PSNR), device, precision)
     scores = {}
     for name, order in _orders(dataset.num_frame, dataset.reference, counts, net.num_frame).items():
         records = evaluator.run(net, _Chosen(dataset, order))
@@ -69,7 +76,75 @@ def owed(scores: Mapping[str, float | None]) -> float | None:
     """What a network owes to the other frames, in dB, by what `frame_use` returned."""
     full = [value for name, value in scores.items() if name.endswith(("frame", "frames"))][-1]
     blind = scores[BLIND]
-    return None if full is None or blind is None else full - blind
+    return None if full is None or blind is None else _lost(full, blind)
+
+
+class FrameWatch:
+    """What a network owes to its other frames, looked at while it is trained.
+
+    Args:
+        section: Protocol, metrics and tiles of the validations.
+        total_iter: Steps of the whole training.
+        device: Where the network runs.
+        precision: Number format of the forward pass.
+        enhance: What validations do beside one forward pass.
+        ranks: The processes that share the work.
+    """
+
+    def __init__(
+        self,
+        section: ValSection,
+        total_iter: int,
+        device: torch.device,
+        precision: Precision = "fp32",
+        enhance: EnhanceSection = PLAIN,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self._evaluator = Evaluator(replace(section, metrics=_PSNR), device, precision)
+        self._known = [name for name, spec in section.metrics.items() if spec["type"] == "PSNR"]
+        self._total, self._enhance, self._ranks = total_iter, enhance, ranks
+        self._warned = False
+
+    def owed(
+        self, net: nn.Module, dataset: Any, scores: Mapping[str, float | None], step: int
+    ) -> float | None:
+        """The PSNR, in dB, that is lost if every frame is the reference; None if it has no others.
+
+        In the second half of a training it warns, once, of a network that owes them nothing.
+
+        Args:
+            net: A network in training.
+            dataset: An evaluation dataset.
+            scores: What the validation found.
+            step: Steps that were done.
+        """
+        if not has_other_frames(net, dataset):
+            return None
+        full = scores[self._known[0]] if self._known else self._psnr(net, dataset)
+        order = [dataset.reference] * dataset.num_frame
+        owed = _lost(full, self._psnr(net, _Chosen(dataset, lambda _: order)))
+        if owed < _NOTHING and 2 * step >= self._total and not self._warned:
+            self._warned = True
+            settled = "has settled on the reference frame"
+            meaning = settled if owed > -_NOTHING else "does better without them"
+            _log.warning(
+                "after %d of %d steps %s owes %.2f dB to the frames beside the reference: it %s",
+                *(step, self._total, type(net).__name__, owed, meaning),
+            )
+        return owed
+
+    def _psnr(self, net: nn.Module, dataset: Any) -> float:
+        records = self._evaluator.run(net, dataset, enhance=self._enhance, ranks=self._ranks)
+        return average(records, self._evaluator.protocol.average)["psnr"]
+
+
+def has_other_frames(net: nn.Module, dataset: Any) -> bool:
+    """Whether a network is given frames beside the one that it restores."""
+    return net.num_frame != 1 and dataset.reference is not None and dataset.num_frame > 1
+
+
+def _lost(full: float, blind: float) -> float:
+    return 0.0 if full == blind else full - blind  # also where both are infinite
 
 
 def _orders(
@@ -77,8 +152,8 @@ def _orders(
 ) -> dict[str, Order]:
     orders: dict[str, Order] = {}
     for count in sorted({*(c for c in counts if 1 <= c < num_frame), num_frame}):
-        nearest = sorted(range(num_frame), key=lambda t: (abs(t - reference), t))[:count]
-        frames = sorted(nearest)
+        nearest = nearest_frames(num_frame, reference, count)
+        frames = list(nearest)
         if wanted is not None:
             frames = [t if t in nearest else reference for t in range(num_frame)]
         orders[f"{count} frame{'s' * (count > 1)}"] = lambda _, frames=frames: frames

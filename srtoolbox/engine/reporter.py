@@ -108,12 +108,25 @@ class Reporter:
             *(self._title, step, self._total, shown, speed, memory, left),
         )
 
-    def evaluation(self, step: int, dataset: str, scores: dict[str, float | None]) -> None:
-        """Mean scores on one dataset after ``step``."""
+    def evaluation(
+        self,
+        step: int,
+        dataset: str,
+        scores: dict[str, float | None],
+        owed: float | None = None,
+    ) -> None:
+        """Mean scores on one dataset after ``step``.
+
+        ``owed`` is what the network owes to its other frames, in dB, where that was measured.
+        """
         record = {"step": step, "dataset": dataset, **scores}
+        if owed is not None:
+            record["owed_to_frames"] = owed
         wait_for_room(lambda: append_lines(self._scores, [record]), self._scores)
         self._to_board([_score_point(record)])
         shown = "  ".join(f"{name} {v:.4f}" for name, v in scores.items() if v is not None)
+        if owed is not None:
+            shown += f"  owed to the other frames {owed:.2f} dB"
         _log.info("%s %d/%d  on %s: %s", self._title, step, self._total, dataset, shown)
 
     def _points(self) -> Iterator[Point]:
@@ -144,7 +157,13 @@ class Silence:
 
     def training(self, step: int, figures: dict[str, float], rate: dict[str, float]) -> None: ...
 
-    def evaluation(self, step: int, dataset: str, scores: dict[str, float | None]) -> None: ...
+    def evaluation(
+        self,
+        step: int,
+        dataset: str,
+        scores: dict[str, float | None],
+        owed: float | None = None,
+    ) -> None: ...
 
 
 SILENCE = Silence()

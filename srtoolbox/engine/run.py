@@ -139,8 +139,6 @@ def fingerprint(opt: RunOptions) -> str:
 
     Options that only decide how it gets there (workers, logging, evaluation, paths) are left out.
     """
-    train = plain(opt.train) or {}
-    train.pop("num_worker", None)
     data = plain(opt.datasets.train) or {}
     for key in _SPEED_OF_DATA:
         data.pop(key, None)
@@ -156,7 +154,7 @@ def fingerprint(opt: RunOptions) -> str:
         "scale": opt.scale,
         "manual_seed": opt.manual_seed,
         "train_data": data,
-        "train": train,
+        "train": opt.train.identity if opt.train else {},
         "pretrain": _content_hash(weights) if weights else None,
     }
     if weights and opt.path.param_key_g:

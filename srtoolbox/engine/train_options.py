@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from srtoolbox.engine.precision import Precision
 from srtoolbox.models.objective import LossSchedule, schedule_faults
+from srtoolbox.options import plain
 from srtoolbox.schema import Component, option
 
 Optimizer = Annotated[dict, Component("optimizer")]
@@ -39,6 +40,12 @@ class TrainSection:
     total_iter: int = option(min=1, doc="Optimizer steps.")
     batch_size: int = option(default=16, min=1, doc="Samples per step, over all devices.")
     num_worker: int = option(default=0, min=0, doc="Data loading processes; 0 loads in the loop.")
+    num_frame_range: tuple[int, int] | None = option(
+        default=None,
+        min=1,
+        doc="Fewest and most frames of a step, drawn at random, for networks that take any number; "
+        "null: always all that the dataset gives.",
+    )
     accumulate: int = option(default=1, min=1, doc="Parts in which a batch goes through the net.")
     optim_g: Optimizer = field(default_factory=lambda: {"type": "Adam", "lr": 1e-4})
     optim_d: Optimizer | None = option(default=None, doc="Discriminator's; null: as optim_g.")
@@ -67,14 +74,24 @@ class TrainSection:
     checkpointing: bool = option(
         default=False, doc="Recompute the network's blocks in the backward pass to save memory."
     )
-
     shard: bool = option(
         default=False, doc="Spread the network over torchrun's processes (FSDP2) to save memory."
     )
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of it decides the weights that a training ends with."""
+        decisive = plain(self)
+        del decisive["num_worker"]
+        if self.num_frame_range is None:  # as in trainings from before there was this option
+            del decisive["num_frame_range"]
+        return decisive
+
     def validate(self) -> list[tuple[str, str]]:
         """Faults that no single value shows, as (key, message)."""
         faults = []
+        if self.num_frame_range is not None and self.num_frame_range[0] > self.num_frame_range[1]:
+            faults.append(("num_frame_range", "the fewest come first, then the most, as [1, 14]"))
         if self.shard and self.compile is not None:
             faults.append(("shard", "a sharded network is not compiled; leave train.compile out"))
         if self.batch_size % self.accumulate:

@@ -17,6 +17,7 @@ from srtoolbox.engine.distributed import ALONE, Ranks
 from srtoolbox.engine.environment import describe_environment, uncommitted_diff
 from srtoolbox.engine.evaluator import Evaluator, average
 from srtoolbox.engine.files import remove_torn, wait_for_room, write_atomic
+from srtoolbox.engine.frame_use import FrameWatch
 from srtoolbox.engine.lock import locked
 from srtoolbox.engine.precision import resolve
 from srtoolbox.engine.reporter import SILENCE, Reporter
@@ -35,6 +36,7 @@ from srtoolbox.engine.trainer import Trainer
 from srtoolbox.engine.weights import load_weights, save_weights, weights_hash
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.inference.prediction import PLAIN
+from srtoolbox.models.frames import varying_frames
 from srtoolbox.options import dump, plain
 
 _log = logging.getLogger("srtoolbox")
@@ -118,6 +120,10 @@ def _train(
         name: build_dataset(f"val.{name}", spec, opt, net)
         for name, spec in opt.datasets.val.items()
     }
+    frames = varying_frames(net, dataset, opt.train.num_frame_range)
+    if opt.train.num_frame_range and (net.num_frame or 1) > 1:
+        name, fixed = type(net).__name__, net.num_frame
+        _announce(f"train.num_frame_range: {name} always takes {fixed} frames")
     model = build_model(opt, net, dataset)
     evaluator = Evaluator(opt.val, device, opt.train.precision)
     enhance = opt.val.enhance if opt.val.enhance.in_training else PLAIN
@@ -125,13 +131,18 @@ def _train(
     save_img = opt.val.save_img
     # All processes have to take part in each forward pass of a sharded network.
     sharing = ALONE if opt.train.shard else ranks
+    watch = None
+    if opt.val.frame_use:
+        total, precision = opt.train.total_iter, opt.train.precision
+        watch = FrameWatch(opt.val, total, device, precision, enhance, sharing)
 
     def evaluate(step: int, candidate: nn.Module) -> None:
         for index, (name, data) in enumerate(watched.items()):
             keep = image_writer(folder / "images" / name / f"{step:08d}") if save_img else None
             records = evaluator.run(candidate, data, keep, enhance=enhance, ranks=sharing)
             scores = average(records, evaluator.protocol.average)
-            reporter.evaluation(step, name, scores)
+            owed = None if watch is None else watch.owed(candidate, data, scores, step)
+            reporter.evaluation(step, name, scores, owed)
             if index == 0:
                 keep_best(step, scores[opt.val.best_metric], candidate)
 
@@ -150,7 +161,9 @@ def _train(
     arch = {**plain(opt.network_g), "scale": opt.scale}
     trainer = Trainer(
         model,
-        SampleStream(dataset, opt.manual_seed, opt.train.batch_size, ranks.rank, ranks.size),
+        SampleStream(
+            dataset, opt.manual_seed, opt.train.batch_size, ranks.rank, ranks.size, frames
+        ),
         opt.train,
         opt.logger,
         CheckpointFolder(folder / "checkpoints", opt.logger.keep_checkpoint, identity),

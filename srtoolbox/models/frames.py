@@ -54,6 +54,32 @@ def arrange_frames(net: nn.Module, lq: Tensor, reference: int | None) -> Tensor:
     return lq[:, order]
 
 
+def varying_frames(
+    net: nn.Module, dataset: Any, num_frame_range: tuple[int, int] | None
+) -> tuple[int, int] | None:
+    """Fewest and most frames of a training step, if their number is to vary.
+
+    It does for networks that take any number of frames; all others always get theirs.
+
+    Raises:
+        UserError: if all frames are restored, or the dataset has fewer than the most.
+    """
+    if num_frame_range is None or net.num_frame is not None:
+        return None
+    name, most = type(net).__name__, num_frame_range[1]
+    if dataset.reference is None:
+        raise UserError(
+            f"train.num_frame_range: {name} restores all frames of a sample here, so there is no "
+            "reference to keep; leave it out, or set target: centre of the dataset"
+        )
+    if most > dataset.num_frame:
+        raise UserError(
+            f"train.num_frame_range goes up to {most} frames but datasets.train gives "
+            f"{dataset.num_frame}; lower it or raise num_frame of the dataset"
+        )
+    return num_frame_range
+
+
 def run_network(net: nn.Module, lq: Tensor, flow: Tensor | None = None) -> Any:
     """What ``net`` makes of its input; one that names a flow estimator is given flow too.
 

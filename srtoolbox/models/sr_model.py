@@ -51,7 +51,8 @@ class SRModel:
         Args:
             phase: One of ``phases``.
             batch: ``lq`` (N, T, C, h, w) and ``gt`` (N, C, H, W) or (N, T', C, H, W), float32 in
-                [0, 1]; ``flow`` (N, 2, T - 1, 2, h, w) where the dataset has it.
+                [0, 1]; ``flow`` (N, 2, T - 1, 2, h, w) where the dataset has it; ``reference``,
+                if that frame is not where the dataset has it.
             step: Steps done before this one.
 
         Returns:
@@ -65,13 +66,14 @@ class SRModel:
     def _views(self, batch: Sample) -> dict[str, Any]:
         """What losses can ask for, after one forward pass of the generator."""
         net, lq = self.networks["g"], batch["lq"]
-        output = run_network(net, arrange_frames(net, lq, self.reference), batch.get("flow"))
+        reference = batch.get("reference", self.reference)
+        output = run_network(net, arrange_frames(net, lq, reference), batch.get("flow"))
         aux = dict(output) if isinstance(output, dict) else {"sr": output}
         sr = aux.pop("sr").float()
         check_shapes(sr, batch["gt"])
         views = {"sr": sr, "gt": batch["gt"], "frames": lq, "aux": aux}
-        if self.reference is not None:
-            views["lq"] = lq[:, self.reference]
+        if reference is not None:
+            views["lq"] = lq[:, reference]
         return views
 
     def _weigh(self, views: Mapping[str, Any], step: int) -> dict[str, Tensor]:

@@ -11,7 +11,14 @@ import torch
 
 from srtoolbox.data.augment import orient_batch
 from srtoolbox.data.sample import SampleBursts
-from srtoolbox.data.stream import SampleStream, collate, sample_rng, source_of, to_float
+from srtoolbox.data.stream import (
+    SampleStream,
+    collate,
+    nearest_frames,
+    sample_rng,
+    source_of,
+    to_float,
+)
 
 BATCH = 4
 
@@ -184,3 +191,65 @@ def test_datasets_may_make_their_samples_on_the_device() -> None:
     assert batch["lq"].shape == (BATCH, 1, 3, 2, 2)
     levels = torch.tensor([float(key) for key in batch["key"]]).view(-1, 1, 1, 1)
     assert torch.equal(batch["lq"][:, 0] - levels, batch["gt"][..., ::2, ::2] + levels - levels)
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        (0, ["0", "01", "012", "0123", "01234"]),
+        (2, ["2", "12", "123", "0123", "01234"]),
+        (4, ["4", "34", "234", "1234", "01234"]),
+    ],
+)
+def test_nearest_frames(reference: int, expected: list[str]) -> None:
+    found = [nearest_frames(5, reference, count) for count in range(1, 6)]
+    assert ["".join(map(str, frames)) for frames in found] == expected
+    for frames in found:
+        by_distance = sorted(range(5), key=lambda t: (abs(t - reference), t))
+        assert sorted(by_distance[: len(frames)]) == list(frames)
+
+
+class Clip(Numbered):
+    """Every value of a frame is its index; the reference is the middle one."""
+
+    num_frame, reference = 5, 2
+
+    def draw(self, index: int, rng: np.random.Generator) -> dict:
+        lq = np.arange(5, dtype=np.uint8)[:, None, None, None].repeat(3, 1).repeat(2, 2)
+        return {"key": str(index), "lq": lq.repeat(2, 3), "gt": lq[2].repeat(4, 1).repeat(4, 2)}
+
+
+def seen(batch: dict) -> list[int]:
+    return (255 * batch["lq"][0, :, 0, 0, 0]).round().int().tolist()
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_the_number_of_frames_varies_by_seed_and_step() -> None:
+    def stream(seed: int = 3, **given: int) -> SampleStream:
+        return SampleStream(Clip(), seed, BATCH, num_frame_range=(1, 4), **given)
+
+    whole = list(stream().batches(0, 30))
+    numbers = [batch["lq"].shape[1] for batch in whole]
+    assert set(numbers) == {1, 2, 3, 4}
+    for batch in whole:
+        frames = seen(batch)
+        assert frames == list(nearest_frames(5, 2, len(frames)))
+        assert frames[batch["reference"]] == 2
+        assert batch["lq"].is_contiguous()
+    for others, first in (
+        (stream().batches(17, 30), 17),
+        (stream().batches(0, 6, num_worker=2), 0),
+        (stream(rank=1, world_size=2).batches(0, 30), 0),
+    ):
+        found = [batch["lq"].shape[1] for batch in others]
+        assert found == numbers[first : first + len(found)]
+    assert [batch["lq"].shape[1] for batch in stream(4).batches(0, 30)] != numbers
+
+
+def test_all_else_stays_the_same_whatever_the_number_of_frames() -> None:
+    data = SampleBursts(num_frame=4, gt_size=16)
+    some, all_ = (SampleStream(data, 0, 2, num_frame_range=r) for r in ((1, 3), None))
+    for one, other in zip(some.batches(0, 3), all_.batches(0, 3), strict=True):
+        assert torch.equal(one["gt"], other["gt"]) and one["key"] == other["key"]
+        assert torch.equal(one["lq"], other["lq"][:, : one["lq"].shape[1]])
+        assert one["reference"] == 0 and "reference" not in other

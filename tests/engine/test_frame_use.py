@@ -104,4 +104,5 @@ def test_what_cannot_be_asked() -> None:
 
 def test_what_is_owed() -> None:
     assert owed({"1 frame": 20.0, "5 frames": 23.5, BLIND: 20.5, SHUFFLED: 23.4}) == 3.0
+    assert owed({"1 frame": np.inf, "5 frames": np.inf, BLIND: np.inf}) == 0
     assert owed({"1 frame": None, "5 frames": None, BLIND: None, SHUFFLED: None}) is None

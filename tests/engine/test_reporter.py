@@ -48,6 +48,18 @@ def test_scores(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert "lpips" not in caplog.text
 
 
+def test_what_is_owed_to_other_frames(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "srtoolbox"):
+        reporter = Reporter(tmp_path, "edvr", 100)
+        reporter.evaluation(50, "Vid4", {"psnr": 27.123456}, 2.3149)
+    assert list(read_lines(tmp_path / "evaluation.jsonl")) == [
+        {"step": 50, "dataset": "Vid4", "psnr": 27.123456, "owed_to_frames": 2.3149}
+    ]
+    assert "on Vid4: psnr 27.1235  owed to the other frames 2.31 dB" in caplog.text
+    board = EventAccumulator(str(tmp_path / "tb"), {"scalars": 0}).Reload()
+    assert board.Scalars("Vid4/owed_to_frames")[0].value == pytest.approx(2.3149)
+
+
 def test_later_records_of_an_earlier_try_are_dropped(tmp_path: Path) -> None:
     first = Reporter(tmp_path, "edsr", 100, tensorboard=False)
     for step in (10, 20, 30):

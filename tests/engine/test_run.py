@@ -73,6 +73,7 @@ class TestFingerprint:
             "train.grad_clip=1",
             "train.ema_decay=0.9",
             "train.precision=bf16",
+            "train.num_frame_range=[1, 2]",
             "datasets.train.num_frame=3",
         ],
     )
@@ -96,7 +97,9 @@ class TestFingerprint:
         [
             "name=other",
             "train.num_worker=2",
+            "train.num_frame_range=null",
             "val.val_freq=1",
+            "val.frame_use=true",
             "val.metrics={psnr: {type: PSNR}, ssim: {type: SSIM}}",
             "datasets.val=!delete",
             "logger.print_freq=1",
@@ -106,6 +109,10 @@ class TestFingerprint:
     )
     def test_what_does_not_leaves_it(self, options, override: str) -> None:
         assert fingerprint(options(override)) == fingerprint(options())
+
+    def test_options_younger_than_a_training_leave_it(self, options) -> None:
+        """Without them it has the hash that it had before they were there."""
+        assert "num_frame_range" not in options().train.identity
 
 
 class TestNetwork:

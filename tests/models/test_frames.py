@@ -9,7 +9,7 @@ import torch
 
 from srtoolbox.data.flow import batch_flow
 from srtoolbox.errors import UserError
-from srtoolbox.models.frames import arrange_frames, check_time, run_network
+from srtoolbox.models.frames import arrange_frames, check_time, run_network, varying_frames
 
 
 def stack(num_frame: int) -> torch.Tensor:
@@ -87,3 +87,33 @@ def test_network_and_dataset_mean_the_same_frames() -> None:
         check_time(doubling, plain)
     with pytest.raises(UserError, match=r"use network_g: \{type: TwoStage"):
         check_time(plain, doubling)
+
+
+@pytest.mark.parametrize(
+    ("num_frame", "reference", "wanted", "expected"),
+    [
+        (None, 0, (1, 5), (1, 5)),
+        (None, 2, (2, 3), (2, 3)),
+        (None, 0, None, None),
+        (5, 2, (1, 5), None),
+        (5, None, (1, 9), None),
+        (1, 0, (1, 5), None),
+    ],
+)
+def test_the_number_of_frames_varies_for_networks_of_any_number(
+    num_frame: int | None,
+    reference: int | None,
+    wanted: tuple[int, int] | None,
+    expected: tuple[int, int] | None,
+) -> None:
+    net, dataset = SimpleNamespace(num_frame=num_frame), SimpleNamespace(reference=reference)
+    dataset.num_frame = 5
+    assert varying_frames(net, dataset, wanted) == expected
+
+
+def test_the_number_of_frames_cannot_vary() -> None:
+    net = SimpleNamespace(num_frame=None)
+    with pytest.raises(UserError, match=r"goes up to 6 frames but datasets\.train gives 5"):
+        varying_frames(net, SimpleNamespace(num_frame=5, reference=0), (1, 6))
+    with pytest.raises(UserError, match="there is no reference to keep"):
+        varying_frames(net, SimpleNamespace(num_frame=5, reference=None), (1, 5))

@@ -136,3 +136,10 @@ def test_losses_are_in_fp32_under_autocast() -> None:
     model = SRModel(Nearest(), {"l": Multiplied()}, reference=1)
     with torch.autocast("cpu", torch.bfloat16):
         assert model.objective("g", batch())["l"].dtype == torch.float32
+
+
+def test_a_batch_may_say_where_its_reference_is() -> None:
+    """Of five frames around the third, three are left: it is the second of those."""
+    model = SRModel(Nearest(), {"l_pix": L1Loss()}, reference=2)
+    assert model.objective("g", {**batch(), "reference": 1})["l_pix"].item() == 0
+    assert model.objective("g", batch())["l_pix"].item() > 0
