@@ -34,6 +34,7 @@ class LGTD(nn.Module):
         num_group_block: Blocks of each group.
         num_head: Attention heads; divides ``embed_dim``.
         window_size: Side of the attention windows, a multiple of 4.
+        num_upsample_feat: Channels of the tail where it enlarges.
         num_frame: Frames of a clip, odd; the reference is the one in the middle.
         legacy: Do as the public code does by mistake: reverse both orders of the frames, so that
             the long-term difference is zero; start the offsets at random, not at zero; and hold
@@ -64,6 +65,7 @@ class LGTD(nn.Module):
         num_group_block: int = 6,
         num_head: int = 6,
         window_size: int = 16,
+        num_upsample_feat: int = 64,
         num_frame: int = 5,
         legacy: bool = False,
     ) -> None:
@@ -96,12 +98,21 @@ class LGTD(nn.Module):
             self.dead_parameters = ("hat.",) if legacy else ()
             self.embedding = _conv(num_feat, embed_dim)
             self.reconstruction = resnet_blocks(num_block, embed_dim)
-            self.conv_before_upsample = nn.Sequential(_conv(embed_dim, 64), nn.LeakyReLU())
-            self.upsample = Upsample(scale, 64)
-            self.conv_last = _conv(64, 3)
+            self.conv_before_upsample = nn.Sequential(
+                _conv(embed_dim, num_upsample_feat), nn.LeakyReLU()
+            )
+            self.upsample = Upsample(scale, num_upsample_feat)
+            self.conv_last = _conv(num_upsample_feat, 3)
         if tail == "hat" or legacy:
             self.hat = HAT(
-                num_feat, scale, embed_dim, num_group, num_group_block, num_head, window_size
+                num_feat,
+                scale,
+                embed_dim,
+                num_group,
+                num_group_block,
+                num_head,
+                window_size,
+                num_feat=num_upsample_feat,
             )
         start_kaiming(self, offsets=legacy)
 

@@ -161,6 +161,15 @@ def test_difference_of_a_clip_that_stands_still_is_zero():
     assert not seen[0].any()
 
 
+@pytest.mark.parametrize("tail", ["hat", "conv"])
+def test_the_enlarging_channels_are_an_option(tail):
+    wide, narrow = (LGTD(**SMALL, tail=tail, num_upsample_feat=n) for n in (64, 8))
+    tails = [net.hat if tail == "hat" else net for net in (wide, narrow)]
+    assert [part.conv_last.in_channels for part in tails] == [64, 8]
+    assert wide.state_dict().keys() == narrow.state_dict().keys()
+    assert narrow(torch.rand(1, 5, 3, 8, 8)).shape == (1, 3, 32, 32)
+
+
 @pytest.mark.parametrize("frames", [3, 7])
 def test_other_numbers_of_frames(frames):
     net = LGTD(3, **SMALL, num_frame=frames).eval()
