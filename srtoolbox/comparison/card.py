@@ -50,6 +50,7 @@ def new_card(
         published=[Published(**plain(row)) for row in opt.published],
         budget=budget,
         jobs=opt.jobs,
+        sweeps=plain(opt.report.sweeps),
     )
 
 

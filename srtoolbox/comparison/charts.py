@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from srtoolbox.comparison.drawing import INK, in_style, looks, new_figure
+from srtoolbox.comparison.details import Differences
+from srtoolbox.comparison.drawing import INK, Look, in_style, looks, new_figure
 from srtoolbox.comparison.results import Entry
 from srtoolbox.comparison.scores import Scores
-from srtoolbox.comparison.views import Differences
 from srtoolbox.engine.evaluator import mean
 from srtoolbox.engine.files import read_lines
 
@@ -19,6 +19,8 @@ _AXES = (
     ("flops", 1e-9, "GFLOPs per frame"),
     ("latency", 1e3, "ms per frame"),
 )
+Curve = tuple[np.ndarray, ...]  # places, and there the mean, lowest and highest value
+
 _NO_LOSS = ("step", "lr", "it/s", "data wait", "memory")
 _NO_LOSS_OF_G = ("grad_", "lr_", "l_d", "out_d")
 
@@ -91,27 +93,53 @@ def draw_curves(scores: Scores) -> Any | None:
     figure = new_figure(10.5, 3.9)
     left, right = figure.subplots(1, 2)
     for axis, curves in ((left, losses), (right, quality)):
-        for method, (steps, middle, low, high) in curves.items():
-            style = look[method]
-            few = len(steps) < 25
-            axis.plot(
-                steps,
-                middle,
-                label=method,
-                color=style.color,
-                linestyle=style.dash,
-                marker=style.marker if few else "",
-                markersize=4,
-            )
-            if (high > low).any():
-                axis.fill_between(steps, low, high, color=style.color, alpha=0.15, lw=0)
-        axis.grid(visible=True)
+        _lines_with_bands(axis, curves, look)
         axis.set(xlabel="iteration")
         axis.xaxis.get_major_locator().set_params(integer=True)
     left.set(title="training loss")
     _logarithmic(left.yaxis, [v for curve in losses.values() for v in curve[1].tolist()])
     right.set(title=f"validation {_label(scores, metric)}")
     _legend(figure, (left, right))
+    return figure
+
+
+@in_style
+def draw_sweeps(scores: Scores) -> Any | None:
+    """The first metric over each quantity that test sets differ in; None if there is none.
+
+    With several seeds the mean, and around it a band from the lowest to the highest.
+    """
+    metric = scores.shown_metrics[0]
+    panels = {}
+    for quantity, points in scores.card.sweeps.items():
+        curves = {}
+        for method, entries in scores.entries.items():
+            seeds: list[dict[float, float]] = [{} for _ in entries]
+            for name, x in points.items():
+                for seed, means in zip(seeds, scores.seed_means(method, name), strict=True):
+                    if (value := means.get(metric)) is not None and np.isfinite(value):
+                        seed[x] = value
+            if curve := _curve(seeds):
+                curves[method] = curve
+        if curves:
+            panels[quantity] = curves
+    if not panels:
+        return None
+    across = len(panels) if len(panels) < 4 else 2 if len(panels) == 4 else 3
+    down = -(-len(panels) // across)
+    figure = new_figure((6.4, 10.5, 12.5)[across - 1], 0.5 + 3.4 * down)
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for number, (axis, (quantity, curves)) in enumerate(zip(axes, panels.items(), strict=False)):
+        _lines_with_bands(axis, curves, looks(scores.methods))
+        axis.set(xlabel=quantity)
+        if number % across == 0:
+            axis.set_ylabel(_label(scores, metric))
+        places = sorted(scores.card.sweeps[quantity].values())
+        if min(np.diff(places)) * 14 > places[-1] - places[0]:  # so that labels have room
+            axis.set_xticks(places, [f"{x:g}" for x in places])
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    _legend(figure, axes[: len(panels)])
     return figure
 
 
@@ -160,6 +188,24 @@ def draw_differences(scores: Scores, dataset: str, baseline: str | None = None) 
     return figure
 
 
+def _lines_with_bands(axis: Any, curves: dict[str, Curve], look: dict[str, Look]) -> None:
+    """Every method's mean as a line, and a band around it where its seeds differ."""
+    for method, (steps, middle, low, high) in curves.items():
+        style = look[method]
+        axis.plot(
+            steps,
+            middle,
+            label=method,
+            color=style.color,
+            linestyle=style.dash,
+            marker=style.marker if len(steps) < 25 else "",
+            markersize=4,
+        )
+        if (high > low).any():
+            axis.fill_between(steps, low, high, color=style.color, alpha=0.15, lw=0)
+    axis.grid(visible=True)
+
+
 def _losses(scores: Scores, entry: Entry) -> dict[int, float]:
     """The generator's loss by step."""
     curve = {}
@@ -184,7 +230,7 @@ def _lines(scores: Scores, entry: Entry, name: str) -> list[dict[str, Any]]:
     return list(read_lines(scores.store.folder / entry.run / name)) if entry.run else []
 
 
-def _curve(seeds: Iterable[dict[int, float]]) -> tuple[np.ndarray, ...] | None:
+def _curve(seeds: Iterable[dict[float, float]]) -> Curve | None:
     """Steps that all seeds have, and there the mean, lowest and highest value."""
     found = [seed for seed in seeds if seed]
     steps = sorted(set.intersection(*map(set, found))) if found else []

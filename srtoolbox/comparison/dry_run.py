@@ -114,7 +114,7 @@ def _task(study: Study, job: Job, folder: Path | None, shared: bool, costs: dict
         weights = weights_hash(study.build(job))
     else:
         total = job.opt.train.total_iter
-        step, weights = _trained(folder)
+        step, weights = _trained(study.elsewhere.get(folder, folder))
     per_step, per_image, size = _measure(study, job, costs)
     if folder is not None and weights is None and not shared:
         seconds += (total - step) * per_step

@@ -40,15 +40,21 @@ def to_html(
         tables: The overview first.
         pictures: That were kept.
         profiles: Of clips.
-        charts: SVG by name: ``curves``, and ``tradeoff`` and ``differences`` of each dataset.
+        charts: SVG by name: ``curves``, ``sweeps``, and ``tradeoff`` and ``differences`` of each
+            dataset.
     """
     scores = views[0]
     card = scores.card
+    whole = [table for table in tables if table.dataset is None]
     sections = {
-        "Overview": [_LEGEND, *(_table(table) for table in tables if table.dataset is None)],
+        "Overview": [_LEGEND, *(_table(table) for table in whole if table.quantity is None)],
+        "Sweeps": [
+            _chart(charts, "sweeps", "Scores over the quantities that test sets differ in"),
+            *(_table(table) for table in whole if table.quantity is not None),
+        ],
         "Cost": [
             _chart(charts, f"tradeoff_{dataset}", f"Quality on {dataset} against cost", dataset)
-            for dataset in scores.datasets
+            for dataset in scores.main_datasets
         ],
         "Training": [_chart(charts, "curves", "Training loss and validation score")],
     }
@@ -153,7 +159,7 @@ def _filters(views: Sequence[Scores], titles: Sequence[str]) -> str:
         f'<label>{name.capitalize()}<select name="{name}"><option value="">all</option>'
         + "".join(f"<option>{escape(value)}</option>" for value in values)
         + "</select></label>"
-        for name, values in (("dataset", views[0].datasets), ("protocol", protocols))
+        for name, values in (("dataset", views[0].main_datasets), ("protocol", protocols))
         if len(values) > 1
     )
     links = "".join(f'<a href="#{_anchor(title)}">{escape(title)}</a>' for title in titles)
@@ -163,10 +169,11 @@ def _filters(views: Sequence[Scores], titles: Sequence[str]) -> str:
 def _lead(views: Sequence[Scores]) -> str:
     scores = views[0]
     seeds = len({entry.seed for entry in scores.card.entries})
-    images = sum(len(scores.keys(dataset)) for dataset in scores.datasets)
+    datasets = [dataset for dataset in scores.datasets if not scores.repeats(dataset)]
+    images = sum(len(scores.keys(dataset)) for dataset in datasets)
     counts = [
         (len(scores.methods), "method"),
-        (len(scores.datasets), "dataset"),
+        (len(datasets), "dataset"),
         (images, "test image"),
         (seeds, "seed"),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from srtoolbox.comparison.results import Entry, ResultStore, StudyCard
+from srtoolbox.comparison.trainings import copy_training, finished_trainings
 from srtoolbox.data.reader import read_image
 from srtoolbox.engine.files import write_atomic
 from srtoolbox.engine.lock import locked
@@ -18,8 +19,6 @@ from srtoolbox.errors import UserError
 from srtoolbox.options import dump, plain, read
 
 Record = dict[str, Any]
-
-_OF_UNFINISHED = ("checkpoints", ".lock")  # of no use to a training that is finished
 
 
 def merge_studies(sources: Sequence[Path], into: Path) -> ResultStore:
@@ -112,8 +111,12 @@ class _Merged:
         published = []
         for row in (row for part in self.parts for row in part.card.published):
             published += [row] if row not in published else []
-        jobs = max(part.card.jobs for part in self.parts)
-        target.save_card(replace(first.card, entries=self.entries, published=published, jobs=jobs))
+        card = replace(first.card, entries=self.entries, published=published)
+        card.jobs = max(part.card.jobs for part in self.parts)
+        card.sweeps = {}
+        for part in reversed(self.parts):  # the first has the last word
+            card.sweeps |= part.card.sweeps
+        target.save_card(card)
 
     def _evaluations(self) -> dict[str, tuple[Path, list[Record]]]:
         """The records of each evaluation and where they are from."""
@@ -189,21 +192,14 @@ def _check_originals(here: Path, there: Path, card: StudyCard) -> None:
 def _copy_files(source: Path, target: Path) -> None:
     """Copies images, environments and finished trainings that are not there."""
     for name in ("images", "environments"):
-        _copy(source, target, (path for path in (source / name).rglob("*") if path.is_file()))
-    for card in source.glob("runs/*/finished.json"):
-        if (target / card.relative_to(source)).exists():
-            continue
-        files = (path for path in card.parent.rglob("*") if path.is_file() and path != card)
-        kept = (f for f in files if f.relative_to(card.parent).parts[0] not in _OF_UNFINISHED)
-        _copy(source, target, kept, overwrite=True)
-        _copy(source, target, [card])  # last: without it, it is a training that was broken off
-
-
-def _copy(source: Path, target: Path, files: Iterable[Path], overwrite: bool = False) -> None:
-    for path in files:
-        copy = target / path.relative_to(source)
-        if overwrite or not copy.exists():
-            write_atomic(copy, path.read_bytes())
+        for path in (source / name).rglob("*"):
+            copy = target / path.relative_to(source)
+            if path.is_file() and not copy.exists():
+                write_atomic(copy, path.read_bytes())
+    for run in finished_trainings(source):
+        copy = target / run.relative_to(source)
+        if not (copy / "finished.json").exists():
+            copy_training(run, copy)
 
 
 def _write_budget(folders: Sequence[Path], into: Path) -> None:

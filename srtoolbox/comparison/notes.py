@@ -42,17 +42,36 @@ def study_notes(scores: Scores, costs: bool = True) -> list[str]:
     return notes
 
 
-def published_notes(rows: Sequence[Published]) -> list[str]:
-    """Where the printed numbers of a table come from."""
-    sources: dict[str, list[str]] = {}
-    for row in rows:
-        names = sources.setdefault(row.source, [])
-        if row.method not in names:
-            names.append(row.method)
-    return [
-        f"Published, not measured here, hence not ranked: {', '.join(names)} ({source})."
-        for source, names in sources.items()
-    ]
+def published_marks(rows: Sequence[Published]) -> dict[str, str]:
+    """What rows are marked by, by their source: with a number where there are several."""
+    sources = list(dict.fromkeys(row.source for row in rows))
+    if len(sources) == 1:
+        return {sources[0]: "published"}
+    return {source: f"published {number}" for number, source in enumerate(sources, 1)}
+
+
+def published_notes(rows: Sequence[Published], sizes: bool) -> list[str]:
+    """Where the printed numbers of a table come from.
+
+    Args:
+        rows: Of the table.
+        sizes: Whether to say the printed numbers of parameters, for which it has no column.
+    """
+    notes = []
+    for source, mark in published_marks(rows).items():
+        params: dict[str, float | None] = {}
+        for row in rows:
+            if row.source == source:
+                params[row.method] = params.get(row.method) or row.params
+        names = [
+            f"{name}, {count / 1e6:g} M parameters" if sizes and count else name
+            for name, count in params.items()
+        ]
+        listed = ("; " if sizes else ", ").join(names)
+        notes.append(
+            f"{mark.capitalize()}, not measured here, hence not ranked: {listed} ({source})."
+        )
+    return notes
 
 
 def _cost_note(scores: Scores) -> list[str]:

@@ -85,6 +85,8 @@ class Profile:
 def load_pictures(scores: Scores, regions: Mapping[str, Region] | None = None) -> list[Picture]:
     """Kept images of the first seed, the first few of each dataset; of a clip its middle one.
 
+    There are none of test sets that are in sweeps.
+
     Args:
         scores: Of the study.
         regions: Corner y, x and side of the square to look at, by key; without one it is where
@@ -95,7 +97,7 @@ def load_pictures(scores: Scores, regions: Mapping[str, Region] | None = None) -
     """
     regions = dict(regions or {})
     pictures = []
-    for dataset in scores.datasets:
+    for dataset in scores.main_datasets:
         keys = _kept(scores, dataset)
         named = [key for key in keys if key in regions]
         if scores.has_clips(dataset):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from srtoolbox.comparison.budget import BudgetSection
 from srtoolbox.comparison.published import check_published
+from srtoolbox.comparison.report_section import ReportSection, check_report
 from srtoolbox.comparison.results import Published
 from srtoolbox.engine.evaluator import ValSection
 from srtoolbox.engine.reporter import LoggerSection
@@ -52,16 +54,6 @@ class MethodSection:
 
 
 @dataclass(frozen=True)
-class ReportSection:
-    """What the report shows."""
-
-    num_image: int = option(default=3, min=0, doc="Images of each dataset in the figure.")
-    frame_use: bool = option(
-        default=False, doc="Also score multi-frame methods with fewer, blind and mixed-up frames."
-    )
-
-
-@dataclass(frozen=True)
 class StudyOptions:
     """An option file for `srtoolbox compare`."""
 
@@ -85,6 +77,9 @@ class StudyOptions:
     gan: GANSection | None = option(default=None, doc="The adversarial part of a GANModel.")
     plugins: list[str] = option(default=[], doc="Files or modules that register components.")
     path: PathSection = option(factory=PathSection)
+    trainings_from: list[Path] = option(
+        default=[], doc="Folders of studies whose finished trainings are not done again here."
+    )
     val: ValSection = option(factory=ValSection)
     logger: LoggerSection = option(factory=LoggerSection)
     report: ReportSection = option(factory=ReportSection)
@@ -109,6 +104,7 @@ class StudyOptions:
             faults.append(("protocols", "name each once"))
         datasets, metrics = list(self.test_sets), list(self.val.metrics)
         faults += check_published(self.published, self.scored_by, datasets, metrics)
+        faults += check_report(self.report, datasets)
         return faults + self._budget_faults()
 
     def _budget_faults(self) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from srtoolbox.comparison.charts import draw_curves, draw_differences, draw_tradeoff
+from srtoolbox.comparison.charts import draw_curves, draw_differences, draw_sweeps, draw_tradeoff
 from srtoolbox.comparison.drawing import render
 from srtoolbox.comparison.figures import draw_crops, draw_errors, draw_profiles
 from srtoolbox.comparison.html import to_html
@@ -109,8 +109,8 @@ def parse_regions(texts: Sequence[str]) -> dict[str, Region]:
 
 
 def _charts(scores: Scores, baseline: str | None) -> dict[str, Any]:
-    charts = {"curves": draw_curves(scores)}
-    for dataset in scores.datasets:
+    charts = {"curves": draw_curves(scores), "sweeps": draw_sweeps(scores)}
+    for dataset in scores.main_datasets:
         charts[f"tradeoff_{dataset}"] = draw_tradeoff(scores, dataset)
         charts[f"differences_{dataset}"] = draw_differences(scores, dataset, baseline)
     return {name: figure for name, figure in charts.items() if figure is not None}

@@ -95,6 +95,8 @@ class StudyCard:
         published: Rows with printed numbers, of any of the protocols.
         budget: What the trainings have in common, if it is not the number of iterations.
         jobs: Trainings at a time.
+        sweeps: Test sets and their values by the quantity that they differ in: they are shown as
+            curves.
     """
 
     name: str
@@ -108,6 +110,7 @@ class StudyCard:
     published: list[Published] = field(default_factory=list)
     budget: str | None = None
     jobs: int = 1
+    sweeps: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def views(self) -> list[StudyCard]:
         """A card of one protocol for each of the study's, with the published rows of that one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -70,7 +70,7 @@ class Scorekeeper:
         identities = {p: self.identity(job, test_set, p, weights) for p in test_set.protocols}
         left = [p for p, identity in identities.items() if not self._store.records(identity)]
         if left:
-            keep = self._keep_images([identities[p] for p in left], name, test_set.data)
+            keep = self._keep_images([identities[p] for p in left])
             enhance = job.opt.val.enhance
             scored = self._scorer.score(net, test_set, left, keep, enhance)
             for protocol, records in scored.items():
@@ -79,12 +79,13 @@ class Scorekeeper:
                 facts |= {"protocol": get_protocol(protocol).hash, "weights": weights}
                 facts |= {"options": digest(plain(job.opt)), "step": entry.steps}
                 self._add_records(facts, records)
+        self._keep_originals(test_set, identities.values())
         for protocol, identity in identities.items():
             if protocol == self._opt.scored_by[0]:
                 entry.evaluations[name] = identity
             else:
                 entry.further.setdefault(protocol, {})[name] = identity
-        if self._opt.report.frame_use and name in entry.evaluations:
+        if self._opt.report.looks_at_frames(name) and name in entry.evaluations:
             self._look_at_frames(net, test_set, entry.evaluations[name])
 
     def _look_at_frames(self, net: nn.Module, test_set: TestSet, evaluation: str) -> None:
@@ -105,27 +106,32 @@ class Scorekeeper:
         path = self._store.folder / "environments" / f"{environment}.json"
         write_atomic(path, json.dumps(self._environment, indent=1))
 
-    def _keep_images(
-        self, evaluations: list[str], name: str, dataset: Any
-    ) -> Callable[[str, Tensor], None]:
-        """Saves the first SR images of evaluations, and their LR and GT once per dataset."""
-        originals, left = _originals(dataset), self._opt.report.num_image
+    def _keep_images(self, evaluations: list[str]) -> Callable[[str, Tensor], None]:
+        """Saves the first SR images of evaluations."""
+        left = self._opt.report.num_image
 
         def keep(key: str, sr: Tensor) -> None:
             nonlocal left
-            if not left:
-                return
-            left -= 1
-            gt, lq = next((gt, lq) for found, gt, lq in originals if found == key)
-            stem = key.replace("/", "__")
-            for kind, pixels in (("gt", gt), ("lq", lq)):
-                path = self._store.image_folder(name) / f"{stem}_{kind}.png"
-                if not path.exists():
-                    save_image(path, to_float(torch.from_numpy(pixels)))
-            for evaluation in evaluations:
-                save_image(self._store.image_folder(evaluation) / f"{stem}.png", sr)
+            if left:
+                left -= 1
+                for evaluation in evaluations:
+                    save_image(self._store.image_folder(evaluation) / f"{_stem(key)}.png", sr)
 
         return keep
+
+    def _keep_originals(self, test_set: TestSet, evaluations: Iterable[str]) -> None:
+        """Saves LR and GT of the images that were kept, once for each name of a dataset."""
+        folders = [self._store.image_folder(evaluation) for evaluation in evaluations]
+        kept = {path.stem for folder in folders for path in folder.glob("*.png")}
+        folder = self._store.image_folder(test_set.name)
+        missing = {stem for stem in kept if not (folder / f"{stem}_gt.png").exists()}
+        for key, gt, lq in _originals(test_set.data) if missing else ():
+            if (stem := _stem(key)) in missing:
+                missing.remove(stem)
+                for kind, pixels in (("lq", lq), ("gt", gt)):
+                    save_image(folder / f"{stem}_{kind}.png", to_float(torch.from_numpy(pixels)))
+            if not missing:
+                break
 
 
 def _originals(dataset: Any) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -138,3 +144,7 @@ def _originals(dataset: Any) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         step = getattr(dataset, "time_scale", 1)
         for t, frame in enumerate(sample["frames"]):
             yield f"{sample['key']}/{frame}", sample["gt"][t], sample["lq"][t // step]
+
+
+def _stem(key: str) -> str:
+    return key.replace("/", "__")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ class Scores:
     Attributes:
         entries: The seeds of each method, in the order of the study.
         datasets: Names in the order of the study.
+        main_datasets: Those of them that are in no sweep.
         metrics: Facts by the name of every metric, also of those of one kind of frames, such as
             ``psnr_interpolated``.
         average: What a dataset's score is the mean over, ``"images"`` or ``"clips"``.
@@ -34,6 +36,8 @@ class Scores:
             self.entries.setdefault(entry.method, []).append(entry)
         names = (name for entry in self.card.entries for name in entry.evaluations)
         self.datasets = list(dict.fromkeys(names))
+        swept = {name for points in self.card.sweeps.values() for name in points}
+        self.main_datasets = [name for name in self.datasets if name not in swept]
         self._kinds = {
             f"{metric}_{kind}": (metric, kind)
             for kind in self._find_kinds()
@@ -80,6 +84,13 @@ class Scores:
         for key, value in self.images(method, dataset, metric).items():
             groups.setdefault(clip_of(key), []).append(value)
         return {clip: sum(values) / len(values) for clip, values in groups.items()}
+
+    def repeats(self, dataset: str) -> bool:
+        """Whether a dataset of a sweep is a main one under another name."""
+        return dataset not in self.main_datasets and any(
+            entry.evaluations.get(dataset, "") in map(entry.evaluations.get, self.main_datasets)
+            for entry in self.card.entries
+        )
 
     def has_clips(self, dataset: str) -> bool:
         """Whether the dataset's images are frames of clips."""
@@ -156,3 +167,14 @@ class Scores:
 def clip_of(key: str) -> str:
     """The clip of a frame's key ``clip/frame``; empty for the key of an image."""
     return key.rpartition("/")[0]
+
+
+def metric_title(name: str, facts: dict[str, Any]) -> str:
+    """The metric with its unit and direction."""
+    unit = f" ({facts['unit']})" if facts["unit"] else ""
+    return f"{name.upper()}{unit} {'↑' if facts['higher_is_better'] else '↓'}"
+
+
+def direction(facts: dict[str, Any]) -> int:
+    """1 if higher is better, -1 if lower is."""
+    return 1 if facts["higher_is_better"] else -1

@@ -18,6 +18,7 @@ from srtoolbox.comparison.pool import count_workers, train_side_by_side
 from srtoolbox.comparison.results import Entry, ResultStore
 from srtoolbox.comparison.scorekeeper import Scorekeeper
 from srtoolbox.comparison.scoring import Scorer, TestSet
+from srtoolbox.comparison.trainings import device_of, find_trainings, take_trainings
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.environment import describe_environment, digest
 from srtoolbox.engine.files import write_atomic
@@ -96,6 +97,7 @@ class Study:
         trained: The methods that are trained here.
         methods: What is known of each method that is to be run.
         folders: Of the training of each method and seed.
+        elsewhere: Where a training of these folders is finished in another study.
         store: What is done.
         scores: Scores networks into it.
         card: What was entered so far.
@@ -113,6 +115,7 @@ class Study:
         self.scorer = Scorer(opt, device)
         self.trained: set[str] = set()
         self.methods: dict[str, Method] = {}
+        self._others = find_trainings(opt.trainings_from)
         self._build_everything()
         self.failures: dict[Path, str] = {}
         self.environment = describe_environment(device)
@@ -129,7 +132,7 @@ class Study:
             for job in self._all
         ]
         self.jobs = [job for job in self._all if job.method in self._only]
-        self.folders = self._training_folders()
+        self.folders, self.elsewhere = self._training_folders()
         budget = self.budget.describe()
         self.scores = Scorekeeper(opt, self.scorer, self.store, self.environment, self.device)
         self.card = new_card(opt, self.scorer.metrics, self.environment, self.device, budget)
@@ -141,6 +144,7 @@ class Study:
             self.budget.save()
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be written ({error.strerror})") from error
+        take_trainings(self.folders, self.elsewhere)
         left_out = [job for job in self._all if job.method not in self._only]
         if not left_out or not (self.folder / "study.json").exists():
             return
@@ -234,10 +238,14 @@ class Study:
             trained = train(job.opt, self.device, resume=True, folder=folder)
         entry.train_seconds, entry.steps = trained.seconds, trained.step
         entry.threads = trained.threads
+        entry.device = device_of(folder, self.environment["device"])
         return trained.net
 
-    def _training_folders(self) -> dict[tuple[str, int], Path]:
-        """By method and seed. Methods that differ only in how they are evaluated share one."""
+    def _training_folders(self) -> tuple[dict[tuple[str, int], Path], dict[Path, Path]]:
+        """By method and seed, and those of the same trainings in other studies.
+
+        Methods that differ only in how they are evaluated share one.
+        """
         shared: dict[str, Path] = {}
         folders = {}
         for job in self._all:
@@ -246,7 +254,8 @@ class Study:
                 name = f"{job.opt.name}-s{job.seed}-{identity[:8]}"
                 folder = shared.setdefault(identity, self.folder / "runs" / name)
                 folders[job.method, job.seed] = folder
-        return folders
+        others = self._others
+        return folders, {shared[i]: others[i] for i in shared.keys() & others.keys()}
 
     def _measure(self, job: Job, net: nn.Module) -> str:
         """Costs on the first test set with the most frames: it is the same for all methods."""

@@ -62,6 +62,7 @@ class Table:
         across: The best is marked along rows instead of columns.
         dataset: What it is about; None if not one dataset.
         protocol: Name of the protocol of all its scores.
+        quantity: What its columns are values of; None if they are not.
     """
 
     columns: list[Column]
@@ -77,6 +78,7 @@ class Table:
     across: bool = False
     dataset: str | None = None
     protocol: str = ""
+    quantity: str | None = None
     _ranks: dict[tuple[int, int], int] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )

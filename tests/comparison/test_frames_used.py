@@ -46,3 +46,20 @@ def test_it_is_measured_once_and_reported(study_file, monkeypatch) -> None:
 
 def test_it_is_left_out_unless_asked_for(study_file) -> None:
     assert compare(study_file()).frame_uses() == []
+
+
+def test_it_may_be_asked_for_on_some_test_sets(study_file) -> None:
+    data = "{{type: SampleBursts, split: val, num_frame: 3, gt_size: 32, num_burst: {}}}"
+    path = study_file(
+        f"datasets: {{val: !delete, test: {{a: {data.format(1)}, b: {data.format(2)}}}}}\n"
+        "report: {frame_use: [b], sweeps: {x: {a: 0, b: 1}}}\n"
+        "methods: {Bicubic: !delete, EDSR: !delete}\n"
+    )
+    store = compare(path)
+    (use,) = store.frame_uses()
+    (entry,) = store.load_card().entries
+    assert use["evaluation"] == entry.evaluations["b"] != entry.evaluations["a"]
+    write_report(store.folder, ["md", "html"])
+    assert "## b: PSNR (dB) by the frames" in (store.folder / "table.md").read_text()
+    page = (store.folder / "report.html").read_text()
+    assert 'id="statistics:-b"' in page and 'id="statistics:-a"' not in page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from srtoolbox.comparison.notes import published_marks, published_notes
 from srtoolbox.comparison.plan import StudyOptions
 from srtoolbox.comparison.results import Published
 from srtoolbox.comparison.study import run_study
@@ -55,3 +56,21 @@ def test_a_row_is_on_the_card_of_its_protocol(study_file) -> None:
 def test_what_has_no_place_in_the_table_is_refused(study_file, values: dict, message: str) -> None:
     with pytest.raises(OptionErrors, match=message):
         load_options(study_file(row(**values)), (), StudyOptions)
+
+
+def test_rows_of_several_sources_are_told_apart() -> None:
+    rows = [
+        Published("TDAN", "clips", "rgb", {"psnr": 34.97}, "ten clips", 1.97e6),
+        Published("Bicubic", "clips", "rgb", {"psnr": 31.16}, "ten clips"),
+        Published("TDAN", "clips", "rgb", {"psnr": 35.18}, "five clips"),
+    ]
+    assert published_marks(rows[:2]) == {"ten clips": "published"}
+    assert published_marks(rows) == {"ten clips": "published 1", "five clips": "published 2"}
+    end = "not measured here, hence not ranked:"
+    assert published_notes(rows, sizes=False) == [
+        f"Published 1, {end} TDAN, Bicubic (ten clips).",
+        f"Published 2, {end} TDAN (five clips).",
+    ]
+    assert published_notes(rows, sizes=True)[0] == (
+        f"Published 1, {end} TDAN, 1.97 M parameters; Bicubic (ten clips)."
+    )
