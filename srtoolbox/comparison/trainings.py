@@ -25,7 +25,10 @@ def find_trainings(studies: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for study in studies:
         if not (study / "study.yml").exists():
-            raise UserError(f"trainings_from: {study}: no study here (study.yml is missing)")
+            raise UserError(
+                f"trainings_from: {study}: no study here (study.yml is missing); run that study "
+                "first, or leave it out to train here"
+            )
         for run in finished_trainings(study):
             card = run / "run.json"
             try:
