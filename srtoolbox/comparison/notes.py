@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from srtoolbox.comparison.cost import COUNTING
 from srtoolbox.comparison.results import Published
@@ -81,9 +82,8 @@ def _cost_note(scores: Scores) -> list[str]:
         return []
     environment, first = card.environment, next(iter(costs.values()))
     threads = ", ".join(str(n) for n in sorted({e.threads for e in card.entries if e.run}))
-    size = "×".join(map(str, first["input"][1:]))
     notes = [
-        f"Costs: one SR frame from {size} (frames × channels × height × width) on "
+        f"Costs: one SR frame from {_size(first)} (frames × channels × height × width) on "
         f"{first.get('device', environment['device'])}, CPU threads: {environment['threads']}, "
         f"torch {environment['packages']['torch']}, {first.get('precision', 'fp32')}; ms are the "
         f"median; {COUNTING}; MiB are peak tensor memory beyond weights and input, of one frame "
@@ -91,6 +91,12 @@ def _cost_note(scores: Scores) -> list[str]:
         + (f"; train s: CPU threads of each: {threads}." if threads else ".")
     ]
     for method, cost in costs.items():
+        if cost["input"] != first["input"]:
+            notes.append(f"Costs of {method} are from {_size(cost)}.")
         if cost.get("uncounted"):
             notes.append(f"GFLOPs of {method} lack {', '.join(cost['uncounted'])}.")
     return notes
+
+
+def _size(cost: dict[str, Any]) -> str:
+    return "×".join(map(str, cost["input"][1:]))

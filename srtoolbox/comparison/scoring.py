@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +45,29 @@ class TestSet:
     content: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Method:
+    """What is known of a method before it is run.
+
+    Attributes:
+        test_sets: What it can be scored on.
+        unfit: Datasets that it cannot be scored on, and why.
+    """
+
+    test_sets: list[TestSet]
+    unfit: dict[str, str]
+
+
+def widest(methods: Mapping[str, Method], name: str) -> TestSet:
+    """The first test set with the most frames of those that fit all methods.
+
+    If none does, it is one of those that fit the method ``name``.
+    """
+    sets = methods[name].test_sets
+    common = [one for one in sets if not any(one.name in m.unfit for m in methods.values())]
+    return max(common or sets, key=lambda one: one.data.num_frame or 0)
+
+
 class Scorer:
     """Scores networks under all protocols of a study.
 
@@ -58,7 +81,7 @@ class Scorer:
         self._evaluators: dict[tuple[str, ...], Evaluator] = {}
         self.metrics = self._evaluator((opt.scored_by[0],)).metrics
 
-    def fit(self, run: RunOptions, net: nn.Module) -> tuple[list[TestSet], dict[str, str]]:
+    def fit(self, run: RunOptions, net: nn.Module) -> Method:
         """The test sets that a network can be scored on, and why it cannot on the others.
 
         A network for bursts has nothing to say on single images: that costs it one column. What
@@ -79,7 +102,7 @@ class Scorer:
                 last = error
         if not fitting:
             raise last
-        return fitting, unfit
+        return Method(fitting, unfit)
 
     def score(
         self,

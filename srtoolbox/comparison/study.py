@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from srtoolbox.comparison.plan import Job, StudyOptions, plan
 from srtoolbox.comparison.pool import count_workers, train_side_by_side
 from srtoolbox.comparison.results import Entry, ResultStore
 from srtoolbox.comparison.scorekeeper import Scorekeeper
-from srtoolbox.comparison.scoring import Scorer, TestSet
+from srtoolbox.comparison.scoring import Method, Scorer, widest
 from srtoolbox.comparison.trainings import device_of, find_trainings, take_trainings
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.environment import describe_environment, digest
@@ -69,19 +69,6 @@ def run_study(
     return study.store
 
 
-@dataclass(frozen=True)
-class Method:
-    """What is known of a method before it is run.
-
-    Attributes:
-        test_sets: What it can be scored on.
-        unfit: Datasets that it cannot be scored on, and why.
-    """
-
-    test_sets: list[TestSet]
-    unfit: dict[str, str]
-
-
 class Study:
     """A study with all its parts, of which every one is built once: a fault shows at once.
 
@@ -95,7 +82,7 @@ class Study:
         folder: Where it writes.
         jobs: What is to be run, once it is open with the iterations that the budget gives.
         trained: The methods that are trained here.
-        methods: What is known of each method that is to be run.
+        methods: What is known of each method before it is run.
         folders: Of the training of each method and seed.
         elsewhere: Where a training of these folders is finished in another study.
         store: What is done.
@@ -212,14 +199,13 @@ class Study:
                 net = build_network(job.opt, torch.device("cpu"))
                 if job.opt.train is not None and any(p.requires_grad for p in net.parameters()):
                     self.trained.add(job.method)
-                if job.method not in self._only:
-                    continue
-                load_pretrained(job.opt, net)
-                assemble(job.opt, net)
-                if job.method in self.trained:
-                    crops = build_dataset("train", job.opt.datasets.train, job.opt, net)
-                    check_crop(crops, net)
-                self.methods[job.method] = Method(*self.scorer.fit(job.opt, net))
+                if job.method in self._only:
+                    load_pretrained(job.opt, net)
+                    assemble(job.opt, net)
+                    if job.method in self.trained:
+                        crops = build_dataset("train", job.opt.datasets.train, job.opt, net)
+                        check_crop(crops, net)
+                self.methods[job.method] = self.scorer.fit(job.opt, net)
             except UserError as error:
                 raise UserError(f"method {job.method}: {error}") from error
         if (of := self.opt.budget.of) in self.opt.methods and of not in self.trained:
@@ -258,9 +244,8 @@ class Study:
         return folders, {shared[i]: others[i] for i in shared.keys() & others.keys()}
 
     def _measure(self, job: Job, net: nn.Module) -> str:
-        """Costs on the first test set with the most frames: it is the same for all methods."""
-        sets = self.methods[job.method].test_sets
-        dataset = max((one.data for one in sets), key=lambda data: data.num_frame or 0)
+        """Costs on the test set with the most frames of those that fit all methods."""
+        dataset = widest(self.methods, job.method).data
         lq = to_float(torch.from_numpy(dataset[0]["lq"]).to(self.device))[None]
         precision, enhance = self.opt.train.precision, job.opt.val.enhance
         trained = job.method in self.trained

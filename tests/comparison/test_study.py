@@ -295,7 +295,20 @@ def test_a_method_that_does_not_fit_a_test_set_lacks_that_column(study_file) -> 
     }
     assert card.remarks() == ["– EDVR on single: EDVR takes 3 frames but the dataset gives 1."]
     assert not any(entry.failure for entry in card.entries)
-    assert {tuple(store.cost(e.cost)["input"]) for e in card.entries} == {(1, 3, 3, 8, 8)}
+
+
+def test_costs_are_measured_on_a_test_set_that_fits_everybody(study_file) -> None:
+    longer = "{type: SampleBursts, split: val, num_frame: 5, gt_size: 32, num_burst: 2}"
+    for only in ((), ("EDSR",)):
+        opt, tree = load_options(
+            study_file(SINGLE),
+            [f"datasets.test.longer={longer}", f"name=s{len(only)}"],
+            StudyOptions,
+        )
+        store = run_study(opt, tree, CPU, only)
+        entries = store.load_card().entries
+        assert len(entries) == len(only or opt.methods)
+        assert {tuple(store.cost(e.cost)["input"]) for e in entries} == {(1, 3, 3, 8, 8)}
 
 
 def test_a_test_set_that_nobody_fits_is_an_error(study_file) -> None:
