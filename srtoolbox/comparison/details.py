@@ -34,14 +34,15 @@ def statistics(scores: Scores, dataset: str, metric: str, baseline: str | None =
         Column(f"difference to {against.baseline}", digits, signed=True),
         Column("p", 3, least=True),
     ]
+    count = max((len(values) for values in samples.values()), default=0)
     values, spreads = [], []
     for method in samples:
         row: list[Any] = [bootstrap(samples[method])]
         row += [_seed_interval(scores, method, dataset, metric)] if seeds else []
         row.append(against.rivals.get(method))
-        values.append([x and x.mean for x in row] + [corrected.get(method)])
+        p = corrected.get(method) if count > 1 else None
+        values.append([x and x.mean for x in row] + [p])
         spreads.append([x and (x.low, x.high) for x in row] + [None])
-    count = max((len(values) for values in samples.values()), default=0)
     notes = [
         scores.card.protocol["text"],
         f"In brackets 95 % intervals over {count} {unit[:-1] if count == 1 else unit} (bootstrap"
@@ -49,6 +50,9 @@ def statistics(scores: Scores, dataset: str, metric: str, baseline: str | None =
         + f"; differences are paired by {unit[:-1]}; p of the paired t-test, corrected by "
         "Holm's method for the number of rows.",
     ]
+    if count == 1:
+        notes[1] = f"One {unit[:-1]} says nothing of others: there is neither interval nor test."
+        notes[1] += " In brackets 95 % intervals over seeds (Student's t)." if seeds else ""
     alike = scores.alike(dataset, metric)
     close = frozenset((row, 0) for row, name in enumerate(samples) if name in alike)
     if close:

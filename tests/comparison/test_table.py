@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from srtoolbox.comparison.details import statistics
 from srtoolbox.comparison.results import ResultStore
 from srtoolbox.comparison.scores import Scores
 from srtoolbox.comparison.table import Column, Table, to_csv, to_markdown, to_terminal
@@ -121,6 +123,19 @@ def test_differences_are_paired_and_have_intervals(tables) -> None:
         else:
             assert value[2] == pytest.approx(value[0] - means[3])
             assert spread[2][0] < value[2] < spread[2][1] < 0 and value[3] < 0.001
+
+
+def test_of_one_clip_nothing_is_tested(rich_study: Path) -> None:
+    path = rich_study / "results.jsonl"
+    lines = path.read_text().splitlines()
+    one = [{**r, "of": 5} for r in map(json.loads, lines) if r["key"].startswith("000/")]
+    path.write_text("".join(json.dumps(record) + "\n" for record in one))
+    store = ResultStore(rich_study)
+    scores = Scores(store, store.load_card().views()[0])
+    table = statistics(scores, "clips", "psnr")
+    assert all(row[-1] is None for row in table.values)
+    assert sum(row[-2] is not None for row in table.values) == 3  # differences there are
+    assert "One clip says nothing of others" in table.notes[1] and "seeds" in table.notes[1]
 
 
 def test_what_cannot_be_told_apart_is_marked(rich_study: Path) -> None:
