@@ -26,13 +26,16 @@ def demosaic(packed: Tensor) -> Tensor:
     return total / weight
 
 
-def shift_and_add_raw(frames: Tensor, motion: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+def shift_and_add_raw(
+    frames: Tensor, motion: Tensor, scale: int, trust: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """`shift_and_add` of packed frames: every sample goes where its own colour was measured.
 
     Args:
         frames: (N, T, 4, h, w).
         motion: (N, T, 2, 3) in packed pixels: where a point of the reference is seen in each frame.
         scale: Fine cells per packed pixel.
+        trust: (N, T, h, w), as `shift_and_add` takes it.
 
     Returns:
         The weighted sums and the sums of the weights of red, green and blue, both
@@ -42,7 +45,7 @@ def shift_and_add_raw(frames: Tensor, motion: Tensor, scale: int) -> tuple[Tenso
     for channel, (colour, place) in enumerate(zip(_COLOUR, _PLACE, strict=True)):
         shift = motion[..., 2:] - motion.new_tensor(place)[:, None]
         seen = torch.cat([motion[..., :2], shift], -1)
-        total, weight = shift_and_add(frames[:, :, channel : channel + 1], seen, scale)
+        total, weight = shift_and_add(frames[:, :, channel : channel + 1], seen, scale, trust)
         totals[colour], weights[colour] = totals[colour] + total, weights[colour] + weight
     return torch.cat(totals, 1), torch.cat(weights, 1)
 

@@ -13,6 +13,7 @@ from srtoolbox.archs.layers.motion import inside, motion_to_flow, warp
 from srtoolbox.archs.layers.recurrent import ConvGRU
 from srtoolbox.archs.layers.residual import scaled_kaiming_
 from srtoolbox.archs.layers.splat import shift_and_add
+from srtoolbox.archs.layers.trust import trust_in_frames
 
 
 def conv3(num_in: int, num_out: int, stride: int = 1) -> nn.Conv2d:
@@ -23,7 +24,8 @@ def conv3(num_in: int, num_out: int, stride: int = 1) -> nn.Conv2d:
 def fine_samples(frames: Tensor, motion: Tensor, base: Tensor, scale: int) -> Tensor:
     """What the samples of all frames say beyond ``base``, where they fall and around.
 
-    Cells between the samples get a mean of those around them, by normalised convolution (Knutsson
+    Samples count as far as their frame agrees with the reference there (`trust_in_frames`). Cells
+    between the samples get a mean of those around them, by normalised convolution (Knutsson
     and Westin, "Normalized and Differential Convolution", CVPR 1993).
 
     Args:
@@ -38,7 +40,7 @@ def fine_samples(frames: Tensor, motion: Tensor, base: Tensor, scale: int) -> Te
         with the mean over a cell's neighbourhood.
     """
     gather = shift_and_add if frames.shape[2] == 3 else shift_and_add_raw
-    total, weight = gather(frames, motion, scale)
+    total, weight = gather(frames, motion, scale, trust_in_frames(frames, motion))
     beyond = total - weight * base
     around = blur(beyond, scale / 4) / (blur(weight, scale / 4) + 0.02)
     return torch.cat([beyond / (weight + 0.1), weight, around], 1)

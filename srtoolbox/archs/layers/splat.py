@@ -9,10 +9,13 @@ result has the sub-pixel samples of the other frames from the first step on.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
-def shift_and_add(frames: Tensor, motion: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+def shift_and_add(
+    frames: Tensor, motion: Tensor, scale: int, trust: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Adds every sample of every frame to the cells around its place on the ×``scale`` grid.
 
     A sample gives each cell nearer than one cell the bilinear weight. It is computed from the
@@ -24,6 +27,8 @@ def shift_and_add(frames: Tensor, motion: Tensor, scale: int) -> tuple[Tensor, T
         frames: (N, T, C, h, w).
         motion: (N, T, 2, 3): where a point of the reference is seen in each frame.
         scale: 2 or more.
+        trust: (N, T, h, w): factor of the weights of a frame's samples around each pixel of the
+            reference; None: 1.
 
     Returns:
         The weighted sum (N, C, h·scale, w·scale) and the weights' sum (N, 1, h·scale, w·scale):
@@ -43,6 +48,9 @@ def shift_and_add(frames: Tensor, motion: Tensor, scale: int) -> tuple[Tensor, T
         weight = weight * ((x >= 0) & (x < w) & (y >= 0) & (y < h))
         index = y.clamp(0, h - 1).long() * w + x.clamp(0, w - 1).long()
         sample = frames[:, i].flatten(2).gather(2, index.view(n, 1, -1).expand(-1, channels, -1))
+        if trust is not None:
+            finer = F.interpolate(trust[:, i, None], scale_factor=scale, mode="bilinear")
+            weight = weight * finer[:, 0]
         weight = weight[:, None].to(frames.dtype)
         total = total + sample.view_as(total) * weight
         weights = weights + weight
