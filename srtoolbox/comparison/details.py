@@ -43,16 +43,19 @@ def statistics(scores: Scores, dataset: str, metric: str, baseline: str | None =
         p = corrected.get(method) if count > 1 else None
         values.append([x and x.mean for x in row] + [p])
         spreads.append([x and (x.low, x.high) for x in row] + [None])
-    notes = [
-        scores.card.protocol["text"],
-        f"In brackets 95 % intervals over {count} {unit[:-1] if count == 1 else unit} (bootstrap"
-        + (", of each the mean over its seeds) and over seeds (Student's t)" if seeds else ")")
-        + f"; differences are paired by {unit[:-1]}; p of the paired t-test, corrected by "
-        "Holm's method for the number of rows.",
-    ]
     if count == 1:
-        notes[1] = f"One {unit[:-1]} says nothing of others: there is neither interval nor test."
-        notes[1] += " In brackets 95 % intervals over seeds (Student's t)." if seeds else ""
+        meaning = f"One {unit[:-1]} says nothing of others: there is neither interval nor test."
+        meaning += " In brackets 95 % intervals over seeds (Student's t)." if seeds else ""
+    else:
+        meaning = f"In brackets 95 % intervals over {count} {unit} (bootstrap"
+        meaning += (
+            ", of each the mean over its seeds) and over seeds (Student's t)" if seeds else ")"
+        )
+        meaning += (
+            f"; differences are paired by {unit[:-1]}; p of the paired t-test, corrected by "
+            "Holm's method for the number of rows."
+        )
+    notes = [scores.card.protocol["text"], meaning]
     alike = scores.alike(dataset, metric)
     close = frozenset((row, 0) for row, name in enumerate(samples) if name in alike)
     if close:

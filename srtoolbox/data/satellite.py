@@ -204,7 +204,8 @@ def generate_satellite_clips(
     fitting = [path for path in images if pipeline.frame_size(*image_info(path)[1:3])]
     least = pipeline.min_size + 2 * pipeline.margin
     if len(fitting) < len(images):
-        small = [path.name for path in images if path not in set(fitting)]
+        large = set(fitting)
+        small = [path.name for path in images if path not in large]
         more = ", …" if len(small) > 5 else ""
         text = f"{len(small)} of {len(images)} images have a side below {least} pixels"
         names = ", ".join(small[:5]) + more
