@@ -7,6 +7,7 @@ hide behind it, and discriminators, frozen groups and accumulated batches need n
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -125,6 +126,9 @@ def join(device: str = "auto") -> Iterator[tuple[Ranks, torch.device]]:
             )
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
+    # Functions there take the group as a default argument: imported later, by torch itself, they
+    # would keep it and its threads to the end of the interpreter, which then aborts now and then.
+    importlib.import_module("torch.distributed.nn.functional")
     backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
     dist.init_process_group(backend)
     ranks = Ranks(dist.get_rank(), size)

@@ -69,6 +69,37 @@ def test_collectives() -> None:
     assert together(work, 3) == [0, 0, 0]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="lists a process's threads as Linux does")
+def test_no_thread_outlives_the_group() -> None:
+    """One that does may abort the process after its work is done, and so fail the run."""
+    script = """
+from pathlib import Path
+from srtoolbox.engine.distributed import join
+threads = lambda: " ".join(file.read_text() for file in Path("/proc/self/task").glob("*/comm"))
+with join("cpu") as (ranks, _):
+    import torch.distributed.nn.functional
+    ranks.wait()
+    assert "gloo" in threads(), threads()
+assert "gloo" not in threads(), threads()
+"""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            env={**common, "RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    for process in processes:
+        _, said = process.communicate(timeout=100)
+        assert process.returncode == 0, said
+
+
 def test_alone() -> None:
     values = [torch.ones(1)]
     ALONE.average(values)
