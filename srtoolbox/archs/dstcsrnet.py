@@ -42,7 +42,7 @@ class DSTCSRNet(nn.Module):
     ==================  ======================  ==============================================
     input               (N, T, 3, h, w)         reference first, the others in order (RAW: 4)
     motion              (N, T, 2, 3)            Gauss-Newton on the frames, without gradients
-    shift-and-add       (N, 7, h·s, w·s)        all samples on the fine grid, density, mean (RAW: 9)
+    shift-and-add       (N, 7, h·s, w·s)        all samples on the fine grid, hits, mean (RAW: 9)
     shallow features    (N, T, C, h, w)         convolution, residual blocks, for each frame
     MTMS                (N, C, h/2^l, w/2^l)    per level: align, embed, GRU from both ends, mean
     DRSS                (N, C, h, w)            selective kernels on the reference

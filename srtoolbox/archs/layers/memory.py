@@ -21,6 +21,9 @@ def conv3(num_in: int, num_out: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(num_in, num_out, 3, stride, padding=1)
 
 
+_FEW = 0.03  # weight of samples by which half of what they say is believed
+
+
 def fine_samples(frames: Tensor, motion: Tensor, base: Tensor, scale: int) -> Tensor:
     """What the samples of all frames say beyond ``base``, where they fall and around.
 
@@ -36,14 +39,15 @@ def fine_samples(frames: Tensor, motion: Tensor, base: Tensor, scale: int) -> Te
 
     Returns:
         (N, K, H, W). First three planes with the samples' mean minus ``base`` in the cells where
-        they fall, 0 elsewhere; then their weight, of RAW for each colour; at last three planes
-        with the mean over a cell's neighbourhood.
+        they fall, 0 elsewhere; then whether any fell, from 0 to 1, of RAW for each colour; at last
+        three planes with the mean over a cell's neighbourhood. Where the frames do not move they
+        are nearly those of a single frame, with less noise.
     """
     gather = shift_and_add if frames.shape[2] == 3 else shift_and_add_raw
     total, weight = gather(frames, motion, scale, trust_in_frames(frames, motion))
     beyond = total - weight * base
-    around = blur(beyond, scale / 4) / (blur(weight, scale / 4) + 0.02)
-    return torch.cat([beyond / (weight + 0.1), weight, around], 1)
+    around = blur(beyond, scale / 4) / (blur(weight, scale / 4) + 0.005)
+    return torch.cat([beyond / (weight + _FEW), weight / (weight + _FEW), around], 1)
 
 
 NUM_PLANE = {3: 7, 4: 9}
