@@ -13,7 +13,16 @@ def test_samples_say_nothing_where_there_are_none():
     assert hit.float().mean() == 0.25  # the four cells around each of the samples
     assert not (fine[:, :3] * ~hit).any()
     centre = fine[0, :3, 1::4, 1::4]
-    torch.testing.assert_close(centre, (frames[0, 0] - 0.25) * 0.25 / 0.35)
+    torch.testing.assert_close(centre, (frames[0, 0] - 0.25) * 0.25 / 0.28)
+
+
+def test_frames_that_do_not_move_look_like_one():
+    frame = torch.rand(1, 1, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    base, still = torch.full((1, 3, 24, 24), 0.25), torch.eye(2, 3).repeat(1, 7, 1, 1)
+    one = fine_samples(frame, still[:, :1], base, 4)
+    seven = fine_samples(frame.expand(1, 7, 3, 6, 6), still, base, 4)
+    torch.testing.assert_close(seven, one, rtol=0.2, atol=1e-6)
+    assert (seven[:, 3] < 1).all()
 
 
 def test_cells_between_samples_get_a_mean_of_those_around():
