@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from statistics import median
-from typing import Literal
+from statistics import mean, median
+from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from srtoolbox.comparison.cost import TrainingStep, count_flops
-from srtoolbox.data.stream import SampleStream
+from srtoolbox.data.stream import Sample, SampleStream
 from srtoolbox.engine.environment import digest
 from srtoolbox.engine.files import write_atomic
 from srtoolbox.engine.run import RunOptions, build_dataset, build_model, build_network
 from srtoolbox.errors import UserError
-from srtoolbox.models.frames import arrange_frames, run_network
+from srtoolbox.models.frames import arrange_frames, run_network, varying_frames
 from srtoolbox.options import plain
 from srtoolbox.schema import option
 
@@ -121,40 +123,63 @@ class Budget:
             }
         )
         if identity not in self._times:
-            step = training_step(run, self._device)
-            self._times[identity] = median(step.seconds() for _ in range(_MEASUREMENTS))
+            self._times[identity] = mean(
+                median(step.seconds() for _ in range(_MEASUREMENTS))
+                for step in training_steps(run, self._device)
+            )
         return self._times[identity]
 
 
-def training_step(run: RunOptions, device: torch.device) -> TrainingStep:
-    """A training step of a freshly built network, to be measured."""
+def training_steps(run: RunOptions, device: torch.device) -> list[TrainingStep]:
+    """Training steps of a freshly built network, to be measured.
+
+    The first has all frames. Where their number varies there is a second one with the fewest; as
+    costs grow evenly with the frames, the mean of the two is that of the steps of a training.
+    """
     net = build_network(run, device).train()
     dataset = build_dataset("train", run.datasets.train, run, net)
-    stream = SampleStream(dataset, 0, run.train.batch_size)
-    batch = next(stream.batches(0, 1, device=device))
-    return TrainingStep(build_model(run, net, dataset), batch, device, run.train.precision)
+    model, precision = build_model(run, net, dataset), run.train.precision
+    return [
+        TrainingStep(model, batch, device, precision)
+        for batch in _batches(run, net, dataset, run.train.batch_size, device)
+    ]
+
+
+def _batches(
+    run: RunOptions, net: nn.Module, dataset: Any, batch_size: int, device: torch.device
+) -> list[Sample]:
+    """A batch with the most frames of a step, and one with the fewest if that is another number."""
+    frames = varying_frames(net, dataset, run.train.num_frame_range)
+    ends = [None] if frames is None else [(n, n) for n in sorted({*frames}, reverse=True)]
+    return [
+        next(SampleStream(dataset, 0, batch_size, num_frame_range=end).batches(0, 1, device=device))
+        for end in ends
+    ]
 
 
 def training_flops(run: RunOptions, device: torch.device) -> int:
     """FLOPs of one training step: three times those of the network's forward pass of a batch.
 
     The backward pass computes gradients of inputs and of weights, each as much work as the forward
-    pass. Losses, discriminators and the optimizer are not counted.
+    pass. Losses, discriminators and the optimizer are not counted. Where the number of frames
+    varies it is the mean of the fewest and the most.
     """
     net = build_network(run, device).eval()
     dataset = build_dataset("train", run.datasets.train, run, net)
-    sample = next(SampleStream(dataset, 0, 1).batches(0, 1, device=device))
-    lq = arrange_frames(net, sample["lq"], dataset.reference)
-    with torch.no_grad():
-        run_network(net, lq)  # also loads what is loaded on first use
-        flops, uncounted = count_flops(lambda: run_network(net, lq))
-    if not flops or uncounted:
-        what = ", ".join(uncounted) or "its operators"
-        raise UserError(
-            f"budget: the FLOPs of {run.name} cannot be counted ({what} have no formula); use kind "
-            "'time' or 'iterations'"
-        )
-    return 3 * flops * run.train.batch_size
+    counts = []
+    for sample in _batches(run, net, dataset, 1, device):
+        lq = arrange_frames(net, sample["lq"], sample.get("reference", dataset.reference))
+        with torch.no_grad():
+            run_network(net, lq)  # also loads what is loaded on first use
+            flops, uncounted = count_flops(partial(run_network, net, lq))
+        if not flops or uncounted:
+            what = ", ".join(uncounted) or "its operators"
+            raise UserError(
+                f"budget: the FLOPs of {run.name} cannot be counted ({what} have no formula); use "
+                "kind 'time' or 'iterations'"
+            )
+        counts.append(flops)
+    return round(3 * mean(counts) * run.train.batch_size)
 
 
 def _with_iterations(method: str, run: RunOptions, total_iter: int) -> RunOptions:

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 
 import torch
 from torch import nn
 
-from srtoolbox.comparison.budget import Budget, training_step
+from srtoolbox.comparison.budget import Budget, training_steps
 from srtoolbox.comparison.card import new_card
 from srtoolbox.comparison.cost import COUNTING, measure_inference
 from srtoolbox.comparison.plan import Job, StudyOptions, plan
@@ -184,7 +185,7 @@ class Study:
 
     def step_seconds(self, run: RunOptions) -> float:
         """How long a training step takes, roughly."""
-        return training_step(run, self.device).seconds()
+        return mean(step.seconds() for step in training_steps(run, self.device))
 
     def build(self, job: Job) -> nn.Module:
         """The network of a method that is not trained here, with its weights."""
@@ -263,7 +264,7 @@ class Study:
         )
         if self.store.cost(identity) is None:
             cost = measure_inference(net, lq, dataset.reference, enhance, precision)
-            step = training_step(job.opt, self.device) if trained else None
+            step = training_steps(job.opt, self.device)[0] if trained else None
             cost["training_memory"] = step.memory() if step else None
             self.store.add_cost({"cost": identity, "method": job.method, **cost})
         return identity

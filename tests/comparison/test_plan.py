@@ -79,6 +79,21 @@ def test_equal_flops(study_file) -> None:
     assert not any(job.differs for job in study.jobs)
 
 
+def test_a_varying_number_of_frames_costs_the_mean_of_fewest_and_most(study_file) -> None:
+    method = "network_g: {type: DSTCSRNet, num_feat: 8, num_block: 1, num_head: 2}"
+
+    def flops(train: str) -> int:
+        file = study_file(f"methods: {{DSTC: {{{method}, train: {train}}}}}")
+        return training_flops(next(j for j in plan(*load(file)) if j.method == "DSTC").opt, CPU)
+
+    def load(file):
+        return load_options(file, (), StudyOptions)
+
+    few, many = flops("{num_frame_range: [1, 1]}"), flops("{}")
+    assert few < many
+    assert flops("{num_frame_range: [1, 3]}") == (few + many) // 2
+
+
 def test_equal_time_is_measured_once(study_file, monkeypatch) -> None:
     path = study_file("budget: {kind: time, of: 3.0}")
     measured = iter([0.1] * 3 + [0.5] * 3)
