@@ -233,8 +233,8 @@ def test_other_commands_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_torchrun(tmp_path: Path, options) -> None:
     """The command of the documentation, and that the death of one process ends the run."""
     file = tmp_path / "tiny.yml"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["-m", "srtoolbox", "train", str(file), "--device", "cpu"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", "-m", "srtoolbox", "train", str(file), "--device", "cpu"]
     command += ["--set", f"path.experiments_root={tmp_path}", "--set", "train.batch_size=4"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
