@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -130,7 +130,7 @@ class Budget:
         return self._times[identity]
 
 
-def training_steps(run: RunOptions, device: torch.device) -> list[TrainingStep]:
+def training_steps(run: RunOptions, device: torch.device) -> Iterator[TrainingStep]:
     """Training steps of a freshly built network, to be measured.
 
     The first has all frames. Where their number varies there is a second one with the fewest; as
@@ -139,22 +139,19 @@ def training_steps(run: RunOptions, device: torch.device) -> list[TrainingStep]:
     net = build_network(run, device).train()
     dataset = build_dataset("train", run.datasets.train, run, net)
     model, precision = build_model(run, net, dataset), run.train.precision
-    return [
-        TrainingStep(model, batch, device, precision)
-        for batch in _batches(run, net, dataset, run.train.batch_size, device)
-    ]
+    for batch in _batches(run, net, dataset, run.train.batch_size, device):
+        yield TrainingStep(model, batch, device, precision)
 
 
 def _batches(
     run: RunOptions, net: nn.Module, dataset: Any, batch_size: int, device: torch.device
-) -> list[Sample]:
+) -> Iterator[Sample]:
     """A batch with the most frames of a step, and one with the fewest if that is another number."""
     frames = varying_frames(net, dataset, run.train.num_frame_range)
     ends = [None] if frames is None else [(n, n) for n in sorted({*frames}, reverse=True)]
-    return [
-        next(SampleStream(dataset, 0, batch_size, num_frame_range=end).batches(0, 1, device=device))
-        for end in ends
-    ]
+    for end in ends:
+        stream = SampleStream(dataset, 0, batch_size, num_frame_range=end)
+        yield next(stream.batches(0, 1, device=device))
 
 
 def training_flops(run: RunOptions, device: torch.device) -> int:

@@ -264,7 +264,7 @@ class Study:
         )
         if self.store.cost(identity) is None:
             cost = measure_inference(net, lq, dataset.reference, enhance, precision)
-            step = training_steps(job.opt, self.device)[0] if trained else None
+            step = next(training_steps(job.opt, self.device)) if trained else None
             cost["training_memory"] = step.memory() if step else None
             self.store.add_cost({"cost": identity, "method": job.method, **cost})
         return identity

@@ -25,19 +25,23 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def together(work: Callable[[Ranks], Any], size: int = 2) -> list[int]:
-    """Runs ``work`` in ``size`` forked processes that have joined; their exit codes."""
+def free_address() -> dict[str, str]:
+    """Where processes can meet, as the variables that say it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+
+
+def together(work: Callable[[Ranks], Any], size: int = 2) -> list[int]:
+    """Runs ``work`` in ``size`` forked processes that have joined; their exit codes."""
+    meeting = free_address()
 
     def one(rank: int) -> None:
         os.environ |= {
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
             "WORLD_SIZE": str(size),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
+            **meeting,
         }
         with join("cpu") as (ranks, _):
             work(ranks)
@@ -82,10 +86,7 @@ with join("cpu") as (ranks, _):
     assert "gloo" in threads(), threads()
 assert "gloo" not in threads(), threads()
 """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    common = {**os.environ, "WORLD_SIZE": "2", **free_address()}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script],

@@ -21,7 +21,7 @@ def conv3(num_in: int, num_out: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(num_in, num_out, 3, stride, padding=1)
 
 
-_FEW = 0.03  # weight of samples by which half of what they say is believed
+_FEW, _FEW_AROUND = 0.03, 0.005  # weight of samples in or around a cell that is half believed
 
 
 def fine_samples(frames: Tensor, motion: Tensor, base: Tensor, scale: int) -> Tensor:
@@ -46,7 +46,7 @@ def fine_samples(frames: Tensor, motion: Tensor, base: Tensor, scale: int) -> Te
     gather = shift_and_add if frames.shape[2] == 3 else shift_and_add_raw
     total, weight = gather(frames, motion, scale, trust_in_frames(frames, motion))
     beyond = total - weight * base
-    around = blur(beyond, scale / 4) / (blur(weight, scale / 4) + 0.005)
+    around = blur(beyond, scale / 4) / (blur(weight, scale / 4) + _FEW_AROUND)
     return torch.cat([beyond / (weight + _FEW), weight / (weight + _FEW), around], 1)
 
 
