@@ -1,37 +1,33 @@
-"""Package metadata; nothing is executed or compiled at installation."""
+"""Ships the option files: ``options/`` becomes ``srtoolbox/options`` in a wheel.
+
+Everything else about the package is in ``pyproject.toml``.
+"""
 
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import setup
+from setuptools.command.build_py import build_py
 
-setup(
-    name="srtoolbox",
-    version="0.1.0",
-    description="A registry-based toolbox to train and fairly compare super-resolution methods",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
-    long_description_content_type="text/markdown",
-    python_requires=">=3.10",
-    packages=find_packages(include=["srtoolbox", "srtoolbox.*"]),
-    package_data={"srtoolbox.comparison": ["templates/*"]},
-    install_requires=[
-        "torch>=2.6",
-        "torchvision>=0.21",
-        "safetensors>=0.4",
-        "numpy>=1.26",
-        "opencv-python>=4.8",
-        "lpips>=0.1.4",
-        "pyyaml>=6.0",
-        "tensorboard>=2.14",
-        "addict>=2.4",
-        "rich>=13.0",
-        "scikit-image>=0.22",
-        "scipy>=1.11",
-        "matplotlib>=3.8",
-    ],
-    extras_require={"test": ["pytest>=7.4", "ruff>=0.6", "jsonschema>=4.18"]},
-    entry_points={"console_scripts": ["srtoolbox=srtoolbox.cli:main"]},
-    classifiers=[
-        "Programming Language :: Python :: 3",
-        "Topic :: Scientific/Engineering :: Image Processing",
-    ],
-)
+ROOT = Path(__file__).parent
+
+
+class BuildWithOptions(build_py):
+    """Adds the option files to the built package; an editable install uses the folder as it is."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            for source, target in self._option_files():
+                self.mkpath(str(target.parent))
+                self.copy_file(str(source), str(target))
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        outputs = super().get_outputs(include_bytecode)
+        return [*outputs, *(str(target) for _, target in self._option_files())]
+
+    def _option_files(self) -> list[tuple[Path, Path]]:
+        folder, target = ROOT / "options", Path(self.build_lib) / "srtoolbox" / "options"
+        return [(path, target / path.relative_to(folder)) for path in folder.rglob("*.yml")]
+
+
+setup(cmdclass={"build_py": BuildWithOptions})

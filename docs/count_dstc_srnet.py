@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from srtoolbox import ARCH_REGISTRY
-from srtoolbox.options import read
+from srtoolbox.config.files import read
 
 PAGE = Path(__file__).with_name("dstc_srnet.md")
 PRESETS = Path(__file__).parents[1] / "options/_base_/networks"

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from srtoolbox import ARCH_REGISTRY
-from srtoolbox.comparison.cost import COUNTING, count_flops
+from srtoolbox.engine.profiling import COUNTING, count_flops
 
 PAGE = Path(__file__).with_name("methods.md")
 BEGIN, END = "<!-- counts: begin (made by docs/count_methods.py) -->", "<!-- counts: end -->"

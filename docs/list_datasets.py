@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from srtoolbox.catalogue import split_sizes
+from srtoolbox.cli.info import split_sizes
 from srtoolbox.data.layouts import LAYOUTS, Files, Layout, Split
 
 PAGE = Path(__file__).with_name("datasets.md")

@@ -38,10 +38,13 @@ class Registry:
     Args:
         kind: What is registered here, as messages call it (``"arch"``).
         home: Import path of the package with the built-in components, loaded at first look-up.
+        injected: Constructor parameters that only the program can give; options must not name
+            them.
     """
 
-    def __init__(self, kind: str, home: str | None = None) -> None:
+    def __init__(self, kind: str, home: str | None = None, injected: tuple[str, ...] = ()) -> None:
         self.kind = kind
+        self.injected = injected
         self._home = home
         self._entries: dict[str, type] = {}
 
@@ -124,6 +127,31 @@ class Registry:
             importlib.import_module(self._home)
 
 
+class TorchRegistry(Registry):
+    """A registry that starts with the classes of a module of torch, under their names there.
+
+    Args:
+        kind: What is registered here.
+        home: The module; torch is imported at the first look-up.
+        base: Name of the class in it from which the others derive.
+        injected: As for ``Registry``.
+    """
+
+    def __init__(self, kind: str, home: str, base: str, injected: tuple[str, ...]) -> None:
+        super().__init__(kind, home, injected)
+        self._base: str | None = base
+
+    def _load_home(self) -> None:
+        if self._base is None or self._home is None:
+            return
+        members = vars(importlib.import_module(self._home))
+        base, self._base = members[self._base], None
+        for name, entry in members.items():
+            derived = inspect.isclass(entry) and issubclass(entry, base) and entry is not base
+            if derived and not name.startswith("_"):
+                self._entries.setdefault(name, entry)
+
+
 def constructor_parameters(component: Any) -> dict[str, inspect.Parameter]:
     """The parameters by which a class or function is built, ``self`` left out."""
     target = component.__init__ if inspect.isclass(component) else component
@@ -162,7 +190,31 @@ def _where(cls: type) -> str:
 
 
 ARCH_REGISTRY = Registry("arch", "srtoolbox.archs")
+DISCRIMINATOR_REGISTRY = Registry("discriminator", "srtoolbox.archs")
 DATASET_REGISTRY = Registry("dataset", "srtoolbox.data")
 LOSS_REGISTRY = Registry("loss", "srtoolbox.losses")
 METRIC_REGISTRY = Registry("metric", "srtoolbox.metrics")
 MODEL_REGISTRY = Registry("model", "srtoolbox.models")
+FLOW_REGISTRY = Registry("flow", "srtoolbox.data")
+"""Estimators of optical flow: classes without options, whose objects are called with two RGB images
+(h, w, 3), uint8, and return the flow from the first to the second, (h, w, 2), in pixels."""
+OPTIMIZER_REGISTRY = TorchRegistry("optimizer", "torch.optim", "Optimizer", ("params",))
+SCHEDULER_REGISTRY = TorchRegistry(
+    "scheduler", "torch.optim.lr_scheduler", "LRScheduler", ("optimizer",)
+)
+
+REGISTRIES: dict[str, Registry] = {
+    registry.kind: registry
+    for registry in (
+        ARCH_REGISTRY,
+        DATASET_REGISTRY,
+        DISCRIMINATOR_REGISTRY,
+        FLOW_REGISTRY,
+        LOSS_REGISTRY,
+        METRIC_REGISTRY,
+        MODEL_REGISTRY,
+        OPTIMIZER_REGISTRY,
+        SCHEDULER_REGISTRY,
+    )
+}
+"""All registries by kind. A plugin may add one of its own."""

@@ -2,7 +2,6 @@
 
 from srtoolbox.archs.bicubic import Bicubic
 from srtoolbox.archs.discriminators import (
-    DISCRIMINATOR_REGISTRY,
     ISRDiscriminator,
     UNetDiscriminatorSN,
     VGGStyleDiscriminator,
@@ -20,6 +19,7 @@ from srtoolbox.archs.rdn import RDN
 from srtoolbox.archs.rrdbnet import RRDBNet
 from srtoolbox.archs.tdan import TDAN
 from srtoolbox.archs.two_stage import TwoStage
+from srtoolbox.registry import DISCRIMINATOR_REGISTRY
 
 __all__ = [
     "DISCRIMINATOR_REGISTRY",

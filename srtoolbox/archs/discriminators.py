@@ -10,9 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from srtoolbox.errors import UserError
-from srtoolbox.registry import Registry
-
-DISCRIMINATOR_REGISTRY = Registry("discriminator", "srtoolbox.archs")
+from srtoolbox.registry import DISCRIMINATOR_REGISTRY
 
 
 @DISCRIMINATOR_REGISTRY.register()

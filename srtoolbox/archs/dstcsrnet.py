@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srtoolbox.archs.layers.attention import CrossLayer, EnhancementGroup, SpatialBlock
-from srtoolbox.archs.layers.bayer import demosaic
-from srtoolbox.archs.layers.memory import MTMS, NUM_PLANE, SampleMemory, conv3, fine_samples
-from srtoolbox.archs.layers.motion import estimate_motion
+from srtoolbox.archs.layers.burst.bayer import demosaic
+from srtoolbox.archs.layers.burst.memory import MTMS, NUM_PLANE, SampleMemory, conv3, fine_samples
+from srtoolbox.archs.layers.burst.motion import estimate_motion
 from srtoolbox.archs.layers.residual import residual_blocks, scaled_kaiming_
 from srtoolbox.archs.layers.upsample import bicubic_upsample, check_scale
 from srtoolbox.errors import UserError

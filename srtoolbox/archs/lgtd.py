@@ -9,8 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srtoolbox.archs.layers.hat import HAT
-from srtoolbox.archs.layers.msd import ConvBlock, MSDAlignment, TAtt, resnet_blocks, start_kaiming
 from srtoolbox.archs.layers.upsample import Upsample, check_scale
+from srtoolbox.archs.layers.video.msd import (
+    ConvBlock,
+    MSDAlignment,
+    TAtt,
+    resnet_blocks,
+    start_kaiming,
+)
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from srtoolbox.archs.layers.msd import (
+from srtoolbox.archs.layers.upsample import check_scale
+from srtoolbox.archs.layers.video.msd import (
     ConvBlock,
     DeconvBlock,
     MSDAlignment,
@@ -13,7 +14,6 @@ from srtoolbox.archs.layers.msd import (
     resnet_blocks,
     start_kaiming,
 )
-from srtoolbox.archs.layers.upsample import check_scale
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
 

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srtoolbox.archs.layers.msd import MSDAlignment
 from srtoolbox.archs.layers.residual import residual_blocks
-from srtoolbox.archs.layers.space_time import SpaceTimeBlock
 from srtoolbox.archs.layers.upsample import check_scale
+from srtoolbox.archs.layers.video.msd import MSDAlignment
+from srtoolbox.archs.layers.video.space_time import SpaceTimeBlock
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
 

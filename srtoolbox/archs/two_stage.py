@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from srtoolbox.archs.layers.interpolate import interpolate_frames
 from srtoolbox.archs.layers.upsample import check_scale
+from srtoolbox.archs.layers.video.interpolate import interpolate_frames
+from srtoolbox.config.schema import Component, build
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
-from srtoolbox.schema import Component, build
 
 _INNER = "network."
 

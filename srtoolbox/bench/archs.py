@@ -17,13 +17,13 @@ from srtoolbox.bench.network import build_net
 from srtoolbox.bench.options import BenchOptions
 from srtoolbox.bench.report import Figures, Report, machine
 from srtoolbox.bench.timing import in_rounds, speedup
-from srtoolbox.engine.measure import TrainingStep, peak_memory
-from srtoolbox.engine.precision import Precision, autocast
-from srtoolbox.engine.run import ArchSpec
+from srtoolbox.config.schema import option
+from srtoolbox.engine.device.precision import Precision, autocast
+from srtoolbox.engine.options import ArchSpec
+from srtoolbox.engine.profiling import TrainingStep, peak_memory
 from srtoolbox.losses import L1Loss
 from srtoolbox.models.frames import arrange_frames
 from srtoolbox.models.sr_model import SRModel
-from srtoolbox.schema import option
 
 Mode = Literal["fp32", "fp32+channels_last", "bf16", "bf16+channels_last"]
 REFERENCE = "reference"

@@ -24,11 +24,10 @@ from srtoolbox.bench.pictures import Data, Pictures, open_pictures, write_pictur
 from srtoolbox.bench.report import Figures, Report, machine
 from srtoolbox.bench.session import train_in_blocks
 from srtoolbox.bench.timing import speedup
+from srtoolbox.config.schema import option
 from srtoolbox.data import SampleStream
-from srtoolbox.engine.precision import Precision, synchronize
-from srtoolbox.engine.run import ArchSpec
-from srtoolbox.engine.train_options import TrainSection
-from srtoolbox.schema import option
+from srtoolbox.engine.device.precision import Precision, synchronize
+from srtoolbox.engine.options import ArchSpec, TrainOptions
 
 Storage = Literal["PNG", "sub-images", "cache"]
 STORAGES: tuple[Storage, ...] = ("PNG", "sub-images", "cache")
@@ -175,7 +174,7 @@ def _waits(
     folder: Path,
 ) -> list[Wait]:
     training = opt.data_wait
-    section = TrainSection(
+    section = TrainOptions(
         total_iter=2 * training.steps, batch_size=training.batch_size, precision=training.precision
     )
     results = [

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from srtoolbox.config.schema import build
 from srtoolbox.errors import UserError
-from srtoolbox.inference.padding import fits
+from srtoolbox.inference.padding import accepts_size
 from srtoolbox.models.frames import arrange_frames
-from srtoolbox.schema import build
 
 SEED = 0
 
@@ -43,7 +43,7 @@ def build_net(
         raise UserError(f"{key}: {error}") from error
     if scale not in (None, net.scale):
         raise UserError(f"{key}: its scale is {net.scale}, that of the data {scale}")
-    if not (fits(net, height) and fits(net, width)):
+    if not (accepts_size(net, height) and accepts_size(net, width)):
         raise UserError(
             f"{key}: takes sizes from {net.min_size} on in multiples of {net.size_multiple}, but "
             f"is given {height}×{width}"

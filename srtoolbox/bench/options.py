@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from srtoolbox.schema import option
+from srtoolbox.config.schema import option
 
 Kind = Literal["archs", "data", "train"]
 

@@ -15,11 +15,11 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from srtoolbox.config.schema import option
 from srtoolbox.data import Bursts, Clips, PairedImages
-from srtoolbox.data.reader import read_image
-from srtoolbox.data.resize import imresize
-from srtoolbox.data.sample import PHOTOGRAPHS
-from srtoolbox.schema import option
+from srtoolbox.data.datasets.sample_bursts import PHOTOGRAPHS
+from srtoolbox.data.files.reader import read_image
+from srtoolbox.data.resize.array import imresize
 
 Data = Literal["images", "clips", "bursts"]
 

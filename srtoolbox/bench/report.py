@@ -14,10 +14,10 @@ from rich.padding import Padding
 from rich.text import Text
 
 from srtoolbox.bench.options import BenchOptions
-from srtoolbox.engine.environment import describe_environment
-from srtoolbox.engine.files import write_atomic
-from srtoolbox.options import plain
-from srtoolbox.tables import terminal_table
+from srtoolbox.config.files import plain
+from srtoolbox.utils.console import terminal_table
+from srtoolbox.utils.environment import describe_environment
+from srtoolbox.utils.files import write_atomic
 
 
 @dataclass(frozen=True)

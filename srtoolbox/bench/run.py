@@ -11,16 +11,16 @@ from rich.console import Group
 from srtoolbox.bench.archs import ArchsOptions, measure_archs, report_archs
 from srtoolbox.bench.data import DataOptions, measure_data, report_data
 from srtoolbox.bench.report import to_terminal, write_report
-from srtoolbox.bench.train import TrainOptions, measure_training, report_training
-from srtoolbox.engine.precision import cpu_threads
-from srtoolbox.engine.run import check_options
+from srtoolbox.bench.train import TrainerBenchOptions, measure_training, report_training
+from srtoolbox.config.files import locate, read
+from srtoolbox.config.load import check_options
+from srtoolbox.engine.device.precision import cpu_threads
 from srtoolbox.errors import UserError
-from srtoolbox.options import place, read
 
 _KINDS = {
     "archs": (ArchsOptions, measure_archs, report_archs),
     "data": (DataOptions, measure_data, report_data),
-    "train": (TrainOptions, measure_training, report_training),
+    "train": (TrainerBenchOptions, measure_training, report_training),
 }
 
 
@@ -44,7 +44,7 @@ def run_bench(
     tree = read(path, overrides)
     kind = str(tree.get("kind", "archs"))
     if kind not in _KINDS:
-        where = place(tree, "kind") or path
+        where = locate(tree, "kind") or path
         raise UserError(f"{where}: kind: expected one of {', '.join(_KINDS)}, got '{kind}'")
     section, measure, report = _KINDS[kind]
     opt = check_options(tree, section)

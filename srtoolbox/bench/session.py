@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 from srtoolbox.bench.network import SEED
+from srtoolbox.config.schema import build
 from srtoolbox.data import SampleStream
-from srtoolbox.engine.checkpoint import CheckpointFolder
-from srtoolbox.engine.files import read_lines
-from srtoolbox.engine.precision import synchronize
-from srtoolbox.engine.reporter import LoggerSection, Reporter
-from srtoolbox.engine.train_options import TrainSection
-from srtoolbox.engine.trainer import Trainer
+from srtoolbox.engine.device.precision import synchronize
+from srtoolbox.engine.options import LoggerOptions, TrainOptions
+from srtoolbox.engine.training.checkpoint import CheckpointFolder
+from srtoolbox.engine.training.reporter import Reporter
+from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.models import SRModel
-from srtoolbox.schema import build
+from srtoolbox.utils.files import read_lines
 
 
 class Block(NamedTuple):
@@ -32,7 +32,7 @@ class Block(NamedTuple):
 def train_in_blocks(
     net: nn.Module,
     dataset: Any,
-    section: TrainSection,
+    section: TrainOptions,
     device: torch.device,
     folder: Path,
     steps: int,
@@ -70,7 +70,7 @@ def train_in_blocks(
         SRModel(net, losses, dataset.reference),
         SampleStream(dataset, SEED, section.batch_size),
         section,
-        LoggerSection(print_freq=steps, save_checkpoint_freq=section.total_iter),
+        LoggerOptions(print_freq=steps, save_checkpoint_freq=section.total_iter),
         CheckpointFolder(folder / "checkpoints"),
         device,
         look,

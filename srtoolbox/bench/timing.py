@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from srtoolbox.engine.precision import synchronize
+from srtoolbox.engine.device.precision import synchronize
 
 
 def speedup(reference: list[float], other: list[float]) -> float:

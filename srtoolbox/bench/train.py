@@ -23,13 +23,12 @@ from srtoolbox.bench.pictures import Data, Pictures, open_pictures, write_pictur
 from srtoolbox.bench.report import Figures, Report, machine
 from srtoolbox.bench.session import Block, train_in_blocks
 from srtoolbox.bench.timing import BusyMeter, seconds
+from srtoolbox.config.schema import option
 from srtoolbox.data import SampleStream
-from srtoolbox.engine.optimization import build_optimizer
-from srtoolbox.engine.precision import Precision, autocast
-from srtoolbox.engine.run import ArchSpec
-from srtoolbox.engine.train_options import TrainSection
+from srtoolbox.engine.device.precision import Precision, autocast
+from srtoolbox.engine.options import ArchSpec, TrainOptions
+from srtoolbox.engine.training.optimization import build_optimizer
 from srtoolbox.models.frames import arrange_frames
-from srtoolbox.schema import option
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(BenchOptions):
+class TrainerBenchOptions(BenchOptions):
     """Options of ``kind: train``."""
 
     cases: dict[str, Case]
@@ -84,7 +83,7 @@ class Overhead:
         return [a / b for a, b in zip(self.trainer, self.bare, strict=True)]
 
 
-def measure_training(opt: TrainOptions, device: torch.device) -> list[Overhead]:
+def measure_training(opt: TrainerBenchOptions, device: torch.device) -> list[Overhead]:
     """Trains every case beside its bare loop.
 
     Raises:
@@ -109,7 +108,7 @@ class BareLoop:
     """
 
     def __init__(
-        self, net: nn.Module, batch: dict[str, Any], reference: int, section: TrainSection
+        self, net: nn.Module, batch: dict[str, Any], reference: int, section: TrainOptions
     ) -> None:
         self._net = copy.deepcopy(net).train()
         self._device = batch["gt"].device
@@ -130,7 +129,7 @@ class BareLoop:
             self._optimizer.step()
 
 
-def _build(name: str, case: Case, opt: TrainOptions, device: torch.device) -> nn.Module:
+def _build(name: str, case: Case, opt: TrainerBenchOptions, device: torch.device) -> nn.Module:
     num_frame = 1 if case.data == "images" else case.num_frame
     lq = (num_frame, 3, opt.lq_size, opt.lq_size)
     reference = num_frame // 2 if case.data == "clips" else 0
@@ -141,7 +140,7 @@ def _measure(
     name: str,
     net: nn.Module,
     case: Case,
-    opt: TrainOptions,
+    opt: TrainerBenchOptions,
     device: torch.device,
     folder: Path,
 ) -> Overhead:
@@ -153,7 +152,7 @@ def _measure(
     )
     # After the rounds a GPU is watched for one block more, for watching costs time.
     blocks = 1 + opt.rounds + (device.type == "cuda")
-    section = TrainSection(
+    section = TrainOptions(
         total_iter=blocks * opt.steps,
         batch_size=opt.batch_size,
         num_worker=opt.num_worker,
@@ -186,7 +185,9 @@ def _measure(
     )
 
 
-def report_training(results: list[Overhead], opt: TrainOptions, device: torch.device) -> Report:
+def report_training(
+    results: list[Overhead], opt: TrainerBenchOptions, device: torch.device
+) -> Report:
     """The measurements as a table."""
     head = (
         "network",

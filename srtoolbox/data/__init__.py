@@ -1,12 +1,12 @@
 """Datasets by kind of input, and the stream of training samples drawn from them."""
 
-from srtoolbox.data.burst import Bursts
-from srtoolbox.data.clip import Clips
-from srtoolbox.data.image import PairedImages
-from srtoolbox.data.sample import SampleBursts
-from srtoolbox.data.space_time import SpaceTimeClips
+from srtoolbox.data.datasets.bursts import Bursts
+from srtoolbox.data.datasets.clips import Clips
+from srtoolbox.data.datasets.paired_images import PairedImages
+from srtoolbox.data.datasets.sample_bursts import SampleBursts
+from srtoolbox.data.datasets.space_time_clips import SpaceTimeClips
+from srtoolbox.data.datasets.synthetic_bursts import SyntheticBursts
 from srtoolbox.data.stream import SampleStream, to_float
-from srtoolbox.data.synthetic import SyntheticBursts
 
 __all__ = [
     "Bursts",

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from srtoolbox.data.augment import orient_batch
+from srtoolbox.data.transforms.orientation import orient_batch
 
 Sample = dict[str, Any]
 
@@ -148,7 +148,7 @@ class SampleStream(Dataset):
         last = stop * self.batch_size
         workers: dict[str, Any] = {}
         if num_worker:
-            workers = {"persistent_workers": True, "worker_init_fn": _calm_worker}
+            workers = {"persistent_workers": True, "worker_init_fn": _init_worker}
         return DataLoader(
             self,
             batch_size=self.batch_size // self.world_size,
@@ -245,7 +245,7 @@ def to_float(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.float()
 
 
-def _calm_worker(_: int) -> None:
+def _init_worker(_: int) -> None:
     """One thread per worker: the workers are the parallelism.
 
     Ctrl-C reaches all processes at once but is for the main one: it could not end its step and

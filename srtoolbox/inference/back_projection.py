@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from srtoolbox.archs.layers.upsample import bicubic_upsample
-from srtoolbox.data.resize import Edge
-from srtoolbox.data.resize_tensor import imresize_tensor
+from srtoolbox.data.resize.array import Edge
+from srtoolbox.data.resize.tensor import imresize_tensor
 
 
 def back_project(

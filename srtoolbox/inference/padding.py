@@ -31,7 +31,7 @@ def run_padded(net: nn.Module, lq: Tensor) -> Tensor:
     return sr[..., : height * net.scale, : width * net.scale]
 
 
-def fits(net: nn.Module, length: int) -> bool:
+def accepts_size(net: nn.Module, length: int) -> bool:
     """Whether the network takes an LR side of ``length`` pixels as it is."""
     return _missing(net, length) == 0
 

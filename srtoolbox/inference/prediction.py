@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from srtoolbox.data.resize import Edge
+from srtoolbox.config.schema import option
+from srtoolbox.data.resize.array import Edge
 from srtoolbox.inference.back_projection import back_project
 from srtoolbox.inference.ensemble import Runner, self_ensemble
 from srtoolbox.inference.padding import run_padded
 from srtoolbox.models.frames import arrange_frames
-from srtoolbox.schema import option
 
 _NO_SCORE = ("cascade_weights", "in_training")  # what weights' hashes tell, and what is watched
 
 
 @dataclass(frozen=True)
-class EnhanceSection:
+class EnhanceOptions:
     """What is done beside one forward pass, after Timofte et al., "Seven ways", CVPR 2016."""
 
     self_ensemble: bool = option(default=False, doc="Average over eight orientations.")
@@ -47,7 +47,7 @@ class EnhanceSection:
     @property
     def changed(self) -> dict[str, Any]:
         """The options that change scores and are not at their defaults."""
-        plain, mine = asdict(EnhanceSection()), asdict(self)
+        plain, mine = asdict(EnhanceOptions()), asdict(self)
         changed = {k: v for k, v in mine.items() if v != plain[k] and k not in _NO_SCORE}
         if not self.back_projection:
             changed.pop("back_projection_edge", None)
@@ -66,7 +66,7 @@ class EnhanceSection:
         return f"Predicted with {' and '.join(parts)}." if parts else ""
 
 
-PLAIN = EnhanceSection()
+PLAIN = EnhanceOptions()
 
 
 @torch.no_grad()
@@ -74,7 +74,7 @@ def predict(
     net: nn.Module,
     lq: Tensor,
     reference: int | None = 0,
-    enhance: EnhanceSection = PLAIN,
+    enhance: EnhanceOptions = PLAIN,
     run: Runner = run_padded,
 ) -> Tensor:
     """SR images (N, C, H, W) of frame stacks (N, T, C, h, w) in [0, 1], of any size.

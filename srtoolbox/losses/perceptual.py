@@ -14,7 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srtoolbox.backbones import (
+from srtoolbox.errors import UserError
+from srtoolbox.losses.base import Loss, as_images
+from srtoolbox.registry import LOSS_REGISTRY
+from srtoolbox.utils.imagenet import (
     LPIPS_BACKBONES,
     BackboneUnavailable,
     download,
@@ -24,9 +27,6 @@ from srtoolbox.backbones import (
     missing,
     reading,
 )
-from srtoolbox.errors import UserError
-from srtoolbox.losses.base import Loss, as_images
-from srtoolbox.registry import LOSS_REGISTRY
 
 VGG19_FILE = "vgg19-dcbb9e9d.pth"
 

@@ -14,16 +14,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from srtoolbox.backbones import (
+from srtoolbox.errors import UserError
+from srtoolbox.metrics.base import Metric, MetricUnavailable
+from srtoolbox.metrics.protocol import Protocol
+from srtoolbox.registry import METRIC_REGISTRY
+from srtoolbox.utils.imagenet import (
     LPIPS_BACKBONES,
     BackboneUnavailable,
     lpips_lacks,
     lpips_network,
 )
-from srtoolbox.errors import UserError
-from srtoolbox.metrics.base import Metric, MetricUnavailable
-from srtoolbox.metrics.protocol import Protocol
-from srtoolbox.registry import METRIC_REGISTRY
 
 
 @METRIC_REGISTRY.register()

@@ -1,13 +1,13 @@
 """Models: what a task feeds a network and how its losses are formed."""
 
 from srtoolbox.models.frames import arrange_frames, check_time, run_network
-from srtoolbox.models.gan_model import GANModel, GANSection
-from srtoolbox.models.objective import LossSchedule, schedule_faults
+from srtoolbox.models.gan_model import GANModel, GANOptions
+from srtoolbox.models.loss_schedule import LossSchedule, schedule_faults
 from srtoolbox.models.sr_model import SRModel
 
 __all__ = [
     "GANModel",
-    "GANSection",
+    "GANOptions",
     "LossSchedule",
     "SRModel",
     "arrange_frames",

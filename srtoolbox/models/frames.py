@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from srtoolbox.data.flow import batch_flow
+from srtoolbox.data.transforms.flow import batch_flow
 from srtoolbox.errors import UserError
 
 
-class Misfit(UserError):
+class IncompatibleInput(UserError):
     """Nothing is wrong with network or dataset, but one gives frames that the other cannot use."""
 
 
@@ -30,19 +30,19 @@ def arrange_frames(net: nn.Module, lq: Tensor, reference: int | None) -> Tensor:
         (N, C, h, w) or (N, T, C, h, w).
 
     Raises:
-        Misfit: if the network needs another number of frames than there are, or restores one
-            frame where all are wanted.
+        IncompatibleInput: if the network needs another number of frames than there are, or restores
+            one frame where all are wanted.
     """
     num_frame = lq.shape[1]
     if reference is None and not getattr(net, "restores_all", False):
-        raise Misfit(
+        raise IncompatibleInput(
             f"{type(net).__name__} restores one frame but the dataset's ground truth has all of "
             "them; set target: centre of the dataset"
         )
     if net.num_frame == 1:
         return lq[:, reference]
     if net.num_frame is not None and net.num_frame != num_frame:
-        raise Misfit(
+        raise IncompatibleInput(
             f"{type(net).__name__} takes {net.num_frame} frames but the dataset gives {num_frame}; "
             "set num_frame of the dataset or of the network"
         )

@@ -11,20 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from srtoolbox.config.schema import option
 from srtoolbox.data.stream import Sample
 from srtoolbox.errors import UserError
 from srtoolbox.losses import AdversarialLoss, GANType, as_images, gradient_penalty
-from srtoolbox.models.objective import LossSchedule
+from srtoolbox.models.loss_schedule import LossSchedule
 from srtoolbox.models.sr_model import SRModel
 from srtoolbox.registry import MODEL_REGISTRY
-from srtoolbox.schema import option
 
 ADVERSARIAL = "l_adv"
 """The name under which the generator's adversarial loss is logged."""
 
 
 @dataclass(frozen=True)
-class GANSection:
+class GANOptions:
     """The adversarial part of a training; the defaults are Real-ESRGAN's."""
 
     gan_type: GANType = option(default="vanilla", doc="The game: see AdversarialLoss.")
@@ -72,14 +72,14 @@ class GANModel(SRModel):
         network_g: nn.Module,
         losses: Mapping[str, nn.Module],
         network_d: nn.Module,
-        gan: GANSection | None = None,
+        gan: GANOptions | None = None,
         reference: int | None = 0,
         loss_schedule: Mapping[str, LossSchedule] | None = None,
     ) -> None:
         super().__init__(network_g, losses, reference, loss_schedule)
         if ADVERSARIAL in losses:
             raise UserError(f"train.losses.{ADVERSARIAL}: the adversarial loss has this name")
-        self.gan = gan or GANSection()
+        self.gan = gan or GANOptions()
         self.networks["d"] = network_d
         self.adversarial = AdversarialLoss(self.gan.gan_type, self.gan.relativistic)
         if self.gan.gan_type == "wgan-gp" and any(_batch_norms(network_d)):

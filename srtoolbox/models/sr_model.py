@@ -12,7 +12,7 @@ from srtoolbox.data.stream import Sample
 from srtoolbox.errors import UserError
 from srtoolbox.losses import check_shapes
 from srtoolbox.models.frames import arrange_frames, run_network
-from srtoolbox.models.objective import LossSchedule
+from srtoolbox.models.loss_schedule import LossSchedule
 from srtoolbox.registry import MODEL_REGISTRY
 
 

@@ -10,14 +10,13 @@ import torch
 import torch.nn.functional as F
 
 from srtoolbox.archs.discriminators import (
-    DISCRIMINATOR_REGISTRY,
     ISRDiscriminator,
     UNetDiscriminatorSN,
     VGGStyleDiscriminator,
     _ISRBlock,
 )
 from srtoolbox.errors import UserError
-from srtoolbox.registry import ARCH_REGISTRY, constructor_parameters
+from srtoolbox.registry import ARCH_REGISTRY, DISCRIMINATOR_REGISTRY, constructor_parameters
 
 SMALL = {
     "ISRDiscriminator": {},

@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from srtoolbox.archs.dstcsrnet import DSTCSRNet
-from srtoolbox.archs.layers.bayer import demosaic
+from srtoolbox.archs.layers.burst.bayer import demosaic
 from srtoolbox.archs.layers.upsample import bicubic_upsample
+from srtoolbox.config.files import read
 from srtoolbox.data import SampleBursts, SampleStream, SyntheticBursts
 from srtoolbox.data.stream import to_float
-from srtoolbox.engine.acceleration import accelerate
-from srtoolbox.engine.train_options import TrainSection
+from srtoolbox.engine.options import TrainOptions
+from srtoolbox.engine.training.acceleration import accelerate
 from srtoolbox.errors import UserError
-from srtoolbox.options import read
 from srtoolbox.registry import constructor_parameters
 
 ROOT = Path(__file__).parents[2]
@@ -135,7 +135,7 @@ def test_blocks_can_be_recomputed(options):
     gradients = []
     for recompute in (False, True):
         net = tiny(**options)
-        accelerate(net, TrainSection(10, checkpointing=recompute), generator=True)
+        accelerate(net, TrainOptions(10, checkpointing=recompute), generator=True)
         net(lq).square().mean().backward()
         gradients.append([p.grad for p in net.parameters()])
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))

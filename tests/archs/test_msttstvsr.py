@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from srtoolbox.archs.layers import space_time
+from srtoolbox.archs.layers.video import space_time
 from srtoolbox.archs.msttstvsr import MSTTSTVSR, _warp
 from srtoolbox.errors import UserError
 

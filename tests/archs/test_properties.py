@@ -7,80 +7,15 @@ import typing
 
 import pytest
 import torch
+from support.networks import NAMES_AND_SCALES, SMALL, outputs
 
 from srtoolbox.errors import UserError
 from srtoolbox.inference.padding import run_padded
 from srtoolbox.registry import ARCH_REGISTRY, constructor_parameters
 
-SMALL = {
-    "DSRNet": {"num_feat": 16},
-    "DSTCSRNet": {
-        "num_feat": 8,
-        "num_block": 1,
-        "num_level": 2,
-        "num_block_spatial": 1,
-        "num_layer_fusion": 1,
-        "num_head": 2,
-        "window_size": 4,
-        "num_group": 1,
-        "num_block_group": 1,
-        "num_block_decoder": 1,
-    },
-    "EDSR": {"num_feat": 8, "num_block": 2},
-    "EDVR": {
-        "num_feat": 8,
-        "deformable_groups": 2,
-        "num_extract_block": 1,
-        "num_reconstruct_block": 1,
-    },
-    "ISR_RDN": {"num_feat": 8, "num_block": 2, "num_layer": 2, "num_grow_ch": 4},
-    "ISR_RRDN": {
-        "num_feat": 8,
-        "num_block": 2,
-        "num_dense_block": 2,
-        "num_layer": 2,
-        "num_grow_ch": 4,
-    },
-    "LGTD": {
-        "num_feat": 8,
-        "num_extract_block": 1,
-        "num_block": 1,
-        "deformable_groups": 2,
-        "embed_dim": 12,
-        "num_group": 1,
-        "num_group_block": 2,
-        "num_head": 2,
-        "window_size": 4,
-    },
-    "MDSR": {"num_feat": 8, "num_block": 2},
-    "MSDTGP": {
-        "num_feat": 8,
-        "num_wide_feat": 12,
-        "num_extract_block": 1,
-        "num_block": 1,
-        "deformable_groups": 2,
-    },
-    "MSTTSTVSR": {
-        "num_feat": 8,
-        "num_extract_block": 1,
-        "num_reconstruct_block": 1,
-        "deformable_groups": 2,
-        "patch_sizes": (4, 2),
-    },
-    "RDN": {"num_feat": 8, "num_block": 2, "num_layer": 2, "num_grow_ch": 4},
-    "RRDBNet": {"num_feat": 8, "num_block": 1, "num_grow_ch": 4},
-    "TDAN": {
-        "num_feat": 8,
-        "deformable_groups": 2,
-        "num_extract_block": 1,
-        "num_reconstruct_block": 1,
-    },
-    "TwoStage": {"network": {"type": "EDSR", "num_feat": 8, "num_block": 1}},
-}
 """Options that make a network tiny; one that is not listed is built with its defaults."""
 
 NAMES = ARCH_REGISTRY.names()
-NAMES_AND_SCALES = [(name, scale) for name in NAMES for scale in ARCH_REGISTRY.get(name).scales]
 every_arch = pytest.mark.parametrize("name", NAMES)
 every_scale = pytest.mark.parametrize(("name", "scale"), NAMES_AND_SCALES)
 
@@ -114,12 +49,6 @@ def sr_shape(net, lq):
     if getattr(net, "restores_all", False):
         frames = (getattr(net, "time_scale", 1) * (lq.shape[1] - 1) + 1,)
     return (len(lq), *frames, 3, lq.shape[-2] * net.scale, lq.shape[-1] * net.scale)
-
-
-def outputs(net, lq):
-    """All tensors that a network returns, by name."""
-    output = net(lq)
-    return output if isinstance(output, dict) else {"sr": output}
 
 
 @every_arch

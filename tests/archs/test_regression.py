@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_properties import NAMES_AND_SCALES, SMALL, outputs
+from support.networks import NAMES_AND_SCALES, SMALL, outputs
 
 from srtoolbox.registry import ARCH_REGISTRY
 

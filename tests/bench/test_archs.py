@@ -12,8 +12,8 @@ from srtoolbox.archs.layers import deform
 from srtoolbox.bench import archs, run_bench
 from srtoolbox.bench.archs import ArchsOptions, measure_archs, report_archs
 from srtoolbox.bench.network import build_net
+from srtoolbox.config.schema import check
 from srtoolbox.errors import UserError
-from srtoolbox.schema import check
 
 CPU = torch.device("cpu")
 EDVR = {
@@ -110,7 +110,7 @@ def test_faulty_options(changes: dict, message: str) -> None:
 
 
 def test_the_shipped_options_fit() -> None:
-    from srtoolbox.engine.run import load_options
+    from srtoolbox.config.load import load_options
 
     path = Path(__file__).parents[2] / "options" / "bench" / "archs.yml"
     opt, _ = load_options(path, (), ArchsOptions)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from srtoolbox.bench.data import DataOptions, measure_data, report_data
-from srtoolbox.engine.run import load_options
+from srtoolbox.config.load import load_options
+from srtoolbox.config.schema import check
 from srtoolbox.errors import UserError
-from srtoolbox.schema import check
 
 CPU = torch.device("cpu")
 TREE = {

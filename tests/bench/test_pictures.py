@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from srtoolbox.bench.pictures import Pictures, open_pictures, write_pictures, write_tiles
-from srtoolbox.data.reader import read_image
-from srtoolbox.data.resize import imresize
+from srtoolbox.data.files.reader import read_image
+from srtoolbox.data.resize.array import imresize
 from srtoolbox.errors import UserError
 
 KINDS = ("images", "clips", "bursts")

@@ -16,16 +16,16 @@ from srtoolbox.bench.session import train_in_blocks
 from srtoolbox.bench.train import (
     BareLoop,
     Overhead,
-    TrainOptions,
+    TrainerBenchOptions,
     measure_training,
     report_training,
 )
+from srtoolbox.config.load import load_options
+from srtoolbox.config.schema import check
 from srtoolbox.data import SampleBursts
-from srtoolbox.engine.files import read_lines
-from srtoolbox.engine.run import load_options
-from srtoolbox.engine.train_options import TrainSection
+from srtoolbox.engine.options import TrainOptions
 from srtoolbox.errors import UserError
-from srtoolbox.schema import check
+from srtoolbox.utils.files import read_lines
 
 CPU = torch.device("cpu")
 EDSR = {"type": "EDSR", "num_feat": 4, "num_block": 1}
@@ -50,8 +50,8 @@ TREE = {
 }
 
 
-def options(**changes) -> TrainOptions:
-    return check({**TREE, **changes}, TrainOptions)
+def options(**changes) -> TrainerBenchOptions:
+    return check({**TREE, **changes}, TrainerBenchOptions)
 
 
 def test_blocks_of_the_trainer_and_of_the_bare_loop_alternate(monkeypatch) -> None:
@@ -94,7 +94,7 @@ def test_the_bare_loop_trains_as_the_trainer_does(tmp_path: Path) -> None:
     net = build_net("net", EDSR, (1, 3, 8, 8), scale=4)
     before = copy.deepcopy(net)
     dataset = OneBatch(num_frame=1, gt_size=32)
-    section = TrainSection(total_iter=4, batch_size=2)
+    section = TrainOptions(total_iter=4, batch_size=2)
     batch = next(train.SampleStream(dataset, 0, 2).batches(0, 1))
     loop = BareLoop(net, batch, 0, section)
     loop.run(4)
@@ -131,6 +131,6 @@ def test_faulty_options(changes: dict, message: str, monkeypatch) -> None:
 
 def test_the_shipped_options_fit() -> None:
     path = Path(__file__).parents[2] / "options" / "bench" / "train.yml"
-    opt, _ = load_options(path, (), TrainOptions)
+    opt, _ = load_options(path, (), TrainerBenchOptions)
     for name, case in opt.cases.items():
         train._build(name, case, opt, CPU)

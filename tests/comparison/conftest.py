@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srtoolbox.comparison.results import Entry, Published, ResultStore, StudyCard
-from srtoolbox.engine.files import append_lines
+from srtoolbox.comparison.store import Entry, Published, ResultStore, StudyCard
+from srtoolbox.utils.files import append_lines
 
 STUDY = """
 name: tiny
@@ -87,7 +87,7 @@ def rich_original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     printed = Published("DUF", "clips", "duf-y", {"psnr": 31.5}, "Jo et al., CVPR 2018", 5.8e6)
     card = StudyCard(
         "rich <study>", 4, protocols[0], metrics, "6 iterations", environment,
-        further=protocols[1:], published=[printed],
+        other_protocols=protocols[1:], published=[printed],
     )  # fmt: skip
     kept = {"clips": keys["clips"][:10], "images": keys["images"][:2]}
     hard = {key: rng.normal(0, 2) for group in keys.values() for key in group}
@@ -105,7 +105,7 @@ def rich_original(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if gain is None:
                 entry.failure = "loss is not finite"
                 continue
-            entry.differs = ["total_iter 12 instead of 6"] if method == "Late" else []
+            entry.deviations = ["total_iter 12 instead of 6"] if method == "Late" else []
             entry.cost = f"cost{number}"
             store.add_cost(
                 {"cost": entry.cost, "method": method, "input": [1, 3, 3, 8, 10],
@@ -116,7 +116,9 @@ def rich_original(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 for protocol in protocols:
                     name = f"{number}{seed}{dataset}{protocol['name']}"
                     first = protocol is protocols[0]
-                    place = entry.evaluations if first else entry.further.setdefault("rgb", {})
+                    place = (
+                        entry.evaluations if first else entry.other_protocols.setdefault("rgb", {})
+                    )
                     place[dataset] = name
                     values = [30 + hard[key] + gain + rng.normal(0, 0.1) for key in group]
                     store.add_records([

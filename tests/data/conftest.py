@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srtoolbox.data import cache_build
-from srtoolbox.data.reader import read_image
+from srtoolbox.data.cache import build as cache_build
+from srtoolbox.data.files.reader import read_image
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from srtoolbox.data.augment import orient_batch
-from srtoolbox.data.sample import SampleBursts
+from srtoolbox.data.datasets.sample_bursts import SampleBursts
 from srtoolbox.data.stream import (
     SampleStream,
     collate,
@@ -19,6 +18,7 @@ from srtoolbox.data.stream import (
     source_of,
     to_float,
 )
+from srtoolbox.data.transforms.orientation import orient_batch
 
 BATCH = 4
 

@@ -11,13 +11,15 @@ import pytest
 import torch
 from torch import nn
 
+from srtoolbox.config.load import load_options
+from srtoolbox.config.schema import build
 from srtoolbox.data import SampleStream
-from srtoolbox.engine.checkpoint import CheckpointFolder
-from srtoolbox.engine.reporter import Reporter
-from srtoolbox.engine.run import RunOptions, build_dataset, build_network, load_options
-from srtoolbox.engine.trainer import Trainer
+from srtoolbox.engine.build import build_dataset, build_network
+from srtoolbox.engine.options import RunOptions
+from srtoolbox.engine.training.checkpoint import CheckpointFolder
+from srtoolbox.engine.training.reporter import Reporter
+from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.models import SRModel
-from srtoolbox.schema import build
 
 CPU = torch.device("cpu")
 
@@ -51,7 +53,7 @@ def options(tmp_path: Path) -> Options:
 
     def make(*overrides: str) -> RunOptions:
         root = f"path.experiments_root={tmp_path / 'experiments'}"
-        return load_options(file, [root, *overrides])[0]
+        return load_options(file, [root, *overrides], RunOptions)[0]
 
     return make
 

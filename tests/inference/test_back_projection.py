@@ -12,8 +12,8 @@ from skimage import data as photographs
 from torch import Tensor
 
 from srtoolbox.archs.layers.upsample import bicubic_upsample
-from srtoolbox.data.resize import imresize
-from srtoolbox.data.resize_tensor import imresize_tensor
+from srtoolbox.data.resize.array import imresize
+from srtoolbox.data.resize.tensor import imresize_tensor
 from srtoolbox.inference.back_projection import back_project
 
 EDGES = ["replicate", "symmetric"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from srtoolbox.inference import fits, predict, run_padded
+from srtoolbox.inference import accepts_size, predict, run_padded
 
 
 class Needy(nn.Module):
@@ -81,7 +81,7 @@ def test_min_size_that_is_no_multiple() -> None:
 
 @pytest.mark.parametrize(("length", "fit"), [(16, True), (20, True), (12, False), (18, False)])
 def test_fits(length: int, fit: bool) -> None:
-    assert fits(Needy(), length) is fit
+    assert accepts_size(Needy(), length) is fit
 
 
 def test_predict_arranges_frames_and_keeps_no_graph() -> None:

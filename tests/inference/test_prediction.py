@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from srtoolbox.archs.bicubic import Bicubic
-from srtoolbox.data.resize_tensor import imresize_tensor
+from srtoolbox.config.schema import check
+from srtoolbox.data.resize.tensor import imresize_tensor
 from srtoolbox.errors import UserError
-from srtoolbox.inference.prediction import EnhanceSection, predict
-from srtoolbox.schema import check
+from srtoolbox.inference.prediction import EnhanceOptions, predict
 
 
 class Blurred(nn.Module):
@@ -24,7 +24,7 @@ class Blurred(nn.Module):
 
 def test_back_projection_is_onto_the_reference_frame() -> None:
     lq = torch.rand(1, 3, 3, 6, 9, generator=torch.Generator().manual_seed(0))
-    enhance = EnhanceSection(self_ensemble=True, back_projection=80)
+    enhance = EnhanceOptions(self_ensemble=True, back_projection=80)
     sr = predict(Blurred(), lq, 1, enhance)
     assert torch.allclose(imresize_tensor(sr, 1 / 2, edge="replicate"), lq[:, 1], atol=1e-5)
     assert not torch.allclose(predict(Blurred(), lq, 1), sr, atol=1e-2)
@@ -32,8 +32,8 @@ def test_back_projection_is_onto_the_reference_frame() -> None:
 
 
 def test_words() -> None:
-    assert EnhanceSection().describe() == ""
-    everything = EnhanceSection(self_ensemble=True, back_projection=1, cascade=2)
+    assert EnhanceOptions().describe() == ""
+    everything = EnhanceOptions(self_ensemble=True, back_projection=1, cascade=2)
     assert everything.describe() == (
         "Predicted with a cascade of 2 networks and geometric self-ensemble ×8 and "
         "1 iteration of back-projection (replicate edge)."
@@ -41,8 +41,8 @@ def test_words() -> None:
 
 
 def test_only_what_changes_scores_counts() -> None:
-    assert EnhanceSection(in_training=True, back_projection_edge="symmetric").changed == {}
-    changed = EnhanceSection(back_projection=3, back_projection_edge="symmetric").changed
+    assert EnhanceOptions(in_training=True, back_projection_edge="symmetric").changed == {}
+    changed = EnhanceOptions(back_projection=3, back_projection_edge="symmetric").changed
     assert changed == {"back_projection": 3, "back_projection_edge": "symmetric"}
 
 
@@ -58,7 +58,7 @@ def test_only_what_changes_scores_counts() -> None:
 )
 def test_faulty_options(options: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        check(options, EnhanceSection)
+        check(options, EnhanceOptions)
 
 
 class Between(nn.Module):
@@ -78,6 +78,6 @@ def test_space_and_time() -> None:
     lq = torch.rand(1, 3, 3, 6, 9, generator=torch.Generator().manual_seed(0))
     plain = predict(Between(), lq, None)
     assert plain.shape == (1, 5, 3, 12, 18)
-    both = predict(Between(), lq, None, EnhanceSection(self_ensemble=True, back_projection=80))
+    both = predict(Between(), lq, None, EnhanceOptions(self_ensemble=True, back_projection=80))
     assert torch.allclose(imresize_tensor(both[:, ::2], 1 / 2, edge="replicate"), lq, atol=1e-5)
     assert torch.allclose(both[:, 1::2], plain[:, 1::2], atol=1e-5)

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from srtoolbox.backbones import BackboneUnavailable
 from srtoolbox.errors import UserError
 from srtoolbox.losses import LPIPSLoss, PerceptualLoss
 from srtoolbox.losses.perceptual import VGG19_FILE, VGG19_LAYERS, _vgg19
+from srtoolbox.utils.imagenet import BackboneUnavailable
 
 CHANNELS = [64, 64, 128, 128, 256, 256, 256, 256, *[512] * 8]
 POSITIONS = [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34]

@@ -9,9 +9,9 @@ import warnings
 import pytest
 import torch
 
-from srtoolbox.backbones import LPIPS_BACKBONES
 from srtoolbox.errors import UserError
 from srtoolbox.metrics import LPIPS, MetricUnavailable, Protocol, get_protocol
+from srtoolbox.utils.imagenet import LPIPS_BACKBONES
 
 _PLAIN = Protocol("t")
 

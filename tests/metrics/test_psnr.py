@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from srtoolbox.data.resize import imresize
+from srtoolbox.data.resize.array import imresize
 from srtoolbox.errors import UserError
 from srtoolbox.metrics import PSNR, SSIM, Protocol, get_protocol
 

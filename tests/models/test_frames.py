@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from srtoolbox.data.flow import batch_flow
+from srtoolbox.data.transforms.flow import batch_flow
 from srtoolbox.errors import UserError
 from srtoolbox.models.frames import arrange_frames, check_time, run_network, varying_frames
 

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srtoolbox.archs import ISRDiscriminator, UNetDiscriminatorSN, VGGStyleDiscriminator
+from srtoolbox.config.files import read
+from srtoolbox.config.schema import OptionErrors, check
 from srtoolbox.errors import UserError
 from srtoolbox.losses import L1Loss
-from srtoolbox.models import GANModel, GANSection, LossSchedule
-from srtoolbox.options import read
+from srtoolbox.models import GANModel, GANOptions, LossSchedule
 from srtoolbox.registry import MODEL_REGISTRY
-from srtoolbox.schema import OptionErrors, check
 
 LAST_BIAS = {
     VGGStyleDiscriminator: "classifier.2.bias",
@@ -63,7 +63,7 @@ def batch(n: int = 4) -> dict[str, object]:
 def make(net_d: nn.Module | None = None, **gan: object) -> GANModel:
     torch.manual_seed(0)
     net_d = net_d or Critic(norm=gan.get("gan_type") != "wgan-gp")
-    model = GANModel(Upscaler(), {"l_pix": L1Loss()}, net_d, GANSection(**gan))
+    model = GANModel(Upscaler(), {"l_pix": L1Loss()}, net_d, GANOptions(**gan))
     for net in model.networks.values():
         net.train()
     return model
@@ -243,9 +243,9 @@ def test_options_are_checked(tmp_path) -> None:
     file = tmp_path / "gan.yml"
     file.write_text("gan_type: wgan-gp\nrelativistic: true\n")
     with pytest.raises(OptionErrors, match=r"gan.yml:2: relativistic: wgan-gp"):
-        check(read(file), GANSection)
+        check(read(file), GANOptions)
     file.write_text("gan_type: wgan\n")
     with pytest.raises(OptionErrors, match=r"gan.yml:1: gan_type"):
-        check(read(file), GANSection)
+        check(read(file), GANOptions)
     file.write_text("{}\n")
-    assert check(read(file), GANSection) == GANSection()
+    assert check(read(file), GANOptions) == GANOptions()

@@ -17,8 +17,8 @@ from srtoolbox.archs.layers.window import (
     shift_mask,
     to_windows,
 )
-from srtoolbox.engine.acceleration import accelerate
-from srtoolbox.engine.train_options import TrainSection
+from srtoolbox.engine.options import TrainOptions
+from srtoolbox.engine.training.acceleration import accelerate
 from srtoolbox.errors import UserError
 from srtoolbox.inference.tiling import run_tiled
 
@@ -185,7 +185,7 @@ def test_recomputed_groups_give_the_same_gradients():
         torch.manual_seed(4)
         net(x).square().mean().backward()
         gradients.append([p.grad.clone() for p in net.parameters()])
-        accelerate(net, TrainSection(total_iter=1, checkpointing=True), generator=True)
+        accelerate(net, TrainOptions(total_iter=1, checkpointing=True), generator=True)
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other)
 

@@ -1,0 +1,88 @@
+"""The training samples that an option file describes, or a folder of a known layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from srtoolbox.config.files import Tree, as_tree, merge, read
+from srtoolbox.config.load import check_options
+from srtoolbox.config.schema import build, option
+from srtoolbox.data.datasets.source import DATASET_TYPES
+from srtoolbox.data.layouts import get_layout
+from srtoolbox.data.stream import SampleStream
+from srtoolbox.engine.options import DatasetsOptions
+from srtoolbox.errors import UserError
+
+
+@dataclass(frozen=True)
+class _Batch:
+    batch_size: int = option(default=4, min=1)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What of an option file decides about the training samples."""
+
+    datasets: DatasetsOptions
+    scale: int = option(default=4, min=1)
+    manual_seed: int = option(default=0, min=0)
+    plugins: list[str] = option(default=[])
+    train: _Batch = field(default_factory=_Batch)
+
+
+def open_stream(
+    name: str, overrides: Sequence[str] = (), source: Path | None = None
+) -> SampleStream:
+    """The stream of samples of a training.
+
+    Args:
+        name: Option file of a run or study, or one that only describes data; or, with ``source``,
+            a layout.
+        overrides: ``KEY=VALUE``.
+        source: Folder of a dataset in that layout.
+
+    Raises:
+        UserError: if there is no training dataset, or it cannot be built.
+    """
+    if source is None:
+        tree = read(name, overrides)
+    else:
+        tree = merge(as_tree(_describe(name, source), "--source"), read(None, overrides))
+    opt = check_options(_part(tree), _Options)
+    spec = opt.datasets.train
+    if spec is None:
+        raise UserError(f"{name}: describes no training data (datasets.train)")
+    # The samples are the same without: there is no need to decode everything for a few.
+    spec = {key: value for key, value in spec.items() if key not in ("cache", "cache_limit")}
+    dataset = build("dataset", spec, scale=opt.scale)
+    if hasattr(dataset, "check_training"):
+        dataset.check_training()
+    return SampleStream(dataset, opt.manual_seed, opt.train.batch_size)
+
+
+def _describe(name: str, source: Path) -> dict:
+    layout = get_layout(name)
+    split = "train" if "train" in layout.splits else next(iter(layout.splits))
+    spec = {"type": DATASET_TYPES[layout.kind], "layout": layout.name, "dataroot": str(source)}
+    scale = 4 if not layout.scales or 4 in layout.scales else layout.scales[0]
+    # A packed RAW pixel holds two by two of the sensor's, from which layouts count.
+    return {
+        "scale": 2 * scale if layout.raw else scale,
+        "datasets": {"train": {**spec, "split": split}},
+    }
+
+
+def _part(tree: Tree) -> Tree:
+    """Of all options those that the samples depend on."""
+    part = Tree(tree.where)
+    for key in ("datasets", "scale", "manual_seed", "plugins"):
+        if key in tree:
+            part.put(key, tree[key], tree.marks[key])
+    train = tree.get("train")
+    if isinstance(train, Tree) and "batch_size" in train:
+        batch = Tree(train.where)
+        batch.put("batch_size", train["batch_size"], train.marks["batch_size"])
+        part.put("train", batch, tree.marks["train"])
+    return part

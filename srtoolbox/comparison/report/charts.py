@@ -1,0 +1,281 @@
+"""Charts of a study's numbers: quality against cost, learning curves, paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from srtoolbox.comparison.analysis.scores import Scores
+from srtoolbox.comparison.report.style import INK, Look, in_style, looks, new_figure
+from srtoolbox.comparison.report.tables import Differences
+from srtoolbox.comparison.store import Entry
+from srtoolbox.engine.evaluation.evaluator import mean
+from srtoolbox.utils.files import read_lines
+
+_AXES = (
+    ("params", 1e-6, "parameters (M)"),
+    ("flops", 1e-9, "GFLOPs per frame"),
+    ("latency", 1e3, "ms per frame"),
+)
+Curve = tuple[np.ndarray, ...]  # places, and there the mean, lowest and highest value
+
+_NO_LOSS = ("step", "lr", "it/s", "data wait", "memory")
+_NO_LOSS_OF_G = ("grad_", "lr_", "l_d", "out_d")
+
+
+@in_style
+def draw_tradeoff(scores: Scores, dataset: str) -> Any | None:
+    """Quality against parameters, FLOPs and latency: a figure, or None without such numbers.
+
+    A method that costs nothing, as interpolation has no parameters, is a line across the panel.
+    """
+    metric = scores.shown_metrics[0]
+    quality = {}
+    for method in scores.methods:
+        values = [means.get(metric) for means in scores.seed_means(method, dataset)]
+        if (value := mean(values)) is not None and np.isfinite(value):
+            quality[method] = value
+    costs = {method: scores.cost(scores.entries[method][0]) for method in quality}
+    if not any(costs.values()):
+        return None
+    look = looks(scores.methods)
+    figure = new_figure(10.5, 3.7)
+    panels = figure.subplots(1, len(_AXES), sharey=True)
+    for axis, (key, factor, label) in zip(panels, _AXES, strict=True):
+        for method, value in quality.items():
+            x, style = costs[method].get(key), look[method]
+            if x is None:
+                continue
+            if x == 0:
+                axis.axhline(value, color=style.color, linewidth=1.1, linestyle=(0, (4, 2)))
+                axis.plot([], [], label=method, color=style.color, linestyle=(0, (4, 2)))
+                continue
+            axis.plot(
+                [x * factor],
+                [value],
+                label=method,
+                linestyle="",
+                marker=style.marker,
+                markersize=8,
+                color=style.color,
+                markeredgecolor="white",
+                markeredgewidth=0.8,
+            )
+        _logarithmic(axis.xaxis, [c[key] * factor for c in costs.values() if c.get(key)])
+        axis.set(xlabel=label)
+        axis.grid(visible=True)
+        axis.margins(y=0.12)
+    if len(scores.datasets) > 1:
+        panels[0].set_title(dataset)
+    panels[0].set_ylabel(_label(scores, metric))
+    _legend(figure, panels)
+    return figure
+
+
+@in_style
+def draw_curves(scores: Scores) -> Any | None:
+    """Training loss and validation score over the steps; None if nothing was trained.
+
+    With several seeds the mean, and around it a band from the lowest to the highest.
+    """
+    look = looks(scores.methods)
+    metric = next(iter(scores.metrics))
+    losses, quality = {}, {}
+    for method, entries in scores.entries.items():
+        if curve := _curve(_losses(scores, entry) for entry in entries):
+            losses[method] = curve
+        if curve := _curve(_quality(scores, entry, metric) for entry in entries):
+            quality[method] = curve
+    if not losses and not quality:
+        return None
+    figure = new_figure(10.5, 3.9)
+    left, right = figure.subplots(1, 2)
+    for axis, curves in ((left, losses), (right, quality)):
+        _lines_with_bands(axis, curves, look)
+        axis.set(xlabel="iteration")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    left.set(title="training loss")
+    _logarithmic(left.yaxis, [v for curve in losses.values() for v in curve[1].tolist()])
+    right.set(title=f"validation {_label(scores, metric)}")
+    _legend(figure, (left, right))
+    return figure
+
+
+@in_style
+def draw_sweeps(scores: Scores) -> Any | None:
+    """The first metric over each quantity that test sets differ in; None if there is none.
+
+    With several seeds the mean, and around it a band from the lowest to the highest.
+    """
+    metric = scores.shown_metrics[0]
+    panels = {}
+    for quantity, points in scores.card.sweeps.items():
+        curves = {}
+        for method, entries in scores.entries.items():
+            seeds: list[dict[float, float]] = [{} for _ in entries]
+            for name, x in points.items():
+                for seed, means in zip(seeds, scores.seed_means(method, name), strict=True):
+                    if (value := means.get(metric)) is not None and np.isfinite(value):
+                        seed[x] = value
+            if curve := _curve(seeds):
+                curves[method] = curve
+        if curves:
+            panels[quantity] = curves
+    if not panels:
+        return None
+    across = len(panels) if len(panels) < 4 else 2 if len(panels) == 4 else 3
+    down = -(-len(panels) // across)
+    figure = new_figure((6.4, 10.5, 12.5)[across - 1], 0.5 + 3.4 * down)
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for number, (axis, (quantity, curves)) in enumerate(zip(axes, panels.items(), strict=False)):
+        _lines_with_bands(axis, curves, looks(scores.methods))
+        axis.set(xlabel=quantity)
+        if number % across == 0:
+            axis.set_ylabel(_label(scores, metric))
+        places = sorted(scores.card.sweeps[quantity].values())
+        if min(np.diff(places)) * 14 > places[-1] - places[0]:  # so that labels have room
+            axis.set_xticks(places, [f"{x:g}" for x in places])
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    _legend(figure, axes[: len(panels)])
+    return figure
+
+
+@in_style
+def draw_differences(scores: Scores, dataset: str, baseline: str | None = None) -> Any | None:
+    """By how much each method differs from a baseline, image by image, with 95 % intervals.
+
+    None if there is nothing to compare.
+    """
+    metric = scores.shown_metrics[0]
+    found = Differences(scores, dataset, metric, baseline)
+    rows = [m for m, values in found.values.items() if np.isfinite(values).all()]
+    if not rows:
+        return None
+    look = looks(scores.methods)
+    figure = new_figure(8.4, 1.35 + 0.42 * len(rows))
+    axis = figure.subplots()
+    axis.axvline(0, color=INK, linewidth=1)
+    for place, method in enumerate(rows):
+        values, interval = found.values[method], found.differences[method]
+        style = look[method]
+        # Points of one row are spread by their rank, so that the picture is always the same.
+        spread = ((np.argsort(np.argsort(values)) * 0.618034) % 1 - 0.5) * 0.44
+        axis.scatter(values, place + spread, s=13, color=style.color, alpha=0.4, lw=0)
+        if np.isfinite([interval.low, interval.high]).all():
+            axis.plot([interval.low, interval.high], [place] * 2, color=INK, linewidth=2.4)
+        axis.plot(
+            interval.mean,
+            place,
+            marker="D",
+            markersize=6,
+            color="white",
+            markeredgecolor=INK,
+            markeredgewidth=1.4,
+        )
+    axis.set_yticks(range(len(rows)), rows, color=INK)
+    axis.set_ylim(len(rows) - 0.45, -0.55)
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    axis.grid(visible=True, axis="x")
+    one = scores.unit(dataset)[:-1]
+    axis.set(
+        title=f"{dataset}: difference to {found.baseline} by {one}, mean and 95 % interval",
+        xlabel=f"difference in {_label(scores, metric)}",
+    )
+    return figure
+
+
+def _lines_with_bands(axis: Any, curves: dict[str, Curve], look: dict[str, Look]) -> None:
+    """Every method's mean as a line, and a band around it where its seeds differ."""
+    for method, (steps, middle, low, high) in curves.items():
+        style = look[method]
+        axis.plot(
+            steps,
+            middle,
+            label=method,
+            color=style.color,
+            linestyle=style.dash,
+            marker=style.marker if len(steps) < 25 else "",
+            markersize=4,
+        )
+        if (high > low).any():
+            axis.fill_between(steps, low, high, color=style.color, alpha=0.15, lw=0)
+    axis.grid(visible=True)
+
+
+def _losses(scores: Scores, entry: Entry) -> dict[int, float]:
+    """The generator's loss by step."""
+    curve = {}
+    for line in _lines(scores, entry, "log.jsonl"):
+        names = [n for n in line if n not in _NO_LOSS and not n.startswith(_NO_LOSS_OF_G)]
+        if names:
+            curve[line["step"]] = sum(line[name] for name in names)
+    return curve
+
+
+def _quality(scores: Scores, entry: Entry, metric: str) -> dict[int, float]:
+    """The score on the first validation set by step."""
+    lines = _lines(scores, entry, "evaluation.jsonl")
+    return {
+        line["step"]: line[metric]
+        for line in lines
+        if line["dataset"] == lines[0]["dataset"] and line.get(metric) is not None
+    }
+
+
+def _lines(scores: Scores, entry: Entry, name: str) -> list[dict[str, Any]]:
+    return list(read_lines(scores.store.folder / entry.run / name)) if entry.run else []
+
+
+def _curve(seeds: Iterable[dict[float, float]]) -> Curve | None:
+    """Steps that all seeds have, and there the mean, lowest and highest value."""
+    found = [seed for seed in seeds if seed]
+    steps = sorted(set.intersection(*map(set, found))) if found else []
+    if not steps:
+        return None
+    values = np.array([[seed[step] for step in steps] for seed in found])
+    return np.array(steps), values.mean(0), values.min(0), values.max(0)
+
+
+def _logarithmic(axis: Any, values: list[float]) -> None:
+    """Makes an x or y axis logarithmic, with ticks that are plain numbers wherever it spans."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    values = [value for value in values if value > 0]
+    if not values:
+        return
+    low, high = min(values) / 1.35, max(values) * 1.35
+    steps = (1.0,) if high / low > 300 else (1.0, 2.0, 5.0)
+    if high / low < 12:
+        steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+    set_scale = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
+    set_scale("log")
+    axis.set_view_interval(low, high, ignore=True)
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _label(scores: Scores, metric: str) -> str:
+    unit = scores.metrics[metric]["unit"]
+    return f"{metric.upper()}{f' ({unit})' if unit else ''}"
+
+
+def _legend(figure: Any, panels: Iterable[Any]) -> None:
+    """One legend below all panels."""
+    handles: dict[str, Any] = {}
+    for axis in panels:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=min(len(handles), 7),
+        handlelength=1.8,
+        columnspacing=1.6,
+        labelcolor=INK,
+    )

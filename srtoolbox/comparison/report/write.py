@@ -1,0 +1,142 @@
+"""Everything that is printed of a study, made from its store alone: no GPU, data or network."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from srtoolbox.comparison.analysis.scores import Scores
+from srtoolbox.comparison.report.charts import (
+    draw_curves,
+    draw_differences,
+    draw_sweeps,
+    draw_tradeoff,
+)
+from srtoolbox.comparison.report.crops import Region, load_pictures, load_profiles
+from srtoolbox.comparison.report.html import to_html
+from srtoolbox.comparison.report.image_figures import draw_crops, draw_errors, draw_profiles
+from srtoolbox.comparison.report.latex import to_latex
+from srtoolbox.comparison.report.style import render
+from srtoolbox.comparison.report.table import Table, to_csv, to_markdown
+from srtoolbox.comparison.report.tables import all_tables
+from srtoolbox.comparison.store import ResultStore
+from srtoolbox.errors import UserError
+from srtoolbox.utils.files import write_atomic
+
+FORMATS = ("md", "csv", "latex", "html", "figures")
+
+
+def write_report(
+    folder: Path,
+    formats: Sequence[str] = FORMATS,
+    baseline: str | None = None,
+    regions: Mapping[str, Region] | None = None,
+) -> tuple[str, Table, list[Path]]:
+    """Writes a study's tables and figures; the same store gives the same files, byte for byte.
+
+    ``md``: ``table.md``; ``csv``: ``table.csv`` and ``images.csv`` with every score; ``latex``:
+    ``table.tex``; ``html``: ``report.html``; ``figures``: ``figures/*.png`` and ``*.svg``.
+
+    Args:
+        folder: A study's folder.
+        formats: What to write, of ``FORMATS``.
+        baseline: Method that the others are compared with; None: the best.
+        regions: Corner y, x and side of the square to zoom into, by the image's key; without one
+            it is where the methods differ most.
+
+    Returns:
+        The study's title, its main table, and the files.
+
+    Raises:
+        UserError: if the folder holds no study, or no such method or image.
+    """
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise UserError(f"no report as '{unknown[0]}'; there are: {', '.join(FORMATS)}")
+    store = ResultStore(folder)
+    card = store.load_card()
+    views = [Scores(store, view) for view in card.views()]
+    if baseline is not None and baseline not in views[0].methods:
+        known = ", ".join(views[0].methods)
+        raise UserError(f"no method '{baseline}' to compare with; there are: {known}")
+    title = f"{card.name} (x{card.scale})"
+    tables = all_tables(views, baseline)
+    contents: dict[str, str | bytes] = {}
+    if "md" in formats:
+        contents["table.md"] = to_markdown(tables, title)
+    if "csv" in formats:
+        contents["table.csv"] = to_csv(tables[0])
+        contents["images.csv"] = _every_score(views)
+    if "latex" in formats:
+        contents["table.tex"] = to_latex(tables, title)
+    if {"html", "figures"} & set(formats):
+        pictures = load_pictures(views[0], regions)
+        profiles = load_profiles(views[0], pictures)
+        charts = _charts(views[0], baseline)
+        drawn = {name: render(figure, "svg") for name, figure in charts.items()}
+        if "html" in formats:
+            contents["report.html"] = to_html(views, tables, pictures, profiles, drawn)
+        if "figures" in formats:
+            figures = {
+                "crops": draw_crops(pictures),
+                "errors": draw_errors(pictures),
+                "profiles": draw_profiles(profiles),
+                **charts,
+            }
+            contents |= {f"figures/{_plain(name)}.svg": svg for name, svg in drawn.items()}
+            contents |= {
+                f"figures/{_plain(name)}.png": render(figure, "png")
+                for name, figure in figures.items()
+                if figure is not None
+            }
+    for name, content in contents.items():
+        write_atomic(folder / name, content)
+    return title, tables[0], [folder / name for name in contents]
+
+
+def parse_regions(texts: Sequence[str]) -> dict[str, Region]:
+    """Regions from the command line, each ``KEY=Y,X,SIDE``.
+
+    Raises:
+        UserError: if one is of another form.
+    """
+    regions = {}
+    for text in texts:
+        key, _, place = text.rpartition("=")
+        try:
+            y, x, side = map(int, place.split(","))
+        except ValueError as error:
+            raise UserError(f"region '{text}': expected KEY=Y,X,SIDE in pixels") from error
+        regions[key] = y, x, side
+    return regions
+
+
+def _charts(scores: Scores, baseline: str | None) -> dict[str, Any]:
+    charts = {"curves": draw_curves(scores), "sweeps": draw_sweeps(scores)}
+    for dataset in scores.main_datasets:
+        charts[f"tradeoff_{dataset}"] = draw_tradeoff(scores, dataset)
+        charts[f"differences_{dataset}"] = draw_differences(scores, dataset, baseline)
+    return {name: figure for name, figure in charts.items() if figure is not None}
+
+
+def _plain(name: str) -> str:
+    """A name for a file."""
+    return "".join(mark if mark.isalnum() or mark in "-_" else "_" for mark in name)
+
+
+def _every_score(views: Sequence[Scores]) -> str:
+    """One line for each protocol, dataset, method, seed, image and metric."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["protocol", "dataset", "method", "seed", "image", "metric", "value"])
+    for scores in views:
+        protocol = f"{scores.card.protocol['name']} {scores.card.protocol['hash']}"
+        for dataset in scores.datasets:
+            for entry in scores.card.entries:
+                for record in scores.records(entry, dataset):
+                    for metric, value in record["metrics"].items():
+                        line = [protocol, dataset, entry.method, entry.seed, record["key"], metric]
+                        writer.writerow([*line, "" if value is None else repr(value)])
+    return buffer.getvalue()

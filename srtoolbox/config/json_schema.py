@@ -1,0 +1,174 @@
+"""A JSON Schema (draft 2020-12) of the options, for editors that complete and check YAML."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+from srtoolbox.config.components import Component, container, is_section, parameters_of
+from srtoolbox.config.files import BASE_KEY, plain
+from srtoolbox.registry import REGISTRIES, constructor_parameters
+
+_BASE = {
+    "description": "option files to inherit from at this place",
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+}
+_SCALARS = {int: "integer", float: "number", bool: "boolean", str: "string", Path: "string"}
+_LIMITS = {"min": "minimum", "max": "maximum", "exclusive_min": "exclusiveMinimum"}
+
+
+def json_schema(section: type) -> dict[str, Any]:
+    """The schema of option files whose top is ``section``, with every registered component.
+
+    No key is required, since a file may inherit any of them; ``_base_`` may stand in any mapping.
+    """
+    writer = _Writer()
+    top = writer.hint(section)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **top,
+        "$defs": dict(sorted(writer.definitions.items())),
+    }
+
+
+class _Writer:
+    """Turns hints into schemas; sections and component kinds become shared definitions."""
+
+    def __init__(self) -> None:
+        self.definitions: dict[str, Any] = {}
+
+    def hint(self, hint: Any) -> dict[str, Any]:
+        origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+        if origin is Annotated:
+            for note in arguments[1:]:
+                if isinstance(note, Component):
+                    return self.reference(note.kind, self.kind, note.kind)
+            return self.hint(arguments[0])
+        if origin in (Union, types.UnionType):
+            return {"anyOf": [self.hint(one) for one in arguments]}
+        if origin is Literal:
+            return {"enum": list(arguments)}
+        if hint is None or hint is type(None):
+            return {"type": "null"}
+        if hint in _SCALARS:
+            return {"type": _SCALARS[hint]}
+        if is_section(hint):
+            return self.reference(f"{hint.__module__}.{hint.__name__}", self.section, hint)
+        return self.container(container(hint), arguments)
+
+    def container(self, kind: type | None, hints: tuple) -> dict[str, Any]:
+        if kind is None:
+            return {}
+        if kind is dict:
+            entry = self.hint(hints[1]) if hints else {}
+            return {
+                "type": "object",
+                "properties": {BASE_KEY: _BASE},
+                "additionalProperties": entry,
+            }
+        if kind is tuple and hints and hints[-1] is not Ellipsis:
+            entries = [self.hint(one) for one in hints]
+            return {"type": "array", "prefixItems": entries, "items": False, "minItems": len(hints)}
+        return {"type": "array", "items": self.hint(hints[0]) if hints else {}}
+
+    def reference(self, name: str, write: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """A reference to the definition ``name``, which is written if this is the first."""
+        if name not in self.definitions:
+            self.definitions[name] = {}  # taken, so that one which contains itself comes to an end
+            self.definitions[name] = write(*arguments)
+        return {"$ref": f"#/$defs/{name}"}
+
+    def section(self, section: type) -> dict[str, Any]:
+        hints = typing.get_type_hints(section, include_extras=True)
+        properties = {}
+        for field in dataclasses.fields(section):
+            if field.init:
+                default = field.default_factory if callable(field.default_factory) else None
+                value = default() if default else field.default
+                written = self.hint(hints[field.name])
+                limits = {_LIMITS[k]: v for k, v in field.metadata.items() if k in _LIMITS}
+                properties[field.name] = {
+                    **_with_limits(written, limits),
+                    **_annotations(field.metadata.get("doc", ""), value),
+                }
+        return _object(properties, inspect.getdoc(section))
+
+    def kind(self, kind: str) -> dict[str, Any]:
+        """Any component of a kind: ``type`` decides which options it has."""
+        known = REGISTRIES[kind]
+        cases = []
+        for name in known.names():
+            chosen = {"properties": {"type": {"const": name}}, "required": ["type"]}
+            arguments = known.get(name), name, known.injected
+            then = self.reference(f"{kind}.{name}", self.component, *arguments)
+            cases.append({"if": chosen, "then": then})
+        return {
+            "type": "object",
+            "properties": {"type": {"enum": known.names()}, BASE_KEY: _BASE},
+            "allOf": cases,
+        }
+
+    def component(self, component: Any, name: str, injected: tuple[str, ...]) -> dict[str, Any]:
+        docs = parameter_docs(component)
+        properties: dict[str, Any] = {"type": {"const": name}}
+        for option, parameter in parameters_of(component).items():
+            if option not in injected:
+                default = MISSING if parameter.required else parameter.default
+                properties[option] = {
+                    **self.hint(parameter.hint),
+                    **_annotations(docs.get(option, ""), default),
+                }
+        return _object(properties, inspect.getdoc(component))
+
+
+def parameter_docs(component: Any) -> dict[str, str]:
+    """What the ``Args:`` of a component's docstrings say of each constructor parameter."""
+    texts = [inspect.getdoc(component) or "", inspect.getdoc(component.__init__) or ""]
+    docs = {}
+    for name in constructor_parameters(component):
+        entry = rf"^( +){re.escape(name)}(?: \([^\n]*?\))?:\s*(.*(?:\n\1 +.*)*)"
+        for text in texts:
+            _, heading, arguments = text.partition("Args:\n")
+            found = re.search(entry, arguments, re.MULTILINE) if heading else None
+            if found and name not in docs:
+                docs[name] = " ".join(found[2].split())
+    return docs
+
+
+def _object(properties: Mapping[str, Any], doc: str | None) -> dict[str, Any]:
+    title = {"description": doc.split("\n\n")[0].replace("\n", " ")} if doc else {}
+    return {
+        "type": "object",
+        **title,
+        "properties": {**properties, BASE_KEY: _BASE},
+        "additionalProperties": False,
+    }
+
+
+def _with_limits(written: dict[str, Any], limits: Mapping[str, float]) -> dict[str, Any]:
+    """Limits apply to numbers, and to the numbers in a list."""
+    if not limits:
+        return written
+    if "anyOf" in written:
+        return {"anyOf": [_with_limits(one, limits) for one in written["anyOf"]]}
+    if isinstance(written.get("items"), dict):
+        return {**written, "items": _with_limits(written["items"], limits)}
+    if "prefixItems" in written:
+        return {**written, "prefixItems": [_with_limits(e, limits) for e in written["prefixItems"]]}
+    return {**written, **limits} if written.get("type") in ("integer", "number") else written
+
+
+def _annotations(doc: str, default: Any) -> dict[str, Any]:
+    """``description`` and ``default``, where there are any that JSON can express."""
+    notes = {"description": doc} if doc else {}
+    value = plain(default)
+    if isinstance(value, bool | int | float | str | list | dict | types.NoneType):
+        notes["default"] = value
+    return notes

@@ -1,0 +1,290 @@
+"""Checks options against what they are for: sections against dataclasses, components against
+their constructors. All errors of a tree are found in one pass, each with its file and line.
+
+A section is a dataclass beside its owner::
+
+    @dataclass(frozen=True)
+    class TrainOptions:
+        total_iter: int = option(doc="optimizer steps", min=1)
+        optim_g: Annotated[dict, Component("optimizer", injected=("fused",))]
+        grad_clip: float | None = option(None, exclusive_min=0)
+
+        def validate(self) -> Iterator[tuple[str, str]]:  # optional: checks across fields
+            if ...:
+                yield "grad_clip", "needs …"  # the key it is about, and what is wrong
+
+``check(tree, TrainOptions)`` returns an instance; ``build("optimizer", opt.optim_g, …)`` makes
+the component.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING
+from typing import Annotated, Any, Literal, TypeVar, Union
+
+from srtoolbox.config.components import (
+    INVALID,
+    Component,
+    build,
+    container,
+    describe,
+    describe_value,
+    is_section,
+    parameters_of,
+    same_shape,
+    scalar,
+)
+from srtoolbox.config.files import FrozenDict, FrozenList, Items, Tree, freeze, locate, plain
+from srtoolbox.errors import UserError
+from srtoolbox.registry import REGISTRIES, close_names
+
+__all__ = ["Component", "OptionErrors", "build", "check", "option"]
+
+Options = TypeVar("Options")
+
+
+class OptionErrors(UserError):
+    """Everything that is wrong with the options, one line each.
+
+    Attributes:
+        errors: The lines.
+    """
+
+    def __init__(self, errors: Sequence[str]) -> None:
+        super().__init__("\n".join(errors))
+        self.errors = tuple(errors)
+
+
+def option(
+    default: Any = MISSING,
+    *,
+    doc: str = "",
+    min: float | None = None,
+    max: float | None = None,
+    exclusive_min: float | None = None,
+    factory: Any = MISSING,
+) -> Any:
+    """A dataclass field with a description and a range; without a default it is required.
+
+    Args:
+        default: May be a list or dict: every instance gets its own copy.
+        doc: What the option means, with its unit; goes into the JSON Schema.
+        min: Smallest value (of every entry, if the option is a list).
+        max: Largest value.
+        exclusive_min: The value must be larger than this.
+        factory: As ``default_factory`` of ``dataclasses.field``, e.g. a nested section's class.
+    """
+    limits = {"min": min, "max": max, "exclusive_min": exclusive_min}
+    metadata = {"doc": doc, **{key: value for key, value in limits.items() if value is not None}}
+    if isinstance(default, list | dict | set):
+        factory, default = lambda value=default: copy.deepcopy(value), MISSING
+    if factory is not MISSING:
+        return dataclasses.field(default_factory=factory, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def check(tree: Mapping[str, Any], section: type[Options]) -> Options:
+    """An instance of ``section`` with the values of ``tree`` and defaults for the rest.
+
+    Integers become floats and text becomes a ``Path`` where that is what the field asks for;
+    components stay mappings ``{"type": …, given options}``. Nothing in the result can be changed.
+
+    Raises:
+        OptionErrors: naming everything that is wrong.
+    """
+    checker = _Checker()
+    result = checker.section(section, tree, "", getattr(tree, "where", ""))
+    if checker.errors:
+        raise OptionErrors(checker.errors)
+    return result
+
+
+class _Checker:
+    """Walks hints and values side by side and collects what does not fit.
+
+    In every method ``path`` is the dotted path of the value and ``where`` its file and line.
+    """
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+
+    def error(self, where: str, path: str, message: str) -> object:
+        self.errors.append(": ".join(part for part in (where, path, message) if part))
+        return INVALID
+
+    def value(self, hint: Any, value: Any, path: str, where: str) -> Any:
+        """``value`` as ``hint`` wants it, or ``INVALID``."""
+        origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+        if hint is Any:
+            return freeze(plain(value))
+        if origin is Annotated:
+            for note in arguments[1:]:
+                if isinstance(note, Component):
+                    return self.component(note, value, path, where)
+            return self.value(arguments[0], value, path, where)
+        if origin in (Union, types.UnionType):
+            return self.union(hint, arguments, value, path, where)
+        if origin is Literal:
+            if any(value == one and type(value) is type(one) for one in arguments):
+                return value
+        elif is_section(hint):
+            return self.section(hint, value, path, where)
+        elif (kind := container(hint)) is dict:
+            if isinstance(value, Mapping):
+                entry = arguments[1] if arguments else Any
+                return self.entries(dict, [entry] * len(value), value, path, where)
+        elif kind is not None:
+            if isinstance(value, list | tuple):
+                return self.sequence(kind, arguments, value, path, where)
+        else:
+            converted = scalar(hint, value)
+            if converted is not INVALID:
+                return converted
+        return self.error(
+            where, path, f"expected {describe(hint)}, got {describe_value(value, hint)}"
+        )
+
+    def union(self, hint: Any, hints: tuple, value: Any, path: str, where: str) -> Any:
+        if any(type(value) is one for one in hints):  # 3 for int | float stays an integer
+            return plain(value)
+        attempts = []
+        for one in hints:
+            attempt = _Checker()
+            converted = attempt.value(one, value, path, where)
+            if not attempt.errors:
+                return converted
+            attempts.append((one, attempt.errors))
+        # Say what is wrong inside the only alternative that the user can have meant.
+        meant = [errors for one, errors in attempts if same_shape(one, value)]
+        if len(meant) == 1:
+            self.errors += meant[0]
+            return INVALID
+        return self.error(
+            where, path, f"expected {describe(hint)}, got {describe_value(value, hint)}"
+        )
+
+    def sequence(self, kind: type, hints: tuple, value: Any, path: str, where: str) -> Any:
+        if kind is tuple and hints and hints[-1] is not Ellipsis:
+            if len(value) != len(hints):
+                wanted = f"expected {len(hints)} values, got {len(value)}"
+                return self.error(where, path, wanted)
+            return self.entries(kind, hints, value, path, where)
+        return self.entries(kind, [hints[0] if hints else Any] * len(value), value, path, where)
+
+    def entries(self, kind: type, hints: Iterable, value: Any, path: str, where: str) -> Any:
+        """A list, tuple or dict with every entry converted."""
+        keys = list(value) if isinstance(value, Mapping) else range(len(value))
+        converted = [
+            self.value(hint, value[key], _join(path, key), _mark(value, key, where))
+            for hint, key in zip(hints, keys, strict=True)
+        ]
+        if any(entry is INVALID for entry in converted):
+            return INVALID
+        if kind is dict:
+            return FrozenDict(dict(zip(keys, converted, strict=True)))
+        return FrozenList(converted) if kind is list else tuple(converted)
+
+    def section(self, section: type, tree: Any, path: str, where: str) -> Any:
+        if not isinstance(tree, Mapping):
+            return self.error(
+                where, path, f"expected a mapping, got {describe_value(tree, section)}"
+            )
+        before = len(self.errors)
+        hints = typing.get_type_hints(section, include_extras=True)
+        fields = {field.name: field for field in dataclasses.fields(section) if field.init}
+        self.unknown(tree, list(fields), path, where)
+        values = {}
+        for name, field in fields.items():
+            if name in tree:
+                there, mark = _join(path, name), _mark(tree, name, where)
+                values[name] = self.value(hints[name], tree[name], there, mark)
+                if values[name] is not INVALID:
+                    self.limits(field.metadata, values[name], there, mark)
+            elif field.default is MISSING and field.default_factory is MISSING:
+                doc = field.metadata.get("doc")
+                self.error(where, _join(path, name), f"missing{f' ({doc})' if doc else ''}")
+        if len(self.errors) > before:
+            return INVALID
+        instance = section(**values)
+        if hasattr(instance, "validate"):
+            for name, message in instance.validate():
+                self.error(locate(tree, name) or where, _join(path, name), message)
+        return instance if len(self.errors) == before else INVALID
+
+    def component(self, spec: Component, value: Any, path: str, where: str) -> Any:
+        known = REGISTRIES[spec.kind]
+        if not isinstance(value, Mapping):
+            text = (
+                f"expected a mapping with 'type:' ({spec.kind}), got {describe_value(value, dict)}"
+            )
+            return self.error(where, path, text)
+        if "type" not in value:
+            text = f"missing; one of {', '.join(known.names())}"
+            return self.error(where, _join(path, "type"), text)
+        name, there, mark = value["type"], _join(path, "type"), _mark(value, "type", where)
+        if not isinstance(name, str):
+            return self.error(mark, there, f"expected text, got {describe_value(name, str)}")
+        try:
+            component = known.get(name)
+        except UserError as error:
+            return self.error(mark, there, str(error))
+        before = len(self.errors)
+        parameters = parameters_of(component)
+        never_given = set(known.injected)
+        options = [name for name in parameters if name not in never_given]
+        self.unknown(value, ["type", *options], path, where)
+        result = {"type": value["type"]}
+        for name in options:
+            there = _join(path, name)
+            if name in value:
+                mark = _mark(value, name, where)
+                result[name] = self.value(parameters[name].hint, value[name], there, mark)
+            elif parameters[name].required and name not in spec.injected:
+                self.error(where, there, f"missing; {value['type']} needs it")
+        return FrozenDict(result) if len(self.errors) == before else INVALID
+
+    def unknown(self, tree: Mapping, known: list[str], path: str, where: str) -> None:
+        for key in tree:
+            if key not in known:
+                close = _suggestion(str(key), known)
+                hint = f"did you mean {close}?" if close else f"known: {', '.join(known)}"
+                self.error(_mark(tree, key, where), _join(path, key), f"unknown; {hint}")
+
+    def limits(self, limits: Mapping, value: Any, path: str, where: str) -> None:
+        if isinstance(value, list | tuple):
+            for index, entry in enumerate(value):
+                self.limits(limits, entry, _join(path, index), where)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return
+        for key, sign, holds in (
+            ("exclusive_min", ">", float.__gt__),
+            ("min", ">=", float.__ge__),
+            ("max", "<=", float.__le__),
+        ):
+            if key in limits and not holds(float(value), float(limits[key])):
+                self.error(where, path, f"must be {sign} {limits[key]}, got {value}")
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    """Known names close to ``name``, or its abbreviation (``lr`` for ``learning_rate``)."""
+
+    def initials(words: str) -> str:
+        return "".join(word[:1] for word in words.split("_"))
+
+    short = [entry for entry in known if entry == initials(name) or name == initials(entry)]
+    return close_names(name, known) or " or ".join(
+        f"'{entry}'" for entry in short if "_" in name + entry
+    )
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _mark(node: Any, key: Any, default: str) -> str:
+    return node.marks[key] if isinstance(node, Tree | Items) else default

@@ -1,0 +1,292 @@
+"""Bursts from one sharp RGB image: motion, blur, reduction and noise, in batches on any device.
+
+A pipeline does two things. ``draw(rng)`` takes every random choice from a numpy Generator and
+returns small arrays; ``apply(hr, synthesis, size)`` makes the burst from the pixels and those
+arrays, and draws nothing. So the choices can be made in a worker and the pixels on a GPU. The
+result for a sample does not depend on the other samples of its batch, and a burst of five frames
+is the beginning of the burst of fourteen. Devices differ by the rounding of float32.
+
+Frame 0 is the reference and is not moved. ``synthesis["motion"]`` (T, 2, 3) holds for each frame
+the matrix that takes a place (x right, y down, 1) in the frame to its place in the reference, both
+in HR pixels from the centre of the ground truth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from srtoolbox.data.degradations.noise import draw_noise, draw_shot_read, normal_noise
+from srtoolbox.data.degradations.objects import draw_objects, put_drawn_objects, stored
+from srtoolbox.data.stream import to_float
+from srtoolbox.errors import UserError
+
+Reduction = Literal["box", "bicubic-aa", "dbsr"]
+Noise = Literal["gaussian", "shot_read"]
+Synthesis = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class RgbPipeline:
+    """8-bit sRGB bursts: Euclidean motion, Gaussian blur, reduction, noise, rounding to 8 bits.
+
+    Moved frames are sampled bicubically with a = -0.75, torch's and OpenCV's kernel. Its places
+    are off by up to 0.05 HR pixels, a quarter of what the best registration of bursts leaves.
+    The blur comes before the motion, which is cheaper by the number of frames and the same: an
+    isotropic blur and a Euclidean motion can be exchanged.
+
+    Args:
+        scale: Reduction from the image to a frame.
+        num_frame: Frames in a burst, T.
+        max_shift: Largest shift along each axis, in HR pixels; 6 is usual, 24 hard.
+        max_rotation: Largest rotation, in degrees.
+        blur_sigma: Range of the standard deviation of the blur, in HR pixels.
+        reduction: ``"box"`` averages ``scale`` × ``scale`` pixels as a sensor does,
+            ``"bicubic-aa"`` is MATLAB's bicubic, ``"dbsr"`` averages the two middle pixels.
+        noise: ``"gaussian"`` of one deviation, or ``"shot_read"`` of variance
+            ``shot · intensity + read``, added to linear light.
+        noise_sigma: Range of the deviation of Gaussian noise, in 8-bit levels.
+        shot_noise: Range of ``shot``; ``read`` follows from it (see ``draw_shot_read``).
+        num_object: Objects in a burst that move on their own, besides moving with the scene.
+        object_shift: Their largest shift against the scene along each axis, in HR pixels, another
+            in each frame; the reference has them at their places.
+    """
+
+    scale: int = 4
+    num_frame: int = 14
+    max_shift: float = 6.0
+    max_rotation: float = 1.0
+    blur_sigma: tuple[float, float] = (0.0, 1.2)
+    reduction: Reduction = "box"
+    noise: Noise = "gaussian"
+    noise_sigma: tuple[float, float] = (1.0, 5.0)
+    shot_noise: tuple[float, float] = (1e-4, 0.012)
+    num_object: int = 0
+    object_shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "blur_sigma", "noise_sigma", "shot_noise")
+        _not_negative(self, "num_object", "object_shift")
+
+    def margin(self, side: int) -> int:
+        """HR pixels that a ground truth with a longer side of ``side`` needs on every edge."""
+        reach = reduction_reach(self.reduction, self.scale) + self._blur_radius
+        return motion_reach(side, self.max_shift, self.max_rotation) + reach + 2
+
+    def draw(self, rng: np.random.Generator) -> Synthesis:
+        """The random choices of one burst.
+
+        Returns:
+            ``motion`` (T, 2, 3), ``blur_sigma``, ``noise`` (2,) = (factor of the intensity,
+            constant) of the variance, float32; ``noise_seed``, int64. With objects also the arrays
+            of ``draw_objects``; the others are the same with and without.
+        """
+        blur = rng.uniform(*self.blur_sigma)
+        sigma = rng.uniform(*self.noise_sigma) / 255
+        noise = draw_shot_read(self.shot_noise, rng)
+        if self.noise == "gaussian":
+            noise = np.array([0.0, sigma**2])
+        seed = draw_noise(rng)
+        choices = {
+            "blur_sigma": np.asarray(blur, dtype=np.float32),
+            "noise": noise.astype(np.float32),
+            "noise_seed": seed,
+            "motion": draw_motion(self.num_frame, self.max_shift, self.max_rotation, rng),
+        }
+        if self.num_object:
+            choices |= draw_objects(self.num_object, self.num_frame, self.object_shift, int(seed))
+        return choices
+
+    def apply(
+        self, hr: Tensor, synthesis: dict[str, Tensor], size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """Makes a batch of bursts.
+
+        Args:
+            hr: (N, 3, H, W) uint8, uint16, or float in [0, 1], with ``margin(max(size))`` pixels
+                around the ground truth.
+            synthesis: The arrays of ``draw``, stacked, on the device of ``hr``.
+            size: Height and width of the ground truth, multiples of ``scale``.
+
+        Returns:
+            ``lq`` (N, T, 3, h, w) uint8 and ``gt`` (N, 3, H', W') of the dtype of ``hr``.
+        """
+        scene = to_levels(hr)
+        if self.num_object:
+            hr = stored(put_drawn_objects(scene, synthesis, 0, size), hr.dtype)
+        image = self._blur(to_levels(hr), synthesis)
+        reach = reduction_reach(self.reduction, self.scale)
+        view = size[0] + 2 * reach, size[1] + 2 * reach
+        frames = [reduce(crop_centre(image, view)[:, None], self.reduction, self.scale)]
+        motions = synthesis["motion"][:, 1:].split(1, 1)
+        for t, motion in enumerate(motions, 1):  # one by one: HR frames are large
+            if self.num_object:
+                image = self._blur(put_drawn_objects(scene, synthesis, t, size), synthesis)
+            moved = warp(image, motion, view, "bicubic")
+            frames.append(reduce(moved, self.reduction, self.scale))
+        frames = torch.cat(frames, 1)
+        noise = normal_noise(synthesis["noise_seed"], frames.shape)
+        shot, read = synthesis["noise"][:, :, None, None, None, None].unbind(1)
+        if self.noise == "shot_read":
+            light = srgb_to_linear((frames / 255).clamp(0, 1))
+            frames = 255 * linear_to_srgb((light + (shot * light + read).sqrt() * noise).clamp(0))
+        else:
+            frames = frames + 255 * read.sqrt() * noise
+        lq = (frames.clamp(0, 255) + 0.5).floor().to(torch.uint8)
+        return {"lq": lq, "gt": crop_centre(hr, size)}
+
+    def _blur(self, image: Tensor, synthesis: dict[str, Tensor]) -> Tensor:
+        radius = self._blur_radius
+        return blur(image, synthesis["blur_sigma"], radius) if radius else image
+
+    @property
+    def _blur_radius(self) -> int:
+        return math.ceil(3 * self.blur_sigma[1])
+
+
+def check_ranges(pipeline: Any, *names: str) -> None:
+    """Refuses options that make no burst.
+
+    Raises:
+        UserError: names the option.
+    """
+    if pipeline.num_frame < 1:
+        raise UserError(f"num_frame must be at least 1, got {pipeline.num_frame}")
+    _not_negative(pipeline, "max_shift", "max_rotation")
+    for name in names:
+        low, high = getattr(pipeline, name)
+        if not 0 <= low <= high:
+            raise UserError(f"{name} is a range (low, high) with 0 ≤ low ≤ high, got {low, high}")
+    if pipeline.shot_noise[0] == 0 < pipeline.shot_noise[1]:
+        raise UserError("shot_noise is drawn from its logarithm: the range cannot start at 0")
+    _reduction_taps(pipeline.reduction, pipeline.scale)
+
+
+def _not_negative(pipeline: Any, *names: str) -> None:
+    for name in names:
+        if getattr(pipeline, name) < 0:
+            raise UserError(f"{name} must not be negative, got {getattr(pipeline, name)}")
+
+
+def draw_motion(
+    num_frame: int, max_shift: float, max_rotation: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Random Euclidean motions (T, 2, 3) float32; the first is the identity."""
+    motion = np.zeros((num_frame, 2, 3))
+    motion[0, :, :2] = np.eye(2)
+    for matrix in motion[1:]:
+        angle = math.radians(rng.uniform(-max_rotation, max_rotation))
+        cos, sin = math.cos(angle), math.sin(angle)
+        matrix[:, :2] = (cos, -sin), (sin, cos)
+        matrix[:, 2] = rng.uniform(-max_shift, max_shift, 2)
+    return motion.astype(np.float32)
+
+
+def motion_reach(side: int, max_shift: float, max_rotation: float) -> int:
+    """How far, in pixels along one axis, a motion reaches beyond an image of that longer side."""
+    angle = math.radians(max_rotation)
+    return math.ceil(max_shift + side / 2 * (math.sin(angle) + 1 - math.cos(angle)))
+
+
+def warp(image: Tensor, motion: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+    """Samples the moved views of an image.
+
+    Args:
+        image: (N, C, H, W) float.
+        motion: (N, T, 2, 3) from places in a view to places in the image, in pixels from their
+            centres.
+        size: Height and width of a view.
+        mode: ``"bilinear"`` or ``"bicubic"`` (a = -0.75).
+
+    Returns:
+        (N, T, C, *size).
+    """
+    (num, channels, *whole), num_frame = image.shape, motion.shape[1]
+    y, x = (
+        torch.arange(length, device=image.device, dtype=torch.float32) - (length - 1) / 2
+        for length in size
+    )
+    along_x, along_y, shift = motion[..., None, None].unbind(3)
+    place = along_x * x + along_y * y[:, None] + shift
+    grid = torch.stack([place[:, :, axis] * (2 / (whole[1 - axis] - 1)) for axis in (0, 1)], -1)
+    # Frames lie one below the other in a tall grid, so that the image need not be repeated.
+    grid = grid.reshape(num, num_frame * size[0], size[1], 2)
+    views = F.grid_sample(image, grid, mode, padding_mode="border", align_corners=True)
+    return views.reshape(num, channels, num_frame, *size).transpose(1, 2)
+
+
+def reduce(frames: Tensor, reduction: Reduction, scale: int) -> Tensor:
+    """Reduces (…, H + 2·reach, W + 2·reach) to (…, H / scale, W / scale), centres aligned."""
+    taps = _reduction_taps(reduction, scale)
+    return filter_axis(filter_axis(frames, taps, -2, scale), taps, -1, scale)
+
+
+def reduction_reach(reduction: Reduction, scale: int) -> int:
+    """Pixels beyond each edge of an image that its reduction reads."""
+    return (len(_reduction_taps(reduction, scale)) - scale) // 2
+
+
+def _reduction_taps(reduction: Reduction, scale: int) -> list[float]:
+    """Weights of the pixels around the centre of an LR pixel; their number is scale + 2·reach."""
+    if reduction == "box":
+        taps = np.ones(scale)
+    elif reduction == "dbsr":  # bilinear without antialiasing: the pixels beside the centre
+        taps = (np.abs(np.arange(scale) - (scale - 1) / 2) < 1).astype(float)
+    elif reduction == "bicubic-aa":
+        count = 4 * scale + scale % 2
+        x = np.abs(np.arange(count) - (count - 1) / 2) / scale
+        near, far = (1.5 * x - 2.5) * x * x + 1, ((2.5 - 0.5 * x) * x - 4) * x + 2  # a = -0.5
+        taps = np.where(x <= 1, near, np.where(x <= 2, far, 0))
+    else:
+        raise UserError(f"reduction is 'box', 'bicubic-aa' or 'dbsr', got {reduction!r}")
+    return (taps / taps.sum()).tolist()
+
+
+def filter_axis(x: Tensor, taps: Sequence[float | Tensor], dim: int, stride: int = 1) -> Tensor:
+    """Correlates one axis with ``taps``, numbers or tensors that broadcast; no padding.
+
+    A sum of slices rather than a convolution: exact in float32 where GPUs convolve in TF32.
+    """
+    count = (x.shape[dim] - len(taps)) // stride + 1
+    index = [slice(None)] * x.ndim
+    out = torch.zeros((), device=x.device)
+    for k, tap in enumerate(taps):
+        index[dim] = slice(k, k + stride * (count - 1) + 1, stride)
+        out = out + x[tuple(index)] * tap
+    return out
+
+
+def blur(image: Tensor, sigma: Tensor, radius: int) -> Tensor:
+    """Blurs each sample by its own Gaussian; loses ``radius`` pixels at every edge."""
+    offset = torch.arange(-radius, radius + 1, device=image.device)
+    taps = torch.exp(-0.5 * (offset / sigma.clamp(min=1e-3)[:, None]) ** 2)
+    taps = (taps / taps.sum(1, keepdim=True))[:, :, None, None, None].unbind(1)
+    return filter_axis(filter_axis(image, taps, -2), taps, -1)
+
+
+def crop_centre(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """The inner (…, *size) of an image."""
+    top, left = ((image.shape[axis] - size[axis]) // 2 for axis in (-2, -1))
+    return image[..., top : top + size[0], left : left + size[1]]
+
+
+def to_levels(hr: Tensor) -> Tensor:
+    """Stored pixels as float32 in [0, 255]: 8-bit levels stay whole numbers, exact in sums."""
+    return hr.float() if hr.dtype == torch.uint8 else to_float(hr) * 255
+
+
+def srgb_to_linear(x: Tensor) -> Tensor:
+    """sRGB values in [0, 1] to linear light (IEC 61966-2-1)."""
+    return torch.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+
+
+def linear_to_srgb(x: Tensor) -> Tensor:
+    """Linear light, at least 0, to sRGB values (IEC 61966-2-1)."""
+    return torch.where(x <= 0.0031308, x * 12.92, 1.055 * x.clamp(min=1e-8) ** (1 / 2.4) - 0.055)

@@ -1,0 +1,32 @@
+"""Where the files of known datasets lie: data, from which ``find.scan`` finds them."""
+
+from __future__ import annotations
+
+import difflib
+
+from srtoolbox.data.layouts.base import Files, Layout, Split
+from srtoolbox.data.layouts.bursts import BURSTS
+from srtoolbox.data.layouts.clips import CLIPS
+from srtoolbox.data.layouts.images import IMAGES
+from srtoolbox.errors import UserError
+
+__all__ = ["ALIASES", "LAYOUTS", "Files", "Layout", "Split", "get_layout"]
+
+LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (*CLIPS, *BURSTS, *IMAGES)}
+
+ALIASES = {"bsr": "realbsr_rgb"}
+
+
+def get_layout(name: str) -> Layout:
+    """The layout of that name or alias.
+
+    Raises:
+        UserError: if there is none; it lists close names and all names.
+    """
+    layout = LAYOUTS.get(ALIASES.get(name, name))
+    if layout is not None:
+        return layout
+    known = [*LAYOUTS, *ALIASES]
+    close = difflib.get_close_matches(str(name).lower(), known, n=3)
+    hint = f"did you mean {' or '.join(repr(other) for other in close)}? " if close else ""
+    raise UserError(f"layout '{name}': unknown; {hint}known: {', '.join(known)}")

@@ -1,0 +1,73 @@
+"""Writes a set of synthetic RGB bursts to disk, in the layout ``sbsr``.
+
+::
+
+    HR/<id>/<id>_x4.png           the image, cut to a multiple of the scale
+    LR/<id>/<id>_x1_00.png …      its frames, 00 the reference
+    motion/<id>.npy               (T, 2, 3): the true motion of each frame (see ``degradations``)
+    sbsr.json                     the options
+
+A burst depends on its image's pixels and name, the seed and the options, and on nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from srtoolbox.data.datasets.synthetic_bursts import fixed_burst, fixed_rng
+from srtoolbox.data.degradations.rgb import RgbPipeline
+from srtoolbox.data.files.reader import read_image
+from srtoolbox.data.prepare.examine import Count
+from srtoolbox.data.prepare.generate import generate, npy, png
+from srtoolbox.errors import UserError
+
+_NOT_WRITTEN = ("num_object", "object_shift")  # of no set; older ones could not be gone on with
+
+
+def generate_sbsr(
+    images: Sequence[Path],
+    out: Path,
+    *,
+    scale: int = 4,
+    num_frame: int = 14,
+    seed: int = 0,
+    max_shift: float = 6.0,
+    progress: Count | None = None,
+) -> int:
+    """Makes one burst of each image; goes on from where it was stopped (see ``generate``).
+
+    Args:
+        images: 8-bit images, told apart by their stems.
+        out: Folder for the set.
+        scale: Reduction from an image to a frame.
+        num_frame: Frames in a burst.
+        seed: Another seed gives other bursts of the same images.
+        max_shift: Largest shift along each axis, in HR pixels: 6 is usual, 24 hard.
+        progress: Called with the number of bursts that are done and of all.
+
+    Returns:
+        How many bursts were made; those that were there are not counted.
+
+    Raises:
+        UserError: for two images of one stem, an image that is unreadable, not 8 bits deep or
+            smaller than the scale, and a folder that holds a set made with other options.
+    """
+    pipeline = RgbPipeline(scale=scale, num_frame=num_frame, max_shift=max_shift)
+
+    def make(key: str, path: Path) -> dict[str, bytes]:
+        image = read_image(path)
+        if image.dtype != np.uint8:
+            raise UserError(f"{path}: {image.dtype} pixels; bursts are made of 8-bit images")
+        burst = fixed_burst(image, key, pipeline, seed)
+        motion = pipeline.draw(fixed_rng(key, seed))["motion"]
+        files = {f"motion/{key}.npy": npy(motion), f"HR/{key}/{key}_x{scale}.png": png(burst["gt"])}
+        for t, frame in enumerate(burst["lq"]):
+            files[f"LR/{key}/{key}_x1_{t:02d}.png"] = png(frame)
+        return files
+
+    options = {name: value for name, value in asdict(pipeline).items() if name not in _NOT_WRITTEN}
+    return generate(images, out, "sbsr.json", {"seed": seed, **options}, "LR", make, progress)

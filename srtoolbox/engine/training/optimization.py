@@ -1,0 +1,144 @@
+"""Optimizers, parameter groups and learning-rate schedules by their torch names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ConstantLR, LinearLR, LRScheduler, SequentialLR
+
+from srtoolbox.config.schema import build
+from srtoolbox.engine.training.sharding import full_tensor
+from srtoolbox.errors import UserError
+from srtoolbox.registry import constructor_parameters
+
+if TYPE_CHECKING:
+    from srtoolbox.engine.options import ParamGroup, TrainOptions
+
+
+def build_optimizer(
+    spec: dict[str, Any],
+    net: nn.Module,
+    device: torch.device,
+    groups: Sequence[ParamGroup] = (),
+) -> Optimizer:
+    """The optimizer of all trainable parameters of ``net``, fused where torch offers it.
+
+    Raises:
+        UserError: if the network has nothing to train, for a group whose pattern fits no
+            parameter, or for an optimizer that runs the network several times per step.
+    """
+    if spec["type"] == "LBFGS":
+        raise UserError("optimizer LBFGS runs the network several times per step; try Adam or SGD")
+    named = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    if not named:
+        raise UserError(f"{type(net).__name__} has no parameters to train; use `srtoolbox test`")
+    members = assign_groups(named, groups)
+    rest = [p for name, p in named.items() if not any(name in chosen for chosen in members)]
+    cls = getattr(torch.optim, spec["type"])
+    lr = spec.get("lr", getattr(constructor_parameters(cls).get("lr"), "default", None))
+    params: list[dict[str, Any]] = [{"params": rest}] if rest else []
+    for group, chosen in zip(groups, members, strict=True):
+        entry: dict[str, Any] = {"params": list(chosen.values()), "lr": lr * group.lr_mult}
+        if group.weight_decay is not None:
+            entry["weight_decay"] = group.weight_decay
+        params.append(entry)
+    injected: dict[str, Any] = {"params": params if groups else rest}
+    # foreach and fused exclude each other; a user's word on either comes first.
+    if (
+        device.type in ("cuda", "cpu")
+        and "fused" in constructor_parameters(cls)
+        and not {"foreach", "fused"} & spec.keys()
+    ):
+        injected["fused"] = True
+    return build("optimizer", spec, **injected)
+
+
+def assign_groups(
+    named: dict[str, nn.Parameter], groups: Sequence[ParamGroup]
+) -> list[dict[str, nn.Parameter]]:
+    """The parameters of each group by name; the first pattern that fits a name has it.
+
+    Raises:
+        UserError: for a group that is left without parameters.
+    """
+    members: list[dict[str, nn.Parameter]] = [{} for _ in groups]
+    for name, parameter in named.items():
+        for group, chosen in zip(groups, members, strict=True):
+            if re.search(group.pattern, name):
+                chosen[name] = parameter
+                break
+    for group, chosen in zip(groups, members, strict=True):
+        if not chosen:
+            some = ", ".join(list(named)[:5])
+            raise UserError(
+                f"train.param_groups: '{group.pattern}' fits no parameter that an earlier pattern "
+                f"has not taken; there are {some}, …"
+            )
+    return members
+
+
+class ParameterFreezer:
+    """Keeps groups of parameters from being trained until their step has come.
+
+    Args:
+        net: The network.
+        groups: Its parameter groups.
+    """
+
+    def __init__(self, net: nn.Module, groups: Sequence[ParamGroup]) -> None:
+        named = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        members = assign_groups(named, groups)
+        self._frozen = [
+            (group.frozen_iter, list(chosen.values()))
+            for group, chosen in zip(groups, members, strict=True)
+            if group.frozen_iter
+        ]
+
+    def apply(self, step: int) -> None:
+        """What is to be trained in ``step``, which follows from its number alone."""
+        for frozen_iter, parameters in self._frozen:
+            for parameter in parameters:
+                parameter.requires_grad_(step >= frozen_iter)
+
+
+def build_scheduler(section: TrainOptions, optimizer: Optimizer) -> LRScheduler:
+    """The schedule of a run, stepped once per optimizer step, with linear warm-up if asked.
+
+    ``T_max`` (cosine) and ``total_steps`` (one-cycle) default to the steps after the warm-up.
+
+    Raises:
+        UserError: for a schedule that depends on scores.
+    """
+    if section.scheduler is not None and section.scheduler["type"] == "ReduceLROnPlateau":
+        raise UserError(
+            "scheduler ReduceLROnPlateau depends on scores, not on the step; try CosineAnnealingLR"
+        )
+    warmup = section.warmup_iter
+    if section.scheduler is None:
+        main: LRScheduler = ConstantLR(optimizer, factor=1.0, total_iters=0)
+    else:
+        length = section.total_iter - warmup
+        spec = dict(section.scheduler)
+        if "max_lr" in spec and len(optimizer.param_groups) > 1:
+            # One-cycle sets every group's rate itself, so the groups' factors go in here.
+            base = optimizer.defaults["lr"]
+            spec["max_lr"] = [spec["max_lr"] * g["lr"] / base for g in optimizer.param_groups]
+        main = build("scheduler", spec, optimizer=optimizer, T_max=length, total_steps=length)
+    if not warmup:
+        return main
+    rise = LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
+    return SequentialLR(optimizer, [rise, main], milestones=[warmup])
+
+
+def gradient_norm(parameters: Sequence[nn.Parameter], clip: float | None) -> Tensor:
+    """The norm of all gradients, which are then scaled down to ``clip`` if they exceed it."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = full_tensor(nn.utils.get_total_norm(gradients))
+    if clip is not None:
+        nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+    return norm

@@ -1,0 +1,170 @@
+"""Intervals and tests against scipy's own, and against simulations where the truth is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from srtoolbox.comparison.analysis.statistics import (
+    Interval,
+    bootstrap,
+    holm,
+    not_distinguishable,
+    over_seeds,
+    paired,
+)
+from srtoolbox.errors import UserError
+
+
+def _values(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).gamma(4, 1.5, n) + 20
+
+
+def test_bootstrap_is_scipys_at_the_expanded_level():
+    values = _values(40)
+    expanded = 1 - 2 * stats.norm.cdf(-math.sqrt(40 / 39) * stats.t.ppf(0.975, 39))
+    theirs = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=10000,
+        confidence_level=expanded,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    ours = bootstrap(values)
+    assert ours.mean == pytest.approx(values.mean(), rel=1e-14)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), rel=1e-12)
+
+
+def test_samples_of_one_length_share_their_resamples():
+    values = _values(300)  # long enough to be drawn in several chunks
+    one, shifted = bootstrap(values), bootstrap(values + 3)
+    assert shifted == pytest.approx(np.add(one, 3), rel=1e-12)
+    assert bootstrap(values) == one
+    assert bootstrap(values, seed=1) != one
+    assert bootstrap(values, level=0.5).high < one.high
+
+
+@pytest.mark.parametrize("n", [2, 5, 9])
+def test_few_values_have_students_interval(n):
+    values = _values(n)
+    low, high = stats.t.interval(0.95, n - 1, values.mean(), stats.sem(values))
+    assert bootstrap(values) == pytest.approx((values.mean(), low, high), rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [5, 12, 60])
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_the_interval_holds_the_truth_as_often_as_it_says(n, level):
+    rng, repeats = np.random.default_rng(n), 400
+    samples = rng.gamma(9, 1, (repeats, n))  # mean 9, skewed as differences in dB are
+    held = 0
+    for values in samples:
+        found = bootstrap(values, draws=1000, level=level)
+        held += found.low <= 9 <= found.high
+    error = math.sqrt(level * (1 - level) / repeats)
+    assert held / repeats == pytest.approx(level, abs=3 * error)
+
+
+def test_pairing_removes_what_the_images_have_in_common():
+    rng = np.random.default_rng(3)
+    images = rng.normal(28, 4, 50)
+    a, b = images + 0.1 + rng.normal(0, 0.1, 50), images + rng.normal(0, 0.1, 50)
+    found = paired(a, b)
+    assert 0 < found.low < 0.1 < found.high < 0.2
+    assert found.p < 1e-3
+    assert bootstrap(a).low < bootstrap(b).high  # unpaired, nothing could be said
+
+
+@pytest.mark.parametrize("n", [3, 30])
+def test_p_is_scipys(n):
+    a, b = _values(n), _values(n, seed=1)
+    assert paired(a, b).p == pytest.approx(stats.ttest_rel(a, b).pvalue, rel=1e-10)
+    assert paired(b, a).mean == -paired(a, b).mean
+
+
+def test_equal_infinite_and_single_values():
+    values = np.array([30.0, 31.0, math.inf])
+    assert paired(values, values) == (0, 0, 0, 1)
+    more = paired(values + 1, values)  # the images of infinite values differ by nothing
+    assert (more.mean, more.p) == pytest.approx((2 / 3, stats.ttest_1samp([1, 1, 0], 0).pvalue))
+    assert paired([30.0, 31.0], [29.0, 30.0]).p == 0
+    lost = paired(values, np.array([30.0, 31.0, 32.0]))
+    assert lost.mean == math.inf
+    assert math.isnan(lost.low)
+    assert lost.p == 1
+    single = bootstrap([30.0])
+    assert single.mean == 30
+    assert math.isnan(single.low)
+    assert math.isnan(single.high)
+    assert math.isnan(bootstrap(np.full(20, math.inf)).low)
+
+
+@pytest.mark.parametrize("values", [[], [[1.0, 2.0]], 3.0])
+def test_no_list_of_values(values):
+    with pytest.raises(UserError, match="list of values"):
+        bootstrap(values)
+
+
+def test_other_images():
+    with pytest.raises(UserError, match="one has 3 and the other 2"):
+        paired([1, 2, 3], [1, 2])
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1, 1]
+    assert holm([]) == []
+
+
+def test_holm_rejects_what_the_definition_rejects():
+    """The k-th smallest of m is rejected while all up to it stay below α / (m - k + 1)."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        p = rng.beta(0.3, 2, 7)
+        order, rejected = np.argsort(p), set()
+        for k, i in enumerate(order):
+            if p[i] > 0.05 / (7 - k):
+                break
+            rejected.add(i)
+        assert {i for i, one in enumerate(holm(p)) if one <= 0.05} == rejected
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_cannot_be_told_apart(sign):
+    rng = np.random.default_rng(0)
+    images = rng.normal(28, 3, 100)
+    scores = {
+        name: sign * (images + gain + rng.normal(0, 0.3, 100))
+        for name, gain in {"worse": -1.0, "best": 0.50, "near": 0.49, "bad": -3.0}.items()
+    }
+    assert not_distinguishable(scores, higher_is_better=sign > 0) == {"best", "near"}
+
+
+def test_equal_methods_are_marked_together():
+    """With 95 %, not one of six equal methods is left out, whichever happens to look best."""
+    rng, repeats = np.random.default_rng(1), 400
+    left_out = 0
+    for _ in range(repeats):
+        samples = rng.normal(size=(6, 12)) + rng.normal(size=12)
+        scores = {str(i): values for i, values in enumerate(samples)}
+        left_out += len(not_distinguishable(scores, True)) < 6
+    assert left_out / repeats < 0.05 + 3 * math.sqrt(0.05 * 0.95 / repeats)
+    assert left_out
+
+
+def test_one_method_or_one_image_or_none():
+    assert not_distinguishable({}, True) == set()
+    assert not_distinguishable({"a": [1.0, 2.0]}, True) == {"a"}
+    assert not_distinguishable({"a": [1.0], "b": [9.0]}, True) == {"a", "b"}
+
+
+def test_over_seeds():
+    values = [27.1, 27.3, 27.0]
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert over_seeds(values) == pytest.approx(Interval(np.mean(values), low, high), rel=1e-12)
+    assert over_seeds([27.1]) is None
+    assert over_seeds([]) is None
+    assert over_seeds([27.0, 27.0]) == (27, 27, 27)

@@ -1,0 +1,388 @@
+"""Studies: nothing is done twice, nothing is lost, everybody is treated alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from srtoolbox.comparison.options import StudyOptions
+from srtoolbox.comparison.store import ResultStore
+from srtoolbox.comparison.study.dry_run import estimate, to_terminal
+from srtoolbox.comparison.study.parallel import count_workers
+from srtoolbox.comparison.study.plan import plan
+from srtoolbox.comparison.study.run import run_study
+from srtoolbox.config.files import read
+from srtoolbox.config.load import load_options
+from srtoolbox.config.schema import OptionErrors
+from srtoolbox.engine.evaluation import evaluator
+from srtoolbox.engine.training.trainer import Trainer
+from srtoolbox.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def compare(path: Path, *overrides: str) -> ResultStore:
+    opt, tree = load_options(path, overrides, StudyOptions)
+    return run_study(opt, tree, CPU)
+
+
+def scores(store: ResultStore) -> dict[str, list[dict]]:
+    """The metrics of every image by method: what must not depend on how the run went."""
+    return {
+        entry.method: [r["metrics"] for r in store.records(entry.evaluations["sample"])]
+        for entry in store.load_card().entries
+    }
+
+
+def test_every_method_is_trained_scored_and_measured(study_file) -> None:
+    store = compare(study_file())
+    card = store.load_card()
+    assert [entry.method for entry in card.entries] == ["Bicubic", "EDSR", "EDVR"]
+    assert [entry.run is None for entry in card.entries] == [True, False, False]
+    assert [entry.steps for entry in card.entries] == [0, 6, 6]
+    for entry in card.entries:
+        records = store.records(entry.evaluations["sample"])
+        assert [record["index"] for record in records] == [0, 1, 2]
+        assert all(record["protocol"] == card.protocol["hash"] for record in records)
+        assert all(record["metrics"]["psnr"] > 5 for record in records)
+        cost = store.cost(entry.cost)
+        assert cost["input"] == [1, 3, 3, 8, 8]
+        assert (cost["params"] > 0) == (entry.method != "Bicubic")
+        assert cost["latency"] > 0
+        images = store.image_folder(entry.evaluations["sample"])
+        assert len(list(images.iterdir())) == 2
+
+
+def test_a_second_run_does_nothing_and_says_the_same(study_file, monkeypatch) -> None:
+    path = study_file()
+    first = compare(path)
+    lines = (first.folder / "results.jsonl").read_text()
+
+    def fail(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(Trainer, "run", fail)
+    second = compare(path)
+    assert (second.folder / "results.jsonl").read_text() == lines
+    assert (second.folder / "costs.jsonl").read_text().count("\n") == 3
+    assert scores(first) == scores(second)
+
+
+def test_only_what_changed_is_done_again(study_file) -> None:
+    path = study_file()
+    before = {e.method: e.run for e in compare(path).load_card().entries}
+    after = {
+        e.method: e.run
+        for e in compare(path, "methods.EDSR.network_g.num_feat=6").load_card().entries
+    }
+    assert before["EDVR"] == after["EDVR"]
+    assert before["EDSR"] != after["EDSR"]
+
+
+def test_a_training_that_was_broken_off_ends_with_the_same_scores(study_file, monkeypatch) -> None:
+    whole = scores(compare(study_file(), "name=whole"))
+    save = Trainer.save
+    saved = []
+
+    def save_and_die(trainer: Trainer) -> None:
+        save(trainer)
+        saved.append(trainer.step)
+        if len(saved) == 5:  # in the second of the two trainings
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        compare(study_file(), "name=broken")
+    monkeypatch.setattr(Trainer, "save", save)
+    assert scores(compare(study_file(), "name=broken")) == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "jobs", "code"),
+    [(signal.SIGKILL, 1, -9), (signal.SIGKILL, 2, -9), (signal.SIGTERM, 2, 130)],
+)
+def test_a_killed_comparison_goes_on(study_file, tmp_path, number, jobs: int, code: int) -> None:
+    longer = "train.total_iter=40"
+    whole = scores(compare(study_file(), "name=whole", longer))
+    path = study_file()
+    command = [sys.executable, "-m", "srtoolbox", "compare", str(path), "--device", "cpu"]
+    overrides = ["--set", "name=killed", "--set", longer, "--set", f"jobs={jobs}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([*command, *overrides], env=environment, stderr=subprocess.DEVNULL) as p:
+        folder = tmp_path / "experiments" / "compare" / "killed"
+        deadline = time.monotonic() + 120
+        while not list(folder.glob("runs/EDVR*/checkpoints/*.ckpt")):
+            assert p.poll() is None, "ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        p.send_signal(number)
+    assert p.returncode == code
+    assert scores(compare(path, "name=killed", longer)) == whole
+
+
+def test_all_methods_share_data_and_training(study_file) -> None:
+    opt, tree = load_options(study_file(), ["seeds=[0, 1]"], StudyOptions)
+    jobs = plan(opt, tree)
+    assert [(job.seed, job.method) for job in jobs] == [
+        (seed, method) for seed in (0, 1) for method in ("Bicubic", "EDSR", "EDVR")
+    ]
+    assert all(job.opt.train == opt.train for job in jobs)
+    assert all(job.opt.datasets == opt.datasets for job in jobs)
+    assert all(job.opt.manual_seed == job.seed for job in jobs)
+    assert not any(job.deviations for job in jobs)
+
+
+def test_an_unequal_training_is_named(study_file) -> None:
+    extra = "methods: {EDSR: {train: {total_iter: 4}}, EDVR: {train: null}}"
+    card = compare(study_file(extra)).load_card()
+    deviations = {entry.method: entry.deviations for entry in card.entries}
+    assert deviations == {
+        "Bicubic": [],
+        "EDSR": ["total_iter 4 instead of 6"],
+        "EDVR": ["not trained here"],
+    }
+    assert [entry.steps for entry in card.entries] == [0, 4, 0]
+
+
+def test_a_method_that_fails_does_not_stop_the_others(study_file) -> None:
+    extra = "methods: {EDSR: {train: {optim_g: {lr: 1e36}}}}"
+    card = compare(study_file(extra)).load_card()
+    failures = {entry.method: entry.failure for entry in card.entries}
+    assert failures["Bicubic"] is None and failures["EDVR"] is None
+    assert "non-finite at step" in failures["EDSR"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ("methods: {EDVR: {network_g: {num_frame: 5}}}", ["EDVR", "takes 5 frames", "gives 3"]),
+        ("datasets: {train: {gt_size: 36}}", ["EDVR", "gt_size 36", "multiples of 4"]),
+        ("methods: {EDSR: {network_g: {scale: 2}}}", ["EDSR", "scale is 2 but scale is 4"]),
+        ("datasets: {val: {sample: {scale: 2}}}", ["sample", "scale"]),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_is_trained(
+    study_file, tmp_path, extra, words
+) -> None:
+    with pytest.raises(UserError) as caught:
+        compare(study_file(extra))
+    for word in words:
+        assert word in str(caught.value)
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_a_faulty_method_option_names_its_line(study_file) -> None:
+    path = study_file("methods:\n  EDSR:\n    train:\n      totaliter: 4\n")
+    opt, tree = load_options(path, (), StudyOptions)
+    with pytest.raises(OptionErrors, match=r"study.yml:5: train.totaliter: unknown; did you mean"):
+        plan(opt, tree)
+
+
+def test_a_torn_last_line_is_scored_again(study_file) -> None:
+    path = study_file()
+    first = compare(path)
+    whole = scores(first)
+    file = first.folder / "results.jsonl"
+    file.write_text(file.read_text()[:-40])
+    assert scores(compare(path)) == whole
+    assert all(json.loads(line) for line in file.read_text().splitlines()[:-4])
+
+
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_arch_from_outside_the_package_joins(study_file, tmp_path, jobs: int) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "from srtoolbox import ARCH_REGISTRY\n"
+        "@ARCH_REGISTRY.register()\n"
+        f"class MineForTheStudy{jobs}(nn.Module):\n"
+        "    paper, scales, num_frame, size_multiple, min_size = 'mine', (4,), 1, 1, 1\n"
+        "    def __init__(self, scale: int = 4) -> None:\n"
+        "        super().__init__()\n"
+        "        self.scale = scale\n"
+        "        self.conv = nn.Conv2d(3, 48, 3, padding=1)\n"
+        "    def forward(self, lq):\n"
+        "        return nn.functional.pixel_shuffle(self.conv(lq), 4)\n"
+    )
+    extra = (
+        f"plugins: [./mine.py]\nmethods: {{Mine: {{network_g: {{type: MineForTheStudy{jobs}}}}}}}"
+    )
+    store = compare(study_file(extra), f"jobs={jobs}", "threads=1", f"train.num_worker={jobs - 1}")
+    entry = store.load_card().entries[-1]
+    assert (entry.method, entry.steps) == ("Mine", 6)
+    assert store.cost(entry.cost)["params"] == 3 * 48 * 9 + 48
+
+
+@pytest.mark.slow
+def test_trainings_side_by_side_give_the_same_scores(study_file) -> None:
+    alone = scores(compare(study_file(), "name=alone", "threads=1"))
+    side_by_side = compare(study_file(), "name=together", "threads=1", "jobs=2")
+    assert scores(side_by_side) == alone
+    assert [entry.threads for entry in side_by_side.load_card().entries] == [0, 1, 1]
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_beside_another_is_named(study_file) -> None:
+    extra = "methods: {EDSR: {train: {optim_g: {lr: 1e36}}}}"
+    card = compare(study_file(extra), "threads=1", "jobs=2").load_card()
+    failures = {entry.method: entry.failure for entry in card.entries}
+    assert failures["EDVR"] is None
+    assert "non-finite at step" in failures["EDSR"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "trainings", "threads", "expected"),
+    [(1, 5, 1, 1), (4, 5, 1, 4), (8, 5, 1, 4), (4, 2, 1, 2), (4, 5, 2, 2), (4, 0, 1, 1)],
+)
+def test_no_more_trainings_at_a_time_than_there_are_cores(
+    monkeypatch, wanted: int, trainings: int, threads: int, expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    assert count_workers(wanted, trainings, CPU, threads) == expected
+
+
+def test_several_protocols_score_one_forward_pass(study_file, monkeypatch) -> None:
+    only = ("methods.EDSR=!delete", "methods.EDVR=!delete")
+    passes = []
+    predict = evaluator.predict
+    monkeypatch.setattr(evaluator, "predict", lambda *a: passes.append(1) or predict(*a))
+    both = compare(study_file(), "name=both", "protocols=[basicsr-y, rgb]", *only)
+    assert len(passes) == 3
+    views = both.load_card().views()
+    assert [view.protocol["name"] for view in views] == ["basicsr-y", "rgb"]
+    for view in views:
+        name = view.protocol["name"]
+        alone = compare(study_file(), f"name={name}", f"val.protocol={name}", *only)
+        (one,), (other,) = view.entries, alone.load_card().entries
+        assert one.evaluations == other.evaluations and not one.other_protocols
+        records = [store.records(one.evaluations["sample"]) for store in (both, alone)]
+        assert [r["metrics"] for r in records[0]] == [r["metrics"] for r in records[1]]
+        assert {r["protocol"] for r in records[0]} == {view.protocol["hash"]}
+    passes.clear()
+    compare(study_file(), "name=both", "protocols=[rgb, duf-y]", *only)
+    assert len(passes) == 3  # for duf-y alone
+    card = both.load_card()
+    assert [p["name"] for p in (card.protocol, *card.other_protocols)] == ["rgb", "duf-y"]
+
+
+SINGLE = """
+datasets:
+  val: !delete
+  test:
+    single: {type: SampleBursts, split: val, num_frame: 1, gt_size: 32, num_burst: 2}
+    bursts: {type: SampleBursts, split: val, num_frame: 3, gt_size: 32, num_burst: 2}
+train: {total_iter: 2}
+"""
+
+
+def test_a_method_that_does_not_fit_a_test_set_lacks_that_column(study_file) -> None:
+    store = compare(study_file(SINGLE))
+    card = store.load_card()
+    scored = {entry.method: set(entry.evaluations) for entry in card.entries}
+    assert scored == {
+        "Bicubic": {"single", "bursts"},
+        "EDSR": {"single", "bursts"},
+        "EDVR": {"bursts"},
+    }
+    assert card.remarks() == ["– EDVR on single: EDVR takes 3 frames but the dataset gives 1."]
+    assert not any(entry.failure for entry in card.entries)
+
+
+def test_costs_are_measured_on_a_test_set_that_fits_everybody(study_file) -> None:
+    longer = "{type: SampleBursts, split: val, num_frame: 5, gt_size: 32, num_burst: 2}"
+    for only in ((), ("EDSR",)):
+        opt, tree = load_options(
+            study_file(SINGLE),
+            [f"datasets.test.longer={longer}", f"name=s{len(only)}"],
+            StudyOptions,
+        )
+        store = run_study(opt, tree, CPU, only)
+        entries = store.load_card().entries
+        assert len(entries) == len(only or opt.methods)
+        assert {tuple(store.cost(e.cost)["input"]) for e in entries} == {(1, 3, 3, 8, 8)}
+
+
+def test_a_test_set_that_nobody_fits_is_an_error(study_file) -> None:
+    only = ("methods.EDSR=!delete", "methods.Bicubic=!delete")
+    with pytest.raises(
+        UserError, match=r"datasets\.single: no method fits it: EDVR takes 3 frames"
+    ):
+        compare(study_file(SINGLE), *only)
+    with pytest.raises(UserError, match=r"EDVR: datasets\.single: EDVR takes 3 frames"):
+        compare(study_file(SINGLE), *only, "datasets.test.bursts=!delete")
+
+
+def test_a_faulty_test_set_is_an_error_for_everybody(study_file) -> None:
+    with pytest.raises(UserError, match=r"EDVR: datasets.single: its scale is 2"):
+        compare(
+            study_file(SINGLE),
+            *("methods.EDSR=!delete", "methods.Bicubic=!delete"),
+            "datasets.test.single.scale=2",
+        )
+
+
+def test_only_some_methods(study_file, monkeypatch) -> None:
+    path = study_file("train: {total_iter: 2}")
+
+    def run(*only: str, override: str = "seeds=[0]") -> list[str]:
+        opt, tree = load_options(path, [override], StudyOptions)
+        return [e.method for e in run_study(opt, tree, CPU, only).load_card().entries]
+
+    assert run("EDVR") == ["EDVR"]
+    monkeypatch.setattr(Trainer, "run", lambda *_: pytest.fail("trained"))
+    assert run("Bicubic") == ["Bicubic", "EDVR"]
+    # What is no longer what the file says is not shown.
+    assert run("Bicubic", override="methods.EDVR.network_g.num_feat=4") == ["Bicubic"]
+    with pytest.raises(UserError, match="--only EDS: no such method; there are: Bicubic, EDSR"):
+        run("EDS")
+
+
+def test_a_dry_run_says_what_is_left_and_writes_nothing(study_file, tmp_path, monkeypatch) -> None:
+    def look(path: Path) -> dict[str, tuple[int, int, int, int]]:
+        tasks = estimate(read(path), CPU)
+        assert all((task.seconds > 0) != task.is_done for task in tasks)
+        assert "left in all" in str(to_terminal(tasks, "t").renderables[-1])
+        return {t.method: (t.step, t.total, t.scored, t.to_score) for t in tasks}
+
+    path = study_file("protocols: [rgb, basicsr-y]")
+    assert look(path) == {"Bicubic": (0, 0, 0, 2), "EDSR": (0, 6, 0, 2), "EDVR": (0, 6, 0, 2)}
+    assert not (tmp_path / "experiments").exists()
+    save, saved = Trainer.save, []
+
+    def save_and_die(trainer: Trainer) -> None:
+        save(trainer)
+        saved.append(trainer.step)
+        if len(saved) == 5:  # in the second of the two trainings
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        compare(path)
+    monkeypatch.setattr(Trainer, "save", save)
+    assert look(path) == {"Bicubic": (0, 0, 2, 2), "EDSR": (6, 6, 2, 2), "EDVR": (4, 6, 0, 2)}
+    compare(path)
+    assert set(look(path).values()) == {(0, 0, 2, 2), (6, 6, 2, 2)}
+
+
+def test_a_test_set_is_known_wherever_it_lies(study_file, tmp_path) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name / "hr").mkdir(parents=True)
+        for index in range(2):
+            pixels = np.random.default_rng(index).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / "hr" / f"{index}.png")
+    spec = f"{{type: PairedImages, dataroot_gt: {tmp_path / 'here' / 'hr'}}}"
+    path = study_file(f"datasets: {{val: !delete, test: {{own: {spec}}}}}")
+    only = ("methods.EDSR=!delete", "methods.EDVR=!delete")
+    lines = (compare(path, *only).folder / "results.jsonl").read_text()
+    there = f"datasets.test.own.dataroot_gt={tmp_path / 'there' / 'hr'}"
+    assert (compare(path, *only, there).folder / "results.jsonl").read_text() == lines

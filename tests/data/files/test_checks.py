@@ -1,0 +1,256 @@
+"""What is found wrong with the files of a dataset."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from srtoolbox.data.files.checks import check_items, raise_faults, report_faults
+from srtoolbox.data.files.find import Fault, Item
+from srtoolbox.data.layouts.base import Layout
+from srtoolbox.errors import UserError
+
+
+class Folder:
+    """Writes images of noise, which no format can pack away."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rng = np.random.default_rng(0)
+
+    def __call__(
+        self, name: str, height: int, width: int, channels: int = 3, dtype: str = "uint8"
+    ) -> Path:
+        path = self.path / name
+        path.parent.mkdir(exist_ok=True)
+        shape = (height, width, channels)[: 2 if channels == 1 else 3]
+        pixels = self._rng.integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
+        assert cv2.imwrite(str(path), pixels)
+        return path
+
+    def pair(self, name: str, gt: tuple = (32, 48), lq: tuple = (8, 12), suffix="png") -> Item:
+        return Item(name, (self(f"gt/{name}.{suffix}", *gt),), (self(f"lq/{name}.{suffix}", *lq),))
+
+    def frames(self, name: str, count: int, *form: Any) -> tuple[Path, ...]:
+        return tuple(self(f"{name}/{t}.png", *form) for t in range(count))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def check(*items: Item, scale: int = 4, kind: str = "image", **options: Any) -> list[Fault]:
+    return check_items(items, scale=scale, kind=kind, **options)
+
+
+def only(faults: list[Fault]) -> tuple[str, str, str]:
+    (fault,) = faults
+    return fault.path.name, fault.kind, fault.text
+
+
+@pytest.mark.parametrize("gt", [(32, 48), (33, 48), (35, 51), (32, 49)])
+def test_a_ground_truth_may_be_larger_by_less_than_an_lr_pixel(folder: Folder, gt: tuple) -> None:
+    assert check(folder.pair("a", gt), deep=True) == []
+
+
+@pytest.mark.parametrize("gt", [(36, 48), (31, 48), (32, 52), (32, 47), (48, 32), (8, 12)])
+def test_wrong_scale(folder: Folder, gt: tuple) -> None:
+    item = folder.pair("a", gt)
+    name, kind, text = only(check(item))
+    wanted = f"{gt[1] // 4}×{gt[0] // 4}"
+    assert (name, kind) == ("a.png", "wrong scale")
+    assert text == f"12×8; expected {wanted}, for {item.gt[0]} is {gt[1]}×{gt[0]} and the scale 4"
+
+
+def test_order_and_progress(folder: Folder) -> None:
+    items = [folder.pair(name, (8, 8)) for name in "cab"]
+    seen: list[tuple[int, int]] = []
+    faults = check(*items, progress=lambda *state: seen.append(state))
+    assert [fault.path.stem for fault in faults] == ["c", "a", "b"]
+    assert seen == [(count, 6) for count in range(1, 7)]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
+def test_cut_off_files_are_found_without_decoding_the_others(
+    folder: Folder, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from srtoolbox.data.files import checks
+
+    items = [folder.pair(name, suffix=suffix) for name in "ab"]
+    path = items[1].gt[0]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    opened: list[Path] = []
+    read = checks.read_image
+    monkeypatch.setattr(
+        checks, "read_image", lambda path, raw: (opened.append(path), read(path, raw))[1]
+    )
+    name, kind, text = only(check(*items))
+    assert (name, kind) == (f"b.{suffix}", "truncated")
+    assert "replace or remove it" in text and str(path) not in text
+    assert opened in ([], [path])
+
+
+def test_bytes_after_the_end_are_no_fault(folder: Folder) -> None:
+    item = folder.pair("a")
+    with item.gt[0].open("ab") as file:
+        file.write(b"a camera's remarks")
+    assert check(item) == []
+
+
+def test_deep_finds_damage_in_the_middle(folder: Folder) -> None:
+    item = folder.pair("a", (64, 64), (16, 16))
+    content = bytearray(item.gt[0].read_bytes())
+    content[3000:3010] = bytes(10)
+    item.gt[0].write_bytes(content)
+    assert check(item) == []
+    assert only(check(item, deep=True))[1] == "truncated"
+
+
+def test_files_that_are_no_images(folder: Folder) -> None:
+    items = [folder.pair(name) for name in ("empty", "text", "link", "gone", "good")]
+    paths = [item.lq[0] for item in items]
+    paths[0].write_bytes(b"")
+    paths[1].write_text("no image")
+    paths[2].unlink()
+    paths[2].symlink_to("nowhere.png")
+    paths[3].unlink()
+    faults = check(*items)
+    assert [fault.kind for fault in faults] == [
+        "empty file",
+        "not an image",
+        "broken link",
+        "missing",
+    ]
+    assert [fault.path for fault in faults] == paths[:4]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(folder: Folder) -> None:
+    item = folder.pair("a")
+    item.lq[0].chmod(0)
+    assert only(check(item))[1:] == ("unreadable", "cannot be read (Permission denied)")
+
+
+def test_wrong_channels(folder: Folder) -> None:
+    alpha = Item("a", (folder("a.png", 32, 32, 4),), (folder("a4.png", 8, 8),))
+    name, kind, text = only(check(alpha))
+    assert (name, kind) == ("a.png", "wrong channels") and "alpha" in text
+    grey = Item("g", (folder("g.png", 32, 32),), (folder("g4.png", 8, 8, 1),))
+    name, kind, text = only(check(grey))
+    assert (name, kind) == ("g4.png", "wrong channels")
+    assert text == f"grey; expected RGB, which {grey.gt[0]} is"
+    both = Item("b", (folder("b.png", 32, 32, 1),), (folder("b4.png", 8, 8, 1),))
+    colour = Item("c", (folder("c.png", 32, 32, 1),), (folder("c4.png", 8, 8),))
+    assert check(both, colour) == []
+
+
+def raw_burst(folder: Folder, channels: int = 4) -> Item:
+    lq = folder.frames("raw", 3, 8, 8, channels, "uint16")
+    return Item("raw", (folder("rgb.png", 64, 64, 3, "uint16"),), lq)
+
+
+def test_raw_has_four_channels_and_half_the_size(folder: Folder) -> None:
+    assert check(raw_burst(folder), kind="burst", raw=True, gt_size=64) == []
+    faults = check(raw_burst(folder, 3), kind="burst", raw=True)
+    assert {fault.text for fault in faults} == {"RGB; expected packed RAW"}
+    assert len(faults) == 3
+    assert only(check(raw_burst(folder), scale=2, kind="burst", raw=True))[1] == "wrong scale"
+
+
+@pytest.mark.parametrize("kind", ["clip", "burst"])
+def test_mixed_frames(folder: Folder, kind: str) -> None:
+    lq = list(folder.frames("lq", 5, 8, 12))
+    gt = folder.frames("gt", 5 if kind == "clip" else 1, 32, 48)
+    item = Item("x", gt, tuple(lq))
+    assert check(item, kind=kind) == []
+    folder("lq/0.png", 8, 8)
+    folder("lq/3.png", 8, 12, 3, "uint16")
+    faults = check(item, kind=kind)
+    assert [(fault.path.name, fault.kind) for fault in faults] == [
+        ("0.png", "mixed sizes"),
+        ("3.png", "mixed types"),
+    ]
+    assert faults[0].text == "8×8; expected 12×8 as the other frames of x"
+    assert faults[1].text == "uint16, RGB; expected uint8, RGB as the other frames of x"
+
+
+def test_a_burst_of_another_size_than_its_ground_truth_is_one_fault(folder: Folder) -> None:
+    item = Item("x", (folder("gt.png", 30, 48),), folder.frames("lq", 14, 8, 12))
+    assert only(check(item, kind="burst"))[:2] == ("0.png", "wrong scale")
+
+
+def test_images_may_differ(folder: Folder) -> None:
+    assert check(folder.pair("a"), folder.pair("b", (16, 16), (4, 4))) == []
+
+
+def test_one_fault_has_no_sequel(folder: Folder) -> None:
+    """A frame of the wrong size is not also said to have the wrong scale, nor is its partner."""
+    item = Item("x", folder.frames("gt", 3, 32, 48), folder.frames("lq", 3, 8, 12))
+    folder("gt/1.png", 20, 20)
+    assert only(check(item, kind="clip", gt_size=32))[:2] == ("1.png", "mixed sizes")
+
+
+def test_too_small(folder: Folder) -> None:
+    item = folder.pair("a", (35, 48))
+    assert check(item, gt_size=32) == []
+    name, kind, text = only(check(item, gt_size=36))
+    assert (name, kind) == ("a.png", "too small")
+    assert text == "48×35; expected at least 36×36 (gt_size 36); lower gt_size or leave it out"
+    alone = Item("b", (folder("b.png", 3, 40),), ())
+    assert only(check(alone))[1:] == ("too small", "40×3; smaller than scale 4")
+    blind = Item("c", (), folder.frames("c", 2, 8, 12))
+    texts = [fault.text for fault in check(blind, kind="burst", gt_size=40)]
+    assert (
+        texts == ["12×8; expected at least 10×10 (gt_size 40); lower gt_size or leave it out"] * 2
+    )
+
+
+def test_what_a_layout_expects(folder: Folder) -> None:
+    layout = Layout(
+        *("x", "burst", "XBurst", "", "", "", (4,), {}), gt_size=(32, 48), lq_size=(8, 12)
+    )
+    item = Item("x", (folder("gt.png", 32, 48),), folder.frames("lq", 2, 8, 12))
+    assert check(item, kind="burst", expected=layout) == []
+    folder("gt.png", 64, 96)
+    folder("lq/0.png", 8, 12, 3, "uint16")
+    folder("lq/1.png", 8, 12, 3, "uint16")
+    faults = check(item, kind="burst", expected=layout)
+    assert [fault.text for fault in faults] == [
+        "96×64; expected 48×32, as XBurst has",
+        *["uint16; expected uint8, as XBurst has"] * 2,
+    ]
+
+
+def test_report(folder: Folder) -> None:
+    faults = [Fault(Path(f"{number}.png"), "truncated", "broken") for number in range(12)]
+    raise_faults([], "Set5")
+    assert report_faults(faults[:1], "Set5") == "Set5: 1 fault\n  0.png: broken"
+    lines = report_faults(faults, "Set5").splitlines()
+    assert lines[0] == "Set5: 12 faults" and len(lines) == 12
+    assert lines[10:] == ["  9.png: broken", "  … and 2 more"]
+    assert len(report_faults(faults, "Set5", limit=20).splitlines()) == 13
+    with pytest.raises(UserError, match="Set5: 12 faults"):
+        raise_faults(faults, "Set5")
+
+
+def test_a_file_of_two_items_is_reported_once(folder: Folder) -> None:
+    gt = folder("gt.png", 32, 48, 4)
+    one = Item("1", (gt,), (folder("1.png", 8, 12),))
+    two = Item("2", (gt,), (folder("2.png", 8, 12),))
+    assert only(check(one, two))[0] == "gt.png"
+
+
+def test_real_pairs_are_in_order(reference: Path) -> None:
+    root = reference / "data" / "Set14"
+    items = [
+        Item(path.stem, (path,), (root / "LR_bicubic" / "X2" / path.name,))
+        for path in sorted((root / "HR").iterdir())
+    ]
+    faults = check(*items, scale=2, deep=True)
+    assert faults == []

@@ -1,0 +1,413 @@
+"""Finding the files of every known layout, and naming every fault of their names and places."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from srtoolbox.data.files import walk
+from srtoolbox.data.files.find import Fault, Item, compare_counts, scan, scan_pair
+from srtoolbox.data.layouts import LAYOUTS, Files, Layout, Split, get_layout
+from srtoolbox.errors import UserError
+
+SCALE = 4
+ARRANGEMENTS = [
+    pytest.param(layout, part, found, id=f"{layout.name}-{part}-{i}")
+    for layout in LAYOUTS.values()
+    for part, split in layout.splits.items()
+    for i, found in enumerate(split)
+]
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def path_of(root: Path, files: Files, key: str, frame: str = "") -> Path:
+    """Where a file of an item should be, written down independently of the code under test."""
+    folder = files.folder
+    for part in key.split("/"):
+        folder = folder.replace("{clip}", part, 1)
+    text = f"{folder}/{files.name}.png".replace("{clip}", key.split("/")[-1])
+    for name, value in (("stem", key), ("frame", frame), ("any", "q-7"), ("scale", str(SCALE))):
+        text = text.replace(f"{{{name}}}", value)
+    return root / text.lstrip("/")
+
+
+def plant(root: Path, files: Files | None, key: str, frames: list[str]) -> tuple[Path, ...]:
+    if files is None:
+        return ()
+    if "{frame}" not in str(files):
+        return (touch(path_of(root, files, key)),)
+    return tuple(touch(path_of(root, files, key, frame)) for frame in frames)
+
+
+def plant_clips(root: Path, *sides: str, clips=("000", "001"), count: int = 8) -> None:
+    for side in sides:
+        for clip in clips:
+            for t in range(count):
+                touch(root / side / clip / f"{t:08d}.png")
+
+
+def kinds(faults: list[Fault]) -> list[str]:
+    return [fault.kind for fault in faults]
+
+
+@pytest.mark.parametrize(("layout", "part", "found"), ARRANGEMENTS)
+def test_every_arrangement_is_found(tmp_path: Path, layout: Layout, part: str, found: Split):
+    two_levels = "{clip}/{clip}" in (found.gt or found.lq).folder
+    keys = list(found.only[:2]) or (["00001/0266", "00002/0010"] if two_levels else ["7", "12"])
+    frames = ["00", "01", "02"]
+    expected = [
+        Item(key, plant(tmp_path, found.gt, key, frames), plant(tmp_path, found.lq, key, frames))
+        for key in keys
+    ]
+    for key in found.without[:1]:
+        plant(tmp_path, found.gt, key, frames)
+    if found.listing:
+        touch(tmp_path / found.listing).write_text("\n".join([*keys, "", " "]))
+        plant(tmp_path, found.gt, "00009/0001", frames)  # not in the list
+    touch(tmp_path / "Thumbs.db")
+    touch(expected[0].gt[0].with_name("readme.txt") if found.gt else tmp_path / "readme.txt")
+    items, faults = scan(layout, tmp_path, part, SCALE)
+    assert faults == []
+    assert items == expected
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize(("name", "count"), [("Set5", 5), ("Set14", 14)])
+def test_benchmark_images(reference: Path, name: str, count: int, scale: int):
+    layout = get_layout(name.lower())
+    items, faults = scan(layout, reference / "data" / name, "test", scale)
+    assert faults == []
+    assert [item.key for item in items] == [f"img_{i:03d}" for i in range(1, count + 1)]
+    for item in items:
+        assert item.lq[0].parent.name == f"X{scale}"
+        assert item.gt[0].stem == item.lq[0].stem == item.key
+    assert compare_counts(layout, "test", items) == []
+
+
+def test_real_clips(reference: Path):
+    items, faults = scan(get_layout("vid4"), reference / "data/Vid4", "test", 4)
+    assert faults == []
+    assert [(item.key, len(item.gt), len(item.lq)) for item in items] == [
+        (clip, 9, 0) for clip in ("calendar", "city", "foliage", "walk")
+    ]
+    for name, part in (("jilin189", "test"), ("clips", "all")):
+        items, faults = scan(get_layout(name), reference / "data/Jilin", part, 4)
+        assert faults == []
+        assert [(item.key, len(item.gt), len(item.lq)) for item in items] == [("001", 7, 7)]
+    notes = compare_counts(get_layout("jilin189"), "test", items)
+    assert notes == [
+        "clips: 1; Jilin-189 has 12 in split 'test'",
+        "clips of other than 100 frames: 1, 001 (7)",
+    ]
+
+
+def test_frames_and_items_are_in_natural_order(tmp_path: Path):
+    for clip in ("clip10", "clip9"):
+        for t in (1, 2, 9, 10):
+            touch(tmp_path / clip / f"im{t}.png")
+        for t in range(3, 9):
+            touch(tmp_path / clip / f"im{t}.png")
+    items, faults = scan(get_layout("clips"), tmp_path, "all", 4)
+    assert faults == []
+    assert [item.key for item in items] == ["clip9", "clip10"]
+    assert [path.stem for path in items[0].gt] == [f"im{t}" for t in range(1, 11)]
+
+
+def test_a_missing_partner_is_named_on_either_side(tmp_path: Path):
+    for stem in ("a", "b", "c"):
+        touch(tmp_path / "HR" / f"{stem}.png")
+        touch(tmp_path / "LR_bicubic" / "X4" / f"{stem}x4.png")
+    (tmp_path / "HR/a.png").unlink()
+    (tmp_path / "LR_bicubic/X4/cx4.png").unlink()
+    items, faults = scan(get_layout("set5"), tmp_path, "test", 4)
+    assert [item.key for item in items] == ["b"]
+    assert kinds(faults) == ["missing partner"] * 2
+    assert faults[0].path.name == "ax4.png"
+    assert faults[0].text == f"has no partner {tmp_path}/HR/a.*"
+    assert faults[1].path.name == "c.png"
+    assert faults[1].text == f"has no partner {tmp_path}/LR_bicubic/X4/cx4.*"
+
+
+def test_missing_frames_are_named(tmp_path: Path):
+    plant_clips(tmp_path, "train/GT", "train/LR4x", count=16)
+    for t in range(5, 10):
+        (tmp_path / f"train/LR4x/000/{t:08d}.png").unlink()
+    (tmp_path / "train/GT/001/00000012.png").unlink()
+    items, faults = scan(get_layout("jilin189"), tmp_path, "train", 4)
+    assert [fault.text for fault in faults] == [
+        "clip 000 lacks LR frame 00000005, 00000006, 00000007 and 2 more (11 files for 16)",
+        "clip 001 lacks HR frame 00000012 (15 files for 16)",
+    ]
+    assert faults[0].path == tmp_path / "train/LR4x/000"
+    assert kinds(faults) == ["missing partner"] * 2
+    assert [(len(item.gt), len(item.lq)) for item in items] == [(11, 11), (15, 15)]
+    assert [path.name for path in items[0].gt] == [path.name for path in items[0].lq]
+
+
+def test_a_missing_clip_is_named(tmp_path: Path):
+    plant_clips(tmp_path, "train/GT")
+    plant_clips(tmp_path, "train/LR4x", clips=("001", "002"))
+    items, faults = scan(get_layout("jilin189"), tmp_path, "train", 4)
+    assert [item.key for item in items] == ["001"]
+    assert faults[0].text == f"clip 000 has no LR files {tmp_path}/train/LR4x/000/*.*"
+    assert faults[1].text == f"clip 002 has no HR files {tmp_path}/train/GT/002/*.*"
+
+
+@pytest.mark.parametrize(
+    ("frames", "text"),
+    [
+        ((0, 1, 3, 4), "clip 5 lacks frame 00000002"),
+        ((0, 1, 7), "clip 5 lacks frame 00000002, 00000003, 00000004 and 2 more"),
+        ((0, 2, 6), "clip 5 lacks frame 00000004"),
+        ((4, 5, 6), None),
+        ((0, 2, 4), None),
+        ((0, 33, 67, 100), None),
+        ((0, 1, 10**12), "clip 5 lacks frame 00000002, 00000003, 00000004 and 999999999995 more"),
+    ],
+)
+def test_gaps_in_the_numbering_are_named(tmp_path: Path, frames: tuple, text: str | None):
+    for t in frames:
+        touch(tmp_path / "5" / f"{t:08d}.png")
+    items, faults = scan(get_layout("clips"), tmp_path, "all", 4)
+    assert len(items[0].gt) == len(frames)
+    assert [(fault.kind, fault.text) for fault in faults] == (
+        [] if text is None else [("missing frame", text)]
+    )
+
+
+def test_bursts_of_unequal_length_are_named(tmp_path: Path):
+    for burst in ("109_28", "109_29", "110_1"):
+        touch(tmp_path / f"test/GT/{burst}/109_MFSR_Sony_0028_x4.png")
+        for t in range(13 if burst == "110_1" else 14):
+            touch(tmp_path / f"test/LR_aligned/{burst}/109_MFSR_Sony_0028_x1_{t:02d}.png")
+    items, faults = scan(get_layout("bsr"), tmp_path, "test", 4)
+    assert [len(item.lq) for item in items] == [14, 14, 13]
+    assert kinds(faults) == ["unequal number of frames"]
+    assert faults[0].text == "burst 110_1 has 13 frames, most others have 14"
+
+
+def test_duplicate_stems_are_named(tmp_path: Path):
+    for name in ("0001.png", "0001.jpg", "0002.png"):
+        touch(tmp_path / name)
+    items, faults = scan(get_layout("folder"), tmp_path, "all", 4)
+    assert [item.gt[0].name for item in items] == ["0001.jpg", "0002.png"]
+    assert kinds(faults) == ["duplicate stem"]
+    assert faults[0].path.name == "0001.png"
+    assert "0001.jpg" in faults[0].text
+
+
+def test_two_ground_truths_of_a_burst_are_named(tmp_path: Path):
+    touch(tmp_path / "LR/b/0.png")
+    touch(tmp_path / "GT/b/one.png")
+    touch(tmp_path / "GT/b/two.png")
+    items, faults = scan(get_layout("bursts"), tmp_path, "all", 4)
+    assert items[0].gt[0].name == "one.png"
+    assert [(fault.path.name, fault.kind) for fault in faults] == [("two.png", "duplicate stem")]
+
+
+@pytest.mark.parametrize("target", [".", "..", "../..", "loop"])
+def test_symlink_loops_end_and_are_named(tmp_path: Path, target: str):
+    plant_clips(tmp_path, "train/GT", "train/LR4x")
+    loop = tmp_path / "train/GT/loop"
+    loop.symlink_to(target)
+    items, faults = scan(get_layout("jilin189"), tmp_path, "train", 4)
+    assert len(items) == 2
+    assert [(fault.path, fault.kind) for fault in faults] == [(loop, "symlink loop")]
+
+
+def test_links_that_are_no_loops_are_followed(tmp_path: Path):
+    plant_clips(tmp_path / "disk", "GT")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/GT").symlink_to(tmp_path / "disk/GT")
+    items, faults = scan(get_layout("vid4"), tmp_path / "data", "test", 4)
+    assert faults == []
+    assert [item.key for item in items] == ["000", "001"]
+
+
+def test_folders_and_broken_links_in_place_of_files_are_named(tmp_path: Path):
+    touch(tmp_path / "a.png")
+    (tmp_path / "b.png").mkdir()
+    (tmp_path / "c.png").symlink_to("nowhere.png")
+    items, faults = scan(get_layout("folder"), tmp_path, "all", 4)
+    assert [item.key for item in items] == ["a"]
+    assert sorted((fault.path.name, fault.kind) for fault in faults) == [
+        ("b.png", "not a file"),
+        ("c.png", "broken link"),
+    ]
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path):
+    touch(tmp_path / "HR/a.png")
+    touch(tmp_path / "LR_bicubic/X4")
+    _, faults = scan(get_layout("set5"), tmp_path, "test", 4)
+    assert (tmp_path / "LR_bicubic/X4", "not a folder") in [(f.path, f.kind) for f in faults]
+
+
+@pytest.mark.parametrize("side", ["HR", "LR_bicubic/X4"])
+def test_unreadable_folders_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str):
+    """Permissions do not bind an administrator, so the refusal is staged."""
+    for folder in ("HR", "LR_bicubic/X4"):
+        touch(tmp_path / folder / "a.png")
+    scandir = os.scandir
+
+    def refuse(folder: str):
+        if str(folder) == str(tmp_path / side):
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(walk.os, "scandir", refuse)
+    items, faults = scan(get_layout("set5"), tmp_path, "test", 4)
+    assert items == []
+    assert (faults[0].path, faults[0].kind) == (tmp_path / side, "unreadable folder")
+    assert "permissions" in faults[0].text
+
+
+def test_lr_of_other_names_is_not_passed_over(tmp_path: Path):
+    touch(tmp_path / "DIV2K_train_HR/0001.png")
+    touch(tmp_path / "DIV2K_train_LR_bicubic/X4/0001.png")
+    items, faults = scan(get_layout("div2k"), tmp_path, "train", 4)
+    assert items == []
+    assert kinds(faults) == ["missing partner"]
+    assert "DIV2K_train_LR_bicubic/X4/*x4.*" in faults[0].text
+    items, faults = scan(get_layout("div2k"), tmp_path, "train", 3)
+    assert faults == []
+    assert items[0].lq == ()
+
+
+def test_a_missing_side_is_one_fault(tmp_path: Path):
+    for stem in "abc":
+        touch(tmp_path / "test/LR/b" / f"{stem}_x1_00.png")
+    items, faults = scan(get_layout("realbsr_rgb"), tmp_path, "test", 4)
+    assert items == []
+    assert "missing partner" in kinds(faults)
+
+
+def test_an_empty_root_tells_what_was_looked_for(tmp_path: Path):
+    touch(tmp_path / "notes.txt")
+    items, faults = scan(get_layout("jilin189"), tmp_path, "test", 4)
+    assert items == []
+    assert kinds(faults) == ["no files"]
+    for text in (
+        "layout 'jilin189', split 'test'",
+        "eval/GT/<clip>/<frame> with eval/LR4x/<clip>/<frame>",
+        "<clip>/truth/<frame> with <clip>/input4/<frame>",
+        "zenodo.org/record/6969604",
+    ):
+        assert text in faults[0].text
+
+
+def test_wrong_roots_and_splits_are_refused(tmp_path: Path):
+    with pytest.raises(UserError, match="no such folder; it should hold Set5"):
+        scan(get_layout("set5"), tmp_path / "nowhere", "test", 4)
+    with pytest.raises(UserError, match="has no split 'train'; it has test"):
+        scan(get_layout("set5"), tmp_path, "train", 4)
+    with pytest.raises(UserError, match="lq: no such folder"):
+        scan(get_layout("set5"), tmp_path, "test", 4, tmp_path / "lq")
+
+
+def test_reds4_is_test_and_not_train(tmp_path: Path):
+    plant_clips(
+        tmp_path, "train_sharp", "train_sharp_bicubic/X4", clips=("000", "001", "015", "239", "240")
+    )
+    layout = get_layout("reds")
+    for part, expected in (("train", ["001", "239"]), ("test", ["000", "015"]), ("val", ["240"])):
+        items, faults = scan(layout, tmp_path, part, 4)
+        assert faults == []
+        assert [item.key for item in items] == expected
+    assert "236" in compare_counts(layout, "train", scan(layout, tmp_path, "train", 4)[0])[0]
+
+
+def plant_vimeo(root: Path, *keys: str) -> None:
+    for key in keys:
+        for t in range(1, 8):
+            touch(root / "sequences" / key / f"im{t}.png")
+
+
+def test_listed_clips_that_are_not_there_are_counted(tmp_path: Path):
+    plant_vimeo(tmp_path, "00001/0001", "00001/0002", "00001/0003")
+    (tmp_path / "sep_testlist.txt").write_text("00001/0001\r\n00001/0003\r\n00096/0936\r\n\r\n")
+    items, faults = scan(get_layout("vimeo90k"), tmp_path, "test", 4)
+    assert [item.key for item in items] == ["00001/0001", "00001/0003"]
+    assert kinds(faults) == ["missing item"]
+    assert faults[0].text == "names 3 items, of which 1 are not there: 00096/0936"
+
+
+def test_a_listing_may_not_lead_out_of_the_dataset(tmp_path: Path):
+    plant_vimeo(tmp_path, "00001/0001")
+    (tmp_path / "sep_testlist.txt").write_text("00001/0001\n../../etc\n")
+    with pytest.raises(UserError, match=r"line 2: '\.\./\.\./etc' leads out of the dataset"):
+        scan(get_layout("vimeo90k"), tmp_path, "test", 4)
+
+
+def test_lr_under_another_root(tmp_path: Path):
+    plant_vimeo(tmp_path / "gt", "00001/0001")
+    plant_vimeo(tmp_path / "lq", "00001/0001")
+    touch(tmp_path / "gt/sep_trainlist.txt").write_text("00001/0001")
+    layout = get_layout("vimeo90k")
+    items, faults = scan(layout, tmp_path / "gt", "train", 4, tmp_path / "lq")
+    assert faults == []
+    assert items[0].lq[3] == tmp_path / "lq/sequences/00001/0001/im4.png"
+    items, _ = scan(layout, tmp_path / "gt", "train", 4)
+    assert items[0].lq == ()
+
+
+def test_the_other_root_may_be_the_very_lr_folder(tmp_path: Path):
+    plant_clips(tmp_path, "GT", "elsewhere")
+    items, faults = scan(get_layout("vid4"), tmp_path, "test", 4, tmp_path / "elsewhere")
+    assert faults == []
+    assert items[0].lq[0] == tmp_path / "elsewhere/000/00000000.png"
+    touch(tmp_path / "HR/a.png")
+    touch(tmp_path / "small/ax4.png")
+    items, faults = scan(get_layout("set5"), tmp_path, "test", 4, tmp_path / "small")
+    assert faults == []
+    assert items[0].lq == (tmp_path / "small/ax4.png",)
+
+
+def test_lr_asked_for_under_another_root_must_be_there(tmp_path: Path):
+    plant_clips(tmp_path, "GT")
+    (tmp_path / "empty").mkdir()
+    items, faults = scan(get_layout("vid4"), tmp_path, "test", 4, tmp_path / "empty")
+    assert items == []
+    assert kinds(faults) == ["missing partner"]
+
+
+def test_ground_truth_is_never_its_own_lr(tmp_path: Path):
+    plant_clips(tmp_path, "GT")
+    items, _ = scan(get_layout("vid4"), tmp_path, "test", 4, tmp_path)
+    assert items == []
+
+
+def test_pairs_of_plain_folders(tmp_path: Path):
+    for stem in ("a", "b{1}"):
+        touch(tmp_path / "gt" / f"{stem}.PNG")
+        touch(tmp_path / "lq" / f"{stem}x4.jpg")
+    touch(tmp_path / "lq/ax2.png")  # another scale in the same folder
+    touch(tmp_path / "gt/._a.png")  # hidden
+    items, faults = scan_pair(tmp_path / "gt", tmp_path / "lq", "{}x4")
+    assert faults == []
+    assert [(item.key, item.lq[0].name) for item in items] == [
+        ("a", "ax4.jpg"),
+        ("b{1}", "b{1}x4.jpg"),
+    ]
+    items, faults = scan_pair(tmp_path / "gt")
+    assert [item.lq for item in items] == [(), ()]
+    assert faults == []
+    touch(tmp_path / "gt/c.png")
+    _, faults = scan_pair(tmp_path / "gt", tmp_path / "lq", "{}x4")
+    assert faults[0].text == f"has no partner {tmp_path}/lq/cx4.*"
+
+
+def test_faulty_plain_folders(tmp_path: Path):
+    (tmp_path / "gt").mkdir()
+    assert kinds(scan_pair(tmp_path / "gt")[1]) == ["no files"]
+    with pytest.raises(UserError, match=r"filename_tmpl 'x4' must hold \{\}"):
+        scan_pair(tmp_path / "gt", tmp_path / "gt", "x4")
+    with pytest.raises(UserError, match="no such folder"):
+        scan_pair(tmp_path / "none")

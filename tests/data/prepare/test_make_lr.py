@@ -1,0 +1,72 @@
+"""LR files made here are those that the datasets' publishers made."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from srtoolbox.data.files.find import scan
+from srtoolbox.data.files.reader import read_image
+from srtoolbox.data.layouts import get_layout
+from srtoolbox.data.prepare.examine import without_lq
+from srtoolbox.data.prepare.make_lr import make_lr
+
+
+def run(name: str, split: str, root: Path, scale: int, out: Path | None = None) -> int:
+    layout = get_layout(name)
+    items, faults = scan(without_lq(layout), root, split, scale)
+    assert faults == []
+    return make_lr(layout, split, items, root, out or root, scale)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_set5_is_that_of_matlab(reference: Path, tmp_path: Path, scale: int) -> None:
+    names = ("img_003", "img_005")
+    (tmp_path / "HR").mkdir()
+    for name in names:
+        shutil.copy(reference / f"data/Set5/HR/{name}.png", tmp_path / "HR")
+    assert run("set5", "test", tmp_path, scale) == 2
+    made = sorted((tmp_path / f"LR_bicubic/X{scale}").iterdir())
+    assert [path.name for path in made] == [f"{name}x{scale}.png" for name in names]
+    for name, path in zip(names, made, strict=True):
+        official = reference / f"data/Set5/LR_bicubic/X{scale}/{name}.png"
+        assert np.array_equal(read_image(path), read_image(official))
+
+
+def test_a_clip_of_jilin_is_that_of_its_authors(reference: Path, tmp_path: Path) -> None:
+    gt = reference / "data/Jilin/001/GT"
+    (tmp_path / "eval/GT/001").mkdir(parents=True)
+    for path in sorted(gt.iterdir())[:2]:
+        shutil.copy(path, tmp_path / "eval/GT/001")
+    assert run("jilin189", "test", tmp_path, 4) == 2
+    for path in (tmp_path / "eval/LR4x/001").iterdir():
+        theirs = reference / "data/Jilin/001/LR" / path.name
+        assert np.array_equal(read_image(path), read_image(theirs))
+
+
+def test_names_with_two_levels(tmp_path: Path) -> None:
+    root = tmp_path / "vimeo_septuplet"
+    for frame in range(1, 8):
+        path = root / f"sequences/00001/0002/im{frame}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), np.full((8, 12), 9 * frame, np.uint8))
+    (root / "sep_trainlist.txt").write_text("00001/0002\n")
+    assert run("vimeo90k", "train", tmp_path, 4) == 7
+    made = tmp_path / "vimeo_septuplet_matlabLRx4/sequences/00001/0002"
+    assert sorted(path.name for path in made.iterdir()) == [f"im{n}.png" for n in range(1, 8)]
+    assert read_image(made / "im3.png").shape == (1, 2, 3)  # grey stays grey
+    assert run("vimeo90k", "train", tmp_path, 4) == 0
+
+
+def test_16_bits_keep_their_colours(tmp_path: Path) -> None:
+    (tmp_path / "HR").mkdir()
+    pixels = np.zeros((8, 8, 3), np.uint16)
+    pixels[..., 2] = 40000  # OpenCV's red
+    assert cv2.imwrite(str(tmp_path / "HR/a.png"), pixels)
+    run("folder", "all", tmp_path, 4)
+    (path,) = (tmp_path / "LR").iterdir()
+    assert read_image(path)[:, 0, 0].tolist() == [40000, 0, 0]

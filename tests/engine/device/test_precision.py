@@ -1,0 +1,36 @@
+"""Devices by name, and the number format of the forward pass."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from srtoolbox.engine.device.precision import autocast, pick_device, synchronize
+from srtoolbox.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def test_auto_is_a_device_that_works() -> None:
+    device = pick_device()
+    assert torch.zeros(2, device=device).sum().item() == 0
+    synchronize(device)
+
+
+def test_by_name() -> None:
+    assert pick_device("cpu") == CPU
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "cpu:x", ""])
+def test_unknown_or_absent(name: str) -> None:
+    with pytest.raises(UserError, match=f"--device {name}: not available here .*try cpu"):
+        pick_device(name)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)]
+)
+def test_autocast(precision: str, dtype: torch.dtype) -> None:
+    with autocast(CPU, precision):
+        assert torch.nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == dtype
+    assert torch.nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == torch.float32

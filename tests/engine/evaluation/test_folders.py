@@ -1,0 +1,301 @@
+"""`srtoolbox metrics`: pairing finished images with their truth, and scoring them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from srtoolbox import cli
+from srtoolbox.engine.evaluation.folders import (
+    Limit,
+    build_metrics,
+    pair_files,
+    read_limit,
+    score_folders,
+)
+from srtoolbox.errors import RunError, UserError
+from srtoolbox.metrics import LPIPS, PSNR, TOF, get_protocol
+
+
+def _write(
+    path: Path, seed: int = 0, height: int = 40, width: int = 48, grey: bool = False
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (height, width) if grey else (height, width, 3)
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> tuple[Path, Path]:
+    """Folders of two results and their ground truth."""
+    for i, name in enumerate(("a", "b")):
+        _write(tmp_path / "sr" / f"{name}.png", i)
+        _write(tmp_path / "gt" / f"{name}.png", i + 10)
+    return tmp_path / "sr", tmp_path / "gt"
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> tuple[Path, Path]:
+    """Folders of two clips of 3 and 2 frames, the truth one level deeper."""
+    for clip, number in (("city", 3), ("walk", 2)):
+        for t in range(number):
+            _write(tmp_path / "sr" / clip / f"{t:03}.png", t)
+            _write(tmp_path / "gt" / clip / "GT" / f"{t:03}.png", t + 10)
+    return tmp_path / "sr", tmp_path / "gt" / "{clip}" / "GT"
+
+
+def _read(path: Path) -> torch.Tensor:
+    return torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1).float() / 255
+
+
+def _psnr(sr: Path, gt: Path, protocol: str, scale: int = 4) -> float:
+    return PSNR()(_read(sr), _read(gt), protocol=get_protocol(protocol), scale=scale)
+
+
+def test_published_images_as_basicsr(reference):
+    """One frame of each clip of Vid4 by DUF-52L; BasicSR's values."""
+    data = reference / "data"
+    scored = score_folders(
+        data / "DUF_results_x4/52L", data / "Vid4/{clip}/GT", protocol="duf-y", subset=True
+    )
+    goldens = {
+        entry["clip"]: entry
+        for entry in json.loads((reference / "goldens/metrics.json").read_text())["duf_vid4_x4"]
+        if entry["model"] == "52L" and entry["index"] == 5
+    }
+    assert [record["key"] for record in scored.records] == [
+        f"{clip}/005" for clip in ("calendar", "city", "foliage", "walk")
+    ]
+    for record in scored.records:
+        golden = goldens[record["key"].partition("/")[0]]
+        for name in ("psnr", "ssim"):
+            assert record["metrics"][name] == pytest.approx(golden[f"{name}_y_crop8"], abs=1e-4)
+    assert scored.mean["psnr"] == pytest.approx(
+        np.mean([goldens[clip]["psnr_y_crop8"] for clip in scored.by_folder()]), abs=1e-4
+    )
+
+
+def test_images(images):
+    sr, gt = images
+    scored = score_folders(sr, gt, protocol="basicsr-y", metrics=["psnr"], scale=3)
+    expected = {n: _psnr(sr / f"{n}.png", gt / f"{n}.png", "basicsr-y", 3) for n in "ab"}
+    assert {record["key"]: record["metrics"]["psnr"] for record in scored.records} == expected
+    assert scored.mean == {"psnr": pytest.approx(np.mean([*expected.values()]))}
+    assert list(scored.by_folder()) == ["sr"]
+
+
+def test_clips_are_averaged_as_the_protocol_says(clips):
+    sr, gt = clips
+    values = {
+        (clip, t): _psnr(
+            sr / clip / f"{t:03}.png", Path(str(gt).format(clip=clip)) / f"{t:03}.png", "jilin189"
+        )
+        for clip, t in (("city", 0), ("city", 1), ("city", 2), ("walk", 0), ("walk", 1))
+    }
+    by_clip = [
+        np.mean([v for (c, _), v in values.items() if c == clip]) for clip in ("city", "walk")
+    ]
+    scored = score_folders(sr, gt, protocol="jilin189", metrics=["psnr"])
+    assert scored.mean["psnr"] == pytest.approx(np.mean(by_clip), rel=1e-12)
+    assert {clip: len(records) for clip, records in scored.by_folder().items()} == {
+        "city": 3,
+        "walk": 2,
+    }
+
+
+def test_metrics_of_clips(clips):
+    sr, gt = clips
+    scored = score_folders(sr, gt, protocol="rgb", metrics=["psnr", "tof", "TemporalPSNR"])
+    assert [list(record["metrics"]) for record in scored.records] == [
+        ["psnr", "tof", "TemporalPSNR"]
+    ] * 5
+    folders = scored.by_folder()
+    for clip, records in folders.items():
+        names = [f"{t:03}.png" for t in range(len(records))]
+        results, truths = (
+            [_read(folder / name) for name in names]
+            for folder in (sr / clip, Path(str(gt).format(clip=clip)))
+        )
+        expected = TOF()(results, truths, protocol=get_protocol("rgb"), scale=4)
+        assert {record["metrics"]["tof"] for record in records} == {expected}
+    alone = score_folders(
+        sr / "city", Path(str(gt).format(clip="city")), protocol="rgb", metrics=["tof"]
+    )
+    assert alone.mean["tof"] == folders["city"][0]["metrics"]["tof"]
+
+
+def test_metrics_of_clips_need_neighbours(clips):
+    sr, gt = clips
+    (sr / "city" / "001.png").unlink()
+    with pytest.raises(UserError, match=r"^city: tof compare.*city/000 and city/002"):
+        score_folders(sr, gt, protocol="rgb", metrics=["tof"], subset=True)
+    (sr / "city" / "000.png").unlink()
+    with pytest.raises(UserError, match=r"^city: TOF: .*only one"):
+        score_folders(sr, gt, protocol="rgb", metrics=["tof"], subset=True)
+
+
+def test_every_fault_of_the_names_is_listed(clips):
+    sr, gt = clips
+    (sr / "city" / "001.png").unlink()
+    _write(sr / "city" / "007.png")
+    _write(sr / "walk" / "000.jpg")
+    for t in range(20):
+        _write(sr.parent / "gt" / "late" / "GT" / f"{t}.png")
+    _write(sr.parent / "gt" / "walk" / "GT" / "002.png")
+    with pytest.raises(UserError) as caught:
+        score_folders(sr, gt, protocol="rgb")
+    message = str(caught.value)
+    assert "5 faults" in message.splitlines()[0]
+    for part in (
+        "GT/001.png: has no result '001'; --subset",
+        "007.png: has no ground truth '007'",
+        "000.jpg: stands for the same image as 000.png",
+        "GT: clip 'late' has no result; --subset",
+        "GT/002.png: has no result '002'",
+    ):
+        assert part in message
+
+
+def test_subset_and_template(images):
+    sr, gt = images
+    (sr / "a.png").rename(sr / "a_x4.png")
+    (sr / "b.png").unlink()
+    pairs = pair_files(sr, gt, template="{}_x4", subset=True)
+    assert [(pair.key, pair.sr.name) for pair in pairs[""]] == [("a", "a_x4.png")]
+    with pytest.raises(UserError, match=r"b\.png: has no result 'b_x4'"):
+        pair_files(sr, gt, template="{}_x4")
+    with pytest.raises(UserError, match=r"no images named \{\}_x2 here"):
+        pair_files(sr, gt, template="{}_x2", subset=True)
+    with pytest.raises(UserError, match="must hold"):
+        pair_files(sr, gt, template="x4")
+
+
+def test_frames_that_the_protocol_skips_need_no_result(clips):
+    sr, gt = clips
+    (sr / "city" / "000.png").unlink()
+    (sr / "walk" / "000.png").unlink()
+    with pytest.raises(UserError, match="2 faults"):
+        pair_files(sr, gt)
+    pairs = pair_files(sr, gt, skip_frames=1)
+    assert {clip: [pair.key for pair in some] for clip, some in pairs.items()} == {
+        "city": ["city/001"]
+    }
+
+
+def test_a_truth_larger_by_less_than_the_scale_is_cut(images):
+    sr, gt = images
+    before = score_folders(sr, gt, protocol="rgb")
+    pixels = np.array(Image.open(gt / "a.png"))
+    Image.fromarray(np.pad(pixels, ((0, 3), (0, 1), (0, 0)))).save(gt / "a.png")
+    assert score_folders(sr, gt, protocol="rgb").records == before.records
+    with pytest.raises(UserError, match=r"a\.png: is 48×40, but .*a\.png is 49×43.*scale, 3"):
+        score_folders(sr, gt, protocol="rgb", scale=3)
+
+
+def test_faults_of_files(images):
+    sr, gt = images
+    (sr / "a.png").write_bytes(b"<html>")
+    _write(sr / "b.png", grey=True)
+    with pytest.raises(UserError, match=r"2 faults\n.*a\.png: .*\n.*b\.png: is grey, but .*RGB"):
+        score_folders(sr, gt, protocol="rgb")
+    _write(sr / "a.png", grey=True)
+    _write(gt / "a.png", grey=True)
+    _write(sr / "b.png", height=12, width=12)
+    _write(gt / "b.png", height=12, width=12)
+    with pytest.raises(UserError, match=r"^b: SSIM: needs 11×11"):
+        score_folders(sr, gt, protocol="basicsr-y", scale=1)
+
+
+def test_folders_of_two_kinds(images, clips):
+    (sr, _), (_, gt) = images, clips
+    with pytest.raises(UserError, match=r"sr holds images, .*GT a folder for each clip"):
+        pair_files(sr, gt)
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        pair_files(sr, sr / "nowhere")
+    (sr.parent / "deep" / "city" / "GT").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"deep: no images here.*\{clip\}"):
+        pair_files(sr, sr.parent / "deep")
+
+
+def test_metrics_by_their_names():
+    built = build_metrics(["psnr", "lpips:net=vgg,fetch=true"])
+    assert isinstance(built["psnr"], PSNR)
+    metric = built["lpips:net=vgg,fetch=true"]
+    assert isinstance(metric, LPIPS)
+    assert (metric.net, metric.fetch) == ("vgg", True)
+    with pytest.raises(UserError, match="did you mean 'PSNR'"):
+        build_metrics(["psnrr"])
+    with pytest.raises(UserError, match="did you mean 'net'"):
+        build_metrics(["lpips:nett=vgg"])
+
+
+def test_a_metric_that_cannot_be_had_fails_at_once(images, monkeypatch):
+    monkeypatch.setattr(LPIPS, "available", lambda self: "no backbone")
+    with pytest.raises(RunError, match="lpips: no backbone"):
+        score_folders(*images, protocol="rgb", metrics=["psnr", "lpips"])
+
+
+@pytest.mark.parametrize("mean", [30.0, 31.0, math.inf])
+def test_limits_that_are_kept(mean):
+    assert Limit("psnr", 30, below=True).failure(mean) is None
+    assert Limit("lpips", 30, below=False).failure(60 - mean) is None
+
+
+@pytest.mark.parametrize("mean", [29.9, math.nan])
+def test_limits_that_are_not(mean):
+    assert "below 30" in Limit("psnr", 30, below=True).failure(mean)
+    assert "above 30" in Limit("lpips", 30, below=False).failure(60 - mean)
+
+
+@pytest.mark.parametrize("text", ["psnr", "psnr=high", "30"])
+def test_what_is_no_limit(text):
+    with pytest.raises(UserError, match="METRIC=NUMBER"):
+        read_limit(text, below=True)
+
+
+def test_no_number_is_cut_in_a_narrow_terminal(images, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    metrics = ["psnr", "ssim", "tof", "warpingerror", "temporalpsnr", "sam", "ergas"]
+    arguments = ["metrics", *map(str, images), "--protocol", "rgb", "--device", "cpu"]
+    assert cli.main([*arguments, "--metrics", *metrics]) == 0
+    printed = capsys.readouterr().out
+    mean = score_folders(*images, protocol="rgb", metrics=metrics).mean
+    for value in mean.values():
+        assert f"{value:.4f}"[:6] in printed
+    assert "…" not in "".join(line for line in printed.splitlines() if "sr │" in line)
+
+
+def test_command(images, tmp_path, capsys):
+    sr, gt = map(str, images)
+    files = [f"--csv={tmp_path / 'x' / 'a.csv'}", f"--json={tmp_path / 'a.json'}"]
+    arguments = ["metrics", sr, gt, "--protocol", "rgb", "--device", "cpu", *files]
+    assert cli.main([*arguments, "--fail-below", "psnr=1", "--fail-above", "psnr=99"]) == 0
+    printed = capsys.readouterr().out
+    for part in ("PSNR [dB] ↑", "SSIM ↑", "sr", "f991c102aedc"):
+        assert part in printed
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert content["protocol"]["name"] == "rgb"
+    with (tmp_path / "x" / "a.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["key"] for row in rows] == ["a", "b"]
+    assert content["mean"]["psnr"] == pytest.approx(np.mean([float(row["psnr"]) for row in rows]))
+    assert [image["metrics"]["ssim"] for image in content["images"]] == [
+        float(row["ssim"]) for row in rows
+    ]
+
+    assert cli.main([*arguments, "--fail-below", "psnr=30", "ssim=2"][:-1]) == 1
+    assert "below 30" in capsys.readouterr().err
+    assert cli.main([*arguments, "--fail-below", "lpips=1"]) == 2
+    assert "not scored: psnr, ssim are" in capsys.readouterr().err
+    (images[0] / "a.png").unlink()
+    assert cli.main(arguments) == 2
+    assert "a.png: has no result 'a'" in capsys.readouterr().err
+    assert cli.main([*arguments, "--subset"]) == 0

@@ -1,0 +1,83 @@
+"""The authors' DSRNet x2 weights score what the authors' network scores with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from srtoolbox.config.load import load_options
+from srtoolbox.engine.build import build_network, load_pretrained
+from srtoolbox.engine.evaluation import test as testing
+from srtoolbox.engine.options import RunOptions
+from srtoolbox.errors import UserError
+from srtoolbox.metrics import PROTOCOLS, Protocol
+
+CPU = torch.device("cpu")
+OPTIONS = Path(__file__).parents[3] / "options" / "test" / "DSRNet" / "dsrnet_x2_official.yml"
+RGB = Protocol("rgb-crop-scale", crop_border="scale")
+
+# PSNR in dB and SSIM on Set5 x2, measured with the public network and metrics.
+SCORES = {
+    ("basicsr-y", 2): (37.748, 0.9596),
+    ("basicsr-y", 1): (37.061, 0.9564),
+    ("matlab-y", 2): (37.670, 0.9585),
+    ("matlab-y", 1): (36.992, 0.9554),
+    (RGB.name, 2): (35.570, 0.9423),
+    (RGB.name, 1): (34.970, 0.9389),
+}
+
+
+def official(reference: Path, *overrides: str) -> RunOptions:
+    return load_options(
+        OPTIONS,
+        [
+            f"path.pretrain_network_g={reference / 'weights' / 'DSRNet_x2_600000.pth'}",
+            f"datasets.test.Set5.dataroot={reference / 'data' / 'Set5'}",
+            *overrides,
+        ],
+    )[0]
+
+
+@pytest.fixture(scope="module")
+def _complete(reference: Path) -> None:
+    opt = official(reference)
+    try:
+        load_pretrained(opt, build_network(opt, CPU))
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.usefixtures("_complete")
+@pytest.mark.parametrize("branch", [1, 2])
+def test_outputs(reference: Path, branch: int) -> None:
+    opt = official(reference, f"network_g.branch={branch}")
+    net = build_network(opt, CPU).eval()
+    load_pretrained(opt, net)
+    golden = np.load(reference / "goldens" / "dsrnet_x2_officialckpt_io.npz")
+    with torch.inference_mode():
+        output = net(torch.from_numpy(golden["input"]))
+    # The index is the gate's: its first logit is for branch 2.
+    torch.testing.assert_close(
+        output, torch.from_numpy(golden[f"output_idx{2 - branch}"]), atol=1e-4, rtol=0
+    )
+
+
+@pytest.mark.usefixtures("_complete")
+@pytest.mark.parametrize(("protocol", "branch"), SCORES)
+def test_scores(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, branch: int
+) -> None:
+    monkeypatch.setitem(PROTOCOLS, RGB.name, RGB)
+    opt = official(
+        reference,
+        f"network_g.branch={branch}",
+        f"val.protocol={protocol}",
+        f"path.experiments_root={tmp_path}",
+    )
+    scores, _, _ = testing.test(opt, CPU)
+    psnr, ssim = SCORES[protocol, branch]
+    assert scores["Set5"]["psnr"] == pytest.approx(psnr, abs=6e-4)
+    assert scores["Set5"]["ssim"] == pytest.approx(ssim, abs=6e-5)

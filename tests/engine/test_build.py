@@ -1,0 +1,195 @@
+"""A run's options: what is refused, what they build, and what makes two runs the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from srtoolbox.archs.edsr import EDSR
+from srtoolbox.config.files import dump, plain
+from srtoolbox.config.load import load_options
+from srtoolbox.data import SampleBursts
+from srtoolbox.engine.build import (
+    build_dataset,
+    build_network,
+    check_crop,
+    fingerprint,
+    load_pretrained,
+)
+from srtoolbox.engine.options import RunOptions
+from srtoolbox.engine.weights.load import save_weights, weights_hash
+from srtoolbox.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def test_sections_have_defaults(options, tmp_path: Path) -> None:
+    opt = options()
+    assert opt.folder == tmp_path / "experiments" / "tiny"
+    assert opt.train.losses == {"l_pix": {"type": "L1Loss"}}
+    assert opt.model_type == "SRModel"
+    assert opt.manual_seed == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("model_type=SRmodel", "model_type: .*'SRModel'"),
+        ("name=a/b", "name: 'a/b' cannot be the name of a folder"),
+        ("name=.hidden", "cannot be the name of a folder"),
+        ("name=''", "cannot be the name of a folder"),
+        ("manual_seed=-1", "manual_seed: must be >= 0"),
+        ("network_g.num_feats=4", "network_g.num_feats: unknown; did you mean 'num_feat'"),
+        ("network_g.type=EDRS", "network_g.type: .*'EDSR'"),
+        ("datasets.train.type=SampleBurst", "datasets.train.type: .*'SampleBursts'"),
+        ("datasets.val.sample.num_frame=two", "datasets.val.sample.num_frame"),
+        ("trian={}", "trian: unknown; did you mean 'train'"),
+    ],
+)
+def test_faults_are_found_before_anything_is_built(options, override: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        options(override)
+
+
+def test_dumped_options_are_the_same_options(options, tmp_path: Path) -> None:
+    opt = options("train.scheduler={type: MultiStepLR, milestones: [2]}", "train.grad_clip=0.5")
+    copy = tmp_path / "copy.yml"
+    copy.write_text(dump(opt))
+    again = load_options(copy, (), RunOptions)[0]
+    assert plain(again) == plain(opt)
+    assert fingerprint(again) == fingerprint(opt)
+
+
+class TestFingerprint:
+    @pytest.mark.parametrize(
+        "override",
+        [
+            "manual_seed=1",
+            "network_g.num_feat=5",
+            "train.total_iter=7",
+            "train.batch_size=4",
+            "train.optim_g.lr=1e-4",
+            "train.grad_clip=1",
+            "train.ema_decay=0.9",
+            "train.precision=bf16",
+            "train.num_frame_range=[1, 2]",
+            "datasets.train.num_frame=3",
+        ],
+    )
+    def test_what_changes_the_weights_changes_it(self, options, override: str) -> None:
+        assert fingerprint(options(override)) != fingerprint(options())
+
+    def test_the_content_of_given_weights_counts(self, options, tmp_path: Path) -> None:
+        weights = tmp_path / "some.pth"
+        override = f"path.pretrain_network_g={weights}"
+        with pytest.raises(UserError, match=r"some.pth: no such weight file"):
+            fingerprint(options(override))
+        found = {fingerprint(options())}
+        for content in (b"1", b"2"):
+            weights.write_bytes(content)
+            found.add(fingerprint(options(override)))
+        found.add(fingerprint(options(override, "path.param_key_g=params")))
+        assert len(found) == 4
+
+    @pytest.mark.parametrize(
+        "override",
+        [
+            "name=other",
+            "train.num_worker=2",
+            "train.num_frame_range=null",
+            "val.val_freq=1",
+            "val.frame_use=true",
+            "val.metrics={psnr: {type: PSNR}, ssim: {type: SSIM}}",
+            "datasets.val=!delete",
+            "logger.print_freq=1",
+            "path.experiments_root=elsewhere",
+            "plugins=[]",
+        ],
+    )
+    def test_what_does_not_leaves_it(self, options, override: str) -> None:
+        assert fingerprint(options(override)) == fingerprint(options())
+
+    def test_options_younger_than_a_training_leave_it(self, options) -> None:
+        """Without them it has the hash that it had before they were there."""
+        assert "num_frame_range" not in options().train.identity
+
+
+class TestNetwork:
+    def test_weights_are_a_function_of_the_seed(self, options) -> None:
+        torch.rand(3)
+        one = weights_hash(build_network(options(), CPU))
+        assert one == weights_hash(build_network(options(), CPU))
+        assert one != weights_hash(build_network(options("manual_seed=1"), CPU))
+
+    def test_it_gets_the_scale_of_the_run(self, options) -> None:
+        assert build_network(options("scale=2"), CPU).scale == 2
+        with pytest.raises(UserError, match=r"network_g.scale is 2 but scale is 4"):
+            build_network(options("network_g.scale=2"), CPU)
+        with pytest.raises(UserError, match=r"EDSR.*5"):
+            build_network(options("scale=5"), CPU)
+
+    def test_pretrained_weights(self, options, tmp_path: Path) -> None:
+        torch.manual_seed(9)
+        source = EDSR(num_feat=4, num_block=1)
+        save_weights(tmp_path / "net.pth", {}, source)
+        opt = options(f"path.pretrain_network_g={tmp_path / 'net.pth'}")
+        net = build_network(opt, CPU)
+        assert "tensors loaded from params" in load_pretrained(opt, net)
+        assert weights_hash(net) == weights_hash(source)
+        assert load_pretrained(options(), net) is None
+
+    def test_the_entry_of_pretrained_weights(self, options, tmp_path: Path) -> None:
+        source, average = EDSR(num_feat=4, num_block=1), EDSR(num_feat=4, num_block=1)
+        save_weights(tmp_path / "net.pth", {}, source, average)
+        for key, expected in (("null", average), ("params", source)):
+            path = f"path.pretrain_network_g={tmp_path / 'net.pth'}"
+            opt = options(path, f"path.param_key_g={key}")
+            net = build_network(opt, CPU)
+            load_pretrained(opt, net)
+            assert weights_hash(net) == weights_hash(expected)
+
+    def test_pretrained_weights_that_fit_in_part(self, options, tmp_path: Path) -> None:
+        save_weights(tmp_path / "net.pth", {}, EDSR(num_feat=4, num_block=2))
+        path = f"path.pretrain_network_g={tmp_path / 'net.pth'}"
+        opt = options(path)
+        with pytest.raises(UserError, match="does not fit EDSR"):
+            load_pretrained(opt, build_network(opt, CPU))
+        loose = options(path, "path.strict_load_g=false")
+        assert load_pretrained(loose, build_network(loose, CPU))
+
+
+class TestDataset:
+    def test_it_gets_the_scale_of_the_run(self, options) -> None:
+        opt = options("scale=2")
+        net = build_network(opt, CPU)
+        assert build_dataset("train", opt.datasets.train, opt, net).scale == 2
+
+    def test_another_scale(self, options) -> None:
+        opt = options("datasets.train.scale=2")
+        with pytest.raises(UserError, match=r"datasets.train: its scale is 2, the run's 4"):
+            build_dataset("train", opt.datasets.train, opt, build_network(opt, CPU))
+
+    def test_another_number_of_frames(self, options) -> None:
+        opt = options("network_g=!delete", "network_g={type: EDVR, num_frame: 5, num_feat: 16}")
+        net = build_network(opt, CPU)
+        words = "datasets.val.sample: EDVR takes 5 frames but the dataset gives 2"
+        with pytest.raises(UserError, match=words):
+            build_dataset("val.sample", opt.datasets.val["sample"], opt, net)
+
+    def test_faulty_files_are_told_with_their_place(self, options, tmp_path: Path) -> None:
+        spec = f"{{type: PairedImages, dataroot_gt: {tmp_path / 'none'}}}"
+        opt = options(f"datasets.test.Set5={spec}")
+        with pytest.raises(UserError, match=r"datasets.test.Set5: .*none: no such folder"):
+            build_dataset("test.Set5", opt.datasets.test["Set5"], opt, build_network(opt, CPU))
+
+    def test_crops_must_fit_the_network(self) -> None:
+        net = EDSR(num_feat=4, num_block=1)
+        check_crop(SampleBursts(gt_size=36), net)
+        net.size_multiple, net.min_size = 4, 8
+        check_crop(SampleBursts(gt_size=32), net)
+        words = "gt_size 36 gives LR crops of 9, but EDSR takes multiples of 4 from 8 on"
+        with pytest.raises(UserError, match=words):
+            check_crop(SampleBursts(gt_size=36), net)
+        check_crop(object(), net)

@@ -1,0 +1,74 @@
+"""The doctor finds every option file of Jilin-189 in order, given files in that layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srtoolbox.cli import main
+from srtoolbox.comparison.options import StudyOptions
+from srtoolbox.config.load import load_options
+from srtoolbox.engine.doctor import diagnose as doctor
+
+OPTIONS = Path(__file__).parents[2] / "options"
+FILES = [
+    *sorted((OPTIONS / "train").glob("*/jilin189_x4.yml")),
+    *sorted((OPTIONS / "compare").glob("jilin189_x4*.yml")),
+    OPTIONS / "compare" / "dstc" / "jilin.yml",
+]
+SIDE = 64
+# Crops and batches for a CPU; that the files' own crops fit the networks is tested without data.
+SMALL = [f"datasets.train.gt_size={SIDE}", "train.batch_size=1", "train.num_worker=0"]
+# The published patches need crops of 320 pixels: a step would take half a minute.
+PATCHES = "network_g.patch_sizes=[8, 4, 2, 1]"
+# In studies, which have many; in files of their own MSDTGP and LGTD have all their parameters.
+SMALLER = {
+    "EDVR-L": "network_g.num_reconstruct_block=1",
+    "MSDTGP": "network_g.num_wide_feat=32",
+    "LGTD": "network_g.num_group=1",
+    "MSTT-STVSR": PATCHES,
+}
+
+
+@pytest.fixture(scope="module")
+def jilin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``datasets/Jilin-189``: two clips to train on, one to test on."""
+    folder = tmp_path_factory.mktemp("jilin")
+    rng = np.random.default_rng(0)
+    for clip in ("train/{}/000", "train/{}/001", "eval/{}/000"):
+        for frame in range(7):
+            for part, side in (("GT", SIDE), ("LR4x", SIDE // 4)):
+                path = folder / "datasets" / "Jilin-189" / clip.format(part) / f"{frame:08d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(rng.integers(0, 256, (side, side, 3), np.uint8)).save(path)
+    return folder
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(OPTIONS))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_doctor(path: Path, jilin: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(jilin)
+    monkeypatch.setenv("COLUMNS", "200")  # names of methods are not broken
+    monkeypatch.setattr(doctor, "_PATIENCE", 0)  # two steps, and none to tell the time better
+    values, methods = list(SMALL), [""]
+    if path.is_relative_to(OPTIONS / "compare"):
+        names = load_options(path, (), StudyOptions)[0].methods
+        methods = [f"{name}: " for name in names]
+        values += [f"methods.{name}.{SMALLER[name]}" for name in names if name in SMALLER]
+    elif "MSTTSTVSR" in path.read_text():
+        values.append(PATCHES)
+    overrides = [part for value in values for part in ("--set", value)]
+    assert main(["doctor", str(path), "--device", "cpu", *overrides]) == 0
+    shown = capsys.readouterr().out
+    assert "all parts are in order" in shown
+    for method in methods:
+        assert f"{method}evaluation" in shown
+        assert f"{method}training" in shown or "Bicubic" in method
+    assert [path.name for path in jilin.iterdir()] == ["datasets"]

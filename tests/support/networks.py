@@ -1,0 +1,81 @@
+"""Every registered network in a small size."""
+
+from __future__ import annotations
+
+from srtoolbox.registry import ARCH_REGISTRY
+
+SMALL = {
+    "DSRNet": {"num_feat": 16},
+    "DSTCSRNet": {
+        "num_feat": 8,
+        "num_block": 1,
+        "num_level": 2,
+        "num_block_spatial": 1,
+        "num_layer_fusion": 1,
+        "num_head": 2,
+        "window_size": 4,
+        "num_group": 1,
+        "num_block_group": 1,
+        "num_block_decoder": 1,
+    },
+    "EDSR": {"num_feat": 8, "num_block": 2},
+    "EDVR": {
+        "num_feat": 8,
+        "deformable_groups": 2,
+        "num_extract_block": 1,
+        "num_reconstruct_block": 1,
+    },
+    "ISR_RDN": {"num_feat": 8, "num_block": 2, "num_layer": 2, "num_grow_ch": 4},
+    "ISR_RRDN": {
+        "num_feat": 8,
+        "num_block": 2,
+        "num_dense_block": 2,
+        "num_layer": 2,
+        "num_grow_ch": 4,
+    },
+    "LGTD": {
+        "num_feat": 8,
+        "num_extract_block": 1,
+        "num_block": 1,
+        "deformable_groups": 2,
+        "embed_dim": 12,
+        "num_group": 1,
+        "num_group_block": 2,
+        "num_head": 2,
+        "window_size": 4,
+    },
+    "MDSR": {"num_feat": 8, "num_block": 2},
+    "MSDTGP": {
+        "num_feat": 8,
+        "num_wide_feat": 12,
+        "num_extract_block": 1,
+        "num_block": 1,
+        "deformable_groups": 2,
+    },
+    "MSTTSTVSR": {
+        "num_feat": 8,
+        "num_extract_block": 1,
+        "num_reconstruct_block": 1,
+        "deformable_groups": 2,
+        "patch_sizes": (4, 2),
+    },
+    "RDN": {"num_feat": 8, "num_block": 2, "num_layer": 2, "num_grow_ch": 4},
+    "RRDBNet": {"num_feat": 8, "num_block": 1, "num_grow_ch": 4},
+    "TDAN": {
+        "num_feat": 8,
+        "deformable_groups": 2,
+        "num_extract_block": 1,
+        "num_reconstruct_block": 1,
+    },
+    "TwoStage": {"network": {"type": "EDSR", "num_feat": 8, "num_block": 1}},
+}
+
+
+NAMES = ARCH_REGISTRY.names()
+NAMES_AND_SCALES = [(name, scale) for name in NAMES for scale in ARCH_REGISTRY.get(name).scales]
+
+
+def outputs(net, lq):
+    """All tensors that a network returns, by name."""
+    output = net(lq)
+    return output if isinstance(output, dict) else {"sr": output}
