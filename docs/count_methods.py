@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from srtoolbox import ARCH_REGISTRY
+from srtoolbox.archs.base import arch_info
 from srtoolbox.engine.profiling import COUNTING, count_flops
 
 PAGE = Path(__file__).with_name("methods.md")
@@ -22,8 +23,9 @@ def table() -> str:
     lines = ["| name | scale | input | parameters | GFLOPs |", "|---|---|---|---:|---:|"]
     for name in ARCH_REGISTRY:
         net = ARCH_REGISTRY.get(name)().eval()
-        side = -(-SIDE // net.size_multiple) * net.size_multiple
-        frames = () if net.num_frame == 1 else (net.num_frame or 5,)
+        info = arch_info(net)
+        side = -(-SIDE // info.size_multiple) * info.size_multiple
+        frames = () if info.num_frame == 1 else (info.num_frame or 5,)
         shape = (1, *frames, 3, side, side)
         with torch.no_grad():
             count, _ = count_flops(lambda net=net, shape=shape: net(torch.rand(shape)))

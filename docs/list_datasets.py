@@ -1,14 +1,11 @@
-"""Writes the tables of known datasets into datasets.md: run it after a change of any layout.
-
-python docs/list_datasets.py
-"""
+"""Makes the tables of known datasets in datasets.md; ``docs/reference.py`` writes the page."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from srtoolbox.cli.info import split_sizes
-from srtoolbox.data.layouts import LAYOUTS, Files, Layout, Split
+from srtoolbox.data.layouts import LAYOUTS, Layout, Split
 
 PAGE = Path(__file__).with_name("datasets.md")
 BEGIN, END = "<!-- layouts: begin (made by docs/list_datasets.py) -->", "<!-- layouts: end -->"
@@ -66,13 +63,13 @@ def _size(size: tuple[int, int] | None) -> str:
     return f"{size[1]}×{size[0]}" if size else ""
 
 
-def _place(found: Split, files: Files | None) -> str:
-    if files is None:
+def _place(found: Split, template: str | None) -> str:
+    if template is None:
         return "none"
     which = f", listed in `{found.listing}`" if found.listing else ""
     if found.only or found.without:
         which += f", {'only' if found.only else 'without'} {_names(found.only or found.without)}"
-    return f"`{files}`{which}"
+    return f"`{template}`{which}"
 
 
 def _names(names: tuple[str, ...]) -> str:
@@ -83,12 +80,8 @@ def _lq(found: Split) -> str:
     return "made here" if found.lq is None else f"`{found.lq}`"
 
 
-def main() -> None:
-    """Replaces what stands between the two marks."""
-    head, _, rest = PAGE.read_text().partition(BEGIN)
+def updated() -> str:
+    """Returns the page with current tables between its two marks."""
+    head, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     tail = rest.partition(END)[2]
-    PAGE.write_text(f"{head}{BEGIN}\n{tables()}\n{END}{tail}")
-
-
-if __name__ == "__main__":
-    main()
+    return f"{head}{BEGIN}\n{tables()}\n{END}{tail}"

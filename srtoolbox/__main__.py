@@ -1,4 +1,4 @@
-"""``python -m srtoolbox`` is the program ``srtoolbox``."""
+"""Runs the program ``srtoolbox`` as ``python -m srtoolbox``."""
 
 import sys
 

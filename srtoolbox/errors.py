@@ -1,11 +1,11 @@
-"""The errors that end a command with one clear line instead of a traceback."""
+"""Errors that end a command with one clear line instead of a traceback."""
 
 from __future__ import annotations
 
 
 class UserError(ValueError):
-    """Something the user can put right: an option, a file, a path, a shape. Exit code 2."""
+    """Invalid input that the user can correct: an option, a file, a path, a shape. Exit code 2."""
 
 
 class RunError(RuntimeError):
-    """A run that could not go on though its input was in order. Exit code 1."""
+    """A failure at run time although the input was valid. Exit code 1."""

@@ -1,6 +1,6 @@
-"""Loads a user's own components: files and modules named in an option file, and installed packages.
+"""Loads users' own components from files, modules and installed packages.
 
-A plugin registers its components when it is imported, with the same decorators as the toolbox.
+A plugin registers its components at import, with the same decorators as the toolbox.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ ENTRY_POINT_GROUP = "srtoolbox.plugins"
 
 
 def load_plugins(entries: Sequence[str] | None) -> None:
-    """Import plugins, each once per process however often it is named.
+    """Imports plugins, each at most once per process.
 
     Args:
-        entries: Paths of ``.py`` files, or dotted names of importable modules. (They are loaded
-            before options are checked, so this function checks what it is given.)
+        entries: Paths of ``.py`` files, or dotted names of importable modules. (Plugins are loaded
+            before the options are checked, so this function checks the types itself.)
 
     Raises:
-        UserError: for a plugin that is not there or fails on import; the message gives the entry,
-            the user's file and line, and what went wrong.
+        UserError: if a plugin does not exist or fails at import; the message has the entry, the
+            user's file and line, and the reason.
     """
     if isinstance(entries, str) or not all(isinstance(entry, str) for entry in entries or ()):
         raise UserError(f"plugins: expected a list of .py files and module names, got {entries!r}")
@@ -44,10 +44,10 @@ def load_plugins(entries: Sequence[str] | None) -> None:
 
 @functools.cache
 def load_entry_points() -> None:
-    """Import the plugins of installed packages (entry-point group ``srtoolbox.plugins``), once.
+    """Imports the plugins of installed packages (entry-point group ``srtoolbox.plugins``), once.
 
     Raises:
-        UserError: naming the distribution whose plugin fails on import.
+        UserError: if a plugin fails at import; names its distribution.
     """
     for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         owner = f" of the installed package '{point.dist.name}'" if point.dist else ""
@@ -59,13 +59,15 @@ def _import_file(path: Path) -> None:
         raise UserError("is not a .py file (a module's name has dots, not slashes)")
     if not path.is_file():
         raise UserError("no such file")
-    # One file is one module under whatever path it is named, and the same one in every process.
+    # A file is one module whatever path names it, with the same name in every process.
     real = path.resolve()
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:12]
     name = f"srtoolbox_plugin_{real.stem}_{digest}"
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, real)
+    if spec is None or spec.loader is None:
+        raise UserError("cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: dataclasses and pickle look it up
     try:
@@ -76,7 +78,7 @@ def _import_file(path: Path) -> None:
 
 
 def _guarded(plugin: str, load: Callable[..., Any], *arguments: Any) -> None:
-    """Run ``load`` and turn whatever a plugin's code raises into one line with its place."""
+    """Calls ``load`` and converts errors of the plugin's code to one line with file and line."""
     try:
         load(*arguments)
     except (Exception, SystemExit) as error:
@@ -84,7 +86,7 @@ def _guarded(plugin: str, load: Callable[..., Any], *arguments: Any) -> None:
 
 
 def _place(error: BaseException) -> str:
-    """``"file:line: "`` of the innermost plugin code that was being imported, if any ran."""
+    """Returns ``"file:line: "`` of the innermost plugin code that was being imported, if any."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: "
     frames = [

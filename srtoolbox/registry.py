@@ -1,18 +1,18 @@
-"""Registries: the phone books in which every part of the toolbox is found by its name.
+"""Registries map names to the classes that option files may use.
 
 A component registers itself with a decorator::
 
-    @ARCH_REGISTRY.register()              # known as "MyNet"
+    @ARCH_REGISTRY.register()              # its name is "MyNet"
     class MyNet(nn.Module): ...
 
-    @ARCH_REGISTRY.register("My-Net-v2")   # known under another name
+    @ARCH_REGISTRY.register("My-Net-v2")   # another name than the class
     class MyNet2(nn.Module): ...
 
-The parameters of a registered class's constructor are its options: they are what an option file
-may say about it, and nothing else. For that reason constructors with ``**kwargs`` are refused.
+The options of a component are the parameters of its constructor. Therefore constructors with
+``*args`` or ``**kwargs`` are refused.
 
-This module imports neither torch nor any component. The package in which a registry's built-in
-components live is imported at the first look-up.
+This module imports neither torch nor any component. A registry imports the package of its built-in
+components at the first look-up.
 """
 
 from __future__ import annotations
@@ -29,17 +29,16 @@ T = TypeVar("T")
 
 
 class RegistryError(UserError):
-    """A name that is not registered, or one that is registered twice."""
+    """An unknown name, a name that is registered twice, or a class that cannot be registered."""
 
 
 class Registry:
     """Maps names to classes of one kind.
 
     Args:
-        kind: What is registered here, as messages call it (``"arch"``).
-        home: Import path of the package with the built-in components, loaded at first look-up.
-        injected: Constructor parameters that only the program can give; options must not name
-            them.
+        kind: Kind of the classes (``"arch"``), for messages and option files.
+        home: Import path of the package with the built-in components.
+        injected: Constructor parameters that only the program supplies; they are no options.
     """
 
     def __init__(self, kind: str, home: str | None = None, injected: tuple[str, ...] = ()) -> None:
@@ -49,11 +48,14 @@ class Registry:
         self._entries: dict[str, type] = {}
 
     def register(self, name: str | None = None) -> Callable[[type[T]], type[T]]:
-        """Class decorator that enters a class under ``name`` (default: the class's own name).
+        """Returns a class decorator that registers a class.
+
+        Args:
+            name: Name of the class in option files; default: the name of the class.
 
         Raises:
-            RegistryError: if the name is taken by another class (the registry stays as it was),
-                or if the constructor takes ``*args`` or ``**kwargs``.
+            RegistryError: if another class has this name (the registry does not change), or if the
+                constructor takes ``*args`` or ``**kwargs``.
         """
         if name is not None and not isinstance(name, str):
             raise RegistryError(
@@ -82,11 +84,11 @@ class Registry:
         return add
 
     def get(self, name: str) -> type:
-        """The class registered under exactly ``name``.
+        """Returns the class with exactly this name.
 
         Raises:
-            RegistryError: if there is none; the message lists close names, all names, and how
-                to add one's own.
+            RegistryError: if there is none; the message lists close names, all names, and how to
+                register one's own class.
         """
         self._load_home()
         if name in self._entries:
@@ -94,7 +96,7 @@ class Registry:
         raise RegistryError(self.explain_miss(name))
 
     def explain_miss(self, name: object) -> str:
-        """One line for a name that is not here: close names, all names, how to add one's own."""
+        """Returns the message for an unknown name; see ``get``."""
         known = self.names()
         close = close_names(str(name), known)
         hint = f"did you mean {close}? " if close else ""
@@ -105,7 +107,7 @@ class Registry:
         )
 
     def names(self) -> list[str]:
-        """All registered names, sorted without regard to case."""
+        """Returns all names, sorted without regard to case."""
         self._load_home()
         return sorted(self._entries, key=str.lower)
 
@@ -128,12 +130,12 @@ class Registry:
 
 
 class TorchRegistry(Registry):
-    """A registry that starts with the classes of a module of torch, under their names there.
+    """A registry that already has the classes of a module of torch.
 
     Args:
-        kind: What is registered here.
+        kind: As for ``Registry``.
         home: The module; torch is imported at the first look-up.
-        base: Name of the class in it from which the others derive.
+        base: Name of the base class of these classes in the module.
         injected: As for ``Registry``.
     """
 
@@ -153,7 +155,7 @@ class TorchRegistry(Registry):
 
 
 def constructor_parameters(component: Any) -> dict[str, inspect.Parameter]:
-    """The parameters by which a class or function is built, ``self`` left out."""
+    """Returns the parameters of a function, or of a class's constructor without ``self``."""
     target = component.__init__ if inspect.isclass(component) else component
     if target is object.__init__:
         return {}
@@ -164,7 +166,7 @@ def constructor_parameters(component: Any) -> dict[str, inspect.Parameter]:
 
 
 def close_names(name: str, known: list[str]) -> str:
-    """``"'EDSR' or 'EDVR'"``: the known names that look like ``name``; empty if none does."""
+    """Returns the known names similar to ``name``: ``"'EDSR' or 'EDVR'"``; empty if none is."""
     folded: dict[str, list[str]] = {}
     for entry in known:
         folded.setdefault(_fold(entry), []).append(entry)
@@ -173,12 +175,12 @@ def close_names(name: str, known: list[str]) -> str:
 
 
 def _fold(name: str) -> str:
-    """A name without what people mistype most: case, hyphens, underscores."""
+    """Returns a name without case, hyphens and underscores, which are mistyped most often."""
     return name.lower().replace("-", "").replace("_", "")
 
 
 def _same_definition(first: type, second: type) -> bool:
-    """Whether two classes come from the same lines of code (a module that was loaded again)."""
+    """Returns whether two classes have the same source lines (a module that was loaded again)."""
     return _where(first) == _where(second) and first.__qualname__ == second.__qualname__
 
 
@@ -196,8 +198,8 @@ LOSS_REGISTRY = Registry("loss", "srtoolbox.losses")
 METRIC_REGISTRY = Registry("metric", "srtoolbox.metrics")
 MODEL_REGISTRY = Registry("model", "srtoolbox.models")
 FLOW_REGISTRY = Registry("flow", "srtoolbox.data")
-"""Estimators of optical flow: classes without options, whose objects are called with two RGB images
-(h, w, 3), uint8, and return the flow from the first to the second, (h, w, 2), in pixels."""
+"""Estimators of optical flow: classes without options. An object is called with two RGB images
+(h, w, 3), uint8, and returns the flow from the first to the second, (h, w, 2), in pixels."""
 OPTIMIZER_REGISTRY = TorchRegistry("optimizer", "torch.optim", "Optimizer", ("params",))
 SCHEDULER_REGISTRY = TorchRegistry(
     "scheduler", "torch.optim.lr_scheduler", "LRScheduler", ("optimizer",)
@@ -217,4 +219,4 @@ REGISTRIES: dict[str, Registry] = {
         SCHEDULER_REGISTRY,
     )
 }
-"""All registries by kind. A plugin may add one of its own."""
+"""All registries by kind. A plugin may add another one."""

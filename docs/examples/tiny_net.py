@@ -1,4 +1,4 @@
-"""A network of one's own, outside the package: a plain file that an option file names."""
+"""A network outside of the package: an option file names this file under ``plugins``."""
 
 from torch import Tensor, nn
 
@@ -14,11 +14,7 @@ class TinyNet(nn.Module):
         num_feat: Channels of the hidden layers.
     """
 
-    paper = "an example"
-    scales = (2, 3, 4)  # what it can be built for
-    num_frame = 1  # 1: single images (N, C, h, w); 5: five frames; None: any number (N, T, C, h, w)
-    size_multiple = 1  # the toolbox pads inputs to this and crops the result
-    min_size = 1
+    scales = (2, 3, 4)  # factors that it can be built for; all other attributes have defaults
 
     def __init__(self, scale: int = 4, num_feat: int = 32) -> None:
         super().__init__()

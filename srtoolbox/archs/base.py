@@ -1,4 +1,4 @@
-"""What a network declares about itself: plain attributes of its class, with defaults."""
+"""The attributes by which a network declares its requirements, with their defaults."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from srtoolbox.errors import UserError
 class ArchInfo:
     """The attributes that the toolbox reads from a registered network.
 
-    A network sets those that differ from the defaults, on its class or, where they depend on its
-    options, on the instance. It need not inherit from anything but ``nn.Module``.
+    A network sets only ``scales`` and the attributes that differ from their defaults: on the class
+    or, if they depend on options, on the instance. The instance also has ``scale``, its factor. The
+    only base class that it needs is ``nn.Module``.
 
     Attributes:
         scales: Super-resolution factors that it can be built for.
-        num_frame: 1: it takes single images (N, C, h, w). An integer above 1: exactly that many
-            frames (N, T, C, h, w). None: any number of frames.
-        reference: Index at which it expects the reference frame; frames are reordered for it.
+        num_frame: 1: its input is an image (N, C, h, w). An integer above 1: its input is this
+            number of frames (N, T, C, h, w). None: any number of frames.
+        reference: Index of the reference frame in its input; the toolbox reorders frames for it.
         size_multiple: Height and width of its input must be multiples of this; the toolbox pads
             inputs and crops outputs.
-        min_size: Smallest height and width of its input.
+        min_size: Minimum height and width of its input.
         channels: Channels of a frame: 3 for RGB, 4 for packed RAW.
         restores_all: Whether it returns all frames (N, T, C, H, W) instead of the reference.
         time_scale: Frame rate of the output divided by that of the input.
-        needs_flow: Registered optical-flow estimator whose result is its second input; None: none.
-        own_weights: Whether its tensors have names by which the type of a weight file can be
-            recognised.
+        needs_flow: Name of the optical-flow estimator whose result is its second input, or None.
+        own_weights: Whether the names of its tensors identify the arch of a weight file.
         checkpoint_blocks: Modules whose children ``train.checkpointing`` recomputes.
         dead_parameters: Prefixes of parameters that no gradient reaches, by design of the paper.
         paper: One line for tables: authors, title, venue, year.
@@ -57,30 +57,30 @@ _HINTS = typing.get_type_hints(ArchInfo)
 
 
 def arch_info(net: nn.Module | type[nn.Module]) -> ArchInfo:
-    """Returns what a network, or its class, declares, with defaults for the rest.
+    """Returns the declarations of a network or of its class, with defaults for missing attributes.
+
+    For a class, attributes that are properties have their defaults; lists become tuples.
 
     Raises:
-        UserError: if ``scales`` is missing, or an attribute has a value of another type; the
+        UserError: if ``scales`` is missing or empty, or if an attribute has a wrong type; the
             message names class and attribute.
     """
     declared: dict[str, Any] = {}
     for field in dataclasses.fields(ArchInfo):
         value = getattr(net, field.name, field.default)
-        if isinstance(value, property):  # of a class: only its instances know
+        if isinstance(value, property):  # net is a class; only its instances have the value
             value = field.default
-        if value is dataclasses.MISSING:
+        if value is dataclasses.MISSING or (field.name == "scales" and value in ((), [])):
             raise UserError(
-                f"{_name(net)}: the attribute '{field.name}' is missing; state the factors that "
-                "the network can be built for, e.g. scales = (2, 3, 4)"
+                f"{_name(net)}: the attribute 'scales' is missing; set it to the factors that the "
+                "network can be built for, e.g. scales = (2, 3, 4)"
             )
-        if isinstance(value, list):
-            value = tuple(value)
-        if not _is_instance(value, _HINTS[field.name]):
+        declared[field.name] = tuple(value) if isinstance(value, list) else value
+        if not _is_instance(declared[field.name], _HINTS[field.name]):
             raise UserError(
-                f"{_name(net)}: the attribute '{field.name}' must be "
-                f"{field.type}, got {value!r} ({type(value).__name__})"
+                f"{_name(net)}: the attribute '{field.name}' must be {field.type}, "
+                f"got {value!r} ({type(value).__name__})"
             )
-        declared[field.name] = value
     return ArchInfo(**declared)
 
 

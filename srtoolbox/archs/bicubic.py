@@ -1,4 +1,4 @@
-"""Bicubic interpolation, the baseline below which no network should fall."""
+"""Bicubic interpolation, the baseline that every network should exceed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,11 @@ class Bicubic(nn.Module):
 
     paper = "Keys, Cubic convolution interpolation for digital image processing, IEEE TASSP 1981"
     scales = (2, 3, 4, 8)
-    num_frame = 1
-    size_multiple = 1
-    min_size = 1
 
     def __init__(self, scale: int = 4) -> None:
         super().__init__()
         self.scale = check_scale(self, scale)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Maps (N, C, h, w) in [0, 1] to (N, C, h * scale, w * scale), not clipped."""
+        """Maps (N, C, h, w) in [0, 1] to (N, C, h * scale, w * scale); values are not clipped."""
         return bicubic_upsample(lq, self.scale)

@@ -1,4 +1,4 @@
-"""Discriminators: they tell true images from results. All give logits, high for what is real."""
+"""Discriminators of GANs. All return logits, which are high for real images."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from srtoolbox.archs.layers.basic import init_convs_, lrelu
 from srtoolbox.errors import UserError
 from srtoolbox.registry import DISCRIMINATOR_REGISTRY
 
 
 @DISCRIMINATOR_REGISTRY.register()
 class VGGStyleDiscriminator(nn.Module):
-    """ESRGAN's: convolutions in the manner of VGG that halve the image, then one score per image.
+    """ESRGAN's discriminator: VGG-like convolutions that halve the size, then one score per image.
 
     Args:
-        input_size: Height and width of the images: a multiple of 32 up to 128, above it of 64.
+        input_size: Height and width of the images: up to 128 a multiple of 32, above it of 64.
         num_in_ch: Channels of the images.
-        num_feat: Channels after the first convolution; they double to eight times as many.
+        num_feat: Channels after the first convolution; they grow up to eight times this number.
         norm: "batch" as published, or "none", which wgan-gp needs.
     """
 
@@ -41,7 +42,7 @@ class VGGStyleDiscriminator(nn.Module):
                 f"{input_size}; 96, 128, 192 and 256 are usual"
             )
         if norm not in ("batch", "none"):
-            raise UserError(f"VGGStyleDiscriminator: norm is batch or none, got {norm!r}")
+            raise UserError(f"VGGStyleDiscriminator: norm must be batch or none, got {norm!r}")
         self.input_size = input_size
 
         def block(num_in: int, num_out: int, stride: int, normed: bool = True) -> list[nn.Module]:
@@ -62,24 +63,28 @@ class VGGStyleDiscriminator(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps images (N, C, input_size, input_size) to scores (N, 1)."""
+        """Maps images (N, C, input_size, input_size) to scores (N, 1).
+
+        Raises:
+            UserError: if the images have another size.
+        """
         height, width = image.shape[2:]
         if not height == width == self.input_size:
             raise UserError(
                 f"VGGStyleDiscriminator is built for {self.input_size}×{self.input_size} pixels "
-                f"but sees {height}×{width}; set network_d.input_size to the data's gt_size"
+                f"but got {height}×{width}; set network_d.input_size to the data's gt_size"
             )
         return self.classifier(self.features(image).flatten(1))
 
 
 @DISCRIMINATOR_REGISTRY.register()
 class UNetDiscriminatorSN(nn.Module):
-    """Real-ESRGAN's: a U-Net with spectral normalisation that scores every pixel.
+    """Real-ESRGAN's discriminator: a U-Net with spectral normalisation, one score per pixel.
 
     Args:
         num_in_ch: Channels of the images.
-        num_feat: Channels after the first convolution; they double to eight times as many.
-        skip_connection: Whether features of the way down are added on the way up.
+        num_feat: Channels after the first convolution; they grow up to eight times this number.
+        skip_connection: Whether encoder features are added to decoder features of the same size.
     """
 
     paper = "Wang et al., Real-ESRGAN, ICCVW 2021"
@@ -91,8 +96,7 @@ class UNetDiscriminatorSN(nn.Module):
         self.skip_connection = skip_connection
 
         def conv(num_in: int, num_out: int, kernel: int = 3, stride: int = 1) -> nn.Module:
-            layer = nn.Conv2d(num_in, num_out, kernel, stride, padding=1, bias=False)
-            return spectral_norm(layer)
+            return spectral_norm(nn.Conv2d(num_in, num_out, kernel, stride, padding=1, bias=False))
 
         self.conv_first = nn.Conv2d(num_in_ch, num_feat, 3, padding=1)
         self.down = nn.ModuleList(conv(num_feat << i, num_feat << (i + 1), 4, 2) for i in range(3))
@@ -102,28 +106,28 @@ class UNetDiscriminatorSN(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps images (N, C, H, W), at least 8×8, to scores (N, 1, H, W)."""
-        feat = _activate(self.conv_first(image))
+        feat = lrelu(self.conv_first(image), 0.2)
         levels = []
         for layer in self.down:
             levels.append(feat)
-            feat = _activate(layer(feat))
+            feat = lrelu(layer(feat), 0.2)
         for layer in self.up:
             skipped = levels.pop()
-            # To the size of the level above, which is not always twice this one's.
+            # Interpolated to a given size, because an odd size is not twice the smaller one.
             feat = F.interpolate(feat, skipped.shape[2:], mode="bilinear", align_corners=False)
-            feat = _activate(layer(feat))
+            feat = lrelu(layer(feat), 0.2)
             if self.skip_connection:
                 feat = feat + skipped
         for layer in self.tail:
-            feat = _activate(layer(feat))
+            feat = lrelu(layer(feat), 0.2)
         return self.conv_last(feat)
 
 
 @DISCRIMINATOR_REGISTRY.register()
 class ISRDiscriminator(nn.Module):
-    """ISR's: convolutions with batch normalisation that score every fourth pixel.
+    """ISR's discriminator: convolutions with batch normalisation, one score per 4×4 pixels.
 
-    The sigmoid at its end is part of the loss here. Its paddings are TensorFlow's.
+    The original ends with a sigmoid, which is part of the loss here. Padding is TensorFlow's.
 
     Args:
         num_in_ch: Channels of the images.
@@ -135,23 +139,16 @@ class ISRDiscriminator(nn.Module):
         super().__init__()
         self.conv_first = nn.Conv2d(num_in_ch, 64, 3, padding=1)
         channels, strides = (64, 64, 128, 128, 256, 256, 512, 512), (2, 1, 2, 1, 1, 1, 1)
-        self.blocks = nn.Sequential(
-            *(
-                _ISRBlock(num_in, num_out, stride)
-                for num_in, num_out, stride in zip(channels, channels[1:], strides, strict=False)
-            )
-        )
+        shapes = zip(channels, channels[1:], strides, strict=False)
+        self.blocks = nn.Sequential(*(_ISRBlock(*shape) for shape in shapes))
         self.dense = nn.Conv2d(512, 1024, 1)
         self.score = nn.Conv2d(1024, 1, 1)
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
+        init_convs_(self, nn.init.xavier_uniform_)
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps images (N, C, H, W) to scores (N, 1, H / 4, W / 4), rounded up."""
-        feat = self.blocks(_activate(self.conv_first(image)))
-        return self.score(_activate(self.dense(feat)))
+        feat = self.blocks(lrelu(self.conv_first(image), 0.2))
+        return self.score(lrelu(self.dense(feat), 0.2))
 
 
 class _ISRBlock(nn.Module):
@@ -161,11 +158,7 @@ class _ISRBlock(nn.Module):
         self.norm = nn.BatchNorm2d(num_out, eps=1e-3, momentum=0.2)
 
     def forward(self, feat: Tensor) -> Tensor:
-        if self.conv.stride[0] == 2:  # the last row and column first: at even sizes only they pad
+        if self.conv.stride[0] == 2:  # as TensorFlow pads: above and left only at odd sizes
             height, width = feat.shape[2:]
             feat = F.pad(feat, (width % 2, 1, height % 2, 1))
-        return self.norm(_activate(self.conv(feat)))
-
-
-def _activate(feat: Tensor) -> Tensor:
-    return F.leaky_relu(feat, 0.2)
+        return self.norm(lrelu(self.conv(feat), 0.2))

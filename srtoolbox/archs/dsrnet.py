@@ -1,19 +1,18 @@
-"""DSRNet, a single-image network with two branches between which a gate chooses per image."""
+"""DSRNet: a single-image network with two branches; a gate selects one for each image."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections import OrderedDict
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.basic import RGB_MEAN
 from srtoolbox.archs.layers.upsample import Upsample, check_scale
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
-
-RGB_MEAN = (0.4488, 0.4371, 0.4040)
-"""Mean colour of the DIV2K training images."""
 
 
 @ARCH_REGISTRY.register()
@@ -21,26 +20,23 @@ class DSRNet(nn.Module):
     """Dynamic super-resolution network.
 
     As in the public code, ``conv8`` is applied three times in a row, while ``conv9`` and
-    ``conv10`` exist (published weights hold them) and are never used.
+    ``conv10`` exist (they are in published weights) and are never used.
 
-    The public code draws the gate's choice at random even when testing, one for the whole batch,
-    and no gradient reaches the gate. Here the choice is made per image; in training it is drawn
-    with a straight-through Gumbel-softmax from torch's global generator, so that the gate learns;
-    in eval mode it is the likelier branch. In the published weights the gate never learned, and
-    branch 2 is the trained one: use them with ``branch=2``.
+    The public code draws the gate's choice at random, also in tests and once for the whole batch,
+    and no gradient reaches the gate. Here the choice is made for each image. In training it is
+    drawn by a straight-through Gumbel-softmax from torch's global generator, so that the gate
+    learns; in eval mode it is the more probable branch. The gate of the published weights is
+    untrained, and branch 2 is the trained one: use these weights with ``branch=2``.
 
     Args:
         scale: Factor by which height and width grow.
         num_feat: Channels of the features.
-        branch: "gate" lets the gate choose; 1 (four 3×3 convolutions) or 2 (3×3 and 1×1
-            alternating) always takes that branch, and the other and the gate stay unused.
+        branch: "gate": the gate chooses. 1 (four 3×3 convolutions) or 2 (alternating 3×3 and 1×1):
+            always this branch; the other one and the gate are unused.
     """
 
     paper = "Tian et al., Image super-resolution via dynamic network, CAAI Trans. 2023"
     scales = (2, 3, 4)
-    num_frame = 1
-    size_multiple = 1
-    min_size = 1
     dead_parameters = ("conv9.", "conv10.")
 
     def __init__(
@@ -53,7 +49,7 @@ class DSRNet(nn.Module):
         if branch not in ("gate", 1, 2):
             raise UserError(f"DSRNet: branch must be 'gate', 1 or 2, got {branch!r}")
         self.scale = check_scale(self, scale)
-        self.branch = branch
+        self.branch: Literal["gate", 1, 2] = branch
         if branch != "gate":
             other = 3 - branch
             unused = tuple(f"conv{index}_{other}." for index in (7, 8, 9, 10))
@@ -68,44 +64,47 @@ class DSRNet(nn.Module):
         for index, kernel_size in zip((7, 8, 9, 10), (3, 1, 3, 1), strict=True):
             self.add_module(f"conv{index}_1", _conv(num_feat, num_feat))
             self.add_module(f"conv{index}_2", _conv(num_feat, num_feat, kernel_size))
-        self.upsample = _Up(scale, num_feat)
-        # Without ReLU, though it is an entry of a sequence like the others (the key is conv17.0).
+        # Nested for the keys of published weights, upsample.up.body.0.weight and so on.
+        up = nn.Sequential(OrderedDict(body=Upsample(scale, num_feat)))
+        self.upsample = nn.Sequential(OrderedDict(up=up))
+        # No ReLU here; the sequence only gives the published key, conv17.0.
         self.conv17 = nn.Sequential(nn.Conv2d(num_feat, 3, 3, padding=1, bias=False))
 
     def forward(self, lq: Tensor) -> Tensor:
         """Maps (N, 3, h, w) in [0, 1] to (N, 3, h * scale, w * scale)."""
         x1 = self.conv1(self.sub_mean(lq))
-        x2 = self.conv2(x1)
-        x4 = self.conv4(self.conv3(x2))
-        x6 = self.conv6(self.conv5(x2 + x4))
-        x10 = self.conv8(self.conv8(self.conv8(self.conv7(x6))))
+        x2 = self._apply_convs(x1, "2")
+        x4 = self._apply_convs(x2, "3", "4")
+        x6 = self._apply_convs(x2 + x4, "5", "6")
+        x10 = self._apply_convs(x6, "7", "8", "8", "8")
         x10 = x10 + self._branches(x6)
-        x15 = self.conv15(self.conv14(self.conv13(self.conv12(self.conv11(x10)))))
-        x16 = self.conv16(x15 + x4 + x1)
+        x15 = self._apply_convs(x10, "11", "12", "13", "14", "15")
+        x16 = self._apply_convs(x15 + x4 + x1, "16")
         return self.add_mean(self.conv17(self.upsample(x16)))
 
     def _branches(self, x: Tensor) -> Tensor:
-        if self.branch == 1:
-            return self._branch1(x)
-        if self.branch == 2:
-            return self._branch2(x)
-        # Both are computed and one is kept: the straight-through gradient needs the two, and
-        # looking at the choice would make a GPU wait.
+        if self.branch != "gate":
+            return self._branch(x, self.branch)
+        # Both branches are computed: the straight-through gradient needs both, and reading the
+        # choice would make a GPU wait.
         choice = self.gate(x).to(x.dtype).view(-1, 2, 1, 1, 1)
-        return choice[:, 0] * self._branch2(x) + choice[:, 1] * self._branch1(x)
+        return choice[:, 0] * self._branch(x, 2) + choice[:, 1] * self._branch(x, 1)
 
-    def _branch1(self, x: Tensor) -> Tensor:
-        return self.conv10_1(self.conv9_1(self.conv8_1(self.conv7_1(x))))
+    def _branch(self, x: Tensor, number: int) -> Tensor:
+        return self._apply_convs(x, *(f"{index}_{number}" for index in (7, 8, 9, 10)))
 
-    def _branch2(self, x: Tensor) -> Tensor:
-        return self.conv10_2(self.conv9_2(self.conv8_2(self.conv7_2(x))))
+    def _apply_convs(self, x: Tensor, *numbers: str) -> Tensor:
+        """Applies the layers ``conv{number}`` one after the other."""
+        for number in numbers:
+            x = getattr(self, f"conv{number}")(x)
+        return x
 
 
 class Gate(nn.Module):
-    """Chooses one of two: drawn in training, with a gradient; the likelier one in eval mode.
+    """Chooses one of two branches: at random in training (with a gradient), else the more probable.
 
     Args:
-        num_feat: Channels of the feature to look at.
+        num_feat: Channels of the input features.
     """
 
     def __init__(self, num_feat: int) -> None:
@@ -117,11 +116,11 @@ class Gate(nn.Module):
             self.fc2.bias.copy_(torch.tensor([0.1, 2.0]))
 
     def logits(self, x: Tensor) -> Tensor:
-        """Maps (N, num_feat, h, w) to the (N, 2) unnormalised log-probabilities."""
+        """Maps (N, num_feat, h, w) to unnormalised log-probabilities (N, 2)."""
         return self.fc2(torch.relu(self.fc1(x.mean(dim=(2, 3)))))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, num_feat, h, w) to one-hot rows (N, 2), float32 or wider."""
+        """Maps (N, num_feat, h, w) to one-hot rows (N, 2), in at least float32."""
         logits = self.logits(x)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.training:
@@ -130,7 +129,7 @@ class Gate(nn.Module):
 
 
 class MeanShift(nn.Module):
-    """Adds ``sign`` times the mean colour; a frozen 1×1 convolution, as published weights have it.
+    """Adds ``sign`` times the mean colour; stored as a frozen 1×1 convolution in weight files.
 
     Args:
         sign: +1 or −1.
@@ -141,29 +140,17 @@ class MeanShift(nn.Module):
         self.shifter = nn.Conv2d(3, 3, 1)
         with torch.no_grad():
             self.shifter.weight.copy_(torch.eye(3).view(3, 3, 1, 1))
-            self.shifter.bias.copy_(sign * torch.tensor(RGB_MEAN))
+            cast(Tensor, self.shifter.bias).copy_(sign * torch.tensor(RGB_MEAN))
         self.shifter.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, 3, h, w) to the same shape."""
-        # The sum itself and not a convolution with the identity, which costs time and, in half
-        # precision or TF32, the last bits of the image.
-        return x + self.shifter.bias.view(-1, 1, 1)
-
-
-class _Up(nn.Module):
-    """Holds the upsampler under the nested names (``up.body``) of the published weights."""
-
-    def __init__(self, scale: int, num_feat: int) -> None:
-        super().__init__()
-        self.up = nn.Module()
-        self.up.body = Upsample(scale, num_feat)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.up.body(x)
+        # A sum instead of a convolution with the identity, which is slower and, in half precision
+        # or TF32, loses the last bits of the image.
+        return x + cast(Tensor, self.shifter.bias).view(-1, 1, 1)
 
 
 def _conv(num_in: int, num_out: int, kernel_size: int = 3) -> nn.Sequential:
-    """Convolution without bias, and ReLU."""
+    """Returns a convolution without bias, followed by ReLU."""
     conv = nn.Conv2d(num_in, num_out, kernel_size, padding=kernel_size // 2, bias=False)
     return nn.Sequential(conv, nn.ReLU())

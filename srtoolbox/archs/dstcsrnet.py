@@ -1,4 +1,4 @@
-"""DSTC-SRNet: burst super-resolution with a temporal and a spatial stream."""
+"""DSTC-SRNet: burst super-resolution by a temporal and a spatial stream."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srtoolbox.archs.layers.attention import CrossLayer, EnhancementGroup, SpatialBlock
+from srtoolbox.archs.layers.basic import conv3
 from srtoolbox.archs.layers.burst.bayer import demosaic
-from srtoolbox.archs.layers.burst.memory import MTMS, NUM_PLANE, SampleMemory, conv3, fine_samples
+from srtoolbox.archs.layers.burst.memory import MTMS, NUM_PLANE, SampleMemory, fine_samples
 from srtoolbox.archs.layers.burst.motion import estimate_motion
 from srtoolbox.archs.layers.residual import residual_blocks, scaled_kaiming_
 from srtoolbox.archs.layers.upsample import bicubic_upsample, check_scale
@@ -18,65 +19,66 @@ from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
 
 _IMAGE_GAIN = 0.1
-"""Of every convolution that makes an image. Adam moves all weights alike, and the many of such a
-convolution add up: without it, one step at a high rate shifts the whole image visibly."""
+"""Factor on the output of every convolution that predicts an image. Adam changes all weights by
+similar amounts, which add up in such a convolution: without this factor, one step at a high
+learning rate shifts the whole image visibly."""
 
 
 @ARCH_REGISTRY.register()
 class DSTCSRNet(nn.Module):
     """Dual-stream spatio-temporal collaborative super-resolution of a burst.
 
-    What the paper's abstract says: two parallel streams, a multi-scale temporal memory stream
+    From the abstract of the paper: two parallel streams, a multi-scale temporal memory stream
     (`MTMS`) and a dynamic receptive-field spatial stream (`DRSS`); bidirectional cross-attention
-    fusion of the two (`BCAF`); multi-level feature enhancement (`MLFE`); a progressive decoder
-    (`ProgressiveDecoder`). **What is inside these five modules is ours**, for no code and no
-    further detail was at hand; so are the label-free alignment and the shift-and-add memory.
+    fusion of both (`BCAF`); multi-level feature enhancement (`MLFE`); a progressive decoder
+    (`ProgressiveDecoder`). **The contents of these five modules are ours**, because neither code
+    nor details were available; so are the label-free alignment and the shift-and-add memory.
 
-    The other frames reach the output by several ways that are open from the first step: samples
-    of all frames on the fine grid (into the memory and into the last convolution), and the mean
-    over the aligned frames. Without such ways training tends to settle as a single-image network.
-    It starts as interpolation of all samples by normalised convolution; the rest starts small.
+    The other frames influence the output from the first training step: by samples of all frames on
+    the fine grid (input of the memory and of the last convolution), and by the mean of the aligned
+    frames. Without these paths training tends to end as a single-image network. At the start the
+    network interpolates all samples by normalised convolution; all other contributions are small.
 
     ==================  ======================  ==============================================
-    stage               shape                   made of
+    stage               shape                   content
     ==================  ======================  ==============================================
     input               (N, T, 3, h, w)         reference first, the others in order (RAW: 4)
     motion              (N, T, 2, 3)            Gauss-Newton on the frames, without gradients
-    shift-and-add       (N, 7, h·s, w·s)        all samples on the fine grid, hits, mean (RAW: 9)
+    shift-and-add       (N, 7, h·s, w·s)        samples on the fine grid, weights, mean (RAW: 9)
     shallow features    (N, T, C, h, w)         convolution, residual blocks, for each frame
     MTMS                (N, C, h/2^l, w/2^l)    per level: align, embed, GRU from both ends, mean
     DRSS                (N, C, h, w)            selective kernels on the reference
     BCAF                (N, C, h, w)            windowed attention in both directions, gate
     MLFE                (N, C, h, w)            attentive residual groups, coarse context
-    ProgressiveDecoder  (N, 3, h·s, w·s)        ×2 (or ×3) a stage, an image at each
+    ProgressiveDecoder  (N, 3, h·s, w·s)        ×2 (or ×3) and an image in each stage
     ==================  ======================  ==============================================
 
-    Every part costs time and memory linear in pixels and in frames. Any T ≥ 1 will do; train with
-    the number of frames that is to be used, or with a varying one. The defaults are the preset B;
-    S and L are in ``options/_base_/networks``.
+    Time and memory of every part are linear in pixels and in frames. T can be any number ≥ 1; train
+    with the number of frames of the application, or with a varying number. The defaults are preset
+    B; presets S and L are in ``options/_base_/networks``.
 
     Args:
-        scale: 2, 3 or 4; of packed RAW, whose frames are half as large as the sensor, 4, 6 or 8.
+        scale: 2, 3 or 4; for packed RAW, whose frames have half the size of the sensor, 4, 6 or 8.
         num_feat: Channels C, divisible by ``num_head`` and by 2.
         num_block: Residual blocks of the shallow features.
-        num_level: Levels of the temporal memory, each of half the size.
-        memory_kernel: Kernel size of the recurrent memory; 1 saves most of its cost.
+        num_level: Pyramid levels of the temporal memory; each has half the size of the previous.
+        memory_kernel: Kernel size of the recurrent memory; 1 avoids most of its cost.
         num_block_spatial: Blocks of the spatial stream.
         num_layer_fusion: Layers of cross attention.
         num_head: Attention heads.
-        window_size: Side of the attention windows.
+        window_size: Height and width of the attention windows.
         num_group: Groups of the feature enhancement.
         num_block_group: Residual blocks in each group.
         num_block_decoder: Residual blocks in each stage of the decoder.
         reference: Index of the reference frame in the input.
-        alignment: ``"global"`` motion, ``"residual"`` learned offsets, both, or ``"none"``
-            (then there is no shift-and-add memory either).
-        streams: Which streams there are.
-        fusion: How two streams are joined.
-        mlfe: Whether there is the feature enhancement.
-        decoder: ``"plain"`` goes to the full size without the images in between.
-        channels: 3 for RGB, 4 for RAW packed as R, G beside R, G beside B, B; the result is RGB.
-        max_frame: Frames that are looked at, at most: the reference and those nearest to it.
+        alignment: ``"global"`` motion, ``"residual"`` learned offsets, both, or ``"none"``. Without
+            global motion there is no shift-and-add memory.
+        streams: The streams to build.
+        fusion: Fusion of two streams: `BCAF`, `ConcatFusion` or their sum.
+        mlfe: Whether to build the feature enhancement.
+        decoder: ``"plain"`` has no intermediate images.
+        channels: 3 for RGB, 4 for RAW packed as R, G beside R, G beside B, B; the output is RGB.
+        max_frame: Maximum number of frames to use: the reference and its nearest neighbours.
     """
 
     paper = (
@@ -84,9 +86,6 @@ class DSTCSRNet(nn.Module):
     )
     scales = (2, 3, 4)
     num_frame = None
-    reference = 0
-    size_multiple = 1
-    min_size = 1
 
     def __init__(
         self,
@@ -114,32 +113,30 @@ class DSTCSRNet(nn.Module):
         super().__init__()
         if max_frame is not None and max_frame < 1:
             raise UserError(f"DSTCSRNet: max_frame must be at least 1, got {max_frame}")
+        if fusion not in ("bcaf", "concat", "sum"):
+            raise UserError(f"DSTCSRNet: fusion must be bcaf, concat or sum, got {fusion!r}")
         self.channels, self.max_frame = channels, max_frame
         if channels == 4:
-            self.scales = tuple(2 * each for each in type(self).scales)
+            self.scales = tuple(2 * factor for factor in type(self).scales)
         self.scale = check_scale(self, scale)
         self.reference = reference
         self.use_motion = "global" in alignment and streams != "spatial"
         self.head = nn.Sequential(conv3(channels, num_feat), residual_blocks(num_block, num_feat))
-        num_plane = NUM_PLANE[channels]
-        self.temporal = self.spatial = self.fusion = self.samples = None
-        if streams != "spatial":
-            self.temporal = MTMS(num_feat, num_level, memory_kernel, "residual" in alignment)
-        if self.use_motion:
-            self.samples = SampleMemory(scale, num_feat, num_plane)
-        if streams != "temporal":
-            self.spatial = DRSS(num_feat, num_block_spatial)
-        if streams == "both":
-            self.fusion = {
-                "bcaf": lambda: BCAF(num_feat, num_layer_fusion, num_head, window_size),
-                "concat": lambda: ConcatFusion(num_feat),
-                "sum": lambda: None,
-            }[fusion]()
+        num_plane = NUM_PLANE[channels] if self.use_motion else 0
+        memory = num_feat, num_level, memory_kernel, "residual" in alignment
+        self.temporal = MTMS(*memory) if streams != "spatial" else None
+        self.samples = SampleMemory(scale, num_feat, num_plane) if self.use_motion else None
+        self.spatial = DRSS(num_feat, num_block_spatial) if streams != "temporal" else None
+        self.fusion = None
+        if streams == "both" and fusion == "bcaf":
+            self.fusion = BCAF(num_feat, num_layer_fusion, num_head, window_size)
+        elif streams == "both" and fusion == "concat":
+            self.fusion = ConcatFusion(num_feat)
         self.enhance = MLFE(num_feat, num_group, num_block_group) if mlfe == "on" else nn.Identity()
         steps = {2: (2,), 3: (3,), 4: (2, 2), 6: (2, 3), 8: (2, 2, 2)}[scale]
+        progressive = decoder == "progressive"
         self.decoder = ProgressiveDecoder(
-            *(num_feat, steps, num_block_decoder, decoder == "progressive"),
-            num_plane if self.use_motion else 0,
+            num_feat, steps, num_block_decoder, progressive, num_plane
         )
         costly = ("temporal.levels", "spatial.blocks", "enhance.groups", "decoder.stages")
         built = {name for name, _ in self.named_modules()}
@@ -162,21 +159,23 @@ class DSTCSRNet(nn.Module):
         parts = []
         if self.temporal is not None:
             memory = self.temporal(feat, motion)
-            parts.append(memory if fine is None else memory + self.samples(fine))
+            if self.samples is not None:
+                memory = memory + self.samples(fine)
+            parts.append(memory)
         if self.spatial is not None:
             parts.append(self.spatial(feat[:, 0]))
         deep = torch.stack(parts).sum(0) if self.fusion is None else self.fusion(*parts)
         return self.decoder(self.enhance(deep), base, fine)
 
     def _frames(self, num_frame: int) -> list[int]:
-        """Which frames are looked at: the reference, and then the others in their order."""
+        """Returns the indices of the frames to use: the reference first, the others in order."""
         first, *others = sorted(range(num_frame), key=lambda t: abs(t - self.reference))
         limit = 1 if self.temporal is None else self.max_frame or num_frame
         return [first, *sorted(others[: limit - 1])]
 
 
 class DRSS(nn.Module):
-    """Dynamic receptive-field spatial stream: (N, C, h, w) of the reference to the same shape."""
+    """Dynamic receptive-field spatial stream: maps (N, C, h, w) to the same shape."""
 
     def __init__(self, num_feat: int, num_block: int) -> None:
         super().__init__()
@@ -189,7 +188,7 @@ class DRSS(nn.Module):
 class BCAF(nn.Module):
     """Bidirectional cross-attention fusion of two maps (N, C, h, w) into one.
 
-    In each layer either stream asks the other; then a gate weighs them pixel by pixel.
+    In each layer both streams attend to each other; at the end a gate weighs them for each pixel.
     """
 
     def __init__(self, num_feat: int, num_layer: int, num_head: int, window_size: int) -> None:
@@ -202,14 +201,15 @@ class BCAF(nn.Module):
         self.join = conv3(2 * num_feat, num_feat)
 
     def forward(self, temporal: Tensor, spatial: Tensor) -> Tensor:
-        for ask_spatial, ask_temporal in self.layers:
-            temporal, spatial = ask_spatial(temporal, spatial), ask_temporal(spatial, temporal)
+        for layer in self.layers:
+            to_temporal, to_spatial = layer.children()
+            temporal, spatial = to_temporal(temporal, spatial), to_spatial(spatial, temporal)
         both = torch.cat([temporal, spatial], 1)
         return torch.lerp(spatial, temporal, torch.sigmoid(self.gate(both))) + self.join(both)
 
 
 class ConcatFusion(nn.Module):
-    """The plain alternative to `BCAF`: one convolution over both streams."""
+    """Simple alternative to `BCAF`: the sum of both streams and of a convolution over both."""
 
     def __init__(self, num_feat: int) -> None:
         super().__init__()
@@ -220,9 +220,9 @@ class ConcatFusion(nn.Module):
 
 
 class MLFE(nn.Module):
-    """Multi-level feature enhancement: (N, C, h, w) to the same shape.
+    """Multi-level feature enhancement: maps (N, C, h, w) to the same shape.
 
-    Groups of residual blocks with attention; the outputs of all groups are gathered at the end.
+    Groups of residual blocks with attention, and a 1×1 convolution over the outputs of all groups.
     """
 
     def __init__(self, num_feat: int, num_group: int, num_block: int) -> None:
@@ -239,10 +239,17 @@ class MLFE(nn.Module):
 
 
 class ProgressiveDecoder(nn.Module):
-    """Enlarges stage by stage and adds an image at each: (N, C, h, w) to (N, 3, h·s, w·s).
+    """Enlarges in stages and adds an image in each: maps (N, C, h, w) to (N, 3, h·s, w·s).
 
-    The last stage also sees the samples of all frames at full resolution, so that a single
-    convolution can already sharpen and average them.
+    The last stage also gets the samples of all frames at full resolution, so that one convolution
+    can average and sharpen them.
+
+    Args:
+        num_feat: Channels C.
+        steps: Factor of each stage; their product is s.
+        num_block: Residual blocks in each stage.
+        images: Whether each stage predicts an image; else only the last one.
+        num_plane: Planes K of `fine_samples`; 0 without them.
     """
 
     def __init__(
@@ -266,23 +273,33 @@ class ProgressiveDecoder(nn.Module):
             if images or last:
                 self.images.append(scaled_kaiming_(conv3(wide, 3)))
             width = wide
-        self.steps, self.early = steps, images
-        self.samples = None
-        if num_plane:  # starts by adding what the samples say of each cell
+        self.early = images
+        self.samples: nn.Conv2d | None = None
+        if num_plane:  # at the start it adds the mean residual of the samples around each pixel
             self.samples = scaled_kaiming_(nn.Conv2d(3 + num_plane, 3, 5, padding=2), 0.01)
             with torch.no_grad():
                 self.samples.weight[:, -3:, 2, 2] += torch.eye(3) / _IMAGE_GAIN
 
     def forward(self, x: Tensor, base: Tensor, fine: Tensor | None) -> Tensor:
-        """``base`` (N, 3, H, W) is what the result is a correction of; ``fine`` (N, K, H, W)."""
-        image = None
+        """Adds the predicted images to ``base``.
+
+        Args:
+            x: Features (N, C, h, w).
+            base: The enlarged reference (N, 3, H, W).
+            fine: Planes of `fine_samples`, (N, K, H, W); None if ``num_plane`` is 0.
+
+        Returns:
+            (N, 3, H, W).
+        """
+        images: list[Tensor] = []
         for i, stage in enumerate(self.stages):
             x = stage(x)
             if self.early or i == len(self.stages) - 1:
-                finer = _IMAGE_GAIN * self.images[i if self.early else 0](x)
-                if image is not None:
-                    finer = finer + F.interpolate(image, size=x.shape[-2:], mode="bilinear")
-                image = finer
-        if self.samples is not None:
+                image = _IMAGE_GAIN * self.images[i if self.early else 0](x)
+                if images:
+                    image = image + F.interpolate(images[-1], size=x.shape[-2:], mode="bilinear")
+                images.append(image)
+        image = images[-1]
+        if self.samples is not None and fine is not None:
             image = image + _IMAGE_GAIN * self.samples(torch.cat([base - 0.5, fine], 1))
         return base + image

@@ -1,16 +1,14 @@
-"""EDSR, the plain residual network that most later ones build on."""
+"""EDSR: a plain residual network, the base of most later networks."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.basic import RGB_MEAN, conv3
 from srtoolbox.archs.layers.residual import ResidualBlock
 from srtoolbox.archs.layers.upsample import Upsample, check_scale
 from srtoolbox.registry import ARCH_REGISTRY
-
-RGB_MEAN = (0.4488, 0.4371, 0.4040)
-"""Mean colour of the DIV2K training images."""
 
 
 @ARCH_REGISTRY.register()
@@ -24,17 +22,16 @@ class EDSR(nn.Module):
         num_feat: Channels of the features.
         num_block: Residual blocks of the body.
         res_scale: Weight of each residual.
-        img_range: Range of values that the layers see; published weights expect 255.
+        img_range: Factor from [0, 1] to the range of values inside; published weights expect 255.
     """
 
     paper = (
         "Lim et al., Enhanced deep residual networks for single image super-resolution, CVPRW 2017"
     )
     scales = (2, 3, 4, 8)
-    num_frame = 1
-    size_multiple = 1
-    min_size = 1
     checkpoint_blocks = ("body",)
+
+    mean: Tensor
 
     def __init__(
         self,
@@ -48,11 +45,11 @@ class EDSR(nn.Module):
         self.scale = check_scale(self, scale)
         self.img_range = img_range
         self.register_buffer("mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.conv_first = nn.Conv2d(3, num_feat, 3, padding=1)
+        self.conv_first = conv3(3, num_feat)
         self.body = nn.Sequential(*(ResidualBlock(num_feat, res_scale) for _ in range(num_block)))
-        self.conv_after_body = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.conv_after_body = conv3(num_feat, num_feat)
         self.upsample = Upsample(scale, num_feat)
-        self.conv_last = nn.Conv2d(num_feat, 3, 3, padding=1)
+        self.conv_last = conv3(num_feat, 3)
 
     def forward(self, lq: Tensor) -> Tensor:
         """Maps (N, 3, h, w) in [0, 1] to (N, 3, h * scale, w * scale)."""

@@ -1,4 +1,4 @@
-"""The two generators of idealo's image-super-resolution (ISR), variants of RDN and ESRGAN's."""
+"""The two generators of idealo's image-super-resolution (ISR), variants of RDN and RRDBNet."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.basic import conv3, init_convs_
 from srtoolbox.archs.layers.upsample import check_scale
 from srtoolbox.archs.rdn import DenseBlock, RDNFeatures
 from srtoolbox.errors import UserError
@@ -18,26 +19,22 @@ SOURCE = "Cardinale et al., ISR (idealo), 2018"
 
 @ARCH_REGISTRY.register()
 class ISR_RDN(RDNFeatures):
-    """ISR's RDN: another upsampler than the paper's; the defaults are those of its large weights.
+    """ISR's RDN, which has another upsampler than the paper; the defaults are its large variant.
 
-    "psnr-large" and "noise-cancel" are the defaults at scale 2; "psnr-small" has ``num_block=10,
-    num_layer=3``. `load_keras` takes the published weights.
+    The published weights "psnr-large" and "noise-cancel" have the defaults at scale 2; "psnr-small"
+    has ``num_block=10, num_layer=3``. `load_keras` loads the published weights.
 
     Args:
         scale: Factor by which height and width grow.
         num_feat: Channels of the features (G0).
         num_block: Residual dense blocks (D).
         num_layer: Convolutions of each block (C).
-        num_grow_ch: Channels that each of them adds (G).
-        upscaling: "ups" repeats pixels, as all published weights want it; "shuffle" turns channels
-            into pixels.
+        num_grow_ch: Channels that each of these convolutions adds (G).
+        upscaling: "ups" repeats pixels, for all published weights; "shuffle" is a pixel shuffle.
     """
 
     paper = f"Zhang et al., Residual dense network for image SR, CVPR 2018, as in {SOURCE}"
     scales = (2, 3, 4)
-    num_frame = 1
-    size_multiple = 1
-    min_size = 1
 
     def __init__(
         self,
@@ -50,9 +47,8 @@ class ISR_RDN(RDNFeatures):
     ) -> None:
         if upscaling not in ("ups", "shuffle"):
             raise UserError(f"ISR_RDN: upscaling must be 'ups' or 'shuffle', got {upscaling!r}")
-        check_scale(self, scale)
         super().__init__(num_feat, num_block, num_layer, num_grow_ch)
-        self.scale = scale
+        self.scale = check_scale(self, scale)
         shuffle = upscaling == "shuffle"
         num_out = 3 * scale**2
         self.upscale = nn.Sequential(
@@ -71,7 +67,7 @@ class ISR_RDN(RDNFeatures):
         return self.output(self.upscale(self.features(lq)))
 
     def keras_layers(self) -> dict[str, str]:
-        """The original's name of every layer, and ours."""
+        """Returns the name in Keras of every layer and its name here."""
         names = {"F_m1": "sfe1", "F_0": "sfe2", "GFF_1": "gff.0", "GFF_2": "gff.1"}
         for d, rdb in enumerate(self.rdbs):
             names |= _dense_layers(f"{d + 1}", f"rdbs.{d}", rdb)
@@ -83,24 +79,21 @@ class ISR_RDN(RDNFeatures):
 class ISR_RRDN(nn.Module):
     """ISR's residual-in-residual dense network; the defaults are those of its weights "gans".
 
-    Unlike ESRGAN's it has ReLU throughout, no residual within a dense block, and one pixel shuffle.
-    `load_keras` takes the published weights.
+    Unlike ESRGAN's generator it has ReLU everywhere, no residual connection inside a dense block,
+    and one pixel shuffle. `load_keras` loads the published weights.
 
     Args:
         scale: Factor by which height and width grow.
         num_feat: Channels of the features (G0).
         num_block: Residual-in-residual blocks (T).
-        num_dense_block: Dense blocks of each (D).
+        num_dense_block: Dense blocks in each residual-in-residual block (D).
         num_layer: Convolutions of each dense block (C).
-        num_grow_ch: Channels that each of them adds (G).
+        num_grow_ch: Channels that each of these convolutions adds (G).
         res_scale: Weight of every residual.
     """
 
     paper = f"Wang et al., ESRGAN, ECCVW 2018, as in {SOURCE}"
     scales = (2, 3, 4)
-    num_frame = 1
-    size_multiple = 1
-    min_size = 1
     checkpoint_blocks = ("body",)
 
     def __init__(
@@ -115,17 +108,11 @@ class ISR_RRDN(nn.Module):
     ) -> None:
         super().__init__()
         self.scale = check_scale(self, scale)
-        self.conv_first = nn.Conv2d(3, num_feat, 3, padding=1)
-        self.body = nn.Sequential(
-            *(
-                _RRDB(num_feat, num_dense_block, num_layer, num_grow_ch, res_scale)
-                for _ in range(num_block)
-            )
-        )
-        self.conv_body = nn.Conv2d(num_feat, num_feat, 3, padding=1)
-        self.upscale = nn.Sequential(
-            nn.Conv2d(num_feat, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale)
-        )
+        self.conv_first = conv3(3, num_feat)
+        block = num_feat, num_dense_block, num_layer, num_grow_ch, res_scale
+        self.body = nn.Sequential(*(_RRDB(*block) for _ in range(num_block)))
+        self.conv_body = conv3(num_feat, num_feat)
+        self.upscale = nn.Sequential(conv3(num_feat, 3 * scale**2), nn.PixelShuffle(scale))
         self.output = nn.Conv2d(3, 3, 3, padding=1)
         _initialise(self)
 
@@ -136,18 +123,18 @@ class ISR_RRDN(nn.Module):
         return self.output(self.upscale(feat))
 
     def keras_layers(self) -> dict[str, str]:
-        """The original's name of every layer, and ours."""
+        """Returns the name in Keras of every layer and its name here."""
         names = {"Pre_blocks_conv": "conv_first", "post_blocks_conv": "conv_body"}
         for t, rrdb in enumerate(self.body):
-            for d, block in enumerate(rrdb.blocks):
+            for d, block in enumerate(rrdb.get_submodule("blocks").children()):
                 names |= _dense_layers(f"{t + 1}_{d + 1}", f"body.{t}.blocks.{d}", block)
         return {**names, "PreShuffle": "upscale.0", "SR": "output"}
 
 
 def load_keras(net: ISR_RDN | ISR_RRDN, arrays: Mapping[str, Tensor]) -> None:
-    """Gives a network the weights of the original, which Keras keeps in HDF5 files.
+    """Loads the original weights, which Keras stores in HDF5 files.
 
-    They are read with h5py, which the toolbox does not need otherwise::
+    Read the file with h5py, which the toolbox does not need otherwise::
 
         arrays = {}
         def keep(name, item):
@@ -156,16 +143,16 @@ def load_keras(net: ISR_RDN | ISR_RRDN, arrays: Mapping[str, Tensor]) -> None:
         h5py.File("weights.hdf5").visititems(keep)
 
     Args:
-        net: The network, of the same configuration.
-        arrays: Kernels (k, k, in, out) and biases by Keras's names, of which only the end counts:
-            ``…/F_1_2/kernel:0``.
+        net: The network, built with the configuration of the weights.
+        arrays: Kernels (k, k, in, out) and biases by their names in Keras. Only the end of a name
+            matters: ``…/F_1_2/kernel:0``.
 
     Raises:
-        UserError: if a name is missing or left over, or a shape is another.
+        UserError: if an array is missing, superfluous or of another shape.
     """
     given = {"/".join(name.split(":")[0].split("/")[-2:]): array for name, array in arrays.items()}
     hint = "; build the network with the C, D, G, G0, T and x in the name of the weights' file"
-    # The last layer of the upsampler follows the one whose channels it turns into pixels.
+    # The convolution before a pixel shuffle, which orders channels differently in TensorFlow.
     *_, before, last = net.upscale.named_children()
     shuffled = f"upscale.{before[0]}" if isinstance(last[1], nn.PixelShuffle) else None
     state = {}
@@ -182,16 +169,16 @@ def load_keras(net: ISR_RDN | ISR_RRDN, arrays: Mapping[str, Tensor]) -> None:
                     f"{type(net).__name__}: {layer}/{theirs} has the shape {tuple(array.shape)} "
                     f"(channels first) instead of {shape}{hint}"
                 )
-            if module == shuffled:  # colours within pixels there, pixels within colours here
+            if module == shuffled:  # (pixel, colour) in TensorFlow, (colour, pixel) in PyTorch
                 array = array.unflatten(0, (-1, 3)).transpose(0, 1).flatten(0, 1)
             state[f"{module}.{ours}"] = array
     if given:
-        raise UserError(f"{type(net).__name__}: there is no place for {next(iter(given))}{hint}")
+        raise UserError(f"{type(net).__name__}: no layer for {next(iter(given))}{hint}")
     net.load_state_dict(state)
 
 
 class _RRDB(nn.Module):
-    """Dense blocks, each with a residual, within one residual."""
+    """Dense blocks, each with a residual connection, and one around all of them."""
 
     def __init__(
         self,
@@ -212,19 +199,17 @@ class _RRDB(nn.Module):
         y = x
         for block in self.blocks:
             y = torch.add(y, block(y), alpha=self.res_scale)
-        # y contains x already, so that x counts 1 + res_scale times.
+        # y already contains x, so that the weight of x is 1 + res_scale.
         return torch.add(x, y, alpha=self.res_scale)
 
 
-def _dense_layers(number: str, name: str, block: DenseBlock) -> dict[str, str]:
-    """The original's names of a dense block's layers, and ours."""
-    names = {f"F_{number}_{c + 1}": f"{name}.layers.{c}.conv" for c in range(len(block.layers))}
+def _dense_layers(number: str, name: str, block: nn.Module) -> dict[str, str]:
+    """Returns the names in Keras of the layers of a `DenseBlock` and their names here."""
+    count = len(list(block.get_submodule("layers").children()))
+    names = {f"F_{number}_{c + 1}": f"{name}.layers.{c}.conv" for c in range(count)}
     return {**names, f"LFF_{number}": f"{name}.lff"}
 
 
 def _initialise(net: nn.Module) -> None:
-    """Uniform weights and zero biases, as the original starts."""
-    for layer in net.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.uniform_(layer.weight, -0.05, 0.05)
-            nn.init.zeros_(layer.bias)
+    """Sets uniform weights and zero biases, the original's initialisation."""
+    init_convs_(net, lambda weight: nn.init.uniform_(weight, -0.05, 0.05))

@@ -1,4 +1,4 @@
-"""LGTD, which adds to aligned frames what differs over short and over long times."""
+"""LGTD: aligned frames, corrected by short-term and long-term temporal differences."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.basic import conv3, enlarge
 from srtoolbox.archs.layers.hat import HAT
+from srtoolbox.archs.layers.tsa import LGTD_NAMES, TSAFusion
 from srtoolbox.archs.layers.upsample import Upsample, check_scale
 from srtoolbox.archs.layers.video.msd import (
     ConvBlock,
     MSDAlignment,
-    TAtt,
     resnet_blocks,
     start_kaiming,
 )
@@ -25,26 +26,26 @@ from srtoolbox.registry import ARCH_REGISTRY
 class LGTD(nn.Module):
     """Local-global temporal difference learning, for satellite video; the defaults are the paper's.
 
-    Enlargement by bilinear interpolation from corner to corner, and attention to channels over the
-    whole image: computed in tiles, the result differs a little.
+    A tiled result differs a little from that of the whole image, because bilinear interpolation
+    with aligned corners and channel attention depend on the image size.
 
     Args:
         scale: Factor by which height and width grow; 4 in the paper.
         num_feat: Channels of the features.
-        num_extract_block: Residual blocks that see each frame.
-        num_block: Residual blocks that see the long-term difference, and of the tail "conv".
-        deformable_groups: Groups of channels with offsets of their own; divides ``num_feat``.
-        tail: "hat" reconstructs by a transformer, "conv" by residual blocks.
+        num_extract_block: Residual blocks applied to each frame.
+        num_block: Residual blocks after the long-term difference, and in the tail "conv".
+        deformable_groups: Groups of channels, each with its own offsets; divides ``num_feat``.
+        tail: Reconstruction by a transformer ("hat") or by residual blocks ("conv").
         embed_dim: Channels of the tail.
         num_group: Groups of the transformer; the public training code has 6.
-        num_group_block: Blocks of each group.
+        num_group_block: Blocks in each group.
         num_head: Attention heads; divides ``embed_dim``.
         window_size: Side of the attention windows, a multiple of 4.
-        num_upsample_feat: Channels of the tail where it enlarges.
-        num_frame: Frames of a clip, odd; the reference is the one in the middle.
-        legacy: Do as the public code does by mistake: reverse both orders of the frames, so that
-            the long-term difference is zero; start the offsets at random, not at zero; and hold
-            the transformer besides the tail "conv", unused.
+        num_upsample_feat: Channels of the tail's upsampler.
+        num_frame: Frames of a clip, odd; the middle one is the reference.
+        legacy: Repeat three mistakes of the public code: both frame orders are reversed, so that
+            the long-term difference is zero; the offsets start at random values instead of zero;
+            and with the tail "conv" the unused transformer is built too.
     """
 
     paper = (
@@ -90,25 +91,25 @@ class LGTD(nn.Module):
         self.res_feat_ext = resnet_blocks(num_extract_block, num_feat)
         self.tdm_s = ShortTermDifference(num_feat, num_frame)
         self.tdm_l = LongTermDifference(num_feat, num_frame, legacy)
-        self.fus = _conv(num_frame * num_feat, num_feat)
+        self.fus = conv3(num_frame * num_feat, num_feat)
         self.msd = MSDAlignment(num_feat, deformable_groups)
-        self.TSA_Fusion = TSAFusion(num_feat, num_frame)
+        self.TSA_Fusion = TSAFusion(num_feat, num_frame, self.reference, LGTD_NAMES)
         self.res_feat2 = resnet_blocks(num_block, num_feat)
         if tail == "hat":
-            # Published weights hold it, though nothing uses it.
-            self.tdm_l.fus = _conv(2 * num_feat, num_feat)
+            # Unused, but a part of published weights.
+            self.tdm_l.fus = conv3(2 * num_feat, num_feat)
             self.size_multiple = self.min_size = window_size
         else:
             self.size_multiple = self.min_size = 4
             self.checkpoint_blocks = ("reconstruction",)
             self.dead_parameters = ("hat.",) if legacy else ()
-            self.embedding = _conv(num_feat, embed_dim)
+            self.embedding = conv3(num_feat, embed_dim)
             self.reconstruction = resnet_blocks(num_block, embed_dim)
             self.conv_before_upsample = nn.Sequential(
-                _conv(embed_dim, num_upsample_feat), nn.LeakyReLU()
+                conv3(embed_dim, num_upsample_feat), nn.LeakyReLU()
             )
             self.upsample = Upsample(scale, num_upsample_feat)
-            self.conv_last = _conv(num_upsample_feat, 3)
+            self.conv_last = conv3(num_upsample_feat, 3)
         if tail == "hat" or legacy:
             self.hat = HAT(
                 num_feat,
@@ -146,10 +147,10 @@ class LGTD(nn.Module):
 
 
 class ShortTermDifference(nn.Module):
-    """What changes from each frame to the next, in colours, at half the size.
+    """Features of the differences between consecutive frames, computed at half the size.
 
     Args:
-        num_feat: Channels of the output; within, twice as many.
+        num_feat: Channels of the output; the inner layers have twice as many.
         num_frame: Frames of a clip.
     """
 
@@ -167,17 +168,17 @@ class ShortTermDifference(nn.Module):
         difference = lq[:, :-1] - lq[:, 1:]
         changes = F.avg_pool2d(self.feat_diff(difference.flatten(0, 1)), 2)
         changes = self.conv1(changes.unflatten(0, difference.shape[:2]).flatten(1, 2))
-        feat = torch.lerp(self.feat0(middle), _enlarge(changes), 0.5)
-        return torch.lerp(self.res_feat2(feat), _enlarge(self.res_feat1(changes)), 0.5)
+        feat = torch.lerp(self.feat0(middle), _double(changes), 0.5)
+        return torch.lerp(self.res_feat2(feat), _double(self.res_feat1(changes)), 0.5)
 
 
 class LongTermDifference(nn.Module):
-    """Gates aligned frames by how a clip read forward differs from the same clip read backward.
+    """Gates aligned frames by the difference between a clip in forward and in backward order.
 
     Args:
         num_feat: Channels of a frame's features.
         num_frame: Frames of a clip.
-        legacy: Read it backward both times, as the public code does by mistake.
+        legacy: Use the backward order twice, a mistake of the public code.
     """
 
     def __init__(self, num_feat: int, num_frame: int, legacy: bool) -> None:
@@ -192,72 +193,19 @@ class LongTermDifference(nn.Module):
     def forward(self, aligned: Tensor) -> Tensor:
         """Maps (N, T, num_feat, h, w) to (N, T * num_feat, h, w)."""
         frames = aligned.flatten(1, 2)
-        backward = self._read(aligned.flip(1).flatten(1, 2))
-        forward = backward if self.legacy else self._read(frames)
+        backward = self._summarize(aligned.flip(1).flatten(1, 2))
+        forward = backward if self.legacy else self._summarize(frames)
         difference = forward - backward
         gate = self._gate(difference, forward) + self._gate(-difference, backward)
         return frames * gate + frames
 
-    def _read(self, frames: Tensor) -> Tensor:
+    def _summarize(self, frames: Tensor) -> Tensor:
         return self.conv1(self.compress_3(frames))
 
     def _gate(self, difference: Tensor, feat: Tensor) -> Tensor:
-        context = _enlarge(self.conv3(F.avg_pool2d(feat, 2)))
+        context = _double(self.conv3(F.avg_pool2d(feat, 2)))
         return torch.sigmoid(self.conv4(difference + self.conv2(feat) + context))
 
 
-class TSAFusion(TAtt):
-    """Temporal and spatial attention of EDVR, with the names of LGTD's weights.
-
-    Args:
-        num_feat: Channels of the features.
-        num_frame: Frames of a clip; the others are compared with the one in the middle.
-    """
-
-    def __init__(self, num_feat: int, num_frame: int) -> None:
-        super().__init__(num_feat, num_frame // 2)
-        self.fea_fusion = nn.Conv2d(num_frame * num_feat, num_feat, 1)
-        self.sAtt_1 = nn.Conv2d(num_frame * num_feat, num_feat, 1)
-        self.sAtt_2 = nn.Conv2d(2 * num_feat, num_feat, 1)
-        self.sAtt_3 = _conv(num_feat, num_feat)
-        self.sAtt_4 = nn.Conv2d(num_feat, num_feat, 1)
-        self.sAtt_5 = _conv(num_feat, num_feat)
-        self.sAtt_L1 = nn.Conv2d(num_feat, num_feat, 1)
-        self.sAtt_L2 = _conv(2 * num_feat, num_feat)
-        self.sAtt_L3 = _conv(num_feat, num_feat)
-        self.sAtt_add_1 = nn.Conv2d(num_feat, num_feat, 1)
-        self.sAtt_add_2 = nn.Conv2d(num_feat, num_feat, 1)
-
-    def forward(self, aligned: Tensor) -> Tensor:
-        """Maps (N, T, num_feat, h, w) to (N, num_feat, h, w)."""
-        frames = super().forward(aligned)
-        feat = _lrelu(self.fea_fusion(frames))
-        attn = _lrelu(self.sAtt_2(_pool(_lrelu(self.sAtt_1(frames)))))
-        level = _lrelu(self.sAtt_L2(_pool(_lrelu(self.sAtt_L1(attn)))))
-        attn = _lrelu(self.sAtt_3(attn)) + _double(_lrelu(self.sAtt_L3(level)))
-        attn = self.sAtt_5(_double(_lrelu(self.sAtt_4(attn))))
-        shift = self.sAtt_add_2(_lrelu(self.sAtt_add_1(attn)))
-        return feat * torch.sigmoid(attn) * 2 + shift
-
-
-def _conv(num_in: int, num_out: int) -> nn.Conv2d:
-    return nn.Conv2d(num_in, num_out, 3, padding=1)
-
-
-def _lrelu(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.1)
-
-
-def _enlarge(x: Tensor) -> Tensor:
-    """Twice the size, from corner to corner."""
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
-
-
 def _double(x: Tensor) -> Tensor:
-    """Twice the size, from edge to edge."""
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-
-
-def _pool(x: Tensor) -> Tensor:
-    """Maximum and mean over 3×3 at half the size, as 2C channels."""
-    return torch.cat((F.max_pool2d(x, 3, 2, 1), F.avg_pool2d(x, 3, 2, 1)), dim=1)
+    return enlarge(x, 2, align_corners=True)

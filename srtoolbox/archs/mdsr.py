@@ -1,11 +1,11 @@
-"""MDSR, EDSR's sibling that shares one body among several scales."""
+"""MDSR: EDSR with one body for several scales."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from srtoolbox.archs.edsr import RGB_MEAN
+from srtoolbox.archs.layers.basic import RGB_MEAN, conv3
 from srtoolbox.archs.layers.residual import ResidualBlock
 from srtoolbox.archs.layers.upsample import Upsample, check_scale
 from srtoolbox.registry import ARCH_REGISTRY
@@ -15,32 +15,31 @@ from srtoolbox.registry import ARCH_REGISTRY
 class MDSR(nn.Module):
     """Multi-scale deep super-resolution network; the defaults are the published "baseline".
 
-    One network holds a pre-processing and an upsampler for each of ×2, ×3 and ×4, around a body
-    and outer convolutions that all scales share. ``scale`` says which of them `forward` takes, so
-    that one file of weights serves every scale. The full published model has ``num_block=80``.
+    One network has a pre-processing and an upsampler for each of ×2, ×3 and ×4; the body and the
+    outer convolutions are shared. ``scale`` selects the parts that `forward` uses, so that one
+    weight file serves every scale. The full published model has ``num_block=80``.
 
     Trained at one scale, the network is an EDSR with a pre-processing, and the parts of the other
-    scales (``dead_parameters``) keep the values they had. The paper trains all scales together:
-    each batch has one scale, drawn at random, and passes through ``net(lq, scale)``. That needs
-    a dataset for each scale, a sampler that draws the scale of each step, and an optimizer that
-    leaves parameters without a gradient alone, as those of torch do.
+    scales (``dead_parameters``) keep their values. The paper trains all scales together: each
+    batch has one scale, drawn at random, and passes through ``net(lq, scale)``. That needs a
+    dataset for each scale, a sampler that draws the scale of each step, and an optimizer that
+    skips parameters without a gradient, as those of torch do.
 
     Args:
-        scale: Factor by which height and width grow unless `forward` is told another.
+        scale: Factor by which height and width grow, unless `forward` gets another.
         num_feat: Channels of the features.
         num_block: Residual blocks of the body.
         res_scale: Weight of each residual of the body.
-        img_range: Range of values that the layers see.
+        img_range: Factor from [0, 1] to the range of values inside.
     """
 
     paper = (
         "Lim et al., Enhanced deep residual networks for single image super-resolution, CVPRW 2017"
     )
     scales = (2, 3, 4)
-    num_frame = 1
-    size_multiple = 1
-    min_size = 1
     checkpoint_blocks = ("body",)
+
+    mean: Tensor
 
     def __init__(
         self,
@@ -60,26 +59,26 @@ class MDSR(nn.Module):
         )
         self.img_range = img_range
         self.register_buffer("mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.conv_first = nn.Conv2d(3, num_feat, 3, padding=1)
+        self.conv_first = conv3(3, num_feat)
         self.pre = nn.ModuleDict(
             {
-                f"x{each}": nn.Sequential(_PreBlock(num_feat), _PreBlock(num_feat))
-                for each in self.scales
+                f"x{factor}": nn.Sequential(_PreBlock(num_feat), _PreBlock(num_feat))
+                for factor in self.scales
             }
         )
         self.body = nn.Sequential(*(ResidualBlock(num_feat, res_scale) for _ in range(num_block)))
-        self.conv_after_body = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.conv_after_body = conv3(num_feat, num_feat)
         self.upsample = nn.ModuleDict(
-            {f"x{each}": Upsample(each, num_feat) for each in self.scales}
+            {f"x{factor}": Upsample(factor, num_feat) for factor in self.scales}
         )
-        self.conv_last = nn.Conv2d(num_feat, 3, 3, padding=1)
+        self.conv_last = conv3(num_feat, 3)
 
     def forward(self, lq: Tensor, scale: int | None = None) -> Tensor:
         """Maps (N, 3, h, w) in [0, 1] to (N, 3, h * scale, w * scale).
 
         Args:
             lq: The images.
-            scale: Another of ``scales`` than the one that the network was built for.
+            scale: One of ``scales``; None: the scale that the network was built for.
         """
         part = f"x{self.scale if scale is None else check_scale(self, scale)}"
         feat = self.pre[part](self.conv_first((lq - self.mean) * self.img_range))
@@ -88,7 +87,7 @@ class MDSR(nn.Module):
 
 
 class _PreBlock(nn.Module):
-    """Residual block with large kernels, which takes the differences between scales away early."""
+    """Residual block with 5×5 kernels, which reduces the differences between the scales."""
 
     def __init__(self, num_feat: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""MSDTGP, which aligns frames on several scales and projects them group by group onto one."""
+"""MSDTGP: multi-scale deformable alignment, then projection of groups of frames to the HR grid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from srtoolbox.archs.layers.video.msd import (
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
 
-# Side, stride and padding of the kernels that lead from the LR to the HR grid and back.
+# Kernel size, stride and padding of the layers between the LR and the HR grid, for each scale.
 PROJECTION = {2: (6, 2, 2), 4: (8, 4, 2), 8: (12, 8, 2)}
 
 
@@ -25,27 +25,25 @@ PROJECTION = {2: (6, 2, 2), 4: (8, 4, 2), 8: (12, 8, 2)}
 class MSDTGP(nn.Module):
     """Multi-scale deformable alignment and temporal grouping projection, for satellite video.
 
-    Frames equally far from the reference form a group with it. Beginning with the farthest group,
-    each is projected to the HR grid, what it adds is found there, and the result is projected back.
-    The SR image is not a correction of an enlarged frame.
+    The two frames at the same distance from the reference form a group with it. The farthest group
+    comes first. Each group is projected to the HR grid, its new information is added there, and
+    the result is projected back. The network does not add its result to an enlarged frame.
 
     Args:
         scale: Factor by which height and width grow; 4 in the paper.
-        num_feat: Channels of a frame's features and of the HR grid.
-        num_wide_feat: Channels of what is refined on the LR grid.
-        num_extract_block: Residual blocks that see each frame.
+        num_feat: Channels of a frame's features and of the features on the HR grid.
+        num_wide_feat: Channels of the state that is refined on the LR grid.
+        num_extract_block: Residual blocks applied to each frame.
         num_block: Residual blocks in each step of a projection.
-        deformable_groups: Groups of channels with offsets of their own; divides ``num_feat``.
-        num_frame: Frames of a clip, odd; the reference is the one in the middle.
-        legacy: Start the offsets at random, as the public code does by mistake, not at zero.
+        deformable_groups: Groups of channels, each with its own offsets; divides ``num_feat``.
+        num_frame: Frames of a clip, odd; the middle one is the reference.
+        legacy: Start the offsets at random values instead of zero, a mistake of the public code.
     """
 
     paper = "Xiao et al., Satellite video SR via multiscale deformable convolution, TGRS 2022"
     scales = (2, 4, 8)
     num_frame = 5
     reference = 2
-    size_multiple = 1
-    min_size = 1
     checkpoint_blocks = ("DBPN", "res_feat1", "res_feat2", "res_feat3")
 
     def __init__(
@@ -113,8 +111,8 @@ class DBPN(nn.Module):
 
     Args:
         num_in: Channels of the input.
-        num_feat: Channels within and of the output.
-        kernel: Side, stride and padding of the kernels between the grids.
+        num_feat: Channels of the inner layers and of the output.
+        kernel: Kernel size, stride and padding of the layers between the grids.
     """
 
     def __init__(self, num_in: int, num_feat: int, kernel: tuple[int, int, int]) -> None:
@@ -136,7 +134,7 @@ class DBPN(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Up-projection: what is lost on the way back down is added."""
+    """Up-projection: enlarges, reduces again, and adds the enlarged error of this round trip."""
 
     def __init__(self, num_feat: int, kernel: tuple[int, int, int]) -> None:
         super().__init__()
@@ -151,7 +149,7 @@ class UpBlock(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """Down-projection: what is lost on the way back up is added."""
+    """Down-projection: reduces, enlarges again, and adds the reduced error of this round trip."""
 
     def __init__(self, num_feat: int, kernel: tuple[int, int, int]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""MSTT-STVSR, which super-resolves a clip in space and time at once."""
+"""MSTT-STVSR: super-resolution of a clip in space and time by one network."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.basic import conv3, enlarge, lrelu
 from srtoolbox.archs.layers.residual import residual_blocks
 from srtoolbox.archs.layers.upsample import check_scale
 from srtoolbox.archs.layers.video.msd import MSDAlignment
@@ -20,24 +21,24 @@ from srtoolbox.registry import ARCH_REGISTRY
 class MSTTSTVSR(nn.Module):
     """Multi-scale spatial-temporal transformer for space-time video super-resolution.
 
-    Of T frames it gives 2 T − 1: the given ones and one between each two, all at four times the
-    size. The features of the frames between are made from both neighbours, warped by optical flow
-    and aligned by deformable convolutions; a transformer then looks at all places of all frames.
+    It maps T frames to 2 T − 1: the given frames and one new frame between each two, all at four
+    times the size. The features of a new frame come from both neighbours, which are warped by
+    optical flow and aligned by deformable convolutions. A transformer then attends to all positions
+    of all frames.
 
     Args:
         scale: Factor by which height and width grow; 4 in the paper.
         num_feat: Channels of the features.
-        num_extract_block: Residual blocks that see each given frame.
-        num_reconstruct_block: Residual blocks behind the transformer: 20 as trained by the authors,
-            40 in their test script.
-        deformable_groups: Groups of channels with offsets of their own; divides ``num_feat``.
-        patch_sizes: Side of each attention head's patches, on a grid of half the LR size. LR sides
-            must be multiples of twice their least common multiple; inputs are padded to that.
+        num_extract_block: Residual blocks applied to each given frame.
+        num_reconstruct_block: Residual blocks after the transformer: 20 in the authors' training
+            code, 40 in their test script.
+        deformable_groups: Groups of channels, each with its own offsets; divides ``num_feat``.
+        patch_sizes: Side of each attention head's patches, on a grid of half the LR size. Height
+            and width of the input are padded to multiples of twice their least common multiple.
         num_frame: Given frames, at least 2.
-        flow: Name of the estimator that gives the flow between the given frames.
-        legacy: As the public code runs: the backward-aligned features are not used, in their place
-            stand the backward-warped ones a second time, and the warp is stretched by half a pixel
-            towards the border.
+        flow: Name of the estimator of the optical flow between the given frames.
+        legacy: Repeat two mistakes of the public code: the warped second frame replaces its aligned
+            features, and the warp is stretched by half a pixel towards the border.
     """
 
     paper = "Xiao et al., Space-time super-resolution for satellite video, JAG 2022"
@@ -46,7 +47,6 @@ class MSTTSTVSR(nn.Module):
     restores_all = True
     needs_flow = "DIS"
     num_frame = 4
-    reference = 0
     size_multiple = 80
     min_size = 80
     checkpoint_blocks = ("feature_extraction", "MSST_former.transformer", "recon_trunk")
@@ -68,27 +68,24 @@ class MSTTSTVSR(nn.Module):
             raise UserError(f"MSTTSTVSR: num_frame must be at least 2, got {num_frame}")
         if not patch_sizes or min(patch_sizes) < 1 or 4 * num_feat % len(patch_sizes):
             raise UserError(
-                f"MSTTSTVSR: patch_sizes {list(patch_sizes)} are one or more sizes from 1 on whose "
-                f"number divides 4 * num_feat = {4 * num_feat}"
+                f"MSTTSTVSR: patch_sizes must be one or more sizes of at least 1 whose number "
+                f"divides 4 * num_feat = {4 * num_feat}, got {list(patch_sizes)}"
             )
         self.scale = check_scale(self, scale)
         self.num_frame, self.needs_flow, self.legacy = num_frame, flow, legacy
         self.size_multiple = self.min_size = 2 * math.lcm(*patch_sizes)
 
-        def conv(num_in: int, num_out: int, kernel_size: int = 3) -> nn.Conv2d:
-            return nn.Conv2d(num_in, num_out, kernel_size, padding=kernel_size // 2)
-
-        self.conv_first = conv(3, num_feat)
+        self.conv_first = conv3(3, num_feat)
         self.feature_extraction = residual_blocks(num_extract_block, num_feat)
         self.MSD_align = MSDAlignment(num_feat, deformable_groups)
-        self.fusion = conv(2 * num_feat, num_feat, 1)
-        self.blending = conv(2 * num_feat, num_feat, 1)
+        self.fusion = nn.Conv2d(2 * num_feat, num_feat, 1)
+        self.blending = nn.Conv2d(2 * num_feat, num_feat, 1)
         self.MSST_former = _Former(num_feat, tuple(patch_sizes))
         self.recon_trunk = residual_blocks(num_reconstruct_block, num_feat)
-        self.upconv1 = conv(num_feat, 4 * num_feat)
-        self.upconv2 = conv(num_feat, 4 * num_feat)
-        self.HRconv = conv(num_feat, num_feat)
-        self.conv_last = conv(num_feat, 3)
+        self.upconv1 = conv3(num_feat, 4 * num_feat)
+        self.upconv2 = conv3(num_feat, 4 * num_feat)
+        self.HRconv = conv3(num_feat, num_feat)
+        self.conv_last = conv3(num_feat, 3)
 
     def forward(self, lq: Tensor, flow: Tensor | None = None) -> Tensor:
         """Super-resolves a clip in space and time.
@@ -96,7 +93,7 @@ class MSTTSTVSR(nn.Module):
         Args:
             lq: (N, T, 3, h, w) in [0, 1], T = ``num_frame``.
             flow: (N, 2, T - 1, 2, h, w) in LR pixels, x before y: from each frame to the next, and
-                back. None stands for frames between which nothing moves.
+                back. None means no motion.
 
         Returns:
             (N, 2 T - 1, 3, h * scale, w * scale).
@@ -104,20 +101,20 @@ class MSTTSTVSR(nn.Module):
         n, frames, _, height, width = lq.shape
         if flow is None:
             flow = lq.new_zeros(n, 2, frames - 1, 2, height, width)
-        feat = F.leaky_relu(self.conv_first(lq.flatten(0, 1)), 0.1)
+        feat = lrelu(self.conv_first(lq.flatten(0, 1)))
         feat = self.feature_extraction(feat).unflatten(0, (n, frames))
         sequence = [feat[:, 0]]
         for t in range(frames - 1):
             there, back = flow[:, 0, t], flow[:, 1, t]
             sequence += [self._between(feat[:, t], feat[:, t + 1], there, back), feat[:, t + 1]]
         feat = self.MSST_former(torch.stack(sequence, 1)).flatten(0, 1)
-        # Without a gradient one by one: at full size each takes as much memory as all before.
+        # Frame by frame in evaluation, as one frame at full size needs the memory of all before.
         parts = [feat] if torch.is_grad_enabled() else feat.split(1)
         sr = torch.cat([self._reconstruct(part) for part in parts])
         return sr.unflatten(0, (n, 2 * frames - 1))
 
     def _between(self, first: Tensor, second: Tensor, there: Tensor, back: Tensor) -> Tensor:
-        """Features (N, num_feat, h, w) of the time between two frames."""
+        """Returns features (N, num_feat, h, w) of the frame between two given frames."""
         aligned = self.MSD_align(first, second)
         from_second = _warp(second, there, self.legacy)
         from_first = _warp(first, back, self.legacy)
@@ -129,12 +126,12 @@ class MSTTSTVSR(nn.Module):
     def _reconstruct(self, feat: Tensor) -> Tensor:
         feat = self.recon_trunk(feat)
         for upconv in (self.upconv1, self.upconv2):
-            feat = F.leaky_relu(F.pixel_shuffle(upconv(feat), 2), 0.1)
-        return self.conv_last(F.leaky_relu(self.HRconv(feat), 0.1))
+            feat = lrelu(F.pixel_shuffle(upconv(feat), 2))
+        return self.conv_last(lrelu(self.HRconv(feat)))
 
 
 class _Former(nn.Module):
-    """The transformer, on half the size and four times the channels."""
+    """Transformer at half the size, with four times the channels."""
 
     def __init__(self, num_feat: int, patch_sizes: tuple[int, ...]) -> None:
         super().__init__()
@@ -157,7 +154,7 @@ class _Former(nn.Module):
         )
 
     def forward(self, sequence: Tensor) -> Tensor:
-        """Maps (N, T, num_feat, h, w) to that shape."""
+        """Maps (N, T, num_feat, h, w) to the same shape."""
         n, frames = sequence.shape[:2]
         coarse = self.encoder(sequence.flatten(0, 1)).unflatten(0, (n, frames))
         coarse = self.transformer(coarse).flatten(0, 1)
@@ -169,17 +166,16 @@ class _Enlarge(nn.Module):
 
     def __init__(self, num_in: int, num_out: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(num_in, num_out, 3, padding=1)
+        self.conv = conv3(num_in, num_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
-        return self.conv(x)
+        return self.conv(enlarge(x, 2, align_corners=True))
 
 
 def _warp(feat: Tensor, flow: Tensor, legacy: bool) -> Tensor:
     """``out(p) = feat(p + flow(p))`` for (N, C, h, w) and (N, 2, h, w); zero beyond the border.
 
-    ``legacy`` counts positions for the one and samples by the other of PyTorch's two conventions.
+    ``legacy`` computes positions with aligned corners, but samples without.
     """
     height, width = feat.shape[-2:]
     x = torch.arange(width, device=feat.device) + flow[:, 0].float()

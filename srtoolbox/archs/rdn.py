@@ -1,4 +1,4 @@
-"""RDN, which uses the features of all its layers, by connections within and across blocks."""
+"""RDN: dense connections inside residual blocks, and a fusion of the features of all blocks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from srtoolbox.registry import ARCH_REGISTRY
 
 
 class RDNFeatures(nn.Module):
-    """Everything of an RDN but its upsampler; see `RDN` for the arguments."""
+    """All layers of an RDN except its upsampler; see `RDN` for the arguments."""
 
     checkpoint_blocks = ("rdbs",)
 
@@ -30,11 +30,11 @@ class RDNFeatures(nn.Module):
         """Maps (N, 3, h, w) to (N, num_feat, h, w)."""
         shallow = self.sfe1(lq)
         feat = self.sfe2(shallow)
-        of_blocks = []
+        block_feats = []
         for rdb in self.rdbs:
             feat = feat + rdb(feat)
-            of_blocks.append(feat)
-        return shallow + self.gff(torch.cat(of_blocks, dim=1))
+            block_feats.append(feat)
+        return shallow + self.gff(torch.cat(block_feats, dim=1))
 
 
 @ARCH_REGISTRY.register()
@@ -46,14 +46,11 @@ class RDN(RDNFeatures):
         num_feat: Channels of the features (G0 in the paper).
         num_block: Residual dense blocks (D).
         num_layer: Convolutions of each block (C).
-        num_grow_ch: Channels that each of them adds (G).
+        num_grow_ch: Channels that each of these convolutions adds (G).
     """
 
     paper = "Zhang et al., Residual dense network for image super-resolution, CVPR 2018"
     scales = (2, 3, 4, 8)
-    num_frame = 1
-    size_multiple = 1
-    min_size = 1
 
     def __init__(
         self,
@@ -63,9 +60,8 @@ class RDN(RDNFeatures):
         num_layer: int = 8,
         num_grow_ch: int = 64,
     ) -> None:
-        check_scale(self, scale)
         super().__init__(num_feat, num_block, num_layer, num_grow_ch)
-        self.scale = scale
+        self.scale = check_scale(self, scale)
         self.upscale = Upsample(scale, num_feat)
         self.output = nn.Conv2d(num_feat, 3, 3, padding=1)
 
@@ -75,12 +71,12 @@ class RDN(RDNFeatures):
 
 
 class DenseBlock(nn.Module):
-    """Convolutions that each see the outputs of all before them, and a fusion of all; no residual.
+    """Convolutions that get the outputs of all previous ones, then their fusion; no residual.
 
     Args:
         num_feat: Channels in and out.
-        num_layer: Convolutions.
-        num_grow_ch: Channels that each of them adds.
+        num_layer: Number of convolutions.
+        num_grow_ch: Channels that each of these convolutions adds.
         fusion_size: Kernel size of the fusion.
     """
 
@@ -100,7 +96,7 @@ class DenseBlock(nn.Module):
 
 
 class _DenseLayer(nn.Module):
-    """Appends ``num_grow_ch`` new channels to the ones it sees."""
+    """Appends ``num_grow_ch`` channels to its input."""
 
     def __init__(self, num_in: int, num_grow_ch: int) -> None:
         super().__init__()

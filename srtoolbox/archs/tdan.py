@@ -1,12 +1,14 @@
-"""TDAN, which aligns the frames of a clip by deformable convolutions instead of optical flow."""
+"""TDAN: alignment of frames by deformable convolutions instead of optical flow."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.basic import conv3
 from srtoolbox.archs.layers.deform import DeformConv, align_frames
 from srtoolbox.archs.layers.residual import ResidualBlock
 from srtoolbox.archs.layers.upsample import Upsample, check_scale
@@ -18,25 +20,23 @@ from srtoolbox.registry import ARCH_REGISTRY
 class TDAN(nn.Module):
     """Temporally deformable alignment network.
 
-    It is trained with two losses: the SR image against the ground truth, and every aligned LR
-    frame against the LR reference frame. Sampling beyond the border fades to zero over one pixel;
-    the operator behind the published weights cut off at the last row and column instead.
+    The paper trains it with two losses: SR image against ground truth, and every aligned LR frame
+    against the LR reference frame. Sampled values fade to zero over one pixel beyond the border;
+    the operator behind the published weights was cut off at the last row and column instead.
 
     Args:
         scale: Factor by which height and width grow; 4 in the paper.
         num_feat: Channels of the features.
-        num_extract_block: Residual blocks that see each frame.
-        num_reconstruct_block: Residual blocks that see the aligned frames together.
-        deformable_groups: Groups of channels with offsets of their own; divides ``num_feat``.
-        num_frame: Frames of a clip, odd; the reference is the one in the middle.
+        num_extract_block: Residual blocks applied to each frame.
+        num_reconstruct_block: Residual blocks applied to all aligned frames together.
+        deformable_groups: Groups of channels, each with its own offsets; divides ``num_feat``.
+        num_frame: Frames of a clip, odd; the middle one is the reference.
     """
 
     paper = "Tian et al., TDAN: Temporally deformable alignment network for video SR, CVPR 2020"
     scales = (2, 3, 4)
     num_frame = 5
     reference = 2
-    size_multiple = 1
-    min_size = 1
     checkpoint_blocks = ("residual_layer", "recon_layer")
 
     def __init__(
@@ -55,30 +55,23 @@ class TDAN(nn.Module):
         self.num_frame = num_frame
         self.reference = num_frame // 2
 
-        def conv(num_in: int, num_out: int, bias: bool = True) -> nn.Conv2d:
-            return nn.Conv2d(num_in, num_out, 3, padding=1, bias=bias)
-
-        def deformable() -> DeformConv:
-            return DeformConv(num_feat, num_feat, 3, deformable_groups, bias=False)
-
-        self.conv_first = conv(3, num_feat)
+        deformable = partial(DeformConv, num_feat, num_feat, 3, deformable_groups, bias=False)
+        self.conv_first = conv3(3, num_feat)
         self.residual_layer = nn.Sequential(
             *(ResidualBlock(num_feat) for _ in range(num_extract_block))
         )
-        self.cr = conv(2 * num_feat, num_feat)
+        self.cr = conv3(2 * num_feat, num_feat)
         self.dconv_1, self.deconv_2, self.deconv_3, self.dconv = (deformable() for _ in range(4))
-        offset_channels = self.dconv.offset_channels
-        self.off2d_1 = conv(num_feat, offset_channels)
-        self.off2d_2 = conv(num_feat, offset_channels)
-        self.off2d_3 = conv(num_feat, offset_channels)
-        self.off2d = conv(num_feat, offset_channels)
-        self.recon_lr = conv(num_feat, 3)
+        self.off2d_1, self.off2d_2, self.off2d_3, self.off2d = (
+            conv3(num_feat, self.dconv.offset_channels) for _ in range(4)
+        )
+        self.recon_lr = conv3(num_feat, 3)
 
-        self.fea_ex = nn.Sequential(conv(3 * num_frame, num_feat), nn.ReLU())
+        self.fea_ex = nn.Sequential(conv3(3 * num_frame, num_feat), nn.ReLU())
         self.recon_layer = nn.Sequential(
             *(ResidualBlock(num_feat) for _ in range(num_reconstruct_block))
         )
-        self.up = nn.Sequential(Upsample(scale, num_feat), conv(num_feat, 3, bias=False))
+        self.up = nn.Sequential(Upsample(scale, num_feat), conv3(num_feat, 3, bias=False))
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 fan_out = layer.out_channels * layer.kernel_size[0] * layer.kernel_size[1]
@@ -92,7 +85,7 @@ class TDAN(nn.Module):
 
         Returns:
             ``sr`` (N, 3, h * scale, w * scale), and ``aligned`` (N, T, 3, h, w): the LR frames
-            aligned to the middle one, which itself is passed on unchanged.
+            aligned to the middle one, which is returned unchanged.
         """
         n, frames = lq.shape[:2]
         centred = lq - 0.5
@@ -109,11 +102,11 @@ class TDAN(nn.Module):
         return {"sr": sr + 0.5, "aligned": aligned + 0.5}
 
     def _align(self, frame: list[Tensor], reference: list[Tensor]) -> Tensor:
-        """Maps features of two frames, one (M, num_feat, h, w) each, to the aligned LR one."""
+        """Aligns a frame: features of it and the reference (M, num_feat, h, w) to (M, 3, h, w)."""
         (supporting,), (middle,) = frame, reference
         feat = self.cr(torch.cat((middle, supporting), dim=1))
         feat = self.dconv_1(feat, self.off2d_1(feat))
         feat = self.deconv_2(feat, self.off2d_2(feat))
-        # The third one goes back to the frame's own features, which the first two only explored.
+        # The third one samples the frame's own features; the first two only estimate the motion.
         feat = self.deconv_3(supporting, self.off2d_3(feat))
         return self.recon_lr(self.dconv(feat, self.off2d(feat)))

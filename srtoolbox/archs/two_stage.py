@@ -1,4 +1,4 @@
-"""The baseline of super-resolution in space and time: frames are interpolated, then enlarged."""
+"""TwoStage: a baseline in space and time that interpolates frames and then super-resolves them."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
+from srtoolbox.archs.base import arch_info
 from srtoolbox.archs.layers.upsample import check_scale
 from srtoolbox.archs.layers.video.interpolate import interpolate_frames
 from srtoolbox.config.schema import Component, build
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
 
-_INNER = "network."
+_PREFIX = "network."
 
 
 @ARCH_REGISTRY.register()
 class TwoStage(nn.Module):
-    """Frames between the given ones by warping along optical flow, then any network frame by frame.
+    """Interpolates frames by warping along optical flow, then applies a network to each frame.
 
-    What joint methods have to beat. Nothing is learned in the first stage; the second one is
-    trained on all frames. Its weights have the names that they have in the network alone, so that
-    those of one trained for super-resolution in space load as they are.
+    This is the baseline for joint methods. The first stage has no parameters; the second one is
+    trained on all frames. Weights have the names of the inner network, so that weights of a network
+    trained for super-resolution in space can be loaded.
 
-    A single-image network sees each frame. One that restores the middle or first of several sees
-    those around, a frame beyond the clip's ends being replaced by the one that is restored. One
-    that restores all its frames gets all.
+    A single-image network gets each frame. A network that restores one of several frames gets a
+    window of frames around each; frames beyond the ends of the clip are replaced by the frame to
+    restore. A network that restores all its frames gets all frames.
 
     Args:
         scale: Factor by which height and width grow.
-        network: The registered arch of the second stage and its options; null is an EDSR.
-        time_scale: How many intervals each one between two given frames is divided into.
-        num_window: Frames around each that a network of any number of frames is given, with it.
-        flow: Name of the estimator that gives the flow between the given frames.
+        network: The registered arch of the second stage and its options; null means EDSR.
+        time_scale: Frame rate of the output divided by that of the input.
+        num_window: Size of the window for a network that accepts any number of frames.
+        flow: Name of the estimator of the optical flow between the given frames.
     """
 
     paper = "interpolation after Jiang et al., Super SloMo, CVPR 2018; then the network's own paper"
@@ -42,7 +43,6 @@ class TwoStage(nn.Module):
     own_weights = False  # their names are those of the network inside
     needs_flow = "DIS"
     num_frame = None
-    reference = 0
 
     def __init__(
         self,
@@ -59,19 +59,20 @@ class TwoStage(nn.Module):
                 f"{time_scale} and {num_window}"
             )
         self.network = build("arch", network or {"type": "EDSR"}, scale=scale)
-        name = type(self.network).__name__
-        if getattr(self.network, "time_scale", 1) > 1:
+        self._inner = inner = arch_info(self.network)
+        if inner.time_scale > 1:
+            name = type(self.network).__name__
             raise UserError(f"TwoStage: {name} interpolates frames itself; use it alone")
-        self.scales = self.network.scales
+        self.scales = inner.scales
         self.scale = check_scale(self, scale)
         if self.network.scale != scale:
             raise UserError(f"TwoStage: network.scale is {self.network.scale}, the run's {scale}")
         self.time_scale, self.needs_flow = time_scale, flow
-        self._window = self.network.num_frame or num_window
-        self.size_multiple, self.min_size = self.network.size_multiple, self.network.min_size
-        for name in ("checkpoint_blocks", "dead_parameters"):
-            inner = getattr(self.network, name, ())
-            setattr(self, name, tuple(_INNER + each for each in inner))
+        self.size_multiple, self.min_size = inner.size_multiple, inner.min_size
+        self.channels = inner.channels
+        self.checkpoint_blocks = tuple(_PREFIX + block for block in inner.checkpoint_blocks)
+        self.dead_parameters = tuple(_PREFIX + prefix for prefix in inner.dead_parameters)
+        self._offsets = _window_offsets(inner.num_frame or num_window, inner.reference)
         self.register_state_dict_post_hook(_without_prefix)
         self.register_load_state_dict_pre_hook(_with_prefix)
 
@@ -81,7 +82,7 @@ class TwoStage(nn.Module):
         Args:
             lq: (N, T, 3, h, w) in [0, 1].
             flow: (N, 2, T - 1, 2, h, w) in LR pixels, x before y: from each frame to the next, and
-                back. None stands for frames between which nothing moves.
+                back. None means no motion.
 
         Returns:
             (N, time_scale * (T - 1) + 1, 3, h * scale, w * scale).
@@ -90,36 +91,41 @@ class TwoStage(nn.Module):
         if flow is None:
             flow = lq.new_zeros(n, 2, frames - 1, 2, height, width)
         lq = interpolate_frames(lq, flow, self.time_scale)
-        if getattr(self.network, "restores_all", False):
+        if self._inner.restores_all:
             return self._sr(lq)
-        # Without a gradient one by one, for the sake of memory.
+        # Frame by frame in evaluation, to save memory.
         times = torch.arange(lq.shape[1])
         parts = [times] if torch.is_grad_enabled() else times.split(1)
-        sr = [self._sr(self._views(lq, part).flatten(0, 1)) for part in parts]
-        return torch.cat([one.unflatten(0, (n, -1)) for one in sr], 1)
+        sr = [self._sr(self._inputs(lq, part).flatten(0, 1)) for part in parts]
+        return torch.cat([part.unflatten(0, (n, -1)) for part in sr], 1)
 
     def _sr(self, lq: Tensor) -> Tensor:
         output = self.network(lq)
         return output["sr"] if isinstance(output, dict) else output
 
-    def _views(self, lq: Tensor, times: Tensor) -> Tensor:
-        """What the network gets for some of the frames: (N, times, C, h, w) or (N, times, K, …)."""
-        if self._window == 1 and self.network.num_frame == 1:
+    def _inputs(self, lq: Tensor, times: Tensor) -> Tensor:
+        """Returns the network's inputs for some frames: (N, times, C, h, w) or (N, times, K, …)."""
+        if self._inner.num_frame == 1:
             return lq[:, times]
-        reach = range(-(self._window // 2), self._window - self._window // 2)
-        order = [step for step in reach if step]
-        order.insert(getattr(self.network, "reference", 0), 0)
-        windows = times[:, None] + torch.tensor(order)
+        windows = times[:, None] + torch.tensor(self._offsets)
         missing = (windows < 0) | (windows >= lq.shape[1])
         return lq[:, torch.where(missing, times[:, None], windows)]
 
 
+def _window_offsets(num_frame: int, reference: int) -> list[int]:
+    """Returns the time offsets of a window's frames, in the order that a network expects."""
+    first = -(num_frame // 2)
+    offsets = [offset for offset in range(first, first + num_frame) if offset]
+    offsets.insert(reference, 0)
+    return offsets
+
+
 def _without_prefix(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
-    inner = prefix + _INNER
+    inner = prefix + _PREFIX
     for key in [key for key in state if key.startswith(inner)]:
         state[prefix + key.removeprefix(inner)] = state.pop(key)
 
 
 def _with_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     for key in [key for key in state if key.startswith(prefix)]:
-        state[prefix + _INNER + key.removeprefix(prefix)] = state.pop(key)
+        state[prefix + _PREFIX + key.removeprefix(prefix)] = state.pop(key)

@@ -1,4 +1,4 @@
-"""Measurements of speed and memory, as ratios within one run."""
+"""Measures speed and memory of networks, as ratios within one run."""
 
 from srtoolbox.bench.run import run_bench
 

@@ -1,4 +1,4 @@
-"""Speed and memory of networks, against the way they are usually computed, in one run."""
+"""Measures speed and memory of networks against their usual form, in one run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from srtoolbox.bench.options import BenchOptions
 from srtoolbox.bench.report import Figures, Report, machine
 from srtoolbox.bench.timing import in_rounds, speedup
 from srtoolbox.config.schema import option
+from srtoolbox.data.base import Batch
 from srtoolbox.engine.device.precision import Precision, autocast
 from srtoolbox.engine.options import ArchSpec
 from srtoolbox.engine.profiling import TrainingStep, peak_memory
@@ -42,7 +43,7 @@ _HEAD = (
 
 @dataclass(frozen=True, kw_only=True)
 class ArchsOptions(BenchOptions):
-    """Options of ``kind: archs``."""
+    """An option file for `srtoolbox bench`."""
 
     archs: dict[str, ArchSpec]
     input: tuple[int, int, int, int, int] = option(
@@ -54,14 +55,14 @@ class ArchsOptions(BenchOptions):
     )
 
     def validate(self) -> list[tuple[str, str]]:
-        """Faults that no single value shows, as (key, message)."""
-        lacking = [] if self.archs else [("archs", "name at least one arch")]
-        return super().validate() + lacking
+        """Checks across fields; returns (key, message) of each fault."""
+        missing = [] if self.archs else [("archs", "name at least one arch")]
+        return super().validate() + missing
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One way of computing one arch; the i-th entries of all lists of an arch go together.
+    """One arch in one mode. Entry ``i`` of each list belongs to round ``i``.
 
     Attributes:
         arch: Its name in the option file.
@@ -70,7 +71,7 @@ class Measurement:
         training: Seconds of a forward and backward pass with an L1 loss, by round.
         forward_memory: Peak MiB of tensors of a forward pass beyond weights and input.
         training_memory: The same of a training step, gradients included.
-        deviation: Norm of the SR images' difference from the reference path's, relative to it.
+        deviation: Relative norm of the difference to the SR images of the reference path.
     """
 
     arch: str
@@ -83,20 +84,25 @@ class Measurement:
 
 
 def measure_archs(opt: ArchsOptions, device: torch.device) -> list[Measurement]:
-    """Measures every arch by the reference path and in every mode.
+    """Measures every arch on the reference path and in every mode.
 
     Raises:
-        UserError: before anything is measured, if an arch does not take the input or cannot learn.
+        UserError: before anything is measured, if an arch does not accept the input or has no
+            parameters.
     """
     nets = {
         name: build_net(f"archs.{name}", spec, opt.input[1:]).to(device)
         for name, spec in opt.archs.items()
     }
-    return [one for name, net in nets.items() for one in _measure(name, net, opt, device)]
+    return [
+        measurement
+        for name, net in nets.items()
+        for measurement in _measure(name, net, opt, device)
+    ]
 
 
-class _Way:
-    """One way of computing a network on one batch.
+class _NetworkInMode:
+    """A network on one batch, computed in one mode.
 
     Args:
         net: The network; it is copied.
@@ -114,20 +120,22 @@ class _Way:
         self._net = copy.deepcopy(net).to(memory_format=layout)
         self._lq = arrange_frames(net, lq, 0)
         n, channels, height, width = lq[:, 0].shape
-        gt = torch.rand(n, channels, height * net.scale, width * net.scale, device=lq.device)
+        scale = cast(int, net.scale)
+        gt = torch.rand(n, channels, height * scale, width * scale, device=lq.device)
         model = SRModel(self._net, {"l_pix": L1Loss()})
-        self._step = TrainingStep(model, {"lq": lq, "gt": gt}, lq.device, self._precision)
+        batch: Batch = {"key": ["random"] * n, "lq": lq, "gt": gt}
+        self._step = TrainingStep(model, batch, lq.device, self._precision)
 
     @torch.no_grad()
     def forward(self) -> Tensor:
-        """The SR image."""
+        """Returns the SR images (N, C, H, W)."""
         self._net.eval()
         with self._context(), autocast(self._device, self._precision):
             output = self._net(self._lq)
         return output["sr"] if isinstance(output, dict) else output
 
     def training(self) -> None:
-        """Forward and backward pass."""
+        """Runs a forward and a backward pass."""
         self._net.train()
         with self._context():
             self._step.run()
@@ -137,56 +145,59 @@ def _measure(
     name: str, net: nn.Module, opt: ArchsOptions, device: torch.device
 ) -> list[Measurement]:
     lq = torch.rand(opt.input, device=device)
-    ways = [_Way(net, lq, mode) for mode in (REFERENCE, *opt.modes)]
-    expected = ways[0].forward().float()
+    variants = [_NetworkInMode(net, lq, mode) for mode in (REFERENCE, *opt.modes)]
+    expected = variants[0].forward().float()
     facts: list[dict[str, Any]] = []
-    for way in ways:  # also the warm-up
+    for variant in variants:  # also the warm-up
         facts.append(
             {
-                "deviation": ((way.forward() - expected).norm() / expected.norm()).item(),
-                "forward_memory": peak_memory(way.forward, device),
-                "training_memory": peak_memory(way.training, device),
+                "deviation": ((variant.forward() - expected).norm() / expected.norm()).item(),
+                "forward_memory": peak_memory(variant.forward, device),
+                "training_memory": peak_memory(variant.training, device),
             }
         )
-    forward = in_rounds([way.forward for way in ways], opt.rounds, device)
-    training = in_rounds([way.training for way in ways], opt.rounds, device)
+    forward = in_rounds([variant.forward for variant in variants], opt.rounds, device)
+    training = in_rounds([variant.training for variant in variants], opt.rounds, device)
     return [
-        Measurement(name, way.mode, first, second, **fact)
-        for way, first, second, fact in zip(ways, forward, training, facts, strict=True)
+        Measurement(name, variant.mode, first, second, **fact)
+        for variant, first, second, fact in zip(variants, forward, training, facts, strict=True)
     ]
 
 
 def report_archs(results: list[Measurement], opt: ArchsOptions, device: torch.device) -> Report:
-    """The measurements as a table."""
+    """Returns the measurements as a table."""
     ratios = _ratios(results)
     rows = [
         [
-            one.arch,
-            one.mode,
-            f"{median(one.forward) * 1e3:.0f}",
+            result.arch,
+            result.mode,
+            f"{median(result.forward) * 1e3:.0f}",
             f"{forward:.2f}",
-            f"{median(one.training) * 1e3:.0f}",
+            f"{median(result.training) * 1e3:.0f}",
             f"{training:.2f}",
-            f"{one.forward_memory:.0f}",
-            f"{one.training_memory:.0f}",
-            f"{one.deviation:.1g}",
+            f"{result.forward_memory:.0f}",
+            f"{result.training_memory:.0f}",
+            f"{result.deviation:.1g}",
         ]
-        for one, forward, training in ratios
+        for result, forward, training in ratios
     ]
     records = [
-        {**asdict(one), "forward_ratio": forward, "training_ratio": training}
-        for one, forward, training in ratios
+        {**asdict(result), "forward_ratio": forward, "training_ratio": training}
+        for result, forward, training in ratios
     ]
     return Report([Figures(_HEAD, rows, names=2)], _notes(opt, device), records)
 
 
 def _ratios(results: list[Measurement]) -> list[tuple[Measurement, float, float]]:
-    """Each measurement with how many times faster its forward pass and training step are."""
-    references = {one.arch: one for one in results if one.mode == REFERENCE}
+    """Returns each measurement with the speed-ups of its forward pass and training step."""
+    references = {result.arch: result for result in results if result.mode == REFERENCE}
     return [
-        (one, speedup(base.forward, one.forward), speedup(base.training, one.training))
-        for one in results
-        for base in [references[one.arch]]
+        (
+            result,
+            speedup(references[result.arch].forward, result.forward),
+            speedup(references[result.arch].training, result.training),
+        )
+        for result in results
     ]
 
 
@@ -203,10 +214,10 @@ def _notes(opt: ArchsOptions, device: torch.device) -> list[str]:
         f"the first frames) on {machine(opt, device)}.",
         f"Reference: fp32, contiguous, frame-by-frame alignment, {operator}.",
         "test: a forward pass without gradients; train: forward and backward pass with an L1 loss.",
-        f"Times are medians of {opt.rounds} rounds; × is how many times faster than the reference: "
-        "the median of the ratios within a round, in which each mode is timed once.",
-        "MiB are peak tensor memory beyond weights and input; on a CPU without what an operator "
-        "needs only inside itself, which is much for torchvision's.",
-        "rel. Δ is the norm of the SR images' difference from the reference's, relative to it, "
-        "with freshly initialised weights.",
+        f"Times are medians of {opt.rounds} rounds; × is the speed-up over the reference: the "
+        "median of the ratios within a round, in which each mode is timed once.",
+        "MiB is peak tensor memory beyond weights and input. On a CPU, memory that an operator "
+        "allocates internally is not counted; torchvision's operator allocates much.",
+        "rel. Δ is the relative norm of the difference to the reference's SR images, with freshly "
+        "initialised weights.",
     ]

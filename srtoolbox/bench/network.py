@@ -1,4 +1,4 @@
-"""Networks to be measured."""
+"""Builds the networks of a benchmark."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from srtoolbox.archs.base import arch_info
 from srtoolbox.config.schema import build
 from srtoolbox.errors import UserError
 from srtoolbox.inference.padding import accepts_size
@@ -22,17 +23,17 @@ def build_net(
     reference: int = 0,
     scale: int | None = None,
 ) -> nn.Module:
-    """A network as it starts training.
+    """Builds a network as it starts training.
 
     Args:
-        key: Where the option file has ``spec``, for messages.
+        key: Key of ``spec`` in the option file, for messages.
         spec: The arch and its options.
-        lq: Frames, channels, height and width of what it is given.
+        lq: Frames, channels, height and width of its input.
         reference: Index of the reference frame.
-        scale: Factor of the data; None lets the arch choose.
+        scale: Super-resolution factor of the data; None: the arch's default.
 
     Raises:
-        UserError: if it does not take such data or has nothing to learn.
+        UserError: if it does not accept such data or has no parameters to train.
     """
     torch.manual_seed(SEED)
     net = build("arch", spec, **({} if scale is None else {"scale": scale}))
@@ -42,10 +43,11 @@ def build_net(
     except UserError as error:
         raise UserError(f"{key}: {error}") from error
     if scale not in (None, net.scale):
-        raise UserError(f"{key}: its scale is {net.scale}, that of the data {scale}")
+        raise UserError(f"{key}: its scale is {net.scale}, the scale of the data is {scale}")
+    info = arch_info(net)
     if not (accepts_size(net, height) and accepts_size(net, width)):
         raise UserError(
-            f"{key}: takes sizes from {net.min_size} on in multiples of {net.size_multiple}, but "
+            f"{key}: takes sizes from {info.min_size} on in multiples of {info.size_multiple}, but "
             f"is given {height}×{width}"
         )
     if not any(parameter.requires_grad for parameter in net.parameters()):

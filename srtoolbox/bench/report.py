@@ -1,4 +1,4 @@
-"""What `srtoolbox bench` prints and writes."""
+"""Prints and writes the tables of a benchmark."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Figures:
     Attributes:
         head: Titles of the columns.
         rows: The cells.
-        names: How many of the first columns are names, not numbers; with several, the rows of one
-            name in the first stand together.
+        names: Number of leading columns that hold names instead of numbers. With several, rows with
+            the same first name are grouped.
     """
 
     head: Sequence[str]
@@ -38,12 +38,12 @@ class Figures:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a measurement found.
+    """The tables of a benchmark.
 
     Attributes:
-        tables: What is shown.
-        notes: Sentences that say how to read it.
-        results: The same for JSON, with the figures of every round.
+        tables: The printed tables.
+        notes: Sentences below the tables.
+        results: The measurements of every round, for JSON.
     """
 
     tables: list[Figures]
@@ -52,14 +52,14 @@ class Report:
 
 
 def to_terminal(report: Report, opt: BenchOptions) -> Group:
-    """The tables and their notes for ``rich``."""
+    """Returns the tables and their notes for ``rich``."""
     tables = [terminal_table(opt.name, f.head, f.rows, f.names) for f in report.tables]
     notes = [Padding(Text(note, style="dim"), (0, 0, 0, 1)) for note in report.notes]
     return Group(*tables, *notes)
 
 
 def to_markdown(report: Report, opt: BenchOptions, command: str) -> str:
-    """The same in Markdown."""
+    """Returns the tables, notes and the command in Markdown."""
     notes = "\n".join(f"- {note}" for note in [*report.notes, f"Command: `{command}`"])
     return "\n\n".join([f"# {opt.name}", *map(_markdown, report.tables), notes]) + "\n"
 
@@ -83,13 +83,13 @@ def write_report(report: Report, opt: BenchOptions, device: torch.device, comman
 
 
 def machine(opt: BenchOptions, device: torch.device) -> str:
-    """Where times were measured, for a note."""
+    """Returns device, threads and version of torch, for a note."""
     name = describe_environment(device)["device"]
     return f"{name}, {thread_count(opt)} thread(s), torch {torch.__version__}"
 
 
 def thread_count(opt: BenchOptions) -> int:
-    """CPU threads that are measured with."""
+    """Returns the number of CPU threads in use."""
     return opt.threads or torch.get_num_threads()
 
 

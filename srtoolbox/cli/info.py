@@ -1,37 +1,162 @@
-"""What is registered, for people: the tables of `srtoolbox list` and `srtoolbox show`."""
+"""Commands that show what exists: list, show, options."""
 
 from __future__ import annotations
 
 import inspect
+import json
+from argparse import Namespace
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Group
-from rich.table import Table
-
-from srtoolbox.config.components import describe, parameters_of
-from srtoolbox.config.json_schema import parameter_docs
-from srtoolbox.registry import REGISTRIES
+from srtoolbox.cli.arguments import Commands, add_command, add_plugins, load_all_plugins
+from srtoolbox.errors import RunError, UserError
 
 if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+    from srtoolbox.archs.base import ArchInfo
     from srtoolbox.data.layouts import Layout
+
+KINDS = {
+    "archs": "arch",
+    "datasets": "dataset",
+    "discriminators": "discriminator",
+    "flows": "flow",
+    "losses": "loss",
+    "metrics": "metric",
+    "models": "model",
+    "optimizers": "optimizer",
+    "schedulers": "scheduler",
+}
+"""Registries by the plurals that ``list`` takes."""
+
+
+def add_list(commands: Commands) -> None:
+    command = add_command(commands, "list", list_kind, "list the registered components of a kind")
+    command.add_argument("kind", choices=list(KINDS))
+    add_plugins(command)
+
+
+def list_kind(arguments: Namespace) -> None:
+    from rich.console import Console
+
+    load_all_plugins(arguments.plugin)
+    Console().print(list_components(KINDS[arguments.kind]))
+
+
+def add_show(commands: Commands) -> None:
+    command = add_command(commands, "show", show, "show one component and its options")
+    command.add_argument("kind", choices=list(KINDS.values()))
+    command.add_argument("name")
+    add_plugins(command)
+
+
+def show(arguments: Namespace) -> None:
+    from rich.console import Console
+
+    load_all_plugins(arguments.plugin)
+    for part in show_component(arguments.kind, arguments.name):
+        Console().print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
+
+
+def add_options(commands: Commands) -> None:
+    command = commands.add_parser(
+        "options",
+        help="list or copy the shipped option files, or write their JSON Schema",
+        description="List or copy the shipped option files, or write their JSON Schema.",
+    )
+    actions = command.add_subparsers(title="actions", metavar="ACTION", required=True)
+    add_command(actions, "list", list_options, "list the shipped option files")
+    copy = add_command(
+        actions, "copy", copy_options, "copy a shipped option file, with all that it inherits"
+    )
+    copy.add_argument("name", metavar="NAME", help="name of a shipped file, e.g. quickstart")
+    copy.add_argument("target", nargs="?", type=Path, help="file to write (default ./NAME.yml)")
+    schema = add_command(
+        actions, "schema", write_schema, "write the JSON Schema of option files, for editors"
+    )
+    schema.add_argument(
+        "--of", choices=["run", "study", "bench"], default="run", help="kind of file (default run)"
+    )
+
+
+def list_options(arguments: Namespace) -> None:
+    from srtoolbox.config.shipped import description_of, kind_of, shipped_files
+
+    files = {name: path for name, path in shipped_files().items() if kind_of(name)}
+    width = max(map(len, files))
+    for kind in ("study", "run", "test", "bench"):
+        print(f"{kind}:")
+        for name, path in files.items():
+            if kind_of(name) == kind:
+                print(f"  {name:{width}}  {description_of(path)}")
+    print("`srtoolbox options copy NAME` writes one of them to a file that you can edit.")
+
+
+def copy_options(arguments: Namespace) -> None:
+    from srtoolbox.config.files import dump, read
+    from srtoolbox.config.shipped import (
+        explain_miss,
+        find_shipped,
+        kind_of,
+        leading_comment,
+        shipped_files,
+    )
+    from srtoolbox.utils.files import write_atomic
+
+    name = find_shipped(arguments.name)
+    if name is None:
+        raise UserError(explain_miss(arguments.name))
+    stem = name.rpartition("/")[2]
+    target = arguments.target or Path(f"{stem}.yml")
+    target = target / f"{stem}.yml" if target.is_dir() else target
+    if target.exists():
+        raise UserError(f"{target} exists already; give another file: options copy {name} FILE")
+    path = shipped_files()[name]
+    content = dump(read(path))
+    head = [f"Copy of the shipped option file {name}, with all that it inherits."]
+    text = "".join(f"# {line}".rstrip() + "\n" for line in [*head, *leading_comment(path)])
+    write_atomic(target, text + content)
+    if dump(read(target)) != content:
+        target.unlink()
+        raise RunError(f"{target}: the copy differs from {path}; please report this")
+    commands = {"run": "train", "test": "test", "study": "compare", "bench": "bench"}
+    kind = kind_of(name)
+    use = f"run: srtoolbox {commands[kind]} {target}" if kind else f"inherit: _base_: {target}"
+    print(f"{target}: copy of {name}; {use}")
+
+
+def write_schema(arguments: Namespace) -> None:
+    from srtoolbox.bench.archs import ArchsOptions
+    from srtoolbox.comparison.options import StudyOptions
+    from srtoolbox.config.json_schema import json_schema
+    from srtoolbox.engine.options import RunOptions
+
+    kinds = {"run": RunOptions, "study": StudyOptions, "bench": ArchsOptions}
+    print(json.dumps(json_schema(kinds[arguments.of]), indent=1))
 
 
 def list_components(kind: str) -> Table:
-    """All components of a kind, one line each."""
+    """Returns a table of all components of a kind."""
+    from rich import box
+    from rich.table import Table
+
+    from srtoolbox.registry import REGISTRIES
+
     known = REGISTRIES[kind]
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column(kind, no_wrap=True)
     if kind == "arch":
         for title in ("input", "scales", "parameters"):
             table.add_column(title, justify="right" if title == "parameters" else "left")
-    table.add_column("paper" if kind in ("arch", "metric") else "what it is")
+    table.add_column("paper" if kind in ("arch", "metric") else "description")
     for name in known.names():
         component = known.get(name)
         cells = [name]
         if kind == "arch":
-            scales = ", ".join(f"x{scale}" for scale in component.scales)
+            scales = ", ".join(f"x{scale}" for scale in _arch_info(component).scales)
             cells += [_frames(component), scales, _parameter_count(component)]
         cells.append(getattr(component, "paper", None) or _first_line(component))
         table.add_row(*cells)
@@ -39,12 +164,20 @@ def list_components(kind: str) -> Table:
 
 
 def show_component(kind: str, name: str) -> Iterator[Any]:
-    """The description of one component and a table of its options."""
+    """Yields the description of a component and a table of its options."""
+    from rich import box
+    from rich.table import Table
+
+    from srtoolbox.config.components import describe, parameters_of
+    from srtoolbox.config.json_schema import parameter_docs
+    from srtoolbox.registry import REGISTRIES
+
     component = REGISTRIES[kind].get(name)
     yield f"{name}: {_without_arguments(inspect.getdoc(component) or '')}"
     if kind == "arch":
-        scales = ", ".join(f"x{scale}" for scale in component.scales)
-        yield f"paper: {component.paper}\ninput: {_frames(component)}; scales: {scales}"
+        info = _arch_info(component)
+        scales = ", ".join(f"x{scale}" for scale in info.scales)
+        yield f"paper: {info.paper}\ninput: {_frames(component)}; scales: {scales}"
     docs = parameter_docs(component)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("option", no_wrap=True)
@@ -59,7 +192,11 @@ def show_component(kind: str, name: str) -> Iterator[Any]:
 
 
 def layouts_table() -> Group:
-    """All datasets whose files are found by name: their facts, then where they come from."""
+    """Returns a table of all layouts, and below it their sources and licences."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+
     from srtoolbox.data.layouts import LAYOUTS
 
     facts = Table(box=box.SIMPLE_HEAD)
@@ -71,7 +208,12 @@ def layouts_table() -> Group:
     origins.add_column(overflow="fold")
     for name, layout in LAYOUTS.items():
         scales = ", ".join(f"x{scale}" for scale in layout.scales) or "any"
-        frames = {found.num_frame for split in layout.splits.values() for found in split}
+        frames = {
+            found.num_frame
+            for split in layout.splits.values()
+            for found in split
+            if found.num_frame is not None
+        }
         facts.add_row(
             name,
             layout.kind,
@@ -79,7 +221,7 @@ def layouts_table() -> Group:
             scales,
             "1"
             if layout.kind == "image"
-            else ", ".join(map(str, sorted(frames - {None}))) or "any",
+            else ", ".join(str(frame) for frame in sorted(frames)) or "any",
             "×".join(map(str, reversed(layout.gt_size))) if layout.gt_size else "any",
         )
         if layout.licence:
@@ -88,20 +230,26 @@ def layouts_table() -> Group:
 
 
 def split_sizes(layout: Layout) -> Iterator[tuple[str, int | None]]:
-    """The splits of a layout and how many items each has when complete, if that is known."""
+    """Yields the splits of a layout, each with its number of items if that is known."""
     for part, split in layout.splits.items():
         yield part, next((found.num_item for found in split if found.num_item), None)
 
 
+def _arch_info(component: type) -> ArchInfo:
+    from srtoolbox.archs.base import arch_info  # loads torch
+
+    return arch_info(component)
+
+
 def _frames(component: type) -> str:
-    count = component.num_frame
+    count = _arch_info(component).num_frame
     if count == 1:
         return "image"
     return "frames" if count is None else f"{count} frames"
 
 
 def _parameter_count(component: type) -> str:
-    """Parameters of the default configuration; built without memory for the weights."""
+    """Returns the number of parameters of the default configuration, built on the meta device."""
     import torch
 
     with torch.device("meta"):
@@ -114,7 +262,7 @@ def _first_line(component: type) -> str:
 
 
 def _without_arguments(text: str) -> str:
-    """A docstring without its Args section, which the table of options says better."""
+    """Returns a docstring without its Args section, which the table of options replaces."""
     head, _, tail = text.partition("\nArgs:\n")
     rest = tail.split("\n\n", 1)[1] if "\n\n" in tail else ""
     return head.rstrip() + ("\n\n" + rest if rest else "") + "\n"

@@ -1,1 +1,1 @@
-"""Comparing methods: what to run, what came out, and the tables and figures made from it."""
+"""Compares methods: runs studies, stores their results, and writes tables and figures."""

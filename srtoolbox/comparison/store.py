@@ -1,11 +1,11 @@
-"""The store of a study: per-image scores, costs, images, and what belongs to which method.
+"""Stores the results of a study: per-image scores, costs, images and the list of its methods.
 
-Everything a report shows is read from here; nothing needs a GPU, a dataset or a network::
+A report reads everything from here; it needs no GPU, dataset or network::
 
-    study.json       methods and seeds, and which evaluation, cost and run belongs to each
+    study.json       methods and seeds, with the ids of their evaluations, costs and runs
     results.jsonl    one record per image and evaluation
     costs.jsonl      one record per network, input size and device
-    frame_use.jsonl  PSNR by the frames that a network was given, if the study asked for it
+    frame_use.jsonl  PSNR for several selections of input frames, if the study measures it
     images/          SR images by evaluation, and LR and GT images by dataset
     runs/            the training runs
 """
@@ -17,8 +17,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from srtoolbox.engine.evaluation.evaluator import Record
 from srtoolbox.errors import UserError
 from srtoolbox.utils.files import append_lines, read_lines, write_atomic
+
+# Keys of older study.json files that have another name now.
+_RENAMED_KEYS = {
+    "further": "other_protocols",
+    "unfit": "skipped_datasets",
+    "differs": "deviations",
+}
 
 
 @dataclass
@@ -28,18 +36,18 @@ class Entry:
     Attributes:
         method: Name in the table.
         seed: Seed of the training.
-        run: Folder of the training run below the study's; None if nothing was trained.
-        evaluations: Evaluation ids by dataset, under the card's protocol.
-        other_protocols: The same under the card's further protocols, by their names.
-        skipped_datasets: Datasets that the method cannot be scored on, and why.
+        run: Folder of the training run, relative to the study's; None if nothing was trained.
+        evaluations: Evaluation ids by dataset, under the first protocol of the study.
+        other_protocols: Evaluation ids by dataset, by the names of the other protocols.
+        skipped_datasets: Datasets that the method cannot be evaluated on, with the reasons.
         cost: Id of the cost record.
-        device: What it was trained and measured on.
-        identity: Hash of what decides its results.
+        device: Device of training and evaluation.
+        identity: Hash of everything that decides the results.
         train_seconds: Time spent in training steps.
-        steps: Steps trained.
+        steps: Number of training steps.
         threads: CPU threads of the training.
-        deviations: What was trained or set otherwise than for the rest, in words.
-        failure: Why the method has no result, if so.
+        deviations: Differences to the options of the other methods, in words.
+        failure: Reason why the method has no result, or None.
     """
 
     method: str
@@ -60,15 +68,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Published:
-    """A row with numbers that somebody else measured and printed.
+    """A table row with published numbers, which were not measured here.
 
     Attributes:
         method: Name in the table.
-        dataset: The dataset that the scores are of, by its name in the study.
-        protocol: Name of the protocol that they were measured under.
-        scores: By metric, in the units of the study's metrics.
-        source: Where they are printed.
-        params: Parameters of the network, if they are printed too.
+        dataset: Name of the dataset in the study.
+        protocol: Name of the protocol of the numbers.
+        scores: Scores by metric, in the units of the study's metrics.
+        source: Publication that prints the numbers.
+        params: Number of parameters of the network, if it is published too.
     """
 
     method: str
@@ -81,22 +89,21 @@ class Published:
 
 @dataclass
 class StudyCard:
-    """What a report must know beside the records.
+    """Study metadata needed by the report.
 
     Attributes:
-        name: Of the study.
+        name: Name of the study.
         scale: Super-resolution factor.
-        protocol: Name, hash and description of the protocol.
-        metrics: ``higher_is_better``, ``unit`` and ``digits`` by metric.
-        training: How all methods were trained, in one sentence.
+        protocol: ``name``, ``hash``, ``text`` and ``average`` of the first protocol.
+        metrics: ``higher_is_better``, ``unit``, ``digits`` and ``unavailable`` by metric.
+        training: The training options that all methods share, in one sentence.
         environment: Versions, device and threads.
-        entries: Methods in the order of the table.
-        other_protocols: More protocols: ``views`` gives a card, hence a table, for each.
-        published: Rows with printed numbers, of any of the protocols.
-        budget: What the trainings have in common, if it is not the number of iterations.
-        jobs: Trainings at a time.
-        sweeps: Test sets and their values by the quantity that they differ in: they are shown as
-            curves.
+        entries: Methods and seeds in the order of the table.
+        other_protocols: The other protocols; ``views`` gives a card, hence a table, for each.
+        published: Published numbers under any of the protocols.
+        budget: The quantity that is equal for all trainings, in words; None: the iterations.
+        jobs: Number of trainings that ran in parallel.
+        sweeps: By quantity, the test sets that differ in it with their values; shown as curves.
     """
 
     name: str
@@ -112,117 +119,139 @@ class StudyCard:
     jobs: int = 1
     sweeps: dict[str, dict[str, float]] = field(default_factory=dict)
 
+    @property
+    def protocols(self) -> list[dict[str, str]]:
+        """All protocols, the first one first."""
+        return [self.protocol, *self.other_protocols]
+
     def views(self) -> list[StudyCard]:
-        """A card of one protocol for each of the study's, with the published rows of that one."""
+        """Returns one card per protocol, with the evaluations and published rows under it."""
         cards = []
-        for protocol in (self.protocol, *self.other_protocols):
+        for number, protocol in enumerate(self.protocols):
             name = protocol["name"]
             entries = [
                 replace(
                     entry,
-                    evaluations=entry.evaluations
-                    if protocol is self.protocol
-                    else entry.other_protocols.get(name, {}),
+                    evaluations=entry.other_protocols.get(name, {})
+                    if number
+                    else entry.evaluations,
                     other_protocols={},
                 )
                 for entry in self.entries
             ]
-            rows = [row for row in self.published if row.protocol == name]
             cards.append(
                 replace(
-                    self, protocol=protocol, other_protocols=[], entries=entries, published=rows
+                    self,
+                    protocol=protocol,
+                    other_protocols=[],
+                    entries=entries,
+                    published=[row for row in self.published if row.protocol == name],
                 )
             )
         return cards
 
     def remarks(self) -> list[str]:
-        """What stands under every table beside protocol, training and costs, one sentence each."""
+        """Returns notes for below each table: budget, parallel runs, devices, skipped datasets."""
         remarks = []
         trained = {entry.method: entry.steps for entry in self.entries if entry.steps}
         if self.budget and trained:
             steps = ", ".join(f"{method} {count:,}" for method, count in trained.items())
             remarks.append(f"Budget: {self.budget}; iterations: {steps}.")
         if self.jobs > 1:
-            remarks.append(f"Up to {self.jobs} trainings ran at a time.")
-        by_device: dict[str, list[str]] = {}
+            remarks.append(f"Up to {self.jobs} trainings ran in parallel.")
+        methods: dict[str, list[str]] = {}
         for entry in self.entries:
-            methods = by_device.setdefault(entry.device, [])
-            if entry.method not in methods:
-                methods.append(entry.method)
-        by_device.pop("", None)
-        if len(by_device) > 1:
-            where = "; ".join(f"{', '.join(names)} on {one}" for one, names in by_device.items())
-            remarks.append(f"Times are of several devices and do not compare: {where}.")
-        skipped_datasets = {
+            if entry.device and entry.method not in methods.setdefault(entry.device, []):
+                methods[entry.device].append(entry.method)
+        if len(methods) > 1:
+            places = "; ".join(f"{', '.join(names)} on {dev}" for dev, names in methods.items())
+            remarks.append(f"Times are from several devices and cannot be compared: {places}.")
+        skipped = {
             f"– {entry.method} on {dataset}: {reason}."
             for entry in self.entries
             for dataset, reason in entry.skipped_datasets.items()
         }
-        return remarks + sorted(skipped_datasets)
+        return remarks + sorted(skipped)
+
+
+def image_stem(key: str) -> str:
+    """Returns the file name, without ``.png``, of the stored image with this key."""
+    return key.replace("/", "__")
 
 
 class ResultStore:
-    """Reads and writes the store of one study.
+    """Reads and writes the results of one study.
 
     Args:
-        folder: The study's folder.
+        folder: Folder of the study.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._records: dict[str, dict[str, dict[str, Any]]] = {}  # by evaluation and key
+        self._records: dict[str, dict[str, Record]] = {}  # by evaluation and key
+        self._sorted: dict[str, list[Record]] = {}
         for record in read_lines(folder / "results.jsonl"):
             self._enter(record)
         self._costs = {cost["cost"]: cost for cost in read_lines(folder / "costs.jsonl")}
         self._uses = {use["evaluation"]: use for use in read_lines(folder / "frame_use.jsonl")}
 
-    def add_records(self, records: list[dict[str, Any]]) -> None:
-        """Appends the per-image records of one evaluation, all at once."""
+    def add_records(self, records: list[Record]) -> None:
+        """Appends the per-image records of one evaluation, all at once.
+
+        Beside the evaluator's keys each has the ``evaluation`` id, its ``index`` in the dataset
+        and the number ``of`` records of the evaluation.
+        """
         append_lines(self.folder / "results.jsonl", records)
         for record in records:
             self._enter(record)
 
-    def records(self, evaluation: str) -> list[dict[str, Any]]:
-        """The records of an evaluation in the dataset's order; empty unless it is complete."""
-        found = sorted(self._records.get(evaluation, {}).values(), key=lambda r: r["index"])
-        return found if found and len(found) == found[0]["of"] else []
+    def records(self, evaluation: str) -> list[Record]:
+        """Returns the records of an evaluation in dataset order; empty unless it is complete."""
+        if evaluation not in self._sorted:
+            found = self._records.get(evaluation, {}).values()
+            records = sorted(found, key=lambda record: record["index"])
+            complete = records and len(records) == records[0]["of"]
+            self._sorted[evaluation] = records if complete else []
+        return self._sorted[evaluation]
 
     def evaluations(self) -> list[str]:
-        """The ids of all evaluations that are complete, also of those that no method has now."""
+        """Returns the ids of all complete evaluations, also of those that no entry names."""
         return [evaluation for evaluation in self._records if self.records(evaluation)]
 
     def costs(self) -> list[dict[str, Any]]:
-        """All cost records."""
+        """Returns all cost records."""
         return list(self._costs.values())
 
     def add_cost(self, cost: dict[str, Any]) -> None:
-        """Appends a cost record."""
+        """Appends a cost record; its id is ``cost["cost"]``."""
         append_lines(self.folder / "costs.jsonl", [cost])
         self._costs[cost["cost"]] = cost
 
     def cost(self, identity: str) -> dict[str, Any] | None:
-        """The cost record of that id, if it was measured."""
+        """Returns the cost record with this id; None if there is none."""
         return self._costs.get(identity)
 
     def frame_uses(self) -> list[dict[str, Any]]:
-        """All records of frame use."""
+        """Returns all records of frame use."""
         return list(self._uses.values())
 
     def add_frame_use(self, use: dict[str, Any]) -> None:
-        """Appends a record of frame use: an ``evaluation``'s ``psnr`` by the frames given."""
+        """Appends a record of frame use: the ``evaluation`` id, and ``psnr`` by input frames."""
         append_lines(self.folder / "frame_use.jsonl", [use])
         self._uses[use["evaluation"]] = use
 
     def frame_use(self, evaluation: str) -> dict[str, float | None] | None:
-        """PSNR by the frames that the network of an evaluation was given, if it was measured."""
-        found = self._uses.get(evaluation)
-        return None if found is None else found["psnr"]
+        """Returns the PSNR in dB by input frames of an evaluation; None if it was not measured."""
+        use = self._uses.get(evaluation)
+        return None if use is None else use["psnr"]
 
-    def _enter(self, record: dict[str, Any]) -> None:
-        self._records.setdefault(record["evaluation"], {})[record["key"]] = record
+    def _enter(self, record: Record) -> None:
+        evaluation = record["evaluation"]
+        self._records.setdefault(evaluation, {})[record["key"]] = record
+        self._sorted.pop(evaluation, None)
 
     def image_folder(self, name: str) -> Path:
-        """Where the images of an evaluation (``name`` is its id) or a dataset lie."""
+        """Returns the folder with the images of an evaluation (by its id) or of a dataset."""
         return self.folder / "images" / name
 
     def save_card(self, card: StudyCard) -> None:
@@ -230,18 +259,22 @@ class ResultStore:
         write_atomic(self.folder / "study.json", json.dumps(asdict(card), indent=1))
 
     def load_card(self) -> StudyCard:
-        """Reads ``study.json``.
+        """Reads ``study.json``, also of older versions.
 
         Raises:
-            UserError: if the folder holds no study.
+            UserError: if the folder holds no study, or its file is damaged.
         """
         path = self.folder / "study.json"
         try:
-            content = json.loads(path.read_text())
+            content = _rename_keys(json.loads(path.read_text()))
         except FileNotFoundError as error:
             raise UserError(f"{self.folder}: no study here ({path.name} is missing)") from error
         except json.JSONDecodeError as error:
             raise UserError(f"{path}: damaged ({error}); run the comparison again") from error
-        content["entries"] = [Entry(**entry) for entry in content["entries"]]
+        content["entries"] = [Entry(**_rename_keys(entry)) for entry in content["entries"]]
         content["published"] = [Published(**row) for row in content.get("published", [])]
         return StudyCard(**content)
+
+
+def _rename_keys(content: dict[str, Any]) -> dict[str, Any]:
+    return {_RENAMED_KEYS.get(key, key): value for key, value in content.items()}

@@ -1,4 +1,4 @@
-"""Looks up components by kind and name, and reads the options that their constructors take."""
+"""Builds components by name, and reads their options from their constructors' type hints."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Component:
 
     Attributes:
         kind: A key of ``srtoolbox.registry.REGISTRIES``.
-        injected: Constructor parameters that the owner of the section supplies when the options
-            do not, so that they may be left out even if they have no default.
+        injected: Constructor parameters that the program supplies if the options do not; they may
+            be left out even if they have no default.
     """
 
     kind: str
@@ -35,7 +35,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A constructor's parameter: what its values must look like, and whether it has a default."""
+    """A parameter of a constructor: its type, and its default if it has one."""
 
     hint: Any
     required: bool
@@ -43,16 +43,16 @@ class Parameter:
 
 
 def build(kind: str | Registry, spec: Mapping[str, Any], **injected: Any) -> Any:
-    """The component that checked options describe.
+    """Builds a component from checked options.
 
     Args:
         kind: A registry, or a key of ``srtoolbox.registry.REGISTRIES``.
         spec: ``{"type": name, option: value, …}``.
-        injected: What the program supplies. Each is passed on only if the constructor has such a
-            parameter and the options do not give it.
+        injected: Arguments that the program supplies. One is passed on only if the constructor
+            has such a parameter and the options do not set it.
 
     Raises:
-        UserError: naming the component, if its constructor does not accept the options.
+        UserError: if the constructor does not accept the options; names the component.
     """
     registry = kind if isinstance(kind, Registry) else REGISTRIES[kind]
     component = registry.get(spec["type"])
@@ -66,7 +66,7 @@ def build(kind: str | Registry, spec: Mapping[str, Any], **injected: Any) -> Any
         raise
     except (TypeError, ValueError) as error:
         frame = extract_tb(error.__traceback__)[-1]
-        inside = frame.filename != __file__  # else the call itself did not fit
+        inside = frame.filename != __file__  # otherwise the arguments do not match the signature
         where = f" ({Path(frame.filename).name}:{frame.lineno})" if inside else ""
         raise UserError(
             f"{registry.kind} '{spec['type']}' cannot be built: {error}{where}"
@@ -74,7 +74,7 @@ def build(kind: str | Registry, spec: Mapping[str, Any], **injected: Any) -> Any
 
 
 def parameters_of(component: Any) -> dict[str, Parameter]:
-    """The parameters of a component's constructor with hints that options can be checked by."""
+    """Returns the parameters of a component's constructor, with hints to check options by."""
     hints = _hints_of(component.__init__ if inspect.isclass(component) else component)
     result = {}
     for name, parameter in constructor_parameters(component).items():
@@ -89,8 +89,10 @@ def parameters_of(component: Any) -> dict[str, Parameter]:
 
 
 def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """All hints that can be resolved: a name imported for type checkers only spoils just one."""
-    # Such a name is most often one of collections.abc; the function's own names go before.
+    """Returns the hints that can be resolved, each by itself.
+
+    A name that is imported for type checkers only is most often one of ``collections.abc``.
+    """
     names = {**vars(collections.abc), **getattr(inspect.unwrap(function), "__globals__", {})}
     hints = {}
     for name, annotation in getattr(function, "__annotations__", {}).items():
@@ -101,15 +103,16 @@ def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 INVALID = object()
-"""What a value that has errors is converted to."""
+"""Result of the conversion of a value that has errors."""
 
 
 def is_section(hint: Any) -> bool:
+    """Returns whether a hint is a class of options (a dataclass)."""
     return isinstance(hint, type) and dataclasses.is_dataclass(hint)
 
 
 def container(hint: Any) -> type | None:
-    """``dict``, ``tuple`` or ``list`` for hints of mappings and sequences, otherwise ``None``."""
+    """Returns dict, tuple or list for the hint of a mapping or sequence, otherwise None."""
     kind = typing.get_origin(hint) or hint
     if kind in (dict, collections.abc.Mapping):
         return dict
@@ -132,14 +135,14 @@ _WORDS = {
 
 
 def describe(hint: Any) -> str:
-    """A hint in words: ``"an integer or null"``."""
+    """Describes a hint in words: ``"an integer or null"``."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return describe(arguments[0])
     if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(describe(one) for one in arguments))
+        return " or ".join(dict.fromkeys(map(describe, arguments)))
     if origin is Literal:
-        return " or ".join(_literal(one) for one in arguments)
+        return " or ".join(map(_literal, arguments))
     if hint in _WORDS:
         return _WORDS[hint]
     kind = container(hint)
@@ -151,7 +154,7 @@ def describe(hint: Any) -> str:
 
 
 def scalar(hint: Any, value: Any) -> Any:
-    """``value`` as the scalar type ``hint``, or ``INVALID``; a boolean is never a number."""
+    """Converts ``value`` to the scalar type ``hint``, or to ``INVALID``; a boolean is no number."""
     if hint is None or hint is type(None):
         return None if value is None else INVALID
     if hint is Path and isinstance(value, str | Path):
@@ -166,7 +169,7 @@ def scalar(hint: Any, value: Any) -> Any:
 
 
 def describe_value(value: Any, hint: Any) -> str:
-    """A value in words, with what to do if it is one of the usual mistakes for ``hint``."""
+    """Describes a value in words; for a usual mistake with ``hint``, also how to correct it."""
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, list | tuple):
@@ -175,12 +178,12 @@ def describe_value(value: Any, hint: Any) -> str:
         return "nothing"
     text = _literal(value)
     if isinstance(value, str):
-        wordy = value.lower() in ("yes", "no", "on", "off") and "true or false" in describe(hint)
-        return f"{text} (a string)" + ("; write true or false" if wordy else "")
+        is_yes_no = value.lower() in ("yes", "no", "on", "off")
+        advice = "; write true or false" if is_yes_no and "true or false" in describe(hint) else ""
+        return f"{text} (a string){advice}"
     kind = "a boolean" if isinstance(value, bool) else "a number"
-    return f"{text} ({kind})" + (
-        f"; put it in quotes: '{text}'" if "text" in describe(hint) else ""
-    )
+    advice = f"; put it in quotes: '{text}'" if "text" in describe(hint) else ""
+    return f"{text} ({kind}){advice}"
 
 
 def _literal(value: Any) -> str:
@@ -188,7 +191,7 @@ def _literal(value: Any) -> str:
 
 
 def same_shape(hint: Any, value: Any) -> bool:
-    """Whether ``value`` is at least of the sort (mapping, list, scalar) that ``hint`` asks for."""
+    """Returns whether ``value`` is a mapping, list or scalar as the hint requires."""
     if typing.get_origin(hint) is Annotated:
         hint = typing.get_args(hint)[0]
     kind = dict if is_section(hint) else container(hint)
@@ -200,25 +203,25 @@ def same_shape(hint: Any, value: Any) -> bool:
 
 
 def usable(hint: Any) -> Any:
-    """The part of a hint that a YAML value can satisfy, or ``None`` if there is no such part."""
+    """Returns the part of a hint that a YAML value can satisfy; None if there is no such part."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
-        parts = [one for one in map(usable, arguments) if one is not None]
-        only_null = all(one is type(None) for one in parts)
+        parts = [part for part in map(usable, arguments) if part is not None]
+        only_null = all(part is type(None) for part in parts)
         return None if only_null else Union[tuple(parts)]  # noqa: UP007
     if origin in (Literal, Annotated) or hint in (int, float, bool, str, Path, Any, type(None)):
         return hint
     if is_section(hint):
         return hint
-    kind = container(hint)
+    kind: Any = container(hint)
     if kind is None:
         return None
-    entries = [one if one is Ellipsis else usable(one) for one in arguments]
+    entries = [entry if entry is Ellipsis else usable(entry) for entry in arguments]
     return None if None in entries else (kind[tuple(entries)] if entries else kind)
 
 
 def hint_of_default(default: Any) -> Any:
-    """What a parameter without a usable hint takes, judged by its default."""
+    """Returns a hint for a parameter that has no usable one, from its default."""
     if isinstance(default, bool | str):
         return type(default)
     if isinstance(default, int | float):

@@ -1,18 +1,17 @@
-"""Option files: read, inherit, override, freeze. (What they may say is checked in ``schema``.)
+"""Reads option files: inheritance (``_base_``), ``--set`` overrides, plugin paths.
 
-An option file is YAML 1.2: ``1e-4`` is a number, ``yes`` is text, a key stands only once. Beyond
-YAML it knows three things:
+``schema`` validates the content. An option file is YAML 1.2: ``1e-4`` is a number, ``yes`` is text,
+a key may occur only once in a mapping. There are three additions to YAML:
 
-* ``_base_: other.yml`` (or a list) in any mapping merges the other file's content in at that
-  place, below what the mapping itself says. Mappings merge key by key and the later one wins;
-  everything else, lists too (also ``plugins``), is replaced as a whole. A mapping whose ``type:``
-  changes is replaced as a whole as well, since the options of one component mean nothing to
-  another.
+* ``_base_: other.yml`` (or a list of files) in any mapping inherits the content of the other file
+  at this place; the mapping's own keys have priority. Mappings are merged key by key. Everything
+  else is replaced as a whole, also lists (also ``plugins``), and a mapping whose ``type:`` changes,
+  because the options of one component have no meaning for another.
 * ``key: !delete`` removes an inherited key.
-* entries of ``plugins:`` that are paths count from the file in which they stand.
+* Paths in ``plugins:`` are relative to the file that contains them.
 
-``--set a.b.c=value`` is one more file on top that says ``a: {b: {c: value}}``; a number in the
-path picks an entry of a list.
+``--set a.b.c=value`` acts like one more file ``a: {b: {c: value}}`` that inherits from the option
+file. A number in the path selects an entry of a list.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from typing import Any
 import yaml
 
 from srtoolbox.config.frozen import FrozenDict, FrozenList, freeze, thaw
+from srtoolbox.config.shipped import resolve
 from srtoolbox.config.yaml import DELETE, Dumper, Items, Tree, parse
 from srtoolbox.errors import UserError
 
@@ -48,17 +48,19 @@ BASE_KEY = "_base_"
 
 
 def read(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> Tree:
-    """The content of an option file with everything it inherits and every override applied.
+    """Returns the content of an option file, with inherited content and overrides.
 
     Args:
-        path: The file; None if there is none but the overrides.
+        path: Path of a file or name of a shipped one (see ``shipped.resolve``); None if there are
+            only overrides.
         overrides: ``"a.b.c=value"`` each, applied in order. The value is YAML; ``!delete``
-            removes the key; a ``_base_`` or plugin path in it counts from the current directory.
+            removes the key. Paths under ``_base_`` and ``plugins`` are relative to the current
+            directory.
 
     Raises:
-        UserError: one line, ``file:line: …``, for anything that cannot be read or resolved.
+        UserError: one line, ``file:line: …``, if a file cannot be read or resolved.
     """
-    tree = Tree() if path is None else _read_file(Path(path), asked_by="", chain=())
+    tree = Tree() if path is None else _read_file(resolve(path), asked_by="", chain=())
     for text in overrides:
         tree = merge(tree, _resolve_plugins(_overlay(tree, text), Path.cwd()))
     _refuse_deletes(tree, ())
@@ -66,24 +68,23 @@ def read(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> 
 
 
 def locate(tree: Any, path: str) -> str:
-    """Where ``path`` (``"train.optim_g.lr"``) is said: ``"options/x.yml:37"``.
+    """Returns file and line of an option: ``"options/x.yml:37"`` for ``"train.optim_g.lr"``.
 
-    A path that is only partly there gives the place of its last part that is.
+    If the last keys of the path do not exist, it is the line of the last key that does.
     """
     where = getattr(tree, "where", "")
     for key in path.split(".") if path else ():
-        index = int(key) if isinstance(tree, Items) and key.isdigit() else key
-        if not isinstance(tree, Tree | Items):
-            break
-        try:
-            where, tree = tree.marks[index], tree[index]
-        except (LookupError, TypeError):
+        if isinstance(tree, Tree) and key in tree:
+            where, tree = tree.marks[key], tree[key]
+        elif isinstance(tree, Items) and key.isdigit() and int(key) < len(tree):
+            where, tree = tree.marks[int(key)], tree[int(key)]
+        else:
             break
     return where
 
 
 def plain(tree: Any) -> Any:
-    """The same content in ordinary dicts, lists and scalars; dataclasses become dicts."""
+    """Converts to ordinary dicts, lists and scalars; dataclasses become dicts, paths text."""
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         return {f.name: plain(getattr(tree, f.name)) for f in dataclasses.fields(tree)}
     if isinstance(tree, Mapping):
@@ -94,7 +95,7 @@ def plain(tree: Any) -> Any:
 
 
 def as_tree(content: Mapping[str, Any], mark: str) -> Tree:
-    """Nested mappings as if read from a file, with ``mark`` as the place of everything."""
+    """Converts nested mappings to a tree, with ``mark`` as the place of every key."""
     tree = Tree(mark)
     for key, value in content.items():
         tree.put(key, as_tree(value, mark) if isinstance(value, Mapping) else value, mark)
@@ -102,7 +103,7 @@ def as_tree(content: Mapping[str, Any], mark: str) -> Tree:
 
 
 def dump(tree: Any) -> str:
-    """YAML that ``read`` turns into an equal tree; keys stay in order."""
+    """Returns YAML that ``read`` converts back to an equal tree; keys keep their order."""
     return yaml.dump(
         plain(tree), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100,
         default_flow_style=False,
@@ -110,7 +111,13 @@ def dump(tree: Any) -> str:
 
 
 def _read_file(path: Path, asked_by: str, chain: tuple[Path, ...]) -> Tree:
-    """One file with its bases merged in. ``asked_by`` is the place that names it as a base."""
+    """Reads a file and what it inherits.
+
+    Args:
+        path: The file.
+        asked_by: Place of the ``_base_`` that names it; empty for the file of the user.
+        chain: The files that inherit from it, to detect circles.
+    """
     shown, asked = shown_path(path), f"{asked_by}: {BASE_KEY}: " if asked_by else ""
     resolved = path.resolve()
     if resolved in chain:
@@ -133,7 +140,7 @@ def _read_file(path: Path, asked_by: str, chain: tuple[Path, ...]) -> Tree:
 
 
 def _inherit(node: Any, folder: Path, chain: tuple[Path, ...]) -> Any:
-    """``node`` with the files under ``_base_`` merged in, at every depth; ``node`` stays as is."""
+    """Returns a copy of ``node`` in which each ``_base_``, at every depth, is resolved."""
     if isinstance(node, Items):
         return node.replaced(_inherit(entry, folder, chain) for entry in node)
     if not isinstance(node, Tree):
@@ -148,7 +155,7 @@ def _inherit(node: Any, folder: Path, chain: tuple[Path, ...]) -> Any:
 
 
 def _bases(node: Tree) -> Iterator[tuple[str, str]]:
-    """The file names under ``_base_``, each with the place that gives it."""
+    """Yields the file names under ``_base_``, each with its place."""
     names = node.get(BASE_KEY, [])
     if isinstance(names, str):
         names = [names]
@@ -159,10 +166,15 @@ def _bases(node: Tree) -> Iterator[tuple[str, str]]:
 
 
 def merge(base: Any, over: Any) -> Any:
-    """``over`` on top of ``base``; neither is changed."""
+    """Returns ``over`` merged onto ``base``; neither is changed.
+
+    Two mappings are merged key by key, unless both have a ``type`` and these differ. In all other
+    cases ``over`` replaces ``base``. ``DELETE`` in ``over`` removes a key of ``base``.
+    """
     if not isinstance(base, Tree) or not isinstance(over, Tree):
         return over
-    if "type" in base and "type" in over and base["type"] != over["type"]:
+    types = base.get("type", DELETE), over.get("type", DELETE)
+    if DELETE not in types and types[0] != types[1]:
         return over
     merged = Tree(over.where)
     for key, value in base.items():
@@ -176,7 +188,7 @@ def merge(base: Any, over: Any) -> Any:
 
 
 def _resolve_plugins(tree: Tree, folder: Path) -> Tree:
-    """``tree`` with those ``plugins`` that are paths made absolute."""
+    """Makes the paths among ``plugins`` absolute, in place, and returns the tree."""
     plugins = tree.get("plugins")
     if isinstance(plugins, Items):
         resolved = plugins.replaced(
@@ -190,24 +202,29 @@ def _resolve_plugins(tree: Tree, folder: Path) -> Tree:
 
 
 def _refuse_deletes(node: Any, path: tuple[str, ...]) -> None:
-    """Complain about a ``!delete`` that found nothing: it is a misspelt key."""
-    for key, value in node.items() if isinstance(node, Tree) else enumerate(node):
-        if value is DELETE:
-            name = ".".join((*path, str(key)))
-            raise UserError(f"{node.marks[key]}: {name}: nothing to delete, it is not inherited")
-        if isinstance(value, Tree | Items):
-            _refuse_deletes(value, (*path, str(key)))
+    """Raises an error for a ``!delete`` that found no key, which is probably misspelt."""
+    if isinstance(node, Items):
+        for index, value in enumerate(node):
+            _refuse_deletes(value, (*path, str(index)))
+    elif isinstance(node, Tree):
+        for key, value in node.items():
+            if value is DELETE:
+                name = ".".join((*path, key))
+                raise UserError(
+                    f"{node.marks[key]}: {name}: nothing to delete, it is not inherited"
+                )
+            _refuse_deletes(value, (*path, key))
 
 
 def _overlay(tree: Tree, text: str) -> Tree:
-    """What ``--set text`` says, as a tree to be merged over ``tree``."""
+    """Converts ``--set text`` to a tree that can be merged onto ``tree``."""
     path, equals, value = text.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise UserError(f"--set {text}: expected key.key=value, e.g. train.total_iter=1000")
     mark = f"--set {text}"
     parsed = parse(value, mark, line_numbers=False)
-    if keys[-1] == BASE_KEY:  # a.b._base_=x says the same as a.b={_base_: x}
+    if keys[-1] == BASE_KEY:  # a.b._base_=x means a.b={_base_: x}
         wrapped = Tree(mark)
         wrapped.put(keys.pop(), parsed, mark)
         parsed = wrapped
@@ -218,10 +235,10 @@ def _overlay_node(node: Any, keys: list[str], value: Any, mark: str) -> Any:
     if not keys:
         return value
     key, rest = keys[0], keys[1:]
-    if isinstance(node, Items):  # lists are replaced as a whole, so the overlay is a whole list
+    if isinstance(node, Items):  # merge replaces lists as a whole, so the result is a whole list
         if not key.isdigit() or int(key) >= len(node):
             raise UserError(
-                f"{mark}: '{key}' is no entry of a list of {len(node)} (0 is the first)"
+                f"{mark}: '{key}' is no entry of a list of {len(node)} (the first is 0)"
             )
         entries, index = list(node), int(key)
         if value is DELETE and not rest:
@@ -232,16 +249,18 @@ def _overlay_node(node: Any, keys: list[str], value: Any, mark: str) -> Any:
         return changed
     if node is not None and not isinstance(node, Tree):
         raise UserError(f"{mark}: there is no '{key}' in {node!r}, which is not a mapping")
-    # Mappings on the way keep their place in the file; only what is set comes from the override.
-    known = isinstance(node, Tree) and key in node
-    overlay = Tree(node.where if isinstance(node, Tree) else mark)
-    child = _overlay_node(node[key] if known else None, rest, value, mark)
-    overlay.put(key, child, node.marks[key] if known and rest else mark)
+    # Mappings on the path keep their places in the file; only the new value is the override's.
+    overlay = Tree(mark if node is None else node.where)
+    if node is not None and key in node:
+        child = _overlay_node(node[key], rest, value, mark)
+        overlay.put(key, child, node.marks[key] if rest else mark)
+    else:
+        overlay.put(key, _overlay_node(None, rest, value, mark), mark)
     return overlay
 
 
 def shown_path(path: str | os.PathLike[str]) -> str:
-    """A path as messages show it: from the current directory where that is shorter."""
+    """Returns a path as messages show it: relative to the current directory if that is shorter."""
     absolute = os.path.abspath(path)  # noqa: PTH100 (links stay as the user wrote them)
     try:
         return min(os.path.relpath(absolute), absolute, key=len)

@@ -1,4 +1,4 @@
-"""Options that can be read but not changed, at any depth."""
+"""Options that cannot be changed after they were read, at any depth."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import addict
 
 
 def freeze(value: Any) -> Any:
-    """A copy of mappings, lists and tuples that refuses every change; other values as they are.
+    """Returns a read-only copy of a mapping, list or tuple; other values are returned unchanged.
 
-    A frozen mapping is read as ``opt.train.lr`` or ``opt["train"]["lr"]``.
+    Keys of a frozen mapping are also attributes: ``opt.train.lr`` or ``opt["train"]["lr"]``.
     """
     if isinstance(value, Mapping):
         return FrozenDict(value)
@@ -23,7 +23,7 @@ def freeze(value: Any) -> Any:
 
 
 def thaw(value: Any) -> Any:
-    """A copy of something frozen that its receiver may change; other values as they are."""
+    """Returns a copy of a frozen value that can be changed; other values are returned unchanged."""
     if isinstance(value, FrozenDict):
         return {key: thaw(entry) for key, entry in value.items()}
     if isinstance(value, FrozenList):
@@ -33,12 +33,12 @@ def thaw(value: Any) -> Any:
 
 def _refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
     raise TypeError(
-        "options are frozen; srtoolbox.config.files.thaw(options) is a copy you may change"
+        "options are frozen; srtoolbox.config.files.thaw(options) returns a copy you may change"
     )
 
 
 class FrozenList(list):
-    """A list that refuses to change."""
+    """A list that cannot be changed."""
 
     __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
     append = extend = insert = remove = pop = clear = sort = reverse = _refuse
@@ -48,10 +48,10 @@ class FrozenList(list):
 
 
 class FrozenDict(addict.Dict):
-    """An ``addict.Dict`` that refuses to change, at every depth.
+    """An ``addict.Dict`` that cannot be changed, at every depth.
 
-    ``addict`` can freeze by itself, but then still lets existing keys be overwritten and deleted.
-    A key that is not there raises ``KeyError`` as an item and ``AttributeError`` as an attribute.
+    A frozen ``addict.Dict`` still allows existing keys to be overwritten and deleted. A missing key
+    raises ``KeyError`` for an item and ``AttributeError`` for an attribute.
     """
 
     def __init__(self, content: Mapping[str, Any] | None = None) -> None:
@@ -73,9 +73,6 @@ class FrozenDict(addict.Dict):
 
     def __deepcopy__(self, memo: dict) -> FrozenDict:
         return self
-
-    def to_dict(self) -> dict[str, Any]:
-        return thaw(self)
 
     __setitem__ = __delitem__ = __setattr__ = __delattr__ = __ior__ = _refuse
     update = pop = popitem = clear = setdefault = unfreeze = _refuse

@@ -1,4 +1,4 @@
-"""A JSON Schema (draft 2020-12) of the options, for editors that complete and check YAML."""
+"""Writes a JSON Schema (draft 2020-12) of option files, for completion and checks in editors."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _LIMITS = {"min": "minimum", "max": "maximum", "exclusive_min": "exclusiveMinimu
 
 
 def json_schema(section: type) -> dict[str, Any]:
-    """The schema of option files whose top is ``section``, with every registered component.
+    """Returns the schema of option files of a class of options, with all registered components.
 
-    No key is required, since a file may inherit any of them; ``_base_`` may stand in any mapping.
+    No key is required, because a file may inherit any of them. Every mapping may have ``_base_``.
     """
     writer = _Writer()
     top = writer.hint(section)
@@ -39,7 +39,7 @@ def json_schema(section: type) -> dict[str, Any]:
 
 
 class _Writer:
-    """Turns hints into schemas; sections and component kinds become shared definitions."""
+    """Converts type hints to schemas; sections and components become shared definitions."""
 
     def __init__(self) -> None:
         self.definitions: dict[str, Any] = {}
@@ -52,7 +52,7 @@ class _Writer:
                     return self.reference(note.kind, self.kind, note.kind)
             return self.hint(arguments[0])
         if origin in (Union, types.UnionType):
-            return {"anyOf": [self.hint(one) for one in arguments]}
+            return {"anyOf": [self.hint(alternative) for alternative in arguments]}
         if origin is Literal:
             return {"enum": list(arguments)}
         if hint is None or hint is type(None):
@@ -74,14 +74,14 @@ class _Writer:
                 "additionalProperties": entry,
             }
         if kind is tuple and hints and hints[-1] is not Ellipsis:
-            entries = [self.hint(one) for one in hints]
+            entries = [self.hint(entry) for entry in hints]
             return {"type": "array", "prefixItems": entries, "items": False, "minItems": len(hints)}
         return {"type": "array", "items": self.hint(hints[0]) if hints else {}}
 
     def reference(self, name: str, write: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-        """A reference to the definition ``name``, which is written if this is the first."""
+        """Returns a reference to the definition ``name``; the first reference writes it."""
         if name not in self.definitions:
-            self.definitions[name] = {}  # taken, so that one which contains itself comes to an end
+            self.definitions[name] = {}  # a definition that contains itself must not recur for ever
             self.definitions[name] = write(*arguments)
         return {"$ref": f"#/$defs/{name}"}
 
@@ -101,7 +101,7 @@ class _Writer:
         return _object(properties, inspect.getdoc(section))
 
     def kind(self, kind: str) -> dict[str, Any]:
-        """Any component of a kind: ``type`` decides which options it has."""
+        """Returns the schema of any component of a kind; ``type`` decides which options it has."""
         known = REGISTRIES[kind]
         cases = []
         for name in known.names():
@@ -129,7 +129,7 @@ class _Writer:
 
 
 def parameter_docs(component: Any) -> dict[str, str]:
-    """What the ``Args:`` of a component's docstrings say of each constructor parameter."""
+    """Returns the description of each constructor parameter from the ``Args:`` in docstrings."""
     texts = [inspect.getdoc(component) or "", inspect.getdoc(component.__init__) or ""]
     docs = {}
     for name in constructor_parameters(component):
@@ -153,21 +153,22 @@ def _object(properties: Mapping[str, Any], doc: str | None) -> dict[str, Any]:
 
 
 def _with_limits(written: dict[str, Any], limits: Mapping[str, float]) -> dict[str, Any]:
-    """Limits apply to numbers, and to the numbers in a list."""
+    """Adds limits to the schema of a number, or of the numbers in a list."""
     if not limits:
         return written
     if "anyOf" in written:
-        return {"anyOf": [_with_limits(one, limits) for one in written["anyOf"]]}
+        return {"anyOf": [_with_limits(part, limits) for part in written["anyOf"]]}
     if isinstance(written.get("items"), dict):
         return {**written, "items": _with_limits(written["items"], limits)}
     if "prefixItems" in written:
-        return {**written, "prefixItems": [_with_limits(e, limits) for e in written["prefixItems"]]}
+        entries = [_with_limits(entry, limits) for entry in written["prefixItems"]]
+        return {**written, "prefixItems": entries}
     return {**written, **limits} if written.get("type") in ("integer", "number") else written
 
 
 def _annotations(doc: str, default: Any) -> dict[str, Any]:
-    """``description`` and ``default``, where there are any that JSON can express."""
-    notes = {"description": doc} if doc else {}
+    """Returns ``description`` and ``default``, if there are any that JSON can express."""
+    notes: dict[str, Any] = {"description": doc} if doc else {}
     value = plain(default)
     if isinstance(value, bool | int | float | str | list | dict | types.NoneType):
         notes["default"] = value

@@ -1,4 +1,4 @@
-"""Reads an option file, loads the plugins that it names and checks all of it."""
+"""Reads an option file, loads its plugins and checks all options."""
 
 from __future__ import annotations
 
@@ -16,17 +16,26 @@ Options = TypeVar("Options")
 def load_options(
     path: str | Path, overrides: Sequence[str], section: type[Options]
 ) -> tuple[Options, Tree]:
-    """Reads an option file, loads its plugins and checks all of it.
+    """Reads an option file, loads its plugins and checks all options.
+
+    Args:
+        path: Path of the file, or the name of a shipped one (``"quickstart"``).
+        overrides: ``"a.b.c=value"`` each, see ``config.files.read``.
+        section: Class of the options: ``RunOptions``, ``StudyOptions``, …
 
     Returns:
         The checked options and the tree that they were read from.
+
+    Raises:
+        UserError: if the file cannot be read, a plugin fails, or options are faulty; all faults
+            are named.
     """
     tree = read(path, overrides)
     return check_options(tree, section), tree
 
 
 def check_options(tree: Tree, section: type[Options]) -> Options:
-    """Options that were read, checked after the plugins that they name were loaded."""
+    """Loads the plugins of a tree, then checks it; see ``load_options``."""
     load_entry_points()
     plugins = tree.get("plugins")
     if isinstance(plugins, list) and all(isinstance(entry, str) for entry in plugins):

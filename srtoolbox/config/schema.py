@@ -1,7 +1,7 @@
-"""Checks options against what they are for: sections against dataclasses, components against
-their constructors. All errors of a tree are found in one pass, each with its file and line.
+"""Checks options: sections against dataclasses, components against their constructors.
 
-A section is a dataclass beside its owner::
+One pass finds all errors of a tree, each with its file and line. A section is a dataclass that is
+defined in the module that uses it::
 
     @dataclass(frozen=True)
     class TrainOptions:
@@ -11,10 +11,10 @@ A section is a dataclass beside its owner::
 
         def validate(self) -> Iterator[tuple[str, str]]:  # optional: checks across fields
             if ...:
-                yield "grad_clip", "needs …"  # the key it is about, and what is wrong
+                yield "grad_clip", "needs …"  # the key and the message
 
-``check(tree, TrainOptions)`` returns an instance; ``build("optimizer", opt.optim_g, …)`` makes
-the component.
+``check(tree, TrainOptions)`` returns an instance; ``build("optimizer", opt.optim_g, …)`` builds the
+component.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Options = TypeVar("Options")
 
 
 class OptionErrors(UserError):
-    """Everything that is wrong with the options, one line each.
+    """All faults of the options, one line each.
 
     Attributes:
         errors: The lines.
@@ -69,15 +69,15 @@ def option(
     exclusive_min: float | None = None,
     factory: Any = MISSING,
 ) -> Any:
-    """A dataclass field with a description and a range; without a default it is required.
+    """Returns a dataclass field with a description and a range; no default: it is required.
 
     Args:
         default: May be a list or dict: every instance gets its own copy.
-        doc: What the option means, with its unit; goes into the JSON Schema.
+        doc: Meaning of the option, with its unit, for messages and the JSON Schema.
         min: Smallest value (of every entry, if the option is a list).
         max: Largest value.
         exclusive_min: The value must be larger than this.
-        factory: As ``default_factory`` of ``dataclasses.field``, e.g. a nested section's class.
+        factory: ``default_factory`` of ``dataclasses.field``, e.g. the class of a nested section.
     """
     limits = {"min": min, "max": max, "exclusive_min": exclusive_min}
     metadata = {"doc": doc, **{key: value for key, value in limits.items() if value is not None}}
@@ -89,13 +89,13 @@ def option(
 
 
 def check(tree: Mapping[str, Any], section: type[Options]) -> Options:
-    """An instance of ``section`` with the values of ``tree`` and defaults for the rest.
+    """Returns an instance of ``section`` with the values of ``tree`` and defaults for the rest.
 
-    Integers become floats and text becomes a ``Path`` where that is what the field asks for;
-    components stay mappings ``{"type": …, given options}``. Nothing in the result can be changed.
+    An integer becomes a float and text becomes a ``Path`` where the field has that type. Components
+    stay mappings ``{"type": …, given options}``. The result cannot be changed.
 
     Raises:
-        OptionErrors: naming everything that is wrong.
+        OptionErrors: names all faults.
     """
     checker = _Checker()
     result = checker.section(section, tree, "", getattr(tree, "where", ""))
@@ -105,7 +105,7 @@ def check(tree: Mapping[str, Any], section: type[Options]) -> Options:
 
 
 class _Checker:
-    """Walks hints and values side by side and collects what does not fit.
+    """Compares values with type hints, recursively, and collects the errors.
 
     In every method ``path`` is the dotted path of the value and ``where`` its file and line.
     """
@@ -118,7 +118,7 @@ class _Checker:
         return INVALID
 
     def value(self, hint: Any, value: Any, path: str, where: str) -> Any:
-        """``value`` as ``hint`` wants it, or ``INVALID``."""
+        """Returns ``value`` converted to the type of ``hint``, or ``INVALID``."""
         origin, arguments = typing.get_origin(hint), typing.get_args(hint)
         if hint is Any:
             return freeze(plain(value))
@@ -130,7 +130,7 @@ class _Checker:
         if origin in (Union, types.UnionType):
             return self.union(hint, arguments, value, path, where)
         if origin is Literal:
-            if any(value == one and type(value) is type(one) for one in arguments):
+            if any(value == choice and type(value) is type(choice) for choice in arguments):
                 return value
         elif is_section(hint):
             return self.section(hint, value, path, where)
@@ -150,17 +150,17 @@ class _Checker:
         )
 
     def union(self, hint: Any, hints: tuple, value: Any, path: str, where: str) -> Any:
-        if any(type(value) is one for one in hints):  # 3 for int | float stays an integer
+        if any(type(value) is alternative for alternative in hints):  # int | float keeps 3 as int
             return plain(value)
         attempts = []
-        for one in hints:
+        for alternative in hints:
             attempt = _Checker()
-            converted = attempt.value(one, value, path, where)
+            converted = attempt.value(alternative, value, path, where)
             if not attempt.errors:
                 return converted
-            attempts.append((one, attempt.errors))
-        # Say what is wrong inside the only alternative that the user can have meant.
-        meant = [errors for one, errors in attempts if same_shape(one, value)]
+            attempts.append((alternative, attempt.errors))
+        # If only one alternative has the shape of the value, the user must have meant that one.
+        meant = [errors for alternative, errors in attempts if same_shape(alternative, value)]
         if len(meant) == 1:
             self.errors += meant[0]
             return INVALID
@@ -177,7 +177,7 @@ class _Checker:
         return self.entries(kind, [hints[0] if hints else Any] * len(value), value, path, where)
 
     def entries(self, kind: type, hints: Iterable, value: Any, path: str, where: str) -> Any:
-        """A list, tuple or dict with every entry converted."""
+        """Returns a list, tuple or dict with converted entries."""
         keys = list(value) if isinstance(value, Mapping) else range(len(value))
         converted = [
             self.value(hint, value[key], _join(path, key), _mark(value, key, where))
@@ -186,7 +186,7 @@ class _Checker:
         if any(entry is INVALID for entry in converted):
             return INVALID
         if kind is dict:
-            return FrozenDict(dict(zip(keys, converted, strict=True)))
+            return FrozenDict(dict(zip(value, converted, strict=True)))
         return FrozenList(converted) if kind is list else tuple(converted)
 
     def section(self, section: type, tree: Any, path: str, where: str) -> Any:
@@ -271,7 +271,7 @@ class _Checker:
 
 
 def _suggestion(name: str, known: list[str]) -> str:
-    """Known names close to ``name``, or its abbreviation (``lr`` for ``learning_rate``)."""
+    """Returns known names similar to ``name``, or its abbreviation (``learning_rate``: ``lr``)."""
 
     def initials(words: str) -> str:
         return "".join(word[:1] for word in words.split("_"))

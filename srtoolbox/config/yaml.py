@@ -1,7 +1,7 @@
-"""YAML as option files speak it: the YAML 1.2 core schema, with the place of every key kept.
+"""Reads and writes the YAML of option files: YAML 1.2 core schema, with the place of every key.
 
-PyYAML by itself follows YAML 1.1, in which ``1e-4`` is text, ``no`` is false and ``1:30`` is
-ninety, and of two equal keys the first is silently lost.
+PyYAML follows YAML 1.1, in which ``1e-4`` is text, ``no`` is false and ``1:30`` is ninety, and it
+silently drops the first of two equal keys.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import yaml
 from srtoolbox.errors import UserError
 
 DELETE = type("Delete", (), {"__repr__": lambda self: "!delete"})()
-"""Stands for ``!delete`` until the mapping is merged over what it inherits."""
+"""Value of a key with ``!delete``, until the mapping is merged onto the inherited one."""
 
 
 class Tree(dict):
-    """A mapping that knows where it comes from.
+    """A mapping with its places in option files.
 
     Attributes:
-        where: Place of the mapping itself, ``"options/x.yml:12"``.
+        where: Place of the mapping, ``"options/x.yml:12"``.
         marks: Place of each key.
     """
 
@@ -40,10 +40,10 @@ class Tree(dict):
 
 
 class Items(list):
-    """A list that knows where it comes from.
+    """A list with its places in option files.
 
     Attributes:
-        where: Place of the list itself.
+        where: Place of the list.
         marks: Place of each entry.
     """
 
@@ -53,11 +53,11 @@ class Items(list):
         self.marks = list(marks)
 
     def replaced(self, entries: Iterable[Any]) -> Items:
-        """Other entries, one for one, at the same places."""
+        """Returns a list of other entries, as many, at the same places."""
         return Items(entries, self.where, self.marks)
 
     def without(self, index: int) -> Items:
-        """The list less one entry."""
+        """Returns the list without one entry."""
         kept = [i for i in range(len(self)) if i != index]
         return Items([self[i] for i in kept], self.where, [self.marks[i] for i in kept])
 
@@ -68,7 +68,7 @@ _FLOAT = (
     r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 )
-_CORE_SCALARS = {  # in this order: every integer would also pass for a float
+_CORE_SCALARS = {  # in this order, because every integer also matches the pattern of a float
     "null": r"~|null|Null|NULL|",
     "bool": r"true|True|TRUE|false|False|FALSE",
     "int": _INTEGER,
@@ -78,12 +78,12 @@ _PATTERNS = [(_TAG + name, re.compile(f"^(?:{text})$")) for name, text in _CORE_
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes whose scalars are tagged by the YAML 1.2 core schema."""
+    """Composes nodes with the scalar tags of the YAML 1.2 core schema."""
 
-    yaml_implicit_resolvers = {None: _PATTERNS}  # noqa: RUF012 (None: whatever the first letter)
+    yaml_implicit_resolvers = {None: _PATTERNS}  # noqa: RUF012 (None: any first letter)
 
     def scan_tag(self) -> yaml.TagToken:
-        """Lets ``{key: !delete}`` do without the blank that PyYAML wants after a tag."""
+        """Accepts ``{key: !delete}``; PyYAML requires a blank after a tag."""
         if self.prefix(8)[:7] != "!delete" or self.peek(7) not in ",]}":
             return super().scan_tag()
         start = self.get_mark()
@@ -92,9 +92,9 @@ class _Loader(yaml.SafeLoader):
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes YAML that readers of YAML 1.1 and of 1.2 understand alike, without anchors."""
+    """Writes YAML that means the same in YAML 1.1 and 1.2, without anchors."""
 
-    # Text that either version would take for something else gets its quotes.
+    # Text that is not text in either version is quoted.
     yaml_implicit_resolvers = {  # noqa: RUF012
         **yaml.SafeDumper.yaml_implicit_resolvers,
         None: _PATTERNS,
@@ -112,19 +112,19 @@ Dumper.add_representer(list, Dumper.represent_list)
 
 
 def parse(text: str, source: str, line_numbers: bool = True) -> Any:
-    """What a YAML text says: a ``Tree``, ``Items``, a scalar, ``None`` or ``DELETE``.
+    """Parses a YAML document into a ``Tree``, ``Items``, a scalar, ``None`` or ``DELETE``.
 
     Args:
         text: One YAML document.
-        source: What places begin with: the file as messages show it.
+        source: First part of each place: the file as messages show it.
         line_numbers: Whether a place is ``source:line`` or only ``source``.
 
     Raises:
-        UserError: ``source:line:column: …`` for bad syntax, a key that stands twice, a tag.
+        UserError: ``source:line:column: …`` for bad syntax, a duplicate key or an unknown tag.
     """
 
-    def place(mark: yaml.Mark, column: bool = False) -> str:
-        if not line_numbers:
+    def place(mark: yaml.Mark | None, column: bool = False) -> str:
+        if mark is None or not line_numbers:
             return source
         return f"{source}:{mark.line + 1}" + (f":{mark.column + 1}" if column else "")
 
@@ -139,32 +139,34 @@ def parse(text: str, source: str, line_numbers: bool = True) -> Any:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position)
         column = error.position - (text.rfind("\n", 0, error.position) + 1)
-        mark = yaml.Mark(source, 0, line, column, None, None)
+        mark = yaml.Mark(source, error.position, line, column, None, 0)
         message = f"not valid YAML: the character {chr(error.character)!r} is not allowed"
         raise UserError(f"{place(mark, column=True)}: {message}") from None
 
-    open_nodes: list[yaml.Node] = []  # those that contain the present one
+    open_nodes: list[yaml.Node] = []  # the nodes that contain the current one
 
     def build(node: yaml.Node, where: str) -> Any:
         if node in open_nodes:
-            raise UserError(f"{where}: an alias stands inside of what it stands for")
+            raise UserError(f"{where}: the alias refers to a node that contains it")
         if isinstance(node, yaml.ScalarNode):
             return _scalar(node, where)
-        kind = "map" if isinstance(node, yaml.MappingNode) else "seq"
+        convert, kind = (
+            (mapping, "map") if isinstance(node, yaml.MappingNode) else (sequence, "seq")
+        )
         if node.tag != _TAG + kind:
             raise UserError(f"{where}: the tag {node.tag} is not known; remove it")
         open_nodes.append(node)
-        result = mapping(node, where) if kind == "map" else sequence(node, where)
+        result = convert(node, where)
         open_nodes.pop()
         return result
 
-    def mapping(node: yaml.MappingNode, where: str) -> Tree:
+    def mapping(node: yaml.Node, where: str) -> Tree:
         tree = Tree(where)
         for key_node, value_node in node.value:
             mark = place(key_node.start_mark)
             if not isinstance(key_node, yaml.ScalarNode):
                 raise UserError(f"{mark}: a key must be text, not a list or mapping")
-            key = key_node.value  # as written: keys are text even where they look like numbers
+            key = key_node.value  # as written: a key that looks like a number is text, too
             if key == "<<":
                 raise UserError(f"{mark}: '<<' is not known in option files; use _base_")
             if key in tree:
@@ -172,7 +174,7 @@ def parse(text: str, source: str, line_numbers: bool = True) -> Any:
             tree.put(key, build(value_node, mark), mark)
         return tree
 
-    def sequence(node: yaml.SequenceNode, where: str) -> Items:
+    def sequence(node: yaml.Node, where: str) -> Items:
         marks = [place(entry.start_mark) for entry in node.value]
         entries = [build(entry, mark) for entry, mark in zip(node.value, marks, strict=True)]
         if DELETE in entries:
@@ -191,14 +193,14 @@ def _scalar(node: yaml.ScalarNode, where: str) -> Any:
         return text
     pattern = dict(_PATTERNS).get(tag)
     if pattern is None:
-        raise UserError(f"{where}: the tag {tag} is not known; the only one is !delete")
+        raise UserError(f"{where}: the tag {tag} is not known; the only tag is !delete")
     if not pattern.match(text):
         raise UserError(f"{where}: '{text}' is no {tag.removeprefix(_TAG)}")
     if tag == f"{_TAG}null":
         return None
     if tag == f"{_TAG}bool":
         return text.lower() == "true"
-    if tag == f"{_TAG}int":  # int(…, 0) would refuse the leading zeros that YAML allows
+    if tag == f"{_TAG}int":  # int(…, 0) refuses the leading zeros that YAML allows
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
-    # Python writes infinity and not-a-number without YAML's dot.
+    # YAML's infinity and not-a-number have a dot, Python's do not.
     return float(text.replace(".", "", 1) if text.lower().endswith(("inf", "nan")) else text)

@@ -1,4 +1,4 @@
-"""The contracts of datasets: what a sample holds, and what the toolbox asks of a dataset."""
+"""The contracts of datasets: the content of a sample, and the attributes that the toolbox reads."""
 
 from __future__ import annotations
 
@@ -11,64 +11,105 @@ import numpy as np
 from torch import Tensor
 
 
-class _Key(TypedDict):
+class _SamplePixels(TypedDict):
     key: str
+    lq: np.ndarray
+    gt: np.ndarray
 
 
-class Sample(_Key, total=False):
-    """One sample of a dataset, or a batch of them (tensors with a leading N, lists of keys).
+class Sample(_SamplePixels, total=False):
+    """One sample of a dataset.
 
-    Pixels are as stored (uint8, uint16, or float in [0, 1]); they become float32 in [0, 1] on the
-    device. C is 3 for RGB and 4 for packed RAW.
+    Pixels are as stored: uint8, uint16, or float in [0, 1]. C is 1 for grey images, 3 for RGB and
+    4 for packed RAW.
 
     Attributes:
-        key: The name by which messages and results call the sample.
+        key: Name of the sample in messages and results.
         lq: LR frames (T, C, h, w).
-        gt: HR image (C, H, W); (T', C, H, W) where every frame has one.
-        orientation: Flip and rotation that are applied on the device, see
-            ``data.transforms.orientation``.
+        gt: HR image (C, H, W); (T', C, H, W) if every frame has one.
+        orientation: Flip and rotation to apply on the device, see ``data.transforms.orientation``.
         flow: Optical flow (2, T - 1, 2, h, w), forward and backward, in pixels.
-        frames: Names of the frames of ``gt``, for a clip.
-        kinds: For each frame of ``gt``: ``"given"`` or ``"interpolated"``.
+        frames: Names of the frames of ``gt``, for clips.
+        kinds: ``"given"`` or ``"interpolated"`` for each frame of ``gt``.
         scored: Indices of the frames of ``gt`` that are scored.
-        reference: Index of the reference frame in ``lq``, where it varies from step to step.
     """
 
-    lq: Any
-    gt: Any
-    orientation: Any
-    flow: Any
+    orientation: int
+    flow: np.ndarray
     frames: list[str]
     kinds: list[str]
     scored: Sequence[int]
+
+
+class UnfinishedSample(TypedDict):
+    """A training sample whose ``lq`` and ``gt`` are computed on the device.
+
+    Attributes:
+        key: Name of the sample in messages.
+        hr: HR image (C, H, W) with a margin, as stored.
+        synthesis: The random choices from which the dataset's ``finish`` makes ``lq`` and ``gt``.
+    """
+
+    key: str
+    hr: np.ndarray
+    synthesis: dict[str, np.ndarray]
+
+
+StoredBatch = dict[str, Any]
+"""Collated samples: their arrays as tensors with a leading N, all other values in lists."""
+
+
+class _BatchPixels(TypedDict):
+    key: list[str]
+    lq: Tensor
+    gt: Tensor
+
+
+class Batch(_BatchPixels, total=False):
+    """A training batch on the device, as networks and losses get it: float32 in [0, 1].
+
+    Attributes:
+        key: Names of the samples.
+        lq: LR frames (N, T, C, h, w).
+        gt: HR images (N, C, H, W), or (N, T', C, H, W).
+        flow: Optical flow (N, 2, T - 1, 2, h, w), in pixels, if the dataset has it.
+        reference: Index of the reference frame in ``lq``, if it differs from the dataset's.
+    """
+
+    flow: Tensor
     reference: int
 
 
-class _Facts(Protocol):
-    """What every dataset states.
+class _Dataset(Protocol):
+    """The attributes of every dataset: class attributes, instance attributes or properties."""
 
-    Attributes:
-        scale: Super-resolution factor.
-        num_frame: Frames of a sample's ``lq``; None: it varies (whole clips).
-        reference: Index of the frame that ``gt`` belongs to; None: ``gt`` has all frames.
-    """
+    @property
+    def scale(self) -> int:
+        """Super-resolution factor."""
+        ...
 
-    scale: int
-    num_frame: int | None
-    reference: int | None
+    @property
+    def num_frame(self) -> int | None:
+        """Number of frames in ``lq``; None if it varies (whole clips)."""
+        ...
+
+    @property
+    def reference(self) -> int | None:
+        """Index of the frame that ``gt`` belongs to; None if ``gt`` has all frames."""
+        ...
 
     def __len__(self) -> int: ...
 
 
-class TrainDataset(_Facts, Protocol):
+class TrainDataset(_Dataset, Protocol):
     """A dataset that training samples are drawn from."""
 
-    def draw(self, index: int, rng: np.random.Generator) -> Sample:
+    def draw(self, index: int, rng: np.random.Generator) -> Sample | UnfinishedSample:
         """Returns a training sample of source ``index``; every random choice comes from ``rng``."""
         ...
 
 
-class EvalDataset(_Facts, Protocol):
+class EvalDataset(_Dataset, Protocol):
     """A dataset that networks are evaluated on."""
 
     def __getitem__(self, index: int) -> Sample: ...
@@ -76,36 +117,38 @@ class EvalDataset(_Facts, Protocol):
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a dataset may state beyond its contract, with defaults.
+    """The optional attributes of a dataset, with defaults.
 
     Attributes:
-        channels: Channels of a frame.
+        channels: Channels of an LR frame: 3 for RGB, 4 for packed RAW.
         num_source: Number of sources that ``draw`` takes samples from; None: ``len``.
         gt_size: Side of a training crop in HR pixels; None: it varies.
         time_scale: Frame rate of ``gt`` divided by that of ``lq``.
-        clip_names: For each sample the clip that it belongs to; None: there are no clips.
-        missing_neighbours: How frames beyond the ends of a clip are replaced; None: not stated.
-        skip_frames: Frames at both ends of a clip that are not scored; None: not stated.
+        linear_gt: Whether the ground truth of RAW frames has linear sensor values, not sRGB.
+        clip_names: The clip of each evaluation sample; None: there are no clips.
+        missing_neighbours: Rule that replaces frames beyond the ends of a clip; None: not stated.
+        skip_frames: Frames at each end of a clip that are not scored; None: not stated.
         paths: Returns the files of the dataset.
-        check_training: Raises a ``UserError`` for what only training needs.
-        finish: Turns a batch of ``draw``'s samples into ``lq`` and ``gt`` on the device.
+        check_training: Raises a ``UserError`` if the dataset cannot be used for training.
+        finish: Computes ``lq`` and ``gt`` of a batch of unfinished samples on the device.
     """
 
     channels: int = 3
     num_source: int | None = None
     gt_size: int | None = None
     time_scale: int = 1
+    linear_gt: bool = True
     clip_names: list[str] | None = None
     missing_neighbours: str | None = None
     skip_frames: int | None = None
     paths: Callable[[], list[Path]] | None = None
     check_training: Callable[[], None] | None = None
-    finish: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
+    finish: Callable[[StoredBatch], StoredBatch] | None = None
 
 
 def dataset_info(dataset: TrainDataset | EvalDataset) -> DatasetInfo:
-    """Returns what a dataset states beyond its contract, with defaults for the rest."""
-    stated = {
+    """Returns the optional attributes of a dataset, with defaults for those it does not have."""
+    stated: dict[str, Any] = {
         field.name: getattr(dataset, field.name, field.default) for field in fields(DatasetInfo)
     }
     return DatasetInfo(**stated)

@@ -1,4 +1,4 @@
-"""Builds the parts of a run from its options: network, datasets, model; and its fingerprint."""
+"""Builds network, datasets and model of a run from its options, and computes its fingerprint."""
 
 from __future__ import annotations
 
@@ -6,47 +6,54 @@ import copy
 import hashlib
 import inspect
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import nn
 
 from srtoolbox import __version__
+from srtoolbox.archs.base import arch_info
 from srtoolbox.config.files import plain
 from srtoolbox.config.schema import build
+from srtoolbox.data.base import DatasetInfo, EvalDataset, TrainDataset, dataset_info
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.weights.load import load_weights
 from srtoolbox.errors import UserError
 from srtoolbox.inference.cascade import Cascade, stage_scale
 from srtoolbox.inference.padding import accepts_size
 from srtoolbox.metrics import get_protocol
+from srtoolbox.models.base import Model
 from srtoolbox.models.frames import arrange_frames, check_time
 from srtoolbox.registry import ARCH_REGISTRY, MODEL_REGISTRY, constructor_parameters
 from srtoolbox.utils.environment import digest
 
-_USUAL_DISCRIMINATOR = {"type": "UNetDiscriminatorSN"}
+_DEFAULT_DISCRIMINATOR = {"type": "UNetDiscriminatorSN"}
 
-# Options of a dataset that decide how fast its samples come, not what they are.
-_SPEED_OF_DATA = ("cache", "cache_limit")
+# Options of a dataset that change how fast samples are read, but not the samples.
+_SPEED_OPTIONS = ("cache", "cache_limit")
 
-# Raised when the same options would give other weights than before (a change of the stream, say).
+# Raise this when the same options lead to other weights than before, e.g. by other samples.
 _TRAINING_REVISION = 1
 
 
 def fingerprint(opt: RunOptions) -> str:
-    """The hash of everything that decides what a training ends with.
+    """Returns the hash of all options, sources and files that decide the final weights of a run.
 
-    Options that only decide how it gets there (workers, logging, evaluation, paths) are left out.
+    Options that change only speed, logging, evaluation or paths are left out.
+
+    Raises:
+        UserError: if the file of pretrained weights cannot be read.
     """
     data = plain(opt.datasets.train) or {}
-    for key in _SPEED_OF_DATA:
+    for key in _SPEED_OPTIONS:
         data.pop(key, None)
     weights = opt.path.pretrain_network_g
     identity = {
         "revision": _TRAINING_REVISION,
         "version": __version__,
-        "code": _source(opt.network_g["type"]),
+        "code": _source_hash(opt.network_g["type"]),
         "network_g": plain(opt.network_g),
         "model_type": opt.model_type,
         "network_d": plain(opt.network_d),
@@ -63,22 +70,26 @@ def fingerprint(opt: RunOptions) -> str:
 
 
 def build_network(opt: RunOptions, device: torch.device) -> nn.Module:
-    """The network of a run on ``device``, its initial weights a function of the run's seed.
+    """Builds the network of a run on ``device``; the seed of the run decides its weights.
 
-    Where a cascade is asked for it is one stage of it: see ``assemble``.
+    With ``val.enhance.cascade`` this is one stage; ``assemble`` builds the cascade.
+
+    Raises:
+        UserError: if the network declares an attribute of a wrong type or has another scale.
     """
     torch.manual_seed(opt.manual_seed)
     stages = opt.val.enhance.cascade
     scale = stage_scale(opt.scale, stages)
-    net = build("arch", opt.network_g, scale=scale)
+    net: nn.Module = build("arch", opt.network_g, scale=scale)
+    arch_info(net)
     if net.scale != scale:
-        asked = f" in a cascade of {stages}, so {scale} each" if stages > 1 else ""
-        raise UserError(f"network_g.scale is {net.scale} but scale is {opt.scale}{asked}")
+        stage = f" in a cascade of {stages} stages, so {scale} each" if stages > 1 else ""
+        raise UserError(f"network_g.scale is {net.scale} but scale is {opt.scale}{stage}")
     return net.to(device)
 
 
 def load_pretrained(opt: RunOptions, net: nn.Module) -> str | None:
-    """Loads ``path.pretrain_network_g`` if given; returns a line that says what matched."""
+    """Loads ``path.pretrain_network_g`` if it is set; returns a line about the loaded tensors."""
     weights = opt.path.pretrain_network_g
     if weights is None:
         return None
@@ -86,10 +97,11 @@ def load_pretrained(opt: RunOptions, net: nn.Module) -> str | None:
 
 
 def assemble(opt: RunOptions, net: nn.Module) -> nn.Module:
-    """What is scored: the network with its weights, or the cascade of which it is the first stage.
+    """Returns the network to evaluate: ``net`` itself, or a cascade that starts with it.
 
     Raises:
-        UserError: if the network cannot be a stage, or ``val.enhance.cascade_weights`` do not fit.
+        UserError: if the network cannot be a stage, or ``val.enhance.cascade_weights`` do not
+            match it.
     """
     enhance = opt.val.enhance
     if enhance.cascade == 1:
@@ -101,45 +113,68 @@ def assemble(opt: RunOptions, net: nn.Module) -> nn.Module:
     return Cascade([net] + [later] * (enhance.cascade - 1))
 
 
-def build_dataset(name: str, spec: dict[str, Any], opt: RunOptions, net: nn.Module) -> Any:
-    """A dataset that fits the run, its network and, unless it is trained on, its protocol.
+@overload
+def build_dataset(
+    name: Literal["train"], spec: Mapping[str, Any], opt: RunOptions, net: nn.Module
+) -> TrainDataset: ...
+
+
+@overload
+def build_dataset(
+    name: str, spec: Mapping[str, Any], opt: RunOptions, net: nn.Module
+) -> EvalDataset: ...
+
+
+def build_dataset(
+    name: str, spec: Mapping[str, Any], opt: RunOptions, net: nn.Module
+) -> TrainDataset | EvalDataset:
+    """Builds a dataset and checks that it suits run, network and, for evaluation, protocol.
+
+    Args:
+        name: Its key in ``datasets``: ``train``, or e.g. ``val.Set5``.
+        spec: Its options.
+        opt: The run, for ``scale`` and ``val.protocol``.
+        net: The network that gets its samples.
 
     Raises:
-        UserError: if its scale, frames or channels do not fit, or its files are faulty.
+        UserError: if its scale, frames or channels do not match, or its files are faulty.
+        IncompatibleInput: as the cause, if only its frames do not match the network.
     """
-    protocol = get_protocol(opt.val.protocol)
-    rules = {name: getattr(protocol, name) for name in ("missing_neighbours", "skip_frames")}
+    protocol, info = get_protocol(opt.val.protocol), arch_info(net)
+    rules = {rule: getattr(protocol, rule) for rule in ("missing_neighbours", "skip_frames")}
     try:
-        flow = getattr(net, "needs_flow", None)
-        dataset = build("dataset", spec, scale=opt.scale, flow=flow, **rules)
+        dataset = build("dataset", spec, scale=opt.scale, flow=info.needs_flow, **rules)
+        stated = dataset_info(dataset)
         if dataset.scale != opt.scale:
             raise UserError(f"its scale is {dataset.scale}, the run's {opt.scale}")
-        channels, wanted = getattr(dataset, "channels", 3), getattr(net, "channels", 3)
-        if channels != wanted:
-            raise UserError(f"it has {channels} channels, but {type(net).__name__} takes {wanted}")
+        if stated.channels != info.channels:
+            raise UserError(
+                f"it has {stated.channels} channels, but {type(net).__name__} takes {info.channels}"
+            )
         check_time(net, dataset)
-        num_frame = dataset.num_frame or net.num_frame or 1  # None: as many as a clip has
-        arrange_frames(net, torch.empty(1, num_frame, channels, 1, 1), dataset.reference)
-        if name == "train":
-            if hasattr(dataset, "check_training"):
-                dataset.check_training()
-        else:
-            _check_rules(dataset, rules, protocol.name)
+        num_frame = dataset.num_frame or info.num_frame or 1  # None: as many as a clip has
+        lq = torch.empty(1, num_frame, stated.channels, 1, 1)
+        arrange_frames(net, lq, dataset.reference)
+        if name != "train":
+            _check_rules(stated, rules, protocol.name)
+        elif stated.check_training is not None:
+            stated.check_training()
     except UserError as error:
         raise UserError(f"datasets.{name}: {error}") from error
     return dataset
 
 
-def _check_rules(dataset: Any, rules: dict[str, Any], protocol: str) -> None:
-    """What the protocol's text says of frames must be true of the frames that are scored."""
+def _check_rules(stated: DatasetInfo, rules: Mapping[str, Any], protocol: str) -> None:
+    """Checks that the dataset follows the frame rules that the protocol's description states."""
     for rule, wanted in rules.items():
-        value = getattr(dataset, rule, wanted)
-        if value != wanted:
+        value = getattr(stated, rule)
+        if value is not None and value != wanted:
             raise UserError(f"its {rule} is {value}, but protocol {protocol} says {wanted}")
 
 
-def build_model(opt: RunOptions, net: nn.Module, dataset: Any) -> Any:
-    """The model that forms the losses of a training of ``net`` on ``dataset``."""
+def build_model(opt: RunOptions, net: nn.Module, dataset: TrainDataset) -> Model:
+    """Builds the model that computes the losses of a training of ``net`` on ``dataset``."""
+    assert opt.train is not None
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     cls = MODEL_REGISTRY.get(opt.model_type)
     known = constructor_parameters(cls)
@@ -147,26 +182,31 @@ def build_model(opt: RunOptions, net: nn.Module, dataset: Any) -> Any:
     given: dict[str, Any] = {"loss_schedule": opt.train.loss_schedule, "gan": opt.gan}
     if "network_d" in known:
         torch.manual_seed(opt.manual_seed)
-        size = getattr(dataset, "gt_size", None)
-        spec = opt.network_d or _USUAL_DISCRIMINATOR
-        given["network_d"] = build("discriminator", spec, input_size=size)
-        given["network_d"].to(device)
+        size = dataset_info(dataset).gt_size
+        spec = opt.network_d or _DEFAULT_DISCRIMINATOR
+        given["network_d"] = build("discriminator", spec, input_size=size).to(device)
     given = {name: value for name, value in given.items() if name in known}
     return cls(network_g=net, losses=losses, reference=dataset.reference, **given)
 
 
-def check_crop(dataset: Any, net: nn.Module) -> None:
-    """Training crops go to the network as they are, so their scale and size must suit it."""
-    if getattr(dataset, "scale", net.scale) != net.scale:
+def check_crop(dataset: TrainDataset | EvalDataset, net: nn.Module) -> None:
+    """Checks that the network takes training crops unpadded, and in their scale.
+
+    Raises:
+        UserError: if scale or size do not match.
+    """
+    if dataset.scale != net.scale:
         raise UserError(
-            f"val.enhance.cascade: its stages are trained by themselves; train x{net.scale} "
-            "without it, then give the weights (--weights or path.pretrain_network_g) to a cascade"
+            "val.enhance.cascade: stages of a cascade are trained separately; train "
+            f"x{net.scale} without it, then give the weights (--weights or "
+            "path.pretrain_network_g) to a cascade"
         )
-    size = getattr(dataset, "gt_size", None)
+    size = dataset_info(dataset).gt_size
     if size is not None and not accepts_size(net, size // dataset.scale):
+        info = arch_info(net)
         raise UserError(
             f"datasets.train.gt_size {size} gives LR crops of {size // dataset.scale}, but "
-            f"{type(net).__name__} takes multiples of {net.size_multiple} from {net.min_size} on"
+            f"{type(net).__name__} takes multiples of {info.size_multiple} from {info.min_size} on"
         )
 
 
@@ -177,9 +217,10 @@ def _content_hash(path: Path) -> str:
         raise UserError(f"{path}: no such weight file") from error
 
 
-def _source(arch: str) -> str:
+def _source_hash(arch: str) -> str:
+    """Returns a hash of the source file that defines a network; its name if there is no source."""
     module = sys.modules[ARCH_REGISTRY.get(arch).__module__]
     try:
         return digest(inspect.getsource(module))
-    except (OSError, TypeError):  # no source to be had: the name must do
+    except (OSError, TypeError):
         return module.__name__

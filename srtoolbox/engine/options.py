@@ -1,4 +1,4 @@
-"""The sections of option files for `srtoolbox train` and `srtoolbox test`."""
+"""Options of `srtoolbox train` and `srtoolbox test`, and those that a study shares with them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from srtoolbox.archs.base import arch_info
 from srtoolbox.config.files import plain
 from srtoolbox.config.schema import Component, option
 from srtoolbox.engine.device.precision import Precision
@@ -25,89 +26,100 @@ CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
 
 @dataclass(frozen=True)
 class ParamGroup:
-    """Parameters that are trained otherwise than the rest."""
+    """Parameters with a learning rate, a weight decay or a start of their own."""
 
-    pattern: str = option(doc="Regular expression; searched for in the parameters' names.")
+    pattern: str = option(doc="Regular expression that is searched for in parameter names.")
     lr_mult: float = option(default=1.0, min=0, doc="Factor of the learning rate.")
-    weight_decay: float | None = option(default=None, min=0, doc="Instead of the optimizer's.")
-    frozen_iter: int = option(default=0, min=0, doc="Steps before these are trained at all.")
+    weight_decay: float | None = option(
+        default=None, min=0, doc="Weight decay; null: the optimizer's."
+    )
+    frozen_iter: int = option(
+        default=0, min=0, doc="Steps at the start in which these parameters are frozen."
+    )
 
     def validate(self) -> list[tuple[str, str]]:
-        """Faults that no single value shows, as (key, message)."""
+        """Returns faults as (key, message)."""
         try:
             re.compile(self.pattern)
         except re.error as error:
-            return [("pattern", f"'{self.pattern}' is no regular expression ({error})")]
+            return [("pattern", f"'{self.pattern}' is not a regular expression ({error})")]
         return []
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How a network is trained."""
+    """Options for training a network."""
 
     total_iter: int = option(min=1, doc="Optimizer steps.")
     batch_size: int = option(default=16, min=1, doc="Samples per step, over all devices.")
-    num_worker: int = option(default=0, min=0, doc="Data loading processes; 0 loads in the loop.")
+    num_worker: int = option(
+        default=0, min=0, doc="Data loading processes; 0: load in the training process."
+    )
     num_frame_range: tuple[int, int] | None = option(
         default=None,
         min=1,
-        doc="Fewest and most frames of a step, drawn at random, for networks that take any number; "
-        "null: always all that the dataset gives.",
+        doc="Minimum and maximum number of frames, drawn at random for each step, for networks "
+        "that take any number of frames; null: always all frames of the dataset.",
     )
-    accumulate: int = option(default=1, min=1, doc="Parts in which a batch goes through the net.")
+    accumulate: int = option(default=1, min=1, doc="Gradient accumulation steps.")
     optim_g: Optimizer = field(default_factory=lambda: {"type": "Adam", "lr": 1e-4})
-    optim_d: Optimizer | None = option(default=None, doc="Discriminator's; null: as optim_g.")
+    optim_d: Optimizer | None = option(
+        default=None, doc="Optimizer of the discriminator; null: as optim_g."
+    )
     param_groups: list[ParamGroup] = option(
-        default=[], doc="Parameters of network_g by name; the first pattern that fits counts."
+        default=[], doc="Groups of network_g's parameters; the first matching pattern counts."
     )
     scheduler: Annotated[dict, Component("scheduler", ("T_max", "total_steps"))] | None = None
-    warmup_iter: int = option(default=0, min=0, doc="Steps of linear warm-up of the lr.")
+    warmup_iter: int = option(default=0, min=0, doc="Steps of linear learning rate warm-up.")
     losses: dict[str, Annotated[dict, Component("loss")]] = field(
         default_factory=lambda: {"l_pix": {"type": "L1Loss"}}
     )
     loss_schedule: dict[str, LossSchedule] = option(
-        default={}, doc="From when and until when losses count, by their names."
+        default={}, doc="Steps in which losses count, by the names of the losses."
     )
     grad_clip: float | None = option(
-        default=None, exclusive_min=0, doc="Largest norm of the gradient."
+        default=None, exclusive_min=0, doc="Maximum norm of the gradient."
     )
-    ema_decay: float = option(default=0.0, min=0, max=1, doc="Decay of the average; 0 = none.")
+    ema_decay: float = option(
+        default=0.0,
+        min=0,
+        max=1,
+        doc="Decay of the exponential moving average of the weights; 0: no average.",
+    )
     precision: Precision = option(
-        default="fp32", doc="Number format of the forward pass; auto: bf16 where a GPU has it."
+        default="fp32", doc="Number format of the forward pass; auto: bf16 on GPUs that support it."
     )
-    channels_last: bool = option(default=False, doc="Memory format of the network.")
+    channels_last: bool = option(default=False, doc="Use the channels-last memory format.")
     compile: CompileMode | None = option(
         default=None, doc="torch.compile; reduce-overhead replays CUDA graphs."
     )
     checkpointing: bool = option(
         default=False, doc="Recompute the network's blocks in the backward pass to save memory."
     )
-    shard: bool = option(
-        default=False, doc="Spread the network over torchrun's processes (FSDP2) to save memory."
-    )
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What of it decides the weights that a training ends with."""
+        """The options that decide the final weights of a training."""
         decisive = plain(self)
         del decisive["num_worker"]
-        if self.num_frame_range is None:  # as in trainings from before there was this option
+        decisive["shard"] = False  # a removed option: earlier runs keep their hash
+        if self.num_frame_range is None:  # runs that are older than this option keep their hash
             del decisive["num_frame_range"]
         return decisive
 
     def validate(self) -> list[tuple[str, str]]:
-        """Faults that no single value shows, as (key, message)."""
+        """Returns faults as (key, message)."""
         faults = []
         if self.num_frame_range is not None and self.num_frame_range[0] > self.num_frame_range[1]:
-            faults.append(("num_frame_range", "the fewest come first, then the most, as [1, 14]"))
-        if self.shard and self.compile is not None:
-            faults.append(("shard", "a sharded network is not compiled; leave train.compile out"))
+            faults.append(("num_frame_range", "the minimum comes first, then the maximum: [1, 14]"))
         if self.batch_size % self.accumulate:
             faults.append(("accumulate", f"batch_size {self.batch_size} is not a multiple of it"))
         if self.warmup_iter >= self.total_iter:
             faults.append(("warmup_iter", f"must be below total_iter ({self.total_iter})"))
         if self.ema_decay == 1:
-            faults.append(("ema_decay", "1 would keep the first weights for ever; 0.999 is usual"))
+            faults.append(
+                ("ema_decay", "1 would keep the first weights forever; a usual value is 0.999")
+            )
         if not self.losses:
             faults.append(("losses", "name at least one loss"))
         return faults + schedule_faults(self.losses, self.loss_schedule, self.total_iter)
@@ -118,40 +130,44 @@ Metric = Annotated[dict, Component("metric")]
 
 @dataclass(frozen=True)
 class ValOptions:
-    """How networks are scored."""
+    """Options for evaluating networks, during training and in tests."""
 
     protocol: str = option(default="rgb", doc="Name of the evaluation protocol.")
     metrics: dict[str, Metric] = field(
         default_factory=lambda: {"psnr": {"type": "PSNR"}, "ssim": {"type": "SSIM"}}
     )
     val_freq: int = option(default=5000, min=1, doc="Steps between evaluations in training.")
-    best_metric: str = option(default="psnr", doc="Metric that chooses the best weights.")
+    best_metric: str = option(default="psnr", doc="Metric that selects the best weights.")
     frame_use: bool = option(
         default=False,
-        doc="Also measure, in training, what multi-frame networks owe to the other frames.",
+        doc="Also measure, in training, the PSNR gain of multi-frame networks from other frames.",
     )
-    save_img: bool = option(default=False, doc="Write SR images, in training too.")
+    save_img: bool = option(default=False, doc="Save SR images, in training too.")
     tile: int | None = option(
         default=None,
         min=8,
-        doc="Side of tiles in LR pixels; null: whole images while memory lasts.",
+        doc="Side of tiles in LR pixels; null: whole images, and tiles if memory runs out.",
     )
-    tile_halo: int = option(default=64, min=0, doc="LR pixels seen beyond a tile.")
+    tile_halo: int = option(
+        default=64, min=0, doc="LR pixels around a tile that the network also sees."
+    )
     enhance: EnhanceOptions = option(factory=EnhanceOptions)
 
     def validate(self) -> list[tuple[str, str]]:
-        """Faults that no single value shows, as (key, message)."""
+        """Returns faults as (key, message)."""
         faults = []
         try:
             get_protocol(self.protocol)
         except ValueError as error:
             faults.append(("protocol", str(error)))
         if self.best_metric not in self.metrics:
-            faults.append(("best_metric", f"'{self.best_metric}' is none of {list(self.metrics)}"))
+            faults.append(
+                ("best_metric", f"'{self.best_metric}' is not one of {list(self.metrics)}")
+            )
         return faults
 
     def describe(self) -> str:
-        """The protocol, and what is done beside one forward pass, to stand under a table."""
+        """Returns a footnote for tables: protocol, enhancement and tiling."""
         tiles = f"In tiles of {self.tile} with a halo of {self.tile_halo}." if self.tile else ""
         parts = (get_protocol(self.protocol).describe(), self.enhance.describe(), tiles)
         return " ".join(part for part in parts if part)
@@ -159,11 +175,11 @@ class ValOptions:
 
 @dataclass(frozen=True)
 class LoggerOptions:
-    """How often a run reports and saves."""
+    """Options for log lines and checkpoints of a run."""
 
     print_freq: int = option(default=100, min=1, doc="Steps between log lines.")
     save_checkpoint_freq: int = option(default=5000, min=1, doc="Steps between checkpoints.")
-    keep_checkpoint: int = option(default=2, min=1, doc="How many of the newest are kept.")
+    keep_checkpoint: int = option(default=2, min=1, doc="Number of newest checkpoints to keep.")
     use_tb_logger: bool = option(default=True, doc="Write TensorBoard files.")
 
 
@@ -176,7 +192,7 @@ DiscriminatorSpec = Annotated[dict, Component("discriminator", injected=("input_
 
 @dataclass(frozen=True)
 class DatasetsOptions:
-    """What is trained on, what is watched in training, what is tested on."""
+    """Datasets to train on, to evaluate on in training, and to test on."""
 
     train: DatasetSpec | None = None
     val: dict[str, DatasetSpec] = option(factory=dict)
@@ -185,42 +201,60 @@ class DatasetsOptions:
 
 @dataclass(frozen=True)
 class PathOptions:
-    """Where things lie. Relative paths count from the working directory."""
+    """Input and output paths; relative ones start at the working directory."""
 
-    experiments_root: Path = option(default=Path("experiments"), doc="Where runs write.")
+    experiments_root: Path = option(
+        default=Path("experiments"), doc="Folder for the outputs of runs."
+    )
     pretrain_network_g: Path | None = option(default=None, doc="Weights to start from or test.")
     param_key_g: str | None = option(
-        default=None, doc="Entry of that file to take; default params_ema, then params."
+        default=None, doc="Key of the weights in that file; default params_ema, then params."
     )
-    strict_load_g: bool = option(default=True, doc="Refuse weights that do not fit entirely.")
+    strict_load_g: bool = option(
+        default=True, doc="Refuse weights that do not match the network entirely."
+    )
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """An option file for `srtoolbox train` and `srtoolbox test`."""
+@dataclass(frozen=True, kw_only=True)
+class SharedOptions:
+    """Options that have the same meaning in the files of `train`, `test` and `compare`.
 
-    name: str
-    network_g: ArchSpec
-    datasets: DatasetsOptions
+    ``comparison.study.plan`` copies exactly these options from a study to each of its runs. A
+    subclass in which ``train`` is required declares ``train: TrainOptions = option()``; without
+    ``= option()`` it would inherit the default.
+    """
+
     scale: int = option(default=4, min=1, doc="Super-resolution factor.")
-    manual_seed: int = option(default=0, min=0, doc="Seed of weights and samples.")
     model_type: str = option(default="SRModel", doc="A registered model.")
     network_d: DiscriminatorSpec | None = option(
         default=None, doc="Discriminator of a GANModel; null: UNetDiscriminatorSN."
     )
-    gan: GANOptions | None = option(default=None, doc="The adversarial part of a GANModel.")
+    gan: GANOptions | None = option(default=None, doc="Adversarial loss of a GANModel.")
     plugins: list[str] = option(default=[], doc="Files or modules that register components.")
+    datasets: DatasetsOptions
     path: PathOptions = option(factory=PathOptions)
     train: TrainOptions | None = None
     val: ValOptions = option(factory=ValOptions)
     logger: LoggerOptions = option(factory=LoggerOptions)
 
     def validate(self) -> list[tuple[str, str]]:
-        """Faults that no single value shows, as (key, message)."""
-        faults = []
-        if self.model_type not in MODEL_REGISTRY:
-            faults.append(("model_type", MODEL_REGISTRY.explain_miss(self.model_type)))
-        faults += unused_gan(self.model_type, self.network_d, self.gan)
+        """Returns faults as (key, message)."""
+        if self.model_type in MODEL_REGISTRY:
+            return []
+        return [("model_type", MODEL_REGISTRY.explain_miss(self.model_type))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(SharedOptions):
+    """An option file for `srtoolbox train` and `srtoolbox test`."""
+
+    name: str
+    network_g: ArchSpec
+    manual_seed: int = option(default=0, min=0, doc="Seed of weights and samples.")
+
+    def validate(self) -> list[tuple[str, str]]:
+        """Returns faults as (key, message)."""
+        faults = super().validate() or self._unused_options()
         if not self.name or "/" in self.name or self.name.startswith("."):
             faults.append(("name", f"'{self.name}' cannot be the name of a folder"))
         try:
@@ -229,27 +263,23 @@ class RunOptions:
             faults.append(("val", str(error)))
         return faults
 
+    def _unused_options(self) -> list[tuple[str, str]]:
+        """Returns the options of a discriminator that the model would ignore."""
+        known = constructor_parameters(MODEL_REGISTRY.get(self.model_type))
+        return [
+            (key, f"model_type {self.model_type} has no discriminator; set model_type: GANModel")
+            for key in ("network_d", "gan")
+            if getattr(self, key) is not None and key not in known
+        ]
+
     def _check_cascade(self) -> None:
         stages = self.val.enhance.cascade
         stage_scale(self.scale, stages)
         if stages > 1:
             arch = ARCH_REGISTRY.get(self.network_g["type"])
-            check_stage(arch.__name__, getattr(arch, "num_frame", 1))  # else the instance has it
+            check_stage(arch.__name__, arch_info(arch).num_frame)
 
     @property
     def folder(self) -> Path:
-        """Where the run writes."""
+        """Folder for the outputs of this run."""
         return self.path.experiments_root / self.name
-
-
-def unused_gan(model_type: str, network_d: Any, gan: Any) -> list[tuple[str, str]]:
-    """Options of a discriminator that the model would not look at, as (key, message)."""
-    if model_type not in MODEL_REGISTRY:
-        return []
-    known = constructor_parameters(MODEL_REGISTRY.get(model_type))
-    given = {"network_d": network_d, "gan": gan}
-    return [
-        (key, f"model_type {model_type} has no discriminator; set model_type: GANModel")
-        for key, value in given.items()
-        if value is not None and key not in known
-    ]

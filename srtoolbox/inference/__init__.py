@@ -1,4 +1,4 @@
-"""Running trained networks on whole images."""
+"""Runs trained networks on whole images."""
 
 from srtoolbox.inference.cascade import Cascade
 from srtoolbox.inference.padding import accepts_size, run_padded

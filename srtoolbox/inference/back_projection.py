@@ -1,4 +1,4 @@
-"""Iterative back-projection: SR images corrected until they shrink to the LR ones."""
+"""Iterative back-projection: corrects SR images so that downscaling them gives the LR images."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ def back_project(
 ) -> Tensor:
     """Corrects SR images so that their bicubic downscale comes closer to ``lq``.
 
-    Each iteration adds the bicubic enlargement of what is missing: sr + up(lq − down(sr))
-    (Irani and Peleg, CVGIP 1991; for learned SR: Timofte et al., CVPR 2016). What is missing
-    shrinks to at most 0.78 of its norm every time, for the factors 2 to 4. It helps where ``lq``
-    was made by this very downscale; noise and blur of other origin are written into the result.
+    Each iteration adds the bicubic enlargement of the residual: sr + up(lq − down(sr)) (Irani and
+    Peleg, CVGIP 1991; for learned SR: Timofte et al., CVPR 2016). For scales 2 to 4, an iteration
+    reduces the norm of the residual to at most 0.78 of its value. It helps if ``lq`` was made by
+    this bicubic downscale; otherwise noise and blur of ``lq`` are added to the result.
 
     Args:
-        sr: (N, C, h·scale, w·scale).
-        lq: The reference frames (N, C, h, w).
-        scale: Factor of the super-resolution.
-        iterations: How often; 0 changes nothing.
-        edge: Border rule by which the LR images were made.
+        sr: SR images (N, C, h·scale, w·scale) in [0, 1].
+        lq: Reference frames (N, C, h, w) in [0, 1].
+        scale: Super-resolution factor.
+        iterations: Number of iterations; 0 changes nothing.
+        edge: Border rule of the downscale that made the LR images.
 
     Returns:
-        As ``sr``, at least float32, not clipped.
+        As ``sr``, in at least float32, not clipped.
     """
-    # A correction is small: full precision, also under autocast.
+    # Corrections are small: they need full precision, also under autocast.
     dtype = torch.promote_types(sr.dtype, torch.float32)
     sr, lq = sr.to(dtype), lq.to(dtype)
     for _ in range(iterations):

@@ -1,34 +1,39 @@
-"""Cascade: a large scale reached by a small one several times."""
+"""Cascade: applies networks one after another to reach a large scale."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import cast
 
 from torch import Tensor, nn
 
+from srtoolbox.archs.base import arch_info
 from srtoolbox.errors import UserError
 from srtoolbox.inference.padding import run_padded
 
 
 class Cascade(nn.Module):
-    """Single-image networks one after the other, to be used like one (Timofte et al., CVPR 2016).
+    """Applies single-image networks one after another (Timofte et al., CVPR 2016).
+
+    It is used like a registered arch.
 
     Args:
-        stages: Registered archs in order; the same one may stand there repeatedly.
+        stages: Registered archs in order; the same network may appear several times.
 
     Raises:
-        UserError: if one of them takes several frames; behind the first there is only one image.
+        UserError: if a stage takes several frames: each stage outputs a single image.
     """
 
-    num_frame, reference, size_multiple, min_size = 1, 0, 1, 1  # each stage pads for itself
+    num_frame, reference, size_multiple, min_size = 1, 0, 1, 1  # each stage pads its own input
 
     def __init__(self, stages: Sequence[nn.Module]) -> None:
         super().__init__()
         for net in stages:
-            check_stage(type(net).__name__, net.num_frame)
+            check_stage(type(net).__name__, arch_info(net).num_frame)
         self.stages = nn.ModuleList(stages)
-        self.scale = prod(net.scale for net in stages)
+        self.scale = prod(cast(int, net.scale) for net in stages)
+        self.scales = (self.scale,)
 
     def forward(self, lq: Tensor) -> Tensor:
         """Maps (N, C, h, w) in [0, 1] to (N, C, h·scale, w·scale)."""
@@ -38,28 +43,28 @@ class Cascade(nn.Module):
 
 
 def stage_scale(scale: int, stages: int) -> int:
-    """The scale of each of ``stages`` equal steps that reach ``scale`` together.
+    """Returns the scale of each of ``stages`` equal stages that reach ``scale`` together.
 
     Raises:
-        UserError: if there is no such whole number.
+        UserError: if it is not an integer.
     """
-    step = round(scale ** (1 / stages))
-    if step**stages != scale:
+    root = round(scale ** (1 / stages))
+    if root**stages != scale:
         raise UserError(
-            f"cascade: no whole number to the power of {stages} is scale {scale}; "
-            "e.g. cascade 2 reaches scale 4 by ×2 twice"
+            f"cascade: scale {scale} is not an integer to the power of {stages}; for example, "
+            "cascade: 2 reaches scale 4 by two stages of ×2"
         )
-    return step
+    return root
 
 
 def check_stage(name: str, num_frame: int | None) -> None:
-    """Refuses a network that takes several frames.
+    """Checks that a network takes single images.
 
     Raises:
-        UserError: says so.
+        UserError: if it takes several frames.
     """
     if num_frame != 1:
         raise UserError(
-            f"cascade: {name} takes several frames, but a cascade is of single-image networks; "
-            "set val.enhance.cascade to 1"
+            f"cascade: {name} takes several frames, but the stages of a cascade must be "
+            "single-image networks; set val.enhance.cascade to 1"
         )

@@ -1,4 +1,4 @@
-"""Geometric self-ensemble: one network asked eight times."""
+"""Geometric self-ensemble: averages the results of eight orientations of the input."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ Runner = Callable[[nn.Module, Tensor], Tensor]
 
 
 def self_ensemble(net: nn.Module, lq: Tensor, run: Runner = run_padded) -> Tensor:
-    """The mean of the SR images of ``lq`` in all eight orientations, each turned back.
+    """Returns the mean of the SR images of ``lq`` in all eight orientations, each turned back.
 
     The ``+`` of EDSR+ (Lim et al., CVPRW 2017) and the "enhanced prediction" of Timofte et al.,
-    CVPR 2016. All frames of a stack are turned alike, so what moves between them still does. The
-    result turns with the input, whatever the network does. Costs eight forward passes.
+    CVPR 2016. All frames of a stack get the same orientation, so motion between them stays
+    consistent. The result is equivariant: it turns with the input. It costs eight forward passes.
 
     Args:
         net: A registered arch.
-        lq: What the network takes: (N, C, h, w), or (N, T, C, h, w) if it is a multi-frame one.
-        run: How the network is applied.
+        lq: (N, C, h, w), or (N, T, C, h, w) for a multi-frame network, in [0, 1].
+        run: Runs the network, by default on the whole image.
 
     Returns:
-        (N, C, h·scale, w·scale), at least float32.
+        SR images as ``run_padded`` returns them, in at least float32.
     """
-    total: Tensor | float = 0.0
-    for mirror in (False, True):
+    total = torch.zeros((), device=lq.device)
+    for mirrored in (False, True):
         for turns in range(4):
-            turned = torch.rot90(lq.flip(-1) if mirror else lq, turns, (-2, -1))
-            sr = run(net, turned.contiguous())
-            sr = torch.rot90(sr, -turns, (-2, -1))
-            sr = sr.flip(-1) if mirror else sr
+            turned = torch.rot90(lq.flip(-1) if mirrored else lq, turns, (-2, -1))
+            sr = torch.rot90(run(net, turned.contiguous()), -turns, (-2, -1))
+            sr = sr.flip(-1) if mirrored else sr
             total = total + sr.to(torch.promote_types(sr.dtype, torch.float32))
     return total / 8

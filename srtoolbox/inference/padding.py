@@ -1,43 +1,47 @@
-"""The one place where inputs are padded to what a network requires, and outputs cropped back."""
+"""Pads inputs to the sizes that a network takes, and crops its outputs."""
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.archs.base import ArchInfo, arch_info
 from srtoolbox.models.frames import run_network
 
 
 def run_padded(net: nn.Module, lq: Tensor) -> Tensor:
-    """The SR image of ``lq`` whatever its size.
+    """Runs ``net`` on images of any size.
 
-    The right and lower edges are repeated until height and width are multiples of the network's
-    ``size_multiple`` and at least its ``min_size``; the surplus is cut from the result.
+    The right and bottom edges are repeated until height and width are multiples of the network's
+    ``size_multiple`` and at least its ``min_size``; the output is cropped accordingly.
 
     Args:
         net: A registered arch.
-        lq: What the network takes: (N, C, h, w), or (N, T, C, h, w) if it is a multi-frame one.
+        lq: (N, C, h, w), or (N, T, C, h, w) for a multi-frame network, in [0, 1].
 
     Returns:
-        (N, C, h·scale, w·scale), or (N, T', …) of a network that restores all frames.
+        SR images (N, C, h·scale, w·scale), or (N, T', C, h·scale, w·scale) if the network restores
+        all frames.
     """
     height, width = lq.shape[-2:]
-    bottom, right = _missing(net, height), _missing(net, width)
+    info, scale = arch_info(net), cast(int, net.scale)
+    bottom, right = _missing(info, height), _missing(info, width)
     if bottom or right:
         flat = F.pad(lq.flatten(0, -4), (0, right, 0, bottom), mode="replicate")
         lq = flat.unflatten(0, lq.shape[:-3])
     output = run_network(net, lq)
     sr = output["sr"] if isinstance(output, dict) else output
-    return sr[..., : height * net.scale, : width * net.scale]
+    return sr[..., : height * scale, : width * scale]
 
 
 def accepts_size(net: nn.Module, length: int) -> bool:
-    """Whether the network takes an LR side of ``length`` pixels as it is."""
-    return _missing(net, length) == 0
+    """Returns whether the network takes an LR side of ``length`` pixels without padding."""
+    return _missing(arch_info(net), length) == 0
 
 
-def _missing(net: nn.Module, length: int) -> int:
-    """How many pixels a side of ``length`` lacks."""
-    multiple = net.size_multiple
-    wanted = max(length, net.min_size)
+def _missing(info: ArchInfo, length: int) -> int:
+    """Returns the number of pixels that must be added to a side of ``length``."""
+    multiple, wanted = info.size_multiple, max(length, info.min_size)
     return (wanted + multiple - 1) // multiple * multiple - length

@@ -1,14 +1,15 @@
-"""From a stack of frames to its SR image, with whatever is to be done beside one forward pass."""
+"""Predicts the SR image of a stack of frames, with optional enhancements of one forward pass."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from srtoolbox.archs.base import arch_info
 from srtoolbox.config.schema import option
 from srtoolbox.data.resize.array import Edge
 from srtoolbox.inference.back_projection import back_project
@@ -16,45 +17,54 @@ from srtoolbox.inference.ensemble import Runner, self_ensemble
 from srtoolbox.inference.padding import run_padded
 from srtoolbox.models.frames import arrange_frames
 
-_NO_SCORE = ("cascade_weights", "in_training")  # what weights' hashes tell, and what is watched
+# Options that do not identify a result: hashes of weights do that, and training is not a result.
+_NOT_IDENTIFYING = ("cascade_weights", "in_training")
 
 
 @dataclass(frozen=True)
 class EnhanceOptions:
-    """What is done beside one forward pass, after Timofte et al., "Seven ways", CVPR 2016."""
+    """Enhancements of one forward pass, after Timofte et al., "Seven ways", CVPR 2016."""
 
-    self_ensemble: bool = option(default=False, doc="Average over eight orientations.")
+    self_ensemble: bool = option(
+        default=False, doc="Average the results of eight orientations of the input."
+    )
     back_projection: int = option(
-        default=0, min=0, doc="Iterations that make the SR image shrink to the LR image."
+        default=0,
+        min=0,
+        doc="Iterations that bring the downscaled SR image closer to the LR image.",
     )
     back_projection_edge: Edge = option(
-        default="replicate", doc="Border rule by which the LR images were made."
+        default="replicate", doc="Border rule of the downscale that made the LR images."
     )
     cascade: int = option(
-        default=1, min=1, doc="Single-image networks in a row: 2 reaches scale 4 by x2 twice."
+        default=1,
+        min=1,
+        doc="Number of single-image networks, applied one after another; 2 of x2 reach scale 4.",
     )
     cascade_weights: Path | None = option(
-        default=None, doc="Weights of the cascade's stages after the first; null: the first's."
+        default=None, doc="Weights of the cascade's later stages; null: those of the first."
     )
-    in_training: bool = option(default=False, doc="Also do so when training watches its progress.")
+    in_training: bool = option(
+        default=False, doc="Use these options in the evaluations during training, too."
+    )
 
     def validate(self) -> list[tuple[str, str]]:
-        """Faults that no single value shows, as (key, message)."""
+        """Returns faults as (key, message)."""
         if self.cascade_weights is not None and self.cascade == 1:
             return [("cascade_weights", "there is no second stage; set cascade to 2 or more")]
         return []
 
     @property
     def changed(self) -> dict[str, Any]:
-        """The options that change scores and are not at their defaults."""
-        plain, mine = asdict(EnhanceOptions()), asdict(self)
-        changed = {k: v for k, v in mine.items() if v != plain[k] and k not in _NO_SCORE}
+        """Options that change scores and differ from their defaults."""
+        defaults, given = asdict(EnhanceOptions()), asdict(self)
+        changed = {k: v for k, v in given.items() if v != defaults[k] and k not in _NOT_IDENTIFYING}
         if not self.back_projection:
             changed.pop("back_projection_edge", None)
         return changed
 
     def describe(self) -> str:
-        """A sentence for tables; empty if there is nothing to say."""
+        """Returns a sentence for tables; it is empty without enhancements."""
         parts = []
         if self.cascade > 1:
             parts.append(f"a cascade of {self.cascade} networks")
@@ -77,25 +87,31 @@ def predict(
     enhance: EnhanceOptions = PLAIN,
     run: Runner = run_padded,
 ) -> Tensor:
-    """SR images (N, C, H, W) of frame stacks (N, T, C, h, w) in [0, 1], of any size.
-
-    A network that restores all frames gives (N, T, C, H, W).
+    """Returns the SR images of stacks of frames of any size.
 
     Args:
-        net: A registered arch, or a cascade of them.
-        lq: The stacks.
-        reference: Index of the frame that is wanted at high resolution; None for all.
-        enhance: What to do beside one forward pass; its cascade is in ``net`` already.
-        run: How the network is applied: to the whole image, or in tiles.
+        net: A registered arch, or a ``Cascade`` of them.
+        lq: LR frames (N, T, C, h, w) in [0, 1].
+        reference: Index of the frame to restore; None: all frames.
+        enhance: Enhancements. Its cascade options have no effect here: ``net`` is the cascade.
+        run: Runs the network, on whole images or in tiles.
+
+    Returns:
+        (N, C, h·scale, w·scale), or (N, T', C, h·scale, w·scale) if ``reference`` is None. Values
+        are not clipped.
+
+    Raises:
+        IncompatibleInput: if the network does not take these frames.
     """
     stack = arrange_frames(net, lq, reference)
     sr = self_ensemble(net, stack, run) if enhance.self_ensemble else run(net, stack)
     if enhance.back_projection:
-        wanted = lq if reference is None else lq[:, reference]
-        times, edge = enhance.back_projection, enhance.back_projection_edge
-        if (step := getattr(net, "time_scale", 1)) > 1:  # frames between have no LR frame
+        frames = lq if reference is None else lq[:, reference]
+        settings = cast(int, net.scale), enhance.back_projection, enhance.back_projection_edge
+        step = arch_info(net).time_scale
+        if step > 1:  # interpolated frames have no LR frame
             sr = sr.float()
-            sr[:, ::step] = back_project(sr[:, ::step], wanted, net.scale, times, edge)
+            sr[:, ::step] = back_project(sr[:, ::step], frames, *settings)
         else:
-            sr = back_project(sr, wanted, net.scale, times, edge)
+            sr = back_project(sr, frames, *settings)
     return sr

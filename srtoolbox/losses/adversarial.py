@@ -1,4 +1,4 @@
-"""Adversarial losses: what a discriminator's scores cost the two networks."""
+"""Adversarial losses of generator and discriminator, computed from the discriminator's scores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from srtoolbox.errors import UserError
 
 GANType = Literal["vanilla", "lsgan", "hinge", "wgan-gp"]
 
-# What a score costs that should say "real"; the mirrored score is what one costs that should not.
+# Loss of a score with the target "real". The target "fake" has the same loss of the mirrored score.
 _COST: dict[str, Callable[[Tensor], Tensor]] = {
     "vanilla": lambda score: F.softplus(-score),
     "lsgan": lambda score: (score - 1).square(),
@@ -23,24 +23,28 @@ _COST: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class AdversarialLoss:
-    """The game of a discriminator, whose scores are high for what it takes for real.
+    """GAN losses; discriminator scores are high for real images.
 
     - vanilla: cross-entropy, non-saturating (Goodfellow et al., NeurIPS 2014)
     - lsgan: least squares with targets 1 and 0, 1 and −1 if relativistic (Mao et al., ICCV 2017)
     - hinge (Lim & Ye, 2017)
     - wgan-gp: Wasserstein; the gradient penalty is `gradient_penalty` (Gulrajani et al., 2017)
 
-    Relativistic: every score counts relative to the mean score of the other kind, in both networks'
-    losses, and each of the two terms counts half (Jolicoeur-Martineau, ICLR 2019; ESRGAN).
+    Relativistic: in the losses of both networks, the mean score of the other kind of images is
+    subtracted from every score, and both terms have the weight 1/2 (Jolicoeur-Martineau, ICLR 2019;
+    ESRGAN).
 
     Args:
         gan_type: One of the above.
         relativistic: Whether scores are relative; not for wgan-gp.
+
+    Raises:
+        UserError: if ``gan_type`` is unknown, or ``relativistic`` with wgan-gp.
     """
 
     def __init__(self, gan_type: GANType = "vanilla", relativistic: bool = False) -> None:
         if gan_type not in _COST:
-            raise UserError(f"gan_type is one of {', '.join(_COST)}, got {gan_type!r}")
+            raise UserError(f"gan_type must be one of {', '.join(_COST)}, got {gan_type!r}")
         if relativistic and gan_type == "wgan-gp":
             raise UserError("relativistic: wgan-gp compares means already; leave it out")
         self.gan_type, self.relativistic = gan_type, relativistic
@@ -48,11 +52,11 @@ class AdversarialLoss:
         self._mirror = 1.0 if gan_type == "lsgan" and not relativistic else 0.0
 
     def discriminator(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """The discriminator's two terms, one for each kind.
+        """Returns the discriminator's loss on real images and its loss on generated images.
 
         Args:
-            real: Scores of true images, of any shape.
-            fake: Scores of results.
+            real: Scores of real images, of any shape.
+            fake: Scores of generated images, of any shape.
         """
         real, fake = real.float(), fake.float()
         if not self.relativistic:
@@ -61,10 +65,13 @@ class AdversarialLoss:
         return self._cost(real).mean() / 2, self._cost(-fake).mean() / 2
 
     def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
-        """The generator's loss; only the relativistic one looks at ``real``."""
+        """Returns the generator's loss; only the relativistic one needs the scores ``real``."""
         if self.relativistic:
-            return sum(self.discriminator(fake, real))  # the same game with the parts exchanged
-        if self.gan_type == "hinge":  # the generator is paid for every point, beyond the margin too
+            if real is None:
+                raise ValueError("a relativistic loss needs the scores of real images")
+            of_fake, of_real = self.discriminator(fake, real)  # with exchanged targets
+            return of_fake + of_real
+        if self.gan_type == "hinge":  # linear: the generator's loss has no margin
             return -fake.float().mean()
         return self._cost(fake.float()).mean()
 
@@ -72,19 +79,19 @@ class AdversarialLoss:
 def gradient_penalty(
     discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor
 ) -> Tensor:
-    """Mean squared distance from 1 of the score's slope, at random points between the images.
+    """Returns the mean of (|gradient of the score| − 1)² at random points between the images.
 
-    The random numbers are torch's own. A map of scores counts by its mean. In float32 whatever the
-    training runs in: slopes are too small for half precision.
+    The random numbers come from torch's global generator. The score of a map of scores is its mean.
+    Computed in float32, also under autocast: gradients are too small for half precision.
 
     Args:
         discriminator: Maps images to scores; must not normalise over the batch.
-        real: (N, C, H, W).
-        fake: (N, C, H, W), without a gradient.
+        real: Real images (N, C, H, W).
+        fake: Generated images (N, C, H, W), detached.
     """
     share = torch.rand(len(real), 1, 1, 1, device=real.device)
     between = torch.lerp(fake.float(), real.float(), share).requires_grad_()
     with torch.autocast(real.device.type, enabled=False):
         score = discriminator(between).flatten(1).mean(1)
-    (slope,) = torch.autograd.grad(score.sum(), between, create_graph=True)
-    return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+    (gradient,) = torch.autograd.grad(score.sum(), between, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()

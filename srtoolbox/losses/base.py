@@ -1,4 +1,4 @@
-"""What all losses share: a weight, what they are called with, float32, shapes that must agree."""
+"""Base class of all losses, and checks of their inputs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Reduction = Literal["mean", "sum"]
 
 
 class Loss(nn.Module):
-    """A loss; the subclasses here compare ``sr`` with ``gt``, in float32, and give one number.
+    """Base class of losses. The default one compares ``sr`` with ``gt`` in float32.
 
     Class attributes:
-        inputs: What the loss is called with, in this order: ``sr`` and ``gt``, (N, C, H, W) or
+        inputs: Arguments of `forward`, in this order: ``sr`` and ``gt``, (N, C, H, W) or
             (N, T, C, H, W) in [0, 1]; ``lq``, the reference frame (N, C, h, w); ``frames``, all
-            of them (N, T, C, h, w); ``aux``, the network's other outputs by name.
-        reduction: "mean" or "sum": how the losses of the parts of a batch make up its own.
+            LR frames (N, T, C, h, w); ``aux``, the network's other outputs by name.
+        reduction: "mean" or "sum": how to combine the losses of the parts of a batch.
 
     Args:
         loss_weight: Factor on the loss.
@@ -32,7 +32,7 @@ class Loss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, sr: Tensor, gt: Tensor) -> Tensor:
-        """The weighted loss.
+        """Returns the weighted loss, a scalar.
 
         Raises:
             UserError: if the shapes differ.
@@ -41,19 +41,19 @@ class Loss(nn.Module):
         return self.loss_weight * self.value(sr.float(), gt.float())
 
     def value(self, sr: Tensor, gt: Tensor) -> Tensor:
-        """The loss of two tensors of one shape; what a loss implements."""
+        """Returns the unweighted loss of two float32 tensors of one shape. To be implemented."""
         raise NotImplementedError
 
     def reduce(self, values: Tensor) -> Tensor:
-        """The mean or the sum of all elements."""
+        """Returns the mean or the sum of all elements."""
         return values.mean() if self.reduction == "mean" else values.sum()
 
 
 def check_shapes(sr: Tensor, gt: Tensor) -> None:
-    """Refuses tensors that would be broadcast.
+    """Checks that both tensors have one shape, as torch would broadcast other ones.
 
     Raises:
-        UserError: naming both shapes.
+        UserError: if the shapes differ; the message names both.
     """
     if sr.shape != gt.shape:
         raise UserError(
@@ -63,5 +63,16 @@ def check_shapes(sr: Tensor, gt: Tensor) -> None:
 
 
 def as_images(stack: Tensor) -> Tensor:
-    """Clips (N, T, C, H, W) as images (N * T, C, H, W); images as they are."""
+    """Reshapes clips (N, T, C, H, W) to images (N * T, C, H, W); returns images unchanged."""
     return stack.flatten(0, 1) if stack.ndim == 5 else stack
+
+
+def check_size(name: str, image: Tensor, min_size: int) -> None:
+    """Checks that height and width of ``image`` (…, H, W) are at least ``min_size``.
+
+    Raises:
+        UserError: if they are not; the message begins with ``name``.
+    """
+    height, width = image.shape[-2:]
+    if min(height, width) < min_size:
+        raise UserError(f"{name}: needs {min_size}×{min_size} pixels, got {height}×{width}")

@@ -1,6 +1,6 @@
 """Losses on the features of networks trained on ImageNet.
 
-Their weights are looked for in torch hub's cache when the loss is built, and read at its first use.
+The constructor of a loss checks that torch hub's cache has the weights; the first call loads them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srtoolbox.errors import UserError
-from srtoolbox.losses.base import Loss, as_images
+from srtoolbox.losses.base import Loss, as_images, check_size
 from srtoolbox.registry import LOSS_REGISTRY
 from srtoolbox.utils.imagenet import (
     LPIPS_BACKBONES,
@@ -35,7 +35,7 @@ _CONVOLUTIONS = (2, 2, 4, 4, 4)
 
 
 def _vgg19_layers() -> dict[str, int]:
-    """Names of VGG19's layers and their index in torchvision's ``features``."""
+    """Returns the names of VGG19's layers and their indices in torchvision's ``features``."""
     names = []
     for block, count in enumerate(_CONVOLUTIONS, start=1):
         for i in range(1, count + 1):
@@ -49,10 +49,10 @@ VGG19_LAYERS = _vgg19_layers()
 
 @LOSS_REGISTRY.register()
 class PerceptualLoss(Loss):
-    """Distance of VGG19's features, and of their Gram matrices (Johnson et al., ECCV 2016).
+    """Distance between VGG19 features, and between their Gram matrices (Johnson et al., ECCV 2016).
 
-    The default is ESRGAN's: conv5_4 before its activation, L1. Real-ESRGAN's has ``layers:
-    {conv1_2: 0.1, conv2_2: 0.1, conv3_4: 1, conv4_4: 1, conv5_4: 1}``. ISR's is ``layers:
+    The default is the loss of ESRGAN: conv5_4 before its activation, L1. Real-ESRGAN uses ``layers:
+    {conv1_2: 0.1, conv2_2: 0.1, conv3_4: 1, conv4_4: 1, conv5_4: 1}``. ISR uses ``layers:
     {relu2_2: 0.5, relu3_3: 0.5}, criterion: mse, preprocess: none``.
 
     Args:
@@ -60,10 +60,14 @@ class PerceptualLoss(Loss):
         layers: Weight of each layer: conv1_1 … conv5_4 before, relu1_1 … after the activation.
         style_weight: Weight of the Gram matrices of the same layers (Gatys et al., CVPR 2016).
         criterion: Mean absolute or mean squared difference.
-        preprocess: From RGB in [0, 1] to VGG's input: "imagenet" as the weights want it; "caffe":
-            BGR minus the mean, up to 255, for weights of that origin; "none".
-        weights: A file in torchvision's layout instead of torchvision's own.
-        fetch: Download torchvision's file if torch hub's cache lacks it.
+        preprocess: Conversion of RGB in [0, 1] to VGG's input: "imagenet" for torchvision's
+            weights; "caffe" (BGR in [0, 255] minus the mean) for weights from Caffe; "none".
+        weights: A weight file with torchvision's layer names; None: torchvision's own file.
+        fetch: Download torchvision's file if it is not in torch hub's cache.
+
+    Raises:
+        UserError: if an option is wrong or the file ``weights`` does not exist.
+        BackboneUnavailable: if torchvision's file is missing.
     """
 
     def __init__(
@@ -85,10 +89,11 @@ class PerceptualLoss(Loss):
                 f"{', '.join(VGG19_LAYERS)}"
             )
         if criterion not in ("l1", "mse"):
-            raise UserError(f"PerceptualLoss: criterion is l1 or mse, got {criterion!r}")
+            raise UserError(f"PerceptualLoss: criterion must be l1 or mse, got {criterion!r}")
         if preprocess not in _PREPROCESS:
             raise UserError(
-                f"PerceptualLoss: preprocess is one of {', '.join(_PREPROCESS)}, got {preprocess!r}"
+                f"PerceptualLoss: preprocess must be one of {', '.join(_PREPROCESS)}, "
+                f"got {preprocess!r}"
             )
         self.style_weight, self.criterion = style_weight, criterion
         self.preprocess = preprocess
@@ -103,17 +108,18 @@ class PerceptualLoss(Loss):
     def value(self, sr: Tensor, gt: Tensor) -> Tensor:
         sr, gt = as_images(sr), as_images(gt)
         indices = {VGG19_LAYERS[name]: weight for name, weight in self.layers.items()}
-        net = _vgg19(self.file, max(indices), sr.device)
+        net = load_vgg19(self.file, max(indices), sr.device)
         _check_images("PerceptualLoss", sr, net.min_size)
-        ours = net(_PREPROCESS[self.preprocess](sr), indices)
+        sr_feats = net(_PREPROCESS[self.preprocess](sr), indices)
         with torch.no_grad():
-            theirs = net(_PREPROCESS[self.preprocess](gt), indices)
-        terms = []
-        for x, y, weight in zip(ours, theirs, (indices[i] for i in sorted(indices)), strict=True):
-            terms.append(weight * self._distance(x, y))
+            gt_feats = net(_PREPROCESS[self.preprocess](gt), indices)
+        total = sr.new_zeros(())
+        for index, x, y in zip(sorted(indices), sr_feats, gt_feats, strict=True):
+            weight = indices[index]
+            total = total + weight * self._distance(x, y)
             if self.style_weight:
-                terms.append(weight * self.style_weight * self._distance(_gram(x), _gram(y)))
-        return sum(terms)
+                total = total + weight * self.style_weight * self._distance(_gram(x), _gram(y))
+        return total
 
     def _distance(self, x: Tensor, y: Tensor) -> Tensor:
         return F.l1_loss(x, y) if self.criterion == "l1" else F.mse_loss(x, y)
@@ -125,8 +131,12 @@ class LPIPSLoss(Loss):
 
     Args:
         loss_weight: Factor on the loss.
-        net: The backbone. A network that is also scored by LPIPS should train with another one.
-        fetch: Download the backbone's weights if torch hub's cache lacks them.
+        net: The backbone. For a network that is evaluated by LPIPS, use another backbone here.
+        fetch: Download the backbone's weights if they are not in torch hub's cache.
+
+    Raises:
+        UserError: if ``net`` is unknown.
+        BackboneUnavailable: if the weights are missing.
     """
 
     def __init__(
@@ -137,7 +147,9 @@ class LPIPSLoss(Loss):
     ) -> None:
         super().__init__(loss_weight)
         if net not in LPIPS_BACKBONES:
-            raise UserError(f"LPIPSLoss: net is one of {', '.join(LPIPS_BACKBONES)}, got {net!r}")
+            raise UserError(
+                f"LPIPSLoss: net must be one of {', '.join(LPIPS_BACKBONES)}, got {net!r}"
+            )
         if reason := lpips_lacks(net, fetch):
             raise BackboneUnavailable(reason)
         self.net = net
@@ -149,7 +161,7 @@ class LPIPSLoss(Loss):
 
 
 def _standardize(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Channel by channel, because a tensor of constants would have to travel to the device."""
+    """Standardizes each channel separately, which avoids a copy of constants to the device."""
     return torch.stack(
         [(image[:, i] - m) / s for i, (m, s) in enumerate(zip(mean, std, strict=True))], dim=1
     )
@@ -167,7 +179,7 @@ _PREPROCESS = {"imagenet": _imagenet, "caffe": _caffe, "none": lambda image: ima
 
 
 class _VGG19(nn.Module):
-    """VGG19 up to one layer (Simonyan & Zisserman, ICLR 2015)."""
+    """The first layers of VGG19 (Simonyan & Zisserman, ICLR 2015)."""
 
     def __init__(self, depth: int) -> None:
         super().__init__()
@@ -182,7 +194,7 @@ class _VGG19(nn.Module):
         self.min_size = 2 ** sum(isinstance(layer, nn.MaxPool2d) for layer in self.features)
 
     def forward(self, image: Tensor, wanted: Collection[int]) -> list[Tensor]:
-        """The outputs of the wanted layers, from the first to the last."""
+        """Returns the outputs of the layers with the indices ``wanted``, in network order."""
         outputs = []
         for index, layer in enumerate(self.features):
             image = layer(image)
@@ -192,12 +204,12 @@ class _VGG19(nn.Module):
 
 
 @lru_cache(maxsize=4)
-def _vgg19(file: Path, depth: int, device: torch.device) -> nn.Module:
-    """VGG19 up to layer ``depth`` with the weights of a file, frozen.
+def load_vgg19(file: Path, depth: int, device: torch.device) -> _VGG19:
+    """Returns VGG19 up to layer ``depth`` with the weights of a file, frozen.
 
-    Kept here and not in the loss: it is no part of what is trained or saved.
+    It is cached here and no attribute of the loss, so that it is neither trained nor saved.
     """
-    # Made while something is evaluated, it must still serve a loss that needs gradients.
+    # If the first call is in inference mode, a later training loss still needs normal tensors.
     with torch.inference_mode(False):
         with torch.device("meta"):
             net = _VGG19(depth)
@@ -209,14 +221,12 @@ def _vgg19(file: Path, depth: int, device: torch.device) -> nn.Module:
 
 
 def _gram(features: Tensor) -> Tensor:
-    """(N, C, h, w) to (N, C, C): how much channels occur together, per element."""
+    """Returns the Gram matrices (N, C, C) of features (N, C, h, w), divided by C·h·w."""
     maps = features.flatten(2)
     return maps @ maps.transpose(1, 2) / (maps.shape[1] * maps.shape[2])
 
 
-def _check_images(name: str, image: Tensor, smallest: int) -> None:
+def _check_images(name: str, image: Tensor, min_size: int) -> None:
     if image.shape[1] != 3:
         raise UserError(f"{name}: needs RGB images, got {image.shape[1]} channels")
-    if min(image.shape[2:]) < smallest:
-        height, width = image.shape[2:]
-        raise UserError(f"{name}: needs {smallest}×{smallest} pixels, got {height}×{width}")
+    check_size(name, image, min_size)

@@ -1,4 +1,4 @@
-"""Losses that compare pixel by pixel."""
+"""Pixel-wise losses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _PixelLoss(Loss):
         return self.reduce(self.distance(sr - gt))
 
     def distance(self, difference: Tensor) -> Tensor:
-        """The penalty of each pixel's difference."""
+        """Returns the loss of each element of ``sr - gt``."""
         raise NotImplementedError
 
 
@@ -50,12 +50,12 @@ class MSELoss(_PixelLoss):
 
 @LOSS_REGISTRY.register()
 class CharbonnierLoss(_PixelLoss):
-    """sqrt(difference² + eps): L1 that is smooth at zero (Charbonnier et al., ICIP 1994).
+    """sqrt(difference² + eps): a smooth version of L1 (Charbonnier et al., ICIP 1994).
 
     Args:
         loss_weight: Factor on the loss.
         reduction: Mean or sum over all elements.
-        eps: Added under the root, in squared intensity. EDVR uses 1e-12, FBANet 1e-6.
+        eps: Constant under the root, in squared intensity. EDVR uses 1e-12, FBANet 1e-6.
     """
 
     def __init__(

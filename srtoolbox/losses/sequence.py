@@ -1,4 +1,4 @@
-"""Losses of networks that see several frames."""
+"""Losses of multi-frame networks."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _CRITERIA = {
 
 @LOSS_REGISTRY.register()
 class AlignmentLoss(Loss):
-    """Compares frames that the network has aligned with the LR reference frame.
+    """Compares the frames that a network aligned with the LR reference frame.
 
-    TDAN adds it with weight 1 to the MSE of its result (Tian et al., CVPR 2020).
+    TDAN adds it with weight 1 to the MSE of its SR image (Tian et al., CVPR 2020).
 
     Args:
         loss_weight: Factor on the loss.
-        key: The network's output (N, T, C, h, w) that holds the aligned frames.
-        criterion: Penalty of a difference; the mean over all frames and pixels is taken.
+        key: Name of the network's output with the aligned frames (N, T, C, h, w).
+        criterion: Loss of each pixel; the result is the mean over all frames and pixels.
     """
 
     inputs = ("aux", "lq")
@@ -42,19 +42,19 @@ class AlignmentLoss(Loss):
         super().__init__(loss_weight)
         if criterion not in _CRITERIA:
             raise UserError(
-                f"AlignmentLoss: criterion is one of {', '.join(_CRITERIA)}, got {criterion!r}"
+                f"AlignmentLoss: criterion must be one of {', '.join(_CRITERIA)}, got {criterion!r}"
             )
         self.key, self.criterion = key, criterion
 
     def forward(self, aux: Mapping[str, Tensor], lq: Tensor) -> Tensor:
-        """The weighted loss.
+        """Returns the weighted loss, a scalar.
 
         Args:
-            aux: The network's outputs beside ``sr``.
-            lq: The reference frame (N, C, h, w).
+            aux: The network's outputs other than ``sr``.
+            lq: The reference frame (N, C, h, w) in [0, 1].
 
         Raises:
-            UserError: if the network has no such output, or one of another shape.
+            UserError: if the network has no output ``key``, or its shape is wrong.
         """
         if self.key not in aux:
             raise UserError(
@@ -64,8 +64,8 @@ class AlignmentLoss(Loss):
         aligned = aux[self.key].float()
         if aligned.ndim != 5 or aligned[:, 0].shape != lq.shape:
             raise UserError(
-                f"AlignmentLoss: output '{self.key}' is {tuple(aligned.shape)}, which are not "
-                f"frames (N, T, C, h, w) like the reference {tuple(lq.shape)}"
+                f"AlignmentLoss: output '{self.key}' is {tuple(aligned.shape)}; it must be frames "
+                f"(N, T, C, h, w) of the size of the reference {tuple(lq.shape)}"
             )
         return self.loss_weight * _CRITERIA[self.criterion](aligned - lq.float()[:, None]).mean()
 
@@ -74,8 +74,8 @@ class AlignmentLoss(Loss):
 class TemporalConsistencyLoss(Loss):
     """Mean absolute error of the change from each frame to the next.
 
-    It needs no optical flow: where the ground truth stands still, so must the result. For networks
-    that restore all frames of a clip.
+    It compares frame differences of result and ground truth, without optical flow. It is for
+    networks that restore all frames of a clip.
 
     Args:
         loss_weight: Factor on the loss.

@@ -1,7 +1,7 @@
 """Losses on structure: edges, frequencies, local statistics.
 
-They work on shifted views instead of convolutions, because a GPU may round the input of a
-convolution to 10 bits, which differences and variances do not survive.
+They use shifted views instead of convolutions, because a GPU may round the input of a convolution
+to 10 bits, which is too coarse for differences and variances.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from srtoolbox.errors import UserError
-from srtoolbox.losses.base import Loss, Reduction, as_images
+from srtoolbox.losses.base import Loss, Reduction, as_images, check_size
 from srtoolbox.registry import LOSS_REGISTRY
 
 
 @LOSS_REGISTRY.register()
 class EdgeLoss(Loss):
-    """Mean absolute error of the derivatives, taken where their 3×3 window fits.
+    """Mean absolute error of image derivatives, at pixels whose 3×3 window is inside the image.
 
     Args:
         loss_weight: Factor on the loss.
-        operator: "sobel", the two first derivatives, or "laplacian", the second one.
+        operator: "sobel" (two first derivatives) or "laplacian" (second derivative).
     """
 
     def __init__(
@@ -32,22 +32,24 @@ class EdgeLoss(Loss):
     ) -> None:
         super().__init__(loss_weight)
         if operator not in ("sobel", "laplacian"):
-            raise UserError(f"EdgeLoss: operator is sobel or laplacian, got {operator!r}")
+            raise UserError(f"EdgeLoss: operator must be sobel or laplacian, got {operator!r}")
         self.operator = operator
 
     def value(self, sr: Tensor, gt: Tensor) -> Tensor:
         difference = sr - gt  # derivatives are linear
-        _check_window("EdgeLoss", difference, 3)
-        edges = sobel(difference) if self.operator == "sobel" else (laplacian(difference),)
-        return sum(edge.abs().mean() for edge in edges) / len(edges)
+        check_size("EdgeLoss", difference, 3)
+        if self.operator == "laplacian":
+            return laplacian(difference).abs().mean()
+        dx, dy = sobel(difference)
+        return (dx.abs().mean() + dy.abs().mean()) / 2
 
 
 @LOSS_REGISTRY.register()
 class GradientWeightedLoss(Loss):
-    """L1 that counts more where the edges differ: (1 + 4 dx)(1 + 4 dy) |sr − gt|.
+    """L1 with larger weights where edges differ: (1 + 4 dx)(1 + 4 dy) |sr − gt|.
 
-    dx and dy are the absolute differences of Sobel's derivatives, with zeros beyond the border
-    (Wei et al., Component divide-and-conquer, ECCV 2020; FBANet adds 3 times it to Charbonnier).
+    dx and dy are the absolute differences of Sobel derivatives, with zeros beyond the border (Wei
+    et al., Component divide-and-conquer, ECCV 2020; FBANet adds it to Charbonnier with weight 3).
 
     Args:
         loss_weight: Factor on the loss.
@@ -73,9 +75,9 @@ class FFTLoss(Loss):
     """Mean absolute error of the spectrum, real and imaginary parts (Cho et al., ICCV 2021).
 
     Args:
-        loss_weight: Factor on the loss; 0.1 in the paper, beside L1.
-        norm: "backward" is the plain transform of the paper, whose values grow with the image;
-            "ortho" keeps their size.
+        loss_weight: Factor on the loss; 0.1 in the paper, in addition to L1.
+        norm: "backward" is the unscaled transform of the paper, whose values grow with the image
+            size; those of "ortho" do not.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class FFTLoss(Loss):
     ) -> None:
         super().__init__(loss_weight)
         if norm not in ("backward", "ortho"):
-            raise UserError(f"FFTLoss: norm is backward or ortho, got {norm!r}")
+            raise UserError(f"FFTLoss: norm must be backward or ortho, got {norm!r}")
         self.norm = norm
 
     def value(self, sr: Tensor, gt: Tensor) -> Tensor:
@@ -93,7 +95,7 @@ class FFTLoss(Loss):
 
 @LOSS_REGISTRY.register()
 class SSIMLoss(Loss):
-    """1 − SSIM with the 11×11 Gaussian window, sigma 1.5, where it fits (Wang et al., TIP 2004).
+    """1 − SSIM with an 11×11 Gaussian window, sigma 1.5, without padding (Wang et al., TIP 2004).
 
     Args:
         loss_weight: Factor on the loss.
@@ -101,7 +103,7 @@ class SSIMLoss(Loss):
 
     def value(self, sr: Tensor, gt: Tensor) -> Tensor:
         x, y = as_images(sr), as_images(gt)
-        _check_window("SSIMLoss", x, len(_GAUSSIAN))
+        check_size("SSIMLoss", x, len(_GAUSSIAN))
         c1, c2 = 0.01**2, 0.03**2
         mean_x, mean_y, power, product = _blur(torch.stack((x, y, x * x + y * y, x * y)))
         means = mean_x * mean_y
@@ -113,7 +115,7 @@ class SSIMLoss(Loss):
 
 
 def sobel(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Derivatives along x and y where the window fits: (…, H - 2, W - 2) each."""
+    """Returns Sobel derivatives along x and y without padding, (…, H - 2, W - 2) each."""
 
     def difference(x: Tensor, axis: int) -> Tensor:
         first, _, last = _shifts(x, axis)
@@ -127,7 +129,7 @@ def sobel(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def laplacian(image: Tensor) -> Tensor:
-    """The four neighbours minus four times the pixel: (…, H - 2, W - 2)."""
+    """Returns the sum of the four neighbours minus four times the pixel: (…, H - 2, W - 2)."""
     above, middle, below = _shifts(image, -2)
     left, centre, right = _shifts(middle, -1)
     return above[..., 1:-1] + below[..., 1:-1] + left + right - 4 * centre
@@ -146,14 +148,9 @@ _GAUSSIAN = _gaussian()
 
 
 def _blur(image: Tensor) -> Tensor:
-    """Gaussian mean where the window fits: (…, H - 10, W - 10)."""
+    """Gaussian filter without padding: (…, H, W) to (…, H - 10, W - 10)."""
     for axis in (-2, -1):
         length = image.shape[axis] - len(_GAUSSIAN) + 1
-        image = sum(w * image.narrow(axis, i, length) for i, w in enumerate(_GAUSSIAN))
+        shifts = (weight * image.narrow(axis, i, length) for i, weight in enumerate(_GAUSSIAN))
+        image = sum(shifts, image.new_zeros(()))
     return image
-
-
-def _check_window(name: str, image: Tensor, size: int) -> None:
-    height, width = image.shape[-2:]
-    if min(height, width) < size:
-        raise UserError(f"{name}: needs {size}×{size} pixels, got {height}×{width}")

@@ -1,4 +1,4 @@
-"""What all metrics share: their interfaces and the one way in which they may be out of order."""
+"""The interfaces of metrics, and the error that is raised when a metric is unavailable."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from srtoolbox.metrics.protocol import Protocol
 
 
 class MetricUnavailable(RunError):
-    """A metric that cannot be computed on this machine; the message says what it lacks."""
+    """The error for a metric that cannot be computed on this machine; it names what is missing."""
 
 
 class _Measure:
-    """What tables know of a metric, and what it may be fed.
+    """The facts that tables need about a metric, and the check of its inputs.
 
     Class attributes:
-        higher_is_better: Which of two values is the better one.
-        unit: What stands behind the number (``"dB"``), empty for a plain number.
-        digits: Digits after the point that tables print.
+        higher_is_better: Whether the higher of two values is better.
+        unit: Unit of the value, such as ``"dB"``; empty if there is none.
+        digits: Number of decimals in tables.
         paper: Authors, venue and year.
     """
 
@@ -31,13 +31,13 @@ class _Measure:
     paper: str
 
     def available(self) -> str | None:
-        """Why the metric cannot be computed on this machine; ``None`` if it can."""
+        """Returns why the metric cannot be computed on this machine; None if it can."""
         return None
 
     def _match(
         self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int
     ) -> tuple[Tensor, Tensor]:
-        """Result and truth of one image, of the same shape."""
+        """Returns result and ground truth of one image with the same shape."""
         if len(gt) == 1 and len(sr) == 3:
             sr, gt = protocol.match_grey(sr, gt)
         if sr.shape != gt.shape:
@@ -49,17 +49,17 @@ class _Measure:
 
 
 class Metric(_Measure):
-    """A full-reference metric of one image."""
+    """A full-reference metric of images."""
 
     def __call__(self, sr: Tensor, gt: Tensor, *, protocol: Protocol, scale: int) -> float:
         """Scores one image.
 
         Args:
             sr: The result (C, H, W), float in [0, 1], on any device.
-            gt: The truth, of the same shape; or one channel, if the network was fed a grey image
-                as RGB.
-            protocol: Colour space, crop, rounding and peak.
-            scale: Factor of the super-resolution; a protocol may crop that many pixels.
+            gt: The ground truth with the same shape; or with one channel, if the network got a grey
+                image as RGB.
+            protocol: Rules such as colour space, crop, rounding and peak.
+            scale: Super-resolution factor; some protocols crop this many pixels.
 
         Raises:
             UserError: if the shapes differ, or if the image is too small for protocol or metric.
@@ -68,26 +68,27 @@ class Metric(_Measure):
         return self.score(*self._match(sr, gt, protocol, scale), protocol, scale)
 
     def score(self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int) -> float:
-        """The value for two images of one shape; what a metric implements."""
+        """Returns the value for two images with the same shape. Subclasses implement it."""
         raise NotImplementedError
 
 
 class ClipMetric(_Measure):
-    """A full-reference metric of consecutive frames: the mean over a clip's pairs of neighbours."""
+    """A full-reference metric of clips: the mean over all pairs of neighbouring frames."""
 
     def __call__(
         self, sr: Iterable[Tensor], gt: Iterable[Tensor], *, protocol: Protocol, scale: int
     ) -> float:
-        """Scores one clip. Of iterators, no more than two frames are held at a time.
+        """Scores one clip. At most two frames of an iterator are in memory at a time.
 
         Args:
-            sr: The results in temporal order: (T, C, H, W), or anything that yields (C, H, W).
-            gt: The truth of the same frames; or of one channel, as for ``Metric``.
-            protocol: Colour space, crop, rounding and peak.
-            scale: Factor of the super-resolution; a protocol may crop that many pixels.
+            sr: The results in temporal order: (T, C, H, W), or an iterable of (C, H, W).
+            gt: The ground truth of the same frames; or with one channel, as for ``Metric``.
+            protocol: Rules such as colour space, crop, rounding and peak.
+            scale: Super-resolution factor; some protocols crop this many pixels.
 
         Raises:
-            UserError: if there are fewer than two frames, or other numbers of them; as ``Metric``.
+            UserError: if there are fewer than two frames, or if ``sr`` and ``gt`` have different
+                numbers of frames; also as for ``Metric``.
             MetricUnavailable: if the metric cannot be computed on this machine.
         """
         values = [
@@ -108,7 +109,7 @@ class ClipMetric(_Measure):
         protocol: Protocol,
         scale: int,
     ) -> float:
-        """The value for two neighbouring frames, each (sr, gt); what a metric implements."""
+        """Returns the value for two neighbouring frames, each (sr, gt). Subclasses implement it."""
         raise NotImplementedError
 
     def _pairs(
@@ -117,6 +118,7 @@ class ClipMetric(_Measure):
         for result, truth in zip_longest(sr, gt):
             if result is None or truth is None:
                 raise UserError(
-                    f"{type(self).__name__}: results and ground truth of a clip differ in number"
+                    f"{type(self).__name__}: results and ground truth of a clip have different "
+                    "numbers of frames"
                 )
             yield self._match(result, truth, protocol, scale)

@@ -3,8 +3,8 @@
 R. Zhang, P. Isola, A. A. Efros, E. Shechtman, O. Wang, "The unreasonable effectiveness of deep
 features as a perceptual metric", CVPR 2018.
 
-The ``lpips`` package brings the calibrated linear layers; the backbone's ImageNet weights are
-torchvision's, read from torch hub's cache. Nothing is downloaded unless ``fetch`` says so.
+The ``lpips`` package contains the calibrated linear layers. The backbone has the ImageNet weights
+of torchvision, which are read from torch hub's cache; they are downloaded only with ``fetch``.
 """
 
 from __future__ import annotations
@@ -28,14 +28,17 @@ from srtoolbox.utils.imagenet import (
 
 @METRIC_REGISTRY.register()
 class LPIPS(Metric):
-    """Distance of deep features, always of RGB images.
+    """Distance between deep features, always of RGB images.
 
-    From 0, which identical images have, to about 1; lower is better; no unit. Values of different
-    backbones are different metrics. Zhang et al., CVPR 2018.
+    From 0 (identical images) to about 1; lower is better; no unit. Values of different backbones
+    cannot be compared. Zhang et al., CVPR 2018.
 
     Args:
-        net: The backbone. AlexNet is what papers report unless they say otherwise.
-        fetch: Download the backbone's weights if torch hub's cache lacks them.
+        net: The backbone. Papers report AlexNet unless they name another one.
+        fetch: Download the backbone's weights if torch hub's cache does not have them.
+
+    Raises:
+        UserError: for an unknown backbone.
     """
 
     higher_is_better = False
@@ -50,7 +53,7 @@ class LPIPS(Metric):
         self._failed: str | None = None
 
     def available(self) -> str | None:
-        """Why LPIPS cannot be computed here (``None`` if it can), found out without building it."""
+        """Returns why LPIPS cannot be computed here; None if it can. It builds no network."""
         return self._failed or lpips_lacks(self.net, self.fetch)
 
     def score(self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int) -> float:
@@ -67,7 +70,7 @@ class LPIPS(Metric):
             return network(x[None], y[None], normalize=protocol.lpips_range == "signed").item()
 
     def _network(self, device: torch.device) -> nn.Module:
-        """The network on a device; a reason found once is not searched for again."""
+        """Returns the network on a device. A failure is remembered."""
         if reason := self.available():
             raise MetricUnavailable(reason)
         try:

@@ -1,8 +1,7 @@
-"""Protocols: everything that turns two images into the one number that a table prints.
+"""Protocols: named rules for scoring, such as colour space, crop, rounding and peak.
 
-The same two images score 27.3 or 25.8 dB depending on colour space, crop, rounding and peak. A
-protocol fixes all of it under one name; its hash stands under every table, and numbers of
-different hashes are never put into the same one.
+The same two images score 27.3 or 25.8 dB depending on these rules. A protocol has a name and a hash
+that is printed under every table; numbers of different protocols are never in one column.
 """
 
 from __future__ import annotations
@@ -40,30 +39,32 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """How results are scored. Every field is part of the hash.
+    """The rules under which results are scored. Every field is part of the hash.
 
     Attributes:
-        name: By which option files and tables call it.
-        version: Raised whenever the meaning of the name changes.
+        name: Name in option files and tables.
+        version: A number that is raised whenever the meaning of the name changes.
         color: ``"y"``: luma of BT.601, 16 to 235; ``"rgb"``: the three channels.
-        grey: Images of one channel are treated as RGB with three equal channels
-            (``"replicate"``, as BasicSR does) or taken as they are (``"direct"``, as MATLAB
-            scripts do). On Y this is a difference of 1.3 dB: luma compresses the range.
-        y_rounding: Round the luma to 8 bits, as MATLAB's ``rgb2ycbcr`` does.
-        peak: The signal's peak in PSNR, on the scale 0 to 255.
-        ssim_range: The L of SSIM's constants, on the scale 0 to 255.
-        crop_border: Pixels cut off on every side before scoring, or ``"scale"``.
+        grey: Images with one channel are converted to RGB with three equal channels
+            (``"replicate"``, as in BasicSR) or compared directly (``"direct"``, as in MATLAB
+            scripts). With ``color="y"``, ``"replicate"`` gives 1.32 dB more: luma has a smaller
+            range.
+        y_rounding: Round the luma to 8 bits, like ``rgb2ycbcr`` of MATLAB.
+        peak: Peak value of PSNR, in the range 0 to 255.
+        ssim_range: The L in SSIM's constants, in the range 0 to 255.
+        crop_border: Pixels that are cropped on every side before scoring, or ``"scale"``.
         round_8bit: Round both images to 8 bits first.
         psnr_channels: PSNR of the error over all channels (``"joint"``), or the mean of each
             channel's PSNR (``"mean"``, which is never lower).
-        lpips_range: LPIPS is fed [-1, 1] as it expects (``"signed"``) or [0, 1] (``"unit"``).
-        average: A dataset's score is the mean over its images, or over its clips' means.
-        skip_frames: Frames left out of the score at each end of a clip.
-        missing_neighbours: What stands in for the frames beyond a clip's ends: ``"centre"`` the
-            frame being restored, ``"replicate"`` the clip's last frame, ``"reflection"`` the clip
-            mirrored, ``"mirror"`` the same with its last frame twice, ``"reflection_circle"``
-            frames from the window's other side, ``"circle"`` the window's other side in temporal
-            order.
+        lpips_range: Range of the images for LPIPS: [-1, 1] as it expects (``"signed"``), or [0, 1]
+            (``"unit"``).
+        average: The score of a dataset is the mean over images, or over the means of clips.
+        skip_frames: Number of frames at each end of a clip that are not scored.
+        missing_neighbours: Frames that replace those beyond the ends of a clip: ``"centre"`` the
+            frame that is restored, ``"replicate"`` the first or last frame, ``"reflection"`` the
+            mirrored clip, ``"mirror"`` the same with the end frame repeated,
+            ``"reflection_circle"`` frames from the opposite side of the window, nearest first,
+            ``"circle"`` the same in temporal order.
     """
 
     name: str
@@ -93,12 +94,12 @@ class Protocol:
 
     @cached_property
     def hash(self) -> str:
-        """Twelve hexadecimal digits that change with any field."""
+        """Hash of all fields, 12 hexadecimal digits."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def describe(self) -> str:
-        """One sentence with all of it, to stand under a table."""
+        """Returns one sentence with all rules, for the footnote of a table."""
         grey = "grey values directly" if self.grey == "direct" else "grey images as RGB"
         if self.color == "y":
             rounded = "rounded to 8 bits" if self.y_rounding else "not rounded"
@@ -121,17 +122,17 @@ class Protocol:
         return f"Protocol {self.name} v{self.version} ({self.hash}): {', '.join(parts)}."
 
     def prepare(self, image: Tensor, scale: int) -> Tensor:
-        """The values that are compared.
+        """Crops, rounds and converts an image to the values that are compared.
 
         Args:
-            image: (C, H, W) with one or three channels, float in [0, 1] (clamped to it).
-            scale: Factor of the super-resolution, for ``crop_border="scale"``.
+            image: (C, H, W) with one or three channels, float; clamped to [0, 1].
+            scale: Super-resolution factor, for ``crop_border="scale"``.
 
         Returns:
-            (C', h, w), float64 in 0 to 255, on the image's device.
+            (C', h, w), float64 in [0, 255], on the image's device.
 
         Raises:
-            UserError: for another number of channels, or if the crop leaves nothing.
+            UserError: for another number of channels, or if no pixel is left after cropping.
         """
         image = self._crop_and_round(image, scale)
         if len(image) == 1 and self.grey == "direct":
@@ -139,19 +140,20 @@ class Protocol:
         image = image.expand(3, -1, -1)
         if self.color == "rgb":
             return image
-        luma = 16 + sum(
+        red, green, blue = (
             weight / 255 * channel for weight, channel in zip(_LUMA, image, strict=True)
         )
+        luma = 16 + (red + green + blue)
         return (luma.add(0.5).floor() if self.y_rounding else luma)[None]
 
     def match_grey(self, sr: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
-        """A grey image's result (3, H, W) and truth (1, H, W), made comparable by ``grey``."""
+        """Converts an RGB result (3, H, W) and its grey ground truth (1, H, W) to equal shapes."""
         if self.grey == "direct":
             return sr.mean(0, keepdim=True), gt
         return sr, gt.expand(3, -1, -1)
 
     def prepare_rgb(self, image: Tensor, scale: int) -> Tensor:
-        """As ``prepare``, but always RGB (3, h, w): for metrics that are defined on RGB only."""
+        """Does the same as ``prepare``, but always returns RGB (3, h, w), for metrics of RGB."""
         return self._crop_and_round(image, scale).expand(3, -1, -1)
 
     def _crop_and_round(self, image: Tensor, scale: int) -> Tensor:
@@ -164,11 +166,11 @@ class Protocol:
         height, width = image.shape[1:]
         if min(height, width) <= 2 * crop:
             raise UserError(
-                f"protocol '{self.name}': cropping {crop} pixels per side leaves nothing of an "
+                f"protocol '{self.name}': cropping {crop} pixels per side leaves no pixel of an "
                 f"image of {height}×{width}"
             )
         image = image.detach()[:, crop : height - crop, crop : width - crop]
-        if image.device.type == "mps":  # has no float64
+        if image.device.type == "mps":  # it has no float64
             image = image.cpu()
         image = image.to(torch.float64).clamp(0, 1) * 255
         return image.round() if self.round_8bit else image
@@ -179,15 +181,17 @@ PROTOCOLS: dict[str, Protocol] = {
     for protocol in (
         # The tables of most single-image papers since BasicSR, and of this toolbox.
         Protocol("basicsr-y", color="y", crop_border="scale"),
-        # Their predecessors' MATLAB scripts: 0.02 to 0.08 dB lower on Set5.
+        # The MATLAB scripts before BasicSR. Compared with basicsr-y, rounding lowers the mean PSNR
+        # on Set5: by 0.03, 0.02, 0.01 dB for Bicubic x2, x3, x4, by 0.08 dB for DSRNet x2. On Set14
+        # Bicubic is 0.1 dB lower: its grey img_003, compared directly, is 1.32 dB lower.
         Protocol("matlab-y", color="y", grey="direct", y_rounding=True, crop_border="scale"),
         Protocol("rgb"),
         # Vid4 as in DUF's tables and BasicSR's model zoo.
         Protocol("duf-y", color="y", crop_border=8, average="clips"),
         # Jilin-189, every frame of a clip.
         Protocol("jilin189", color="y", average="clips", missing_neighbours="centre"),
-        # What fits the printed tables of MSDTGP, LGTD and MSTT: peak and L of the luma's own
-        # range, which makes their PSNR 0.709 dB lower than the usual one.
+        # It reproduces the tables of MSDTGP, LGTD and MSTT: peak and L are those of the luma's
+        # range, so PSNR is 0.709 dB lower than under jilin189.
         Protocol(
             "jilin189-table",
             color="y",
@@ -197,8 +201,8 @@ PROTOCOLS: dict[str, Protocol] = {
             missing_neighbours="centre",
         ),
         Protocol("realbsr"),
-        # FBANet's own script (ICCV 2023). It averages SSIM over batches of 16, which on the 2224
-        # bursts of RealBSR's test set is the mean over images.
+        # The script of FBANet (ICCV 2023). Its mean of SSIM over batches of 16 equals the mean over
+        # images for the 2224 bursts of RealBSR's test set.
         Protocol(
             "fbanet",
             crop_border=40,
@@ -211,7 +215,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol of that name.
+    """Returns a protocol by its name.
 
     Raises:
         UserError: if there is none; the message lists close names and all names.

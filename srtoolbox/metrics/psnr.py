@@ -13,16 +13,16 @@ from srtoolbox.registry import METRIC_REGISTRY
 
 @METRIC_REGISTRY.register()
 class PSNR(Metric):
-    """10 log10(peak² / MSE) over what the protocol compares.
+    """10 log10(peak² / MSE) of the values that the protocol compares.
 
-    From below 0 dB to infinity, which identical images have; higher is better; in dB. Its history:
-    Huynh-Thu and Ghanbari, "Scope of validity of PSNR", Electronics Letters 2008.
+    From below 0 dB to infinity (identical images); higher is better; in dB. On its use: Huynh-Thu
+    and Ghanbari, "Scope of validity of PSNR", Electronics Letters 2008.
     """
 
     higher_is_better = True
     unit = "dB"
     digits = 2
-    paper = "peak signal-to-noise ratio; the protocol says of which values"
+    paper = "peak signal-to-noise ratio of the values that the protocol defines"
 
     def score(self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int) -> float:
         error = (protocol.prepare(sr, scale) - protocol.prepare(gt, scale)).square()
@@ -33,5 +33,5 @@ class PSNR(Metric):
 
 
 def psnr_of(mse: float, peak: float) -> float:
-    """PSNR in dB of a mean squared error."""
+    """Returns the PSNR in dB for a mean squared error; infinite for 0."""
     return math.inf if mse == 0 else 10 * math.log10(peak**2 / mse)

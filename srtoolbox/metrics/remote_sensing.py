@@ -1,6 +1,6 @@
-"""Metrics of remote sensing, which tell errors of spectra from errors of brightness.
+"""Metrics of remote sensing, which separate errors of the spectrum from errors of brightness.
 
-Both are of the bands as they are: RGB whatever the protocol's colour, since luma has no spectrum.
+Both compare RGB bands, also under protocols of luma, since luma has no spectrum.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from srtoolbox.registry import METRIC_REGISTRY
 
 @METRIC_REGISTRY.register()
 class SAM(Metric):
-    """Spectral angle between the pixels of result and truth, averaged over the image.
+    """Spectral angle between the pixels of result and ground truth, averaged over the image.
 
-    From 0, which images have that differ in brightness alone, to 90; lower is better; in degrees
-    (other programs give radians). Grey images have no spectrum: 0. A black pixel is at 90 degrees
-    to any that is not black. R. H. Yuhas, A. F. H. Goetz, J. W. Boardman, "Discrimination among
-    semi-arid landscape endmembers using the spectral angle mapper (SAM) algorithm", JPL Airborne
-    Geoscience Workshop 1992.
+    From 0 (images that differ only in brightness) to 90; lower is better; in degrees (radians in
+    other programs). Grey images have no spectrum, their value is 0. The angle between a black pixel
+    and one that is not black is 90. R. H. Yuhas, A. F. H. Goetz, J. W. Boardman, "Discrimination
+    among semi-arid landscape endmembers using the spectral angle mapper (SAM) algorithm", JPL
+    Airborne Geoscience Workshop 1992.
     """
 
     higher_is_better = False
@@ -34,7 +34,7 @@ class SAM(Metric):
 
     def score(self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int) -> float:
         x, y = (_directions(protocol.prepare_rgb(image, scale)) for image in (sr, gt))
-        # By the half angle's tangent, which is exact for small angles where the cosine is not.
+        # The tangent of the half angle is exact for small angles, where the cosine is not.
         half = torch.atan2(vector_norm(x - y, dim=0), vector_norm(x + y, dim=0))
         dark = (x == 0).all(dim=0) != (y == 0).all(dim=0)
         return half.mul(2).masked_fill(dark, math.pi / 2).rad2deg().mean().item()
@@ -42,11 +42,12 @@ class SAM(Metric):
 
 @METRIC_REGISTRY.register()
 class ERGAS(Metric):
-    """Relative error over the bands: 100 / scale · √(mean over bands of (RMSE / mean)²).
+    """Relative error of the bands: 100 / scale · √(mean over bands of (RMSE / mean)²).
 
-    From 0, which identical images have, to infinity; lower is better; no unit. The mean is that of
-    the truth's band; 1 / scale is the pixels' size, high over low resolution. L. Wald, "Quality of
-    high resolution synthesised images: is there a simple criterion?", Fusion of Earth Data 2000.
+    From 0 (identical images) to infinity; lower is better; no unit. RMSE is divided by the mean of
+    the ground truth's band; 1 / scale is the size of an HR pixel over that of an LR pixel. L. Wald,
+    "Quality of high resolution synthesised images: is there a simple criterion?", Fusion of Earth
+    Data 2000.
     """
 
     higher_is_better = False
@@ -62,6 +63,6 @@ class ERGAS(Metric):
 
 
 def _directions(image: Tensor) -> Tensor:
-    """Each pixel of (C, H, W) at unit length; black ones stay black."""
+    """Scales each pixel of (C, H, W) to length 1; black pixels stay black."""
     length = vector_norm(image, dim=0)
     return image / length.masked_fill(length == 0, 1)

@@ -31,9 +31,9 @@ _WINDOW = _gaussian()
 
 @METRIC_REGISTRY.register()
 class SSIM(Metric):
-    """Mean structural similarity over the valid region, and over the channels.
+    """Structural similarity, averaged over the valid region and the channels.
 
-    From -1 to 1, which identical images have; higher is better; no unit. Wang et al., TIP 2004.
+    From -1 to 1 (identical images); higher is better; no unit. Wang et al., TIP 2004.
     """
 
     higher_is_better = True
@@ -48,7 +48,7 @@ class SSIM(Metric):
                 f"{x.shape[1]}×{x.shape[2]} of an image of {sr.shape[1]}×{sr.shape[2]}"
             )
         c1, c2 = (_K1 * protocol.ssim_range) ** 2, (_K2 * protocol.ssim_range) ** 2
-        # Only the sum of the two variances enters, so four blurred maps do.
+        # The formula needs only the sum of the variances, so four blurred maps are enough.
         mean_x, mean_y, power, product = map(_blur, (x, y, x * x + y * y, x * y))
         means = mean_x * mean_y
         squares = mean_x.square() + mean_y.square()
@@ -59,9 +59,9 @@ class SSIM(Metric):
 
 
 def _blur(image: Tensor) -> Tensor:
-    """Gaussian mean of (C, H, W) where the window fits: (C, H - 10, W - 10).
+    """Returns the Gaussian mean of (C, H, W) where the window fits: (C, H - 10, W - 10).
 
-    Sums of shifted views: in float64 on a CPU this is fourteen times faster than a convolution.
+    It adds shifted views: in float64 on a CPU this is fourteen times faster than a convolution.
     """
     for axis in (1, 2):
         length = image.shape[axis] - _SIZE + 1

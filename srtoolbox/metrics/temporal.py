@@ -1,8 +1,8 @@
-"""Metrics of a clip's motion: what frame by frame looks good may still flicker.
+"""Metrics of motion in clips: frames that look good one by one may still flicker.
 
-Optical flow is OpenCV's DIS (T. Kroeger, R. Timofte, D. Dai, L. Van Gool, "Fast optical flow using
-dense inverse search", ECCV 2016, preset "medium") between 8-bit grey frames as the protocol crops
-them. The papers have other estimators, so values compare with one another, not with theirs.
+Optical flow is DIS of OpenCV (T. Kroeger, R. Timofte, D. Dai, L. Van Gool, "Fast optical flow using
+dense inverse search", ECCV 2016, preset "medium") between 8-bit grey frames, cropped by the
+protocol. The papers use other estimators, so values cannot be compared with those in the papers.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from srtoolbox.metrics.protocol import Protocol
 from srtoolbox.metrics.psnr import psnr_of
 from srtoolbox.registry import METRIC_REGISTRY
 
-_MIN_SIZE = 16  # pixels a side; OpenCV takes no fewer than 12
+_MIN_SIZE = 16  # pixels per side; OpenCV needs at least 12
 _Frame = tuple[Tensor, Tensor]
 
 
 @METRIC_REGISTRY.register()
 class TemporalPSNR(ClipMetric):
-    """PSNR of the changes from frame to frame: of sr_t - sr_(t-1) against gt_t - gt_(t-1).
+    """PSNR of temporal differences: sr_t - sr_(t-1) compared with gt_t - gt_(t-1).
 
-    From below 0 dB to infinity, which also a result has whose error stands still; higher is better;
+    From below 0 dB to infinity (the error does not change from frame to frame); higher is better;
     in dB, with the protocol's colours and peak.
     """
 
     higher_is_better = True
     unit = "dB"
     digits = 2
-    paper = "PSNR of temporal differences; the protocol says of which values"
+    paper = "PSNR of temporal differences of the values that the protocol defines"
 
     def score(self, previous: _Frame, current: _Frame, protocol: Protocol, scale: int) -> float:
         before, after = (
@@ -46,9 +46,9 @@ class TemporalPSNR(ClipMetric):
 
 @METRIC_REGISTRY.register()
 class TOF(ClipMetric):
-    """How much the result's motion departs from the truth's: mean length of flow(sr) - flow(gt).
+    """Difference between the motion of result and ground truth: mean of |flow(sr) - flow(gt)|.
 
-    From 0, which identical clips have, to infinity; lower is better; in pixels. M. Chu, Y. Xie,
+    From 0 (identical clips) to infinity; lower is better; in pixels. M. Chu, Y. Xie,
     J. Mayer, L. Leal-Taixé, N. Thuerey, "Learning temporal coherence via self-supervision for
     GAN-based video generation", TOG 2020 (there with Farnebäck's flow).
     """
@@ -68,12 +68,12 @@ class TOF(ClipMetric):
 
 @METRIC_REGISTRY.register()
 class WarpingError(ClipMetric):
-    """Mean squared difference of a result from its previous one, moved along the truth's flow.
+    """Mean squared difference between a result and the previous one, warped by the true flow.
 
-    From 0 to 1; lower is better; no unit. Of RGB values in [0, 1]. Left out are pixels that come
-    from beyond the border or were hidden: where forward and backward flow f, b disagree,
-    |f + b|² > 0.01 (|f|² + |b|²) + 0.5. The truth itself does not have 0, and a blurred clip may
-    have less than the truth. W.-S. Lai, J.-B. Huang, O. Wang, E. Shechtman, E. Yumer, M.-H. Yang,
+    From 0 to 1, of RGB values in [0, 1]; lower is better; no unit. Pixels that were beyond the
+    border or occluded are left out: those where forward flow f and backward flow b disagree,
+    |f + b|² > 0.01 (|f|² + |b|²) + 0.5. The ground truth itself does not have 0, and a blurred clip
+    may have less than it. W.-S. Lai, J.-B. Huang, O. Wang, E. Shechtman, E. Yumer, M.-H. Yang,
     "Learning blind video temporal consistency", ECCV 2018 (there with FlowNet2).
     """
 
@@ -83,14 +83,14 @@ class WarpingError(ClipMetric):
 
     def score(self, previous: _Frame, current: _Frame, protocol: Protocol, scale: int) -> float:
         before, after = (_grey(gt, protocol, scale) for _, gt in (previous, current))
-        back = _flow(after, before)  # from a pixel of the current frame to where it was
+        back = _flow(after, before)  # from the current frame to the previous one
         forward, inside = _warp(_flow(before, after), back)
         lengths = (back**2).sum(-1) + (forward**2).sum(-1)
         seen = inside & (((forward + back) ** 2).sum(-1) <= 0.01 * lengths + 0.5)
         if not seen.any():
             raise UserError(
-                "WarpingError: no pixel of a frame is seen in the one before it; are the frames "
-                "neighbours?"
+                "WarpingError: no pixel of a frame is visible in the previous frame; are these "
+                "frames neighbours?"
             )
         old, new = (
             protocol.prepare_rgb(sr, scale).permute(1, 2, 0).cpu().numpy().astype(np.float32) / 255
@@ -101,7 +101,7 @@ class WarpingError(ClipMetric):
 
 
 def _grey(image: Tensor, protocol: Protocol, scale: int) -> np.ndarray:
-    """(H, W) uint8 of an image (C, H, W)."""
+    """Returns an image (C, H, W) as grey values (H, W) uint8."""
     rgb = protocol.prepare_rgb(image, scale).round().byte().permute(1, 2, 0).cpu().numpy()
     if min(rgb.shape[:2]) < _MIN_SIZE:
         raise UserError(
@@ -113,16 +113,17 @@ def _grey(image: Tensor, protocol: Protocol, scale: int) -> np.ndarray:
 
 @cache
 def _estimator() -> cv2.DISOpticalFlow:
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
 
-def _flow(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """How far, in x and y, each pixel of ``one`` moves to be in ``other``: (H, W, 2) float32."""
-    return _estimator().calc(one, other, None)
+def _flow(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Returns the motion in pixels from ``source`` to ``target``, x then y: (H, W, 2) float32."""
+    # A given flow would be the initial estimate. The type stubs do not know that None is allowed.
+    return _estimator().calc(source, target, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def _warp(image: np.ndarray, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """An image (H, W, C) looked up, bilinearly, where ``flow`` points; and where that is inside."""
+    """Samples an image (H, W, C) bilinearly at ``flow``; also returns where that is inside."""
     height, width = flow.shape[:2]
     x = np.arange(width, dtype=np.float32) + flow[..., 0]
     y = np.arange(height, dtype=np.float32)[:, None] + flow[..., 1]

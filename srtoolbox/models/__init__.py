@@ -1,5 +1,6 @@
-"""Models: what a task feeds a network and how its losses are formed."""
+"""Models: run networks on batches and compute their losses."""
 
+from srtoolbox.models.base import Model
 from srtoolbox.models.frames import arrange_frames, check_time, run_network
 from srtoolbox.models.gan_model import GANModel, GANOptions
 from srtoolbox.models.loss_schedule import LossSchedule, schedule_faults
@@ -9,6 +10,7 @@ __all__ = [
     "GANModel",
     "GANOptions",
     "LossSchedule",
+    "Model",
     "SRModel",
     "arrange_frames",
     "check_time",

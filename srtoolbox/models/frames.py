@@ -1,110 +1,172 @@
-"""From a dataset's stack of frames to the input that a network expects."""
+"""Selects and orders the frames that a network expects, runs it, and checks what it returns."""
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from torch import Tensor, nn
 
+from srtoolbox.archs.base import ArchInfo, arch_info
+from srtoolbox.config.files import shown_path
+from srtoolbox.data.base import EvalDataset, TrainDataset, dataset_info
 from srtoolbox.data.transforms.flow import batch_flow
 from srtoolbox.errors import UserError
 
+_checked: WeakSet[nn.Module] = WeakSet()  # networks whose first output was correct
+
 
 class IncompatibleInput(UserError):
-    """Nothing is wrong with network or dataset, but one gives frames that the other cannot use."""
+    """Network and dataset are both valid, but the network cannot use the dataset's frames."""
 
 
 def arrange_frames(net: nn.Module, lq: Tensor, reference: int | None) -> Tensor:
-    """Picks and orders frames for ``net``.
+    """Selects and orders frames for ``net``.
 
-    A single-image network gets the reference frame. A multi-frame network gets all frames with
-    the reference moved to where the network expects it; the others keep their order. Without a
-    reference every frame is wanted: the network, one that restores them all, gets them as they are.
+    A single-image network gets the reference frame. A multi-frame network gets all frames; the
+    reference moves to the index at which the network expects it, the others keep their order.
+    Without a reference, all frames are restored: the network gets them unchanged.
 
     Args:
-        net: A registered arch; its ``num_frame`` and ``reference`` say what it takes.
-        lq: (N, T, C, h, w).
-        reference: Index of the reference frame in ``lq``; None if all frames are to be restored.
+        net: A registered network.
+        lq: LR frames (N, T, C, h, w).
+        reference: Index of the reference frame in ``lq``; None: all frames are restored.
 
     Returns:
         (N, C, h, w) or (N, T, C, h, w).
 
     Raises:
-        IncompatibleInput: if the network needs another number of frames than there are, or restores
-            one frame where all are wanted.
+        IncompatibleInput: if the network needs another number of frames, or restores one frame
+            where all frames are restored.
     """
-    num_frame = lq.shape[1]
-    if reference is None and not getattr(net, "restores_all", False):
+    info, num_frame = arch_info(net), lq.shape[1]
+    if reference is None and not info.restores_all:
         raise IncompatibleInput(
-            f"{type(net).__name__} restores one frame but the dataset's ground truth has all of "
-            "them; set target: centre of the dataset"
+            f"{type(net).__name__} restores one frame, but the dataset's ground truth has all "
+            "frames; set target: centre of the dataset"
         )
-    if net.num_frame == 1:
+    if info.num_frame == 1:
         return lq[:, reference]
-    if net.num_frame is not None and net.num_frame != num_frame:
+    if info.num_frame is not None and info.num_frame != num_frame:
         raise IncompatibleInput(
-            f"{type(net).__name__} takes {net.num_frame} frames but the dataset gives {num_frame}; "
-            "set num_frame of the dataset or of the network"
+            f"{type(net).__name__} takes {info.num_frame} frames but the dataset gives "
+            f"{num_frame}; set num_frame of the dataset or of the network"
         )
-    if reference is None or net.reference == reference:
+    if reference is None or info.reference == reference:
         return lq
-    wanted = net.reference
     order = [t for t in range(num_frame) if t != reference]
-    order.insert(wanted, reference)
+    order.insert(info.reference, reference)
     return lq[:, order]
 
 
 def varying_frames(
-    net: nn.Module, dataset: Any, num_frame_range: tuple[int, int] | None
+    net: nn.Module, dataset: TrainDataset, num_frame_range: tuple[int, int] | None
 ) -> tuple[int, int] | None:
-    """Fewest and most frames of a training step, if their number is to vary.
+    """Returns the minimum and maximum number of frames of a training step; None: it is constant.
 
-    It does for networks that take any number of frames; all others always get theirs.
+    The number varies only for networks that take any number of frames.
 
     Raises:
-        UserError: if all frames are restored, or the dataset has fewer than the most.
+        UserError: if all frames are restored, or the dataset has fewer frames than the maximum.
     """
-    if num_frame_range is None or net.num_frame is not None:
+    if num_frame_range is None or arch_info(net).num_frame is not None:
         return None
-    name, most = type(net).__name__, num_frame_range[1]
     if dataset.reference is None:
         raise UserError(
-            f"train.num_frame_range: {name} restores all frames of a sample here, so there is no "
-            "reference to keep; leave it out, or set target: centre of the dataset"
+            f"train.num_frame_range: {type(net).__name__} restores all frames of a sample here, so "
+            "there is no reference to keep; remove the option, or set target: centre of the dataset"
         )
-    if most > dataset.num_frame:
+    maximum = num_frame_range[1]
+    if dataset.num_frame is not None and maximum > dataset.num_frame:
         raise UserError(
-            f"train.num_frame_range goes up to {most} frames but datasets.train gives "
+            f"train.num_frame_range goes up to {maximum} frames but datasets.train gives "
             f"{dataset.num_frame}; lower it or raise num_frame of the dataset"
         )
     return num_frame_range
 
 
-def run_network(net: nn.Module, lq: Tensor, flow: Tensor | None = None) -> Any:
-    """What ``net`` makes of its input; one that names a flow estimator is given flow too.
+def run_network(net: nn.Module, lq: Tensor, flow: Tensor | None = None) -> Tensor | dict[str, Any]:
+    """Runs ``net``, with optical flow as its second input if it declares ``needs_flow``.
+
+    The first output of every network is checked.
 
     Args:
-        net: A registered arch; ``needs_flow`` is the name of the estimator, if it wants flow.
-        lq: What ``arrange_frames`` gives.
-        flow: (N, 2, T - 1, 2, h, w) of these very frames, where it is there already; else it is
-            computed, or taken from the cache.
+        net: A registered network.
+        lq: The result of ``arrange_frames``.
+        flow: Optical flow (N, 2, T - 1, 2, h, w) of these frames in pixels; None: it is computed,
+            or read from the cache.
 
     Returns:
-        The network's output.
-    """
-    name = getattr(net, "needs_flow", None)
-    if name is None:
-        return net(lq)
-    return net(lq, batch_flow(name, lq) if flow is None else flow)
-
-
-def check_time(net: nn.Module, dataset: Any) -> None:
-    """Network and dataset must mean the same frames in time.
+        SR images (N, C, h·scale, w·scale), or (N, T', C, h·scale, w·scale) if the network restores
+        all frames; or a dict with them under ``"sr"``.
 
     Raises:
-        UserError: if one of them wants frames between the given ones and the other does not.
+        UserError: if the network returns anything else.
     """
-    ours, theirs = getattr(net, "time_scale", 1), getattr(dataset, "time_scale", 1)
+    info = arch_info(net)
+    if info.needs_flow is None:
+        output = net(lq)
+    else:
+        output = net(lq, batch_flow(info.needs_flow, lq) if flow is None else flow)
+    if net not in _checked:
+        _check_output(net, info, lq, output)
+        _checked.add(net)
+    return output
+
+
+def _check_output(net: nn.Module, info: ArchInfo, lq: Tensor, output: Any) -> None:
+    """Raises a ``UserError`` for an output that is not as ``run_network`` documents it."""
+    batch, (height, width) = lq.shape[0], lq.shape[-2:]
+    scale: int = getattr(net, "scale", 1)
+    channels = {lq.shape[-3], 3}  # RAW frames (4 channels) become RGB images
+    sr = output.get("sr") if isinstance(output, dict) else output
+    names, time = "(N, C, h·scale, w·scale)", ()
+    if info.restores_all:
+        names, time = "(N, T', C, h·scale, w·scale)", ((lq.shape[1] - 1) * info.time_scale + 1,)
+    shapes = [
+        (batch, *time, channel, height * scale, width * scale) for channel in sorted(channels)
+    ]
+    if isinstance(sr, Tensor) and sr.is_floating_point() and tuple(sr.shape) in shapes:
+        return
+    wanted = " or ".join(str(shape) for shape in shapes)
+    raise UserError(
+        f"{type(net).__name__}{_place(net)} returned {_describe(output)} for an input of shape "
+        f"{tuple(lq.shape)}; return a floating-point tensor {names} = {wanted}, or a dict with it "
+        'under "sr"'
+    )
+
+
+def _place(net: nn.Module) -> str:
+    """Returns file and line of a network's ``forward``, in brackets."""
+    code = getattr(inspect.unwrap(type(net).forward), "__code__", None)
+    return f" ({shown_path(Path(code.co_filename))}:{code.co_firstlineno})" if code else ""
+
+
+def _describe(output: Any) -> str:
+    if isinstance(output, Tensor):
+        kind = str(output.dtype).removeprefix("torch.")
+        return f"a tensor of shape {tuple(output.shape)} and type {kind}"
+    if output is None:
+        return "None (is the return statement missing?)"
+    if isinstance(output, dict):
+        if "sr" in output:
+            return f'a dict that has {_describe(output["sr"])} under "sr"'
+        keys = ", ".join(map(repr, output)) or "no keys"
+        return f'a dict without "sr" ({keys})'
+    if isinstance(output, list | tuple):
+        return f"a {type(output).__name__} of {len(output)}"
+    return f"a value of type {type(output).__name__}"
+
+
+def check_time(net: nn.Module, dataset: TrainDataset | EvalDataset) -> None:
+    """Checks that network and dataset have the same frame rate.
+
+    Raises:
+        UserError: if only one of them has frames between the given frames, or not equally many.
+    """
+    ours, theirs = arch_info(net).time_scale, dataset_info(dataset).time_scale
     if ours == theirs:
         return
     name = type(net).__name__
@@ -114,7 +176,7 @@ def check_time(net: nn.Module, dataset: Any) -> None:
             f"SpaceTimeClips with time_scale {ours}"
         )
     raise UserError(
-        f"the dataset has {theirs - 1} frames to be found between each two given ones, but {name} "
-        f"restores only what it is given; use network_g: {{type: TwoStage, network: {{type: …}}}} "
+        f"the ground truth has {theirs - 1} more frames between each two given ones, but {name} "
+        "restores only the given frames; use network_g: {type: TwoStage, network: {type: …}} "
         "with it, or a network for space and time such as MSTTSTVSR"
     )

@@ -1,18 +1,18 @@
-"""Super-resolution with a discriminator that judges the results."""
+"""Super-resolution with an adversarial loss."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from srtoolbox.config.schema import option
-from srtoolbox.data.stream import Sample
+from srtoolbox.data.base import Batch
 from srtoolbox.errors import UserError
 from srtoolbox.losses import AdversarialLoss, GANType, as_images, gradient_penalty
 from srtoolbox.models.loss_schedule import LossSchedule
@@ -25,44 +25,51 @@ ADVERSARIAL = "l_adv"
 
 @dataclass(frozen=True)
 class GANOptions:
-    """The adversarial part of a training; the defaults are Real-ESRGAN's."""
+    """Adversarial loss; the defaults are those of Real-ESRGAN."""
 
-    gan_type: GANType = option(default="vanilla", doc="The game: see AdversarialLoss.")
-    loss_weight: float = option(
-        default=0.1, min=0, doc="Of the generator's adversarial loss; ESRGAN 0.005, ISR 0.003."
+    gan_type: GANType = option(
+        default="vanilla", doc="Type of the adversarial loss: see AdversarialLoss."
     )
-    relativistic: bool = option(default=False, doc="Real against fake scores, as in ESRGAN.")
-    gp_weight: float = option(default=10.0, min=0, doc="Of the gradient penalty of wgan-gp.")
+    loss_weight: float = option(
+        default=0.1, min=0, doc="Weight of the generator's loss; ESRGAN 0.005, ISR 0.003."
+    )
+    relativistic: bool = option(
+        default=False, doc="Compare scores of real and SR images, as in ESRGAN."
+    )
+    gp_weight: float = option(default=10.0, min=0, doc="Weight of the gradient penalty of wgan-gp.")
     net_d_init_iter: int = option(
-        default=0, min=0, doc="Steps at the beginning that train only the discriminator."
+        default=0, min=0, doc="Steps at the start that train only the discriminator."
     )
     norm_in_g: Literal["batch", "running"] = option(
         default="batch",
-        doc="What the discriminator's batch norms go by while the generator learns: this batch, or "
-        "their running averages as in ISR. Neither is changed by it.",
+        doc="Statistics of the discriminator's batch norms in the generator's phase: this batch's, "
+        "or running averages as in ISR. The phase changes neither.",
     )
 
     def validate(self) -> list[tuple[str, str]]:
-        """Faults that no single value shows, as (key, message)."""
+        """Returns faults as (key, message)."""
         if self.relativistic and self.gan_type == "wgan-gp":
-            return [("relativistic", "wgan-gp compares means already; leave it out")]
+            return [("relativistic", "wgan-gp already compares means; remove this option")]
         return []
 
 
 @MODEL_REGISTRY.register()
 class GANModel(SRModel):
-    """Regression losses plus an adversarial one, and a discriminator that is trained along.
+    """Regression losses plus an adversarial loss, with a discriminator that is trained too.
 
-    Phase "g" changes the generator alone, phase "d" the discriminator alone; "d" judges the very
-    results that "g" was trained on, so the generator runs once per step.
+    Phase "g" changes only the generator, phase "d" only the discriminator. Phase "d" uses the SR
+    images of phase "g", so the generator runs once per step.
 
     Args:
-        network_g: A registered arch; mostly one that was trained by regression before.
-        losses: As for ``SRModel``; ``l_adv`` is taken.
-        network_d: A registered discriminator. Of clips it sees every frame as an image.
-        gan: The game that the two play.
-        reference: Index of the reference frame in the dataset's stacks; None if all are restored.
-        loss_schedule: When losses count, by their names.
+        network_g: A registered network; usually trained by regression before.
+        losses: As for ``SRModel``; the name ``l_adv`` is reserved.
+        network_d: A registered discriminator. It gets every frame of a clip as an image.
+        gan: Options of the adversarial loss.
+        reference: Index of the reference frame in ``lq``; None: all frames are restored.
+        loss_schedule: Steps in which losses count, by the names of the losses.
+
+    Raises:
+        UserError: if a loss is called ``l_adv``, or the discriminator has batch norms with wgan-gp.
     """
 
     phases = ("g", "d")
@@ -78,54 +85,50 @@ class GANModel(SRModel):
     ) -> None:
         super().__init__(network_g, losses, reference, loss_schedule)
         if ADVERSARIAL in losses:
-            raise UserError(f"train.losses.{ADVERSARIAL}: the adversarial loss has this name")
+            raise UserError(
+                f"train.losses.{ADVERSARIAL}: this name is reserved for the adversarial loss"
+            )
         self.gan = gan or GANOptions()
         self.networks["d"] = network_d
         self.adversarial = AdversarialLoss(self.gan.gan_type, self.gan.relativistic)
         if self.gan.gan_type == "wgan-gp" and any(_batch_norms(network_d)):
             raise UserError(
                 f"gan_type wgan-gp: {type(network_d).__name__} normalises over the batch, which a "
-                "penalty per image does not allow; take one without (norm: none)"
+                "penalty per image does not allow; use a discriminator without (norm: none)"
             )
-        self._results: list[tuple[Tensor, Tensor]] = []  # (lq, sr) of this step's phase "g"
-        self._step = -1
 
-    def objective(self, phase: str, batch: Sample, step: int = 0) -> dict[str, Tensor]:
-        """The named losses of one phase; see ``SRModel.objective``."""
-        return self._generator(batch, step) if phase == "g" else self._discriminator(batch)
+    def objective(
+        self, phase: str, batch: Batch, step: int = 0, memo: dict[str, Any] | None = None
+    ) -> dict[str, Tensor]:
+        """Computes the losses of one phase; see ``base.Model.objective``."""
+        memo = {} if memo is None else memo
+        if phase == "g":
+            return self._generator(batch, step, memo)
+        return self._discriminator(batch, memo)
 
-    def _generator(self, batch: Sample, step: int) -> dict[str, Tensor]:
+    def _generator(self, batch: Batch, step: int, memo: dict[str, Any]) -> dict[str, Tensor]:
         if step < self.gan.net_d_init_iter:
             return {}
         views = self._views(batch)
-        if step != self._step:
-            self._results, self._step = [], step
-        self._results.append((batch["lq"], views["sr"].detach()))
+        memo["sr"] = views["sr"].detach()
         net = self.networks["d"]
-        with _spectator(net, self.gan.norm_in_g == "running"):
+        with _unchanged(net, self.gan.norm_in_g == "running"):
             fake = net(as_images(views["sr"]))
             real = net(as_images(views["gt"])) if self.adversarial.relativistic else None
         adversarial = self.gan.loss_weight * self.adversarial.generator(real, fake)
         return {**self._weigh(views, step), ADVERSARIAL: adversarial}
 
-    def _discriminator(self, batch: Sample) -> dict[str, Tensor]:
-        net = self.networks["d"]
-        real, fake = as_images(batch["gt"]), as_images(self._result(batch))
+    def _discriminator(self, batch: Batch, memo: dict[str, Any]) -> dict[str, Tensor]:
+        net, sr = self.networks["d"], memo.pop("sr", None)
+        if sr is None:  # phase "g" made no step
+            with torch.no_grad():
+                sr = self._views(batch)["sr"]
+        real, fake = as_images(batch["gt"]), as_images(sr)
         l_real, l_fake = self.adversarial.discriminator(net(real), net(fake))
         losses = {"l_d_real": l_real, "l_d_fake": l_fake}
         if self.gan.gan_type == "wgan-gp":
             losses["l_d_gp"] = self.gan.gp_weight * gradient_penalty(net, real, fake)
         return losses
-
-    def _result(self, batch: Sample) -> Tensor:
-        """The result of phase "g" for this batch, or part of a batch, if it was there."""
-        lq = batch["lq"]
-        for index, (seen, _) in enumerate(self._results):
-            # ``seen`` is kept, so no other tensor can have come to lie where it does.
-            if seen.data_ptr() == lq.data_ptr() and seen.shape == lq.shape:
-                return self._results.pop(index)[1]
-        with torch.no_grad():
-            return self._views(batch)["sr"]
 
 
 def _batch_norms(net: nn.Module) -> Iterator[_BatchNorm]:
@@ -133,20 +136,20 @@ def _batch_norms(net: nn.Module) -> Iterator[_BatchNorm]:
 
 
 @contextmanager
-def _spectator(net: nn.Module, running_norm: bool) -> Iterator[None]:
-    """Lets gradients pass through ``net`` inside, while neither weights nor buffers change.
+def _unchanged(net: nn.Module, running_norm: bool) -> Iterator[None]:
+    """Lets gradients pass through ``net`` inside; neither its weights nor its buffers change.
 
     Args:
         net: The network, in training mode.
-        running_norm: Batch norms go by their running averages instead of the batch.
+        running_norm: Batch norms use their running averages instead of the batch's statistics.
     """
-    learned = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     modes = [(module, module.training) for module in net.modules()]
     norms = [] if running_norm else [n for n in _batch_norms(net) if n.track_running_stats]
-    for parameter in learned:
+    for parameter in trained:
         parameter.requires_grad_(False)
     net.eval()
-    for norm in norms:  # these two together: the batch's statistics, and no trace of them
+    for norm in norms:  # both together: uses the batch's statistics and does not record them
         norm.training, norm.track_running_stats = True, False
     try:
         yield
@@ -155,5 +158,5 @@ def _spectator(net: nn.Module, running_norm: bool) -> Iterator[None]:
             norm.track_running_stats = True
         for module, mode in modes:
             module.training = mode
-        for parameter in learned:
+        for parameter in trained:
             parameter.requires_grad_(True)

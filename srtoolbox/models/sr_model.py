@@ -1,4 +1,4 @@
-"""Super-resolution as regression: one network, trained to reproduce the ground truth."""
+"""Super-resolution as regression: trains one network to reproduce the ground truth."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from srtoolbox.data.stream import Sample
+from srtoolbox.data.base import Batch
 from srtoolbox.errors import UserError
 from srtoolbox.losses import check_shapes
 from srtoolbox.models.frames import arrange_frames, run_network
@@ -18,20 +18,18 @@ from srtoolbox.registry import MODEL_REGISTRY
 
 @MODEL_REGISTRY.register()
 class SRModel:
-    """Feeds a single-image or multi-frame network and sums its losses.
-
-    A model knows which tensors its networks get and which losses their outputs form. Optimizers,
-    precision, files, logs and validation are the trainer's and the evaluator's.
+    """Runs a single-image or multi-frame network and computes its losses; a ``base.Model``.
 
     Args:
-        network_g: A registered arch.
-        losses: Losses by the name under which they are logged, each called with what its ``inputs``
-            name (see `srtoolbox.losses.Loss`), ``sr`` and ``gt`` if it has none.
-        reference: Index of the reference frame in the dataset's stacks; None if all are restored.
-        loss_schedule: When losses count, by their names; those that are missing always do.
+        network_g: A registered network.
+        losses: Losses by the names under which they are logged. Each is called with the tensors
+            that its ``inputs`` name (see `srtoolbox.losses.Loss`), by default ``sr`` and ``gt``.
+        reference: Index of the reference frame in ``lq``; None: all frames are restored.
+        loss_schedule: Steps in which losses count, by the names of the losses; a loss without an
+            entry always counts.
     """
 
-    phases = ("g",)  # one optimizer step per phase; each names the network that it updates
+    phases: tuple[str, ...] = ("g",)
 
     def __init__(
         self,
@@ -45,26 +43,14 @@ class SRModel:
         self.reference = reference
         self.loss_schedule = loss_schedule or {}
 
-    def objective(self, phase: str, batch: Sample, step: int = 0) -> dict[str, Tensor]:
-        """The named losses of one phase; their sum is what the phase minimises.
-
-        Args:
-            phase: One of ``phases``.
-            batch: ``lq`` (N, T, C, h, w) and ``gt`` (N, C, H, W) or (N, T', C, H, W), float32 in
-                [0, 1]; ``flow`` (N, 2, T - 1, 2, h, w) where the dataset has it; ``reference``,
-                if that frame is not where the dataset has it.
-            step: Steps done before this one.
-
-        Returns:
-            Scalars in float32. Where there are none, nothing is to be optimised at this step.
-
-        Raises:
-            UserError: if the network's output does not fit the ground truth or a loss.
-        """
+    def objective(
+        self, phase: str, batch: Batch, step: int = 0, memo: dict[str, Any] | None = None
+    ) -> dict[str, Tensor]:
+        """Computes the losses; see ``base.Model.objective``."""
         return self._weigh(self._views(batch), step)
 
-    def _views(self, batch: Sample) -> dict[str, Any]:
-        """What losses can ask for, after one forward pass of the generator."""
+    def _views(self, batch: Batch) -> dict[str, Any]:
+        """Runs the generator and returns the tensors that losses can use, by name."""
         net, lq = self.networks["g"], batch["lq"]
         reference = batch.get("reference", self.reference)
         output = run_network(net, arrange_frames(net, lq, reference), batch.get("flow"))
@@ -77,7 +63,7 @@ class SRModel:
         return views
 
     def _weigh(self, views: Mapping[str, Any], step: int) -> dict[str, Tensor]:
-        """All losses that count at a step, in float32 whatever the networks ran in."""
+        """Computes the losses that count at a step, in float32 for every precision."""
         values = {}
         with torch.autocast(views["sr"].device.type, enabled=False):
             for name, loss in self.losses.items():
@@ -90,10 +76,10 @@ class SRModel:
 
 def _inputs(name: str, loss: nn.Module, views: Mapping[str, Any]) -> list[Any]:
     wanted = getattr(loss, "inputs", ("sr", "gt"))
-    lacking = [view for view in wanted if view not in views]
-    if lacking:
+    missing = [view for view in wanted if view not in views]
+    if missing:
         raise UserError(
-            f"train.losses.{name}: {type(loss).__name__} needs {', '.join(lacking)}; here there "
+            f"train.losses.{name}: {type(loss).__name__} needs {', '.join(missing)}; here there "
             f"are {', '.join(views)}"
         )
     return [views[view] for view in wanted]

@@ -1,33 +1,60 @@
-"""What commands print: logging, progress bars and tables, all of one look."""
+"""Logging, progress bars, tables and units, the same for all commands."""
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
-from collections.abc import Sequence
+    from rich.table import Table
+    from rich.text import Text
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
+Progress = Callable[[int, int], None]
+"""A function that is called with the number of finished items and of all items."""
 
 
 @cache
 def progress_console() -> Console:
-    """A console on the error stream; the output stream is for results."""
+    """Returns the console on the error stream; the output stream is for results."""
     from rich.console import Console
 
     return Console(stderr=True)
 
 
 def shows_progress() -> bool:
-    """Whether progress bars can be drawn: on a terminal, by the one process that owns it."""
+    """Returns whether progress bars can be drawn: by the main process, on a terminal."""
     return multiprocessing.parent_process() is None and progress_console().is_terminal
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Progress]:
+    """Draws a progress bar with item counts and the remaining time on the error stream.
+
+    Args:
+        title: Text before the bar.
+
+    Yields:
+        A function that moves the bar. Where no bar can be drawn it does nothing.
+    """
+    from rich import progress as rich_progress
+
+    with rich_progress.Progress(
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(bar_width=28),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeRemainingColumn(),
+        console=progress_console(),
+        disable=not shows_progress(),
+        transient=True,
+    ) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def set_up_logging(progress: bool = True) -> None:
@@ -59,15 +86,19 @@ def set_up_logging(progress: bool = True) -> None:
 def terminal_table(
     title: str | None, head: Sequence[str], rows: Sequence[Sequence[str | Text]], names: int = 1
 ) -> Table:
-    """A table for ``rich``. Heads may be broken between words, cells never.
+    """Makes a table for ``rich``. Column titles may break between words, cells never do.
 
     Args:
-        title: Above it.
+        title: Title above the table.
         head: Titles of the columns.
-        rows: The cells; plain strings are printed as they are, markup is in a ``Text``.
-        names: How many of the first columns are names, which stand left; with several, the rows
-            of one name in the first stand together.
+        rows: The cells; strings are printed without markup, a ``Text`` keeps its style.
+        names: Number of leading columns that hold names; they are aligned left. If there are
+            several, a gap separates groups of rows with the same first name.
     """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
     rows = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for index, words in enumerate(head):
@@ -84,7 +115,17 @@ def terminal_table(
 
 
 def size_text(size: float) -> str:
-    """Bytes in MiB or GiB."""
+    """Formats a number of bytes in MiB or GiB."""
     if size >= 2**30:
         return f"{size / 2**30:.1f} GiB"
     return f"{size / 2**20:.0f} MiB" if size >= 10 * 2**20 else f"{size / 2**20:.1f} MiB"
+
+
+def duration_text(seconds: float | None) -> str:
+    """Formats a duration in the unit that suits it: ``"2.5 h"``; ``"–"`` for None."""
+    if seconds is None:
+        return "–"
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

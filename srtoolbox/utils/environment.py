@@ -1,4 +1,4 @@
-"""What a run was made with: versions, device, threads, commit."""
+"""Describes the environment of a run: versions, device, threads, commit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PACKAGES = ("torch", "torchvision", "numpy", "opencv-python", "scikit-image", "
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
-    """Everything about this machine that can change a number or a time."""
+    """Returns everything about this machine that can change a number or a time."""
     return {
         "srtoolbox": metadata.version("srtoolbox") if _installed("srtoolbox") else "not installed",
         "commit": source_commit(),
@@ -30,20 +30,20 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
 
 
 def digest(value: Any) -> str:
-    """First 12 hex digits of the SHA-256 of a JSON value, independent of the order of its keys."""
+    """Returns 12 hex digits of the SHA-256 of a JSON value; the order of its keys has no effect."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def device_name(device: torch.device) -> str:
-    """What the device is called, for tables: ``"NVIDIA H200"`` or ``"AMD EPYC (2 cores)"``."""
+    """Returns the name of a device for tables: ``"NVIDIA H200"`` or ``"AMD EPYC (2 cores)"``."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_cpu_model()} ({os.cpu_count()} cores)"
 
 
 def source_commit() -> str | None:
-    """Commit of the checkout this package runs from, ``+`` if it was changed; None elsewhere."""
+    """Returns the commit of this checkout, with ``+`` if files were changed; None if installed."""
     package = Path(__file__).resolve().parents[1]
     if not (package.parent / ".git").exists():
         return None
@@ -54,9 +54,9 @@ def source_commit() -> str | None:
 
 
 def uncommitted_diff() -> str:
-    """What ``+`` stands for: a patch from that commit to this package's files, new ones included.
+    """Returns a patch from the commit to the files of this package, including new files.
 
-    Empty if there is no difference, or no git.
+    It is empty if nothing was changed or there is no git.
     """
     package = Path(__file__).resolve().parents[1]
     if not (source_commit() or "").endswith("+"):
@@ -74,7 +74,7 @@ def _git(folder: Path, *arguments: str, codes: tuple[int, ...] = (0,)) -> str | 
         done = subprocess.run(
             ["git", *arguments], cwd=folder, capture_output=True, timeout=10, check=False
         )
-    except (OSError, subprocess.TimeoutExpired):  # no git here: the commit stays unknown
+    except (OSError, subprocess.TimeoutExpired):  # no git: the commit is unknown
         return None
     return done.stdout.decode(errors="replace") if done.returncode in codes else None
 

@@ -1,14 +1,15 @@
-"""Files that are whole or absent, JSON lines, and one process at a time in a folder."""
+"""Atomic writes, JSON lines, locks, and signals that end a wait."""
 
 from __future__ import annotations
 
 import errno
 import json
 import logging
+import math
 import os
+import secrets
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,41 +26,75 @@ except ImportError:  # not a POSIX system: there are no such locks
 
 _log = logging.getLogger("srtoolbox")
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-_LONGEST_PAUSE = 60.0  # seconds
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_MAX_PAUSE = 60.0  # seconds between two tries to write to a full disk
+_MAX_LOCK_WAIT = 3.0  # seconds; the trainings of a killed comparison take a moment to end
+_LOCK_POLL = 0.05  # seconds between two tries to lock
 
 T = TypeVar("T")
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Writes ``path`` whole or not at all: temporary file, fsync, rename, fsync of the folder."""
+    """Writes a file completely or not at all, and flushes it to the disk.
+
+    The content goes to a hidden temporary file ``.NAME.….tmp`` in the same folder, which then
+    replaces ``path``. ``remove_torn`` removes such files of killed processes.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+        content: Text is written as UTF-8.
+
+    Raises:
+        OSError: if it cannot be written; an earlier file stays as it is.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        write_synced(temporary, content)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-    if os.name == "posix":  # elsewhere folders cannot be opened
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    sync_folder(path.parent)
+
+
+def write_synced(path: Path, content: bytes | str) -> None:
+    """Writes a file and flushes it to the disk. (A killed process may leave half of it.)"""
+    with path.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Flushes the names in a folder to the disk, so that new and renamed files survive a crash."""
+    if os.name != "posix":  # elsewhere folders cannot be opened
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_torn(folder: Path) -> None:
+    """Removes the temporary files that killed processes left in ``folder`` and below it.
+
+    No other process may be writing there.
+    """
+    for torn in folder.rglob(".*.tmp"):
+        torn.unlink(missing_ok=True)
 
 
 def append_lines(path: Path, records: list[dict[str, Any]]) -> None:
-    """Appends records to a JSONL file, flushed to the disk: all of them, or none and an OSError."""
+    """Appends records to a JSONL file and flushes it to the disk.
+
+    Raises:
+        OSError: if they cannot be written; the file then has none of them.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(record) + "\n" for record in records)
-    # A line that a killed writer left unfinished must not swallow the first of ours.
+    # If a killed process left half a line, the first new record must not continue it.
     size = path.stat().st_size if path.exists() else 0
     torn = size > 0 and not _ends_with_newline(path)
     try:
@@ -67,14 +102,14 @@ def append_lines(path: Path, records: list[dict[str, Any]]) -> None:
             file.write("\n" + text if torn else text)
             file.flush()
             os.fsync(file.fileno())
-    except OSError:  # a disk may be found full as late as in fsync; a second try must not repeat
+    except OSError:  # even fsync may find the disk full; a second try must not repeat records
         if path.exists():
             os.truncate(path, size)
         raise
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a JSONL file; a line that a killed writer left unfinished is passed over."""
+    """Yields the records of a JSONL file; skips a line that a killed process left unfinished."""
     if not path.exists():
         return
     with path.open() as file:
@@ -86,71 +121,10 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def keep_lines(path: Path, last_step: int) -> None:
-    """Drops the records of steps after ``last_step``: a resumed run writes them again."""
+    """Drops the records of steps after ``last_step``, which a resumed run writes again."""
     if path.exists():
         kept = [record for record in read_lines(path) if record["step"] <= last_step]
         write_atomic(path, "".join(json.dumps(record) + "\n" for record in kept))
-
-
-def remove_torn(folder: Path) -> None:
-    """Removes what writers that were killed left of files; none may be at work in ``folder``."""
-    for torn in folder.rglob(".*.tmp"):
-        torn.unlink(missing_ok=True)
-
-
-def wait_for_room(write: Callable[[], T], path: Path, size: int = 0) -> T:
-    """Calls ``write``, again and again while the disk is full or the quota used up.
-
-    Args:
-        write: Writes ``path``, all or nothing.
-        path: For the message.
-        size: Bytes to be written, for the message; 0 if it is but a few.
-
-    Raises:
-        KeyboardInterrupt: on SIGINT or SIGTERM while it waits; nothing is written.
-    """
-    try:
-        return write()
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-    needed = f" ({size / 2**20:.1f} MiB)" if size else ""
-    _log.warning(
-        "the disk is full: waiting for room for %s%s; what was saved before is safe", path, needed
-    )
-    pause = 1.0
-    with _signals_interrupt():
-        while True:
-            sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-            try:
-                result = write()
-            except OSError as error:
-                if error.errno not in _FULL:
-                    raise
-            else:
-                _log.info("there is room again: %s is written", path)
-                return result
-
-
-@contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """Makes SIGINT and SIGTERM end a wait at once, whatever they are set to do."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = {}
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, interrupt)
-    except ValueError:  # not the main thread: the caller handles signals
-        pass
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _ends_with_newline(path: Path) -> bool:
@@ -159,62 +133,139 @@ def _ends_with_newline(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-_PATIENCE = 3.0  # seconds; the trainings of a killed comparison take a moment to follow it
+def wait_for_room(write: Callable[[], T], path: Path, size: int = 0) -> T:
+    """Calls ``write``, and repeats it as long as the disk is full or the quota is used up.
+
+    Args:
+        write: Writes ``path``, completely or not at all.
+        path: For the message.
+        size: Bytes to be written, for the message; 0 leaves it out.
+
+    Returns:
+        The result of ``write``.
+
+    Raises:
+        KeyboardInterrupt: on SIGINT or SIGTERM during the wait; nothing is written.
+    """
+    try:
+        return write()
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+    needed = f" ({size / 2**20:.1f} MiB)" if size else ""
+    _log.warning(
+        "the disk is full: waiting for room for %s%s; what was saved before is safe", path, needed
+    )
+    pause = 1.0
+    with interrupt_on(signal.SIGINT, signal.SIGTERM):
+        while True:
+            sleep(pause)
+            pause = min(2 * pause, _MAX_PAUSE)
+            try:
+                result = write()
+            except OSError as error:
+                if error.errno not in _DISK_FULL:
+                    raise
+            else:
+                _log.info("there is room again: %s is written", path)
+                return result
+
+
+@contextmanager
+def interrupt_on(*numbers: signal.Signals) -> Iterator[None]:
+    """Turns signals into KeyboardInterrupt inside the context, whatever they did before.
+
+    It has no effect outside of the main thread, where the caller must handle signals.
+    """
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = {}
+    try:
+        for number in numbers:
+            previous[number] = signal.signal(number, interrupt)
+    except ValueError:  # not the main thread
+        pass
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds the lock of ``folder``, which is made if it is not there.
+    """Holds the lock of a folder, which is made if it is missing.
 
-    The system releases the lock when the process ends, however it ends. It belongs to the process
-    alone (as that of ``flock`` does not): data loading processes that outlive a killed training
-    for a moment do not keep it. Where nothing can be locked a warning says so.
+    Where locks do not work (a read-only disk, some network file systems, Windows) it logs a
+    warning and continues without.
 
     Raises:
-        UserError: if another process holds it; says which.
+        UserError: if another process holds the lock; the message names it.
     """
-    handle = _acquire(folder) if fcntl is not None else None
+    path, handle = folder / ".lock", None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = acquire_lock(path, _MAX_LOCK_WAIT)
+    except BlockingIOError:
+        holder = path.read_text(errors="replace")[:200] or "another process"
+        raise UserError(
+            f"{folder} is in use by {holder}; wait until it ends, or choose another name"
+        ) from None
+    except OSError as error:
+        _log.warning(
+            "%s cannot be locked (%s): make sure that no other process uses it",
+            *(folder, error.strerror),
+        )
+    else:
+        with suppress(OSError):  # on a full disk the next process's message cannot name this one
+            os.ftruncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
     try:
         yield
     finally:
         if handle is not None:
-            os.close(handle)  # which releases the lock
-
-
-def _acquire(folder: Path) -> int | None:
-    handle = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        _wait_for(handle)
-    except BlockingIOError:
-        holder = os.read(handle, 200).decode(errors="replace") or "another process"
-        os.close(handle)
-        raise UserError(
-            f"{folder} is in use by {holder}; wait until it ends, or choose another name"
-        ) from None
-    except OSError as error:  # a read-only disk, a network file system without locks
-        if handle is not None:
             os.close(handle)
-        _log.warning(
-            "%s cannot be locked (%s): see to it that no other process uses it",
-            *(folder, error.strerror),
-        )
-        return None
-    with suppress(OSError):  # a full disk: the message of the next one will be less exact
-        os.ftruncate(handle, 0)
-        os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
-    return handle
 
 
-def _wait_for(handle: int) -> None:
-    end = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)
-        else:
-            return
+def acquire_lock(
+    path: Path, max_wait: float = math.inf, on_wait: Callable[[], None] | None = None
+) -> int:
+    """Locks a file, which is made if it is missing, for this process.
+
+    The system releases the lock when the process ends, however it ends. Child processes do not
+    inherit it (as they would with ``flock``), so data workers that outlive a killed training for
+    a moment do not hold it.
+
+    Args:
+        path: The lock file.
+        max_wait: Seconds to wait for another process that holds the lock.
+        on_wait: Called once if another process holds the lock.
+
+    Returns:
+        A file descriptor; ``os.close`` releases the lock.
+
+    Raises:
+        BlockingIOError: if another process holds the lock for longer than ``max_wait``.
+        OSError: if locks do not work here.
+    """
+    if fcntl is None:
+        raise OSError(errno.EOPNOTSUPP, "this operating system lacks such locks", str(path))
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    end = time.monotonic() + max_wait
+    try:
+        while True:
+            try:
+                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return handle
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise
+            if on_wait is not None:
+                on_wait()
+                on_wait = None
+            time.sleep(_LOCK_POLL)
+    except BaseException:
+        os.close(handle)
+        raise

@@ -1,7 +1,7 @@
-"""Networks trained on ImageNet whose features a metric or a loss compares.
+"""Loads networks trained on ImageNet, whose features LPIPS and perceptual losses compare.
 
-Their weights are torchvision's files, read from torch hub's cache. Nothing is downloaded unless
-``fetch`` says so.
+Their weights are torchvision's files in the cache of torch hub. They are downloaded only if the
+option ``fetch`` is true.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _URL = "https://download.pytorch.org/models/"
 
 
 class BackboneUnavailable(UserError):
-    """A backbone that cannot be used on this machine; the message says what it lacks."""
+    """A backbone that cannot be used on this machine; the message has the reason and the remedy."""
 
 
 class LPIPSBackbone(NamedTuple):
     """A backbone of LPIPS."""
 
-    file: str  # as torchvision calls it; the digits before the suffix are its sha256's first
-    min_size: int  # pixels below which the backbone's last map is empty
+    file: str  # torchvision's name; the digits before the suffix are the first of its SHA-256
+    min_size: int  # smallest side in pixels for which the last feature map is not empty
 
 
 LPIPS_BACKBONES = {
@@ -42,23 +42,27 @@ LPIPS_BACKBONES = {
 
 
 def hub_file(name: str) -> Path:
-    """Where torchvision's weight file ``name`` is kept (``$TORCH_HOME/hub/checkpoints/…``)."""
+    """Returns the path of torchvision's weight file ``name`` in ``$TORCH_HOME/hub/checkpoints``."""
     return Path(torch.hub.get_dir()) / "checkpoints" / name
 
 
 def missing(user: str, file: Path) -> str:
-    """One line: ``user`` needs ``file``, and where that is to be had."""
+    """Returns a line that names the file that ``user`` needs, and its address."""
     folder = file.parent
-    if folder.is_relative_to(Path.home()):  # the message goes into tables that are shown around
+    if folder.is_relative_to(Path.home()):  # the message goes into tables that may be published
         folder = Path("~") / folder.relative_to(Path.home())
     return f"{user} needs {file.name} in {folder}; get it from {_URL}{file.name}"
 
 
 def download(user: str, file: Path) -> None:
-    """Fetches torchvision's weight file.
+    """Downloads torchvision's weight file.
+
+    Args:
+        user: The metric or loss that needs it, for the message.
+        file: Path to write.
 
     Raises:
-        BackboneUnavailable: without a network or space, or on a wrong checksum.
+        BackboneUnavailable: if there is no network or no space, or the checksum is wrong.
     """
     digest = file.stem.rpartition("-")[2]
     try:
@@ -74,16 +78,16 @@ def download(user: str, file: Path) -> None:
 
 @contextlib.contextmanager
 def reading(user: str, file: Path, name: str, original: str) -> Iterator[None]:
-    """Turns what a wrong weight file causes into one line.
+    """Converts the errors of a wrong weight file, raised inside the context, to one line.
 
     Args:
-        user: Who reads the file.
+        user: The metric or loss that reads the file.
         file: The file.
-        name: The backbone that it should hold.
-        original: What torchvision's file is called.
+        name: The backbone whose weights it should contain.
+        original: Name of torchvision's file.
 
     Raises:
-        BackboneUnavailable: if the file cannot be read or does not fit the backbone.
+        BackboneUnavailable: if the file cannot be read or does not suit the backbone.
     """
     try:
         yield
@@ -96,13 +100,13 @@ def reading(user: str, file: Path, name: str, original: str) -> Iterator[None]:
         pickle.UnpicklingError,
     ) as error:
         raise BackboneUnavailable(
-            f"{user}: {file} does not hold torchvision's weights for '{name}' "
+            f"{user}: {file} does not contain torchvision's weights for '{name}' "
             f"({type(error).__name__}); delete it and get {_URL}{original}"
         ) from error
 
 
 def lpips_lacks(net: str, fetch: bool) -> str | None:
-    """Why LPIPS cannot be computed here (``None`` if it can), found out without building it."""
+    """Returns the reason why LPIPS cannot be computed here, or None; it does not build it."""
     for package in ("lpips", "torchvision"):
         if importlib.util.find_spec(package) is None:
             return f"LPIPS needs the package '{package}': pip install {package}"
@@ -111,16 +115,16 @@ def lpips_lacks(net: str, fetch: bool) -> str | None:
 
 
 def lpips_network(net: str, device: torch.device) -> nn.Module:
-    """The frozen network of the ``lpips`` package, version 0.1, with ImageNet's backbone.
+    """Returns the frozen network of the ``lpips`` package, version 0.1 (Zhang et al., CVPR 2018).
 
-    A weight file that is missing is downloaded; ``lpips_lacks`` says whether it is.
+    A missing weight file is downloaded; ``lpips_lacks`` returns whether one is missing.
 
     Args:
         net: A key of ``LPIPS_BACKBONES``.
-        device: Where it is to run.
+        device: Device of the network.
 
     Raises:
-        BackboneUnavailable: if the package or the weight file is broken, or not to be had.
+        BackboneUnavailable: if the package or the weight file is broken or missing.
     """
     file = hub_file(LPIPS_BACKBONES[net].file)
     if not file.is_file():
@@ -131,10 +135,10 @@ def lpips_network(net: str, device: torch.device) -> nn.Module:
 @lru_cache(maxsize=6)
 def _build_lpips(net: str, file: Path, device: torch.device) -> nn.Module:
     with contextlib.ExitStack() as quiet:
-        # Made while a metric is computed, it must still serve a loss that needs gradients.
+        # A network that was built for a metric is also used by a loss, which needs gradients.
         quiet.enter_context(torch.inference_mode(False))
-        # The package builds its backbone at random, by torchvision's deprecated arguments: the
-        # warnings are of no use to anybody, and the run's random state is none of its business.
+        # The package initializes its backbone at random, through deprecated arguments of
+        # torchvision: the warnings are useless, and the random state of the run must not change.
         quiet.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         quiet.enter_context(torch.random.fork_rng(devices=[]))

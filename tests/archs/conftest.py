@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 @dataclass
 class Golden:
-    """One reference network: its options, input and outputs, and how to give ours its weights."""
+    """A reference network: options, input, outputs and weights."""
 
     entry: dict[str, Any]
     arrays: dict[str, Tensor]
 
     def load(self, net: nn.Module) -> nn.Module:
-        """Gives ``net`` the reference's weights, every key of which must fit, and eval mode."""
+        """Loads the reference's weights into ``net`` (all keys must match) and sets eval mode."""
         state = {k[6:]: v for k, v in self.arrays.items() if k.startswith("param/")}
         if self.entry["weights"] != "stored":
             state = {name: self._made(name, tensor) for name, tensor in net.state_dict().items()}
@@ -42,7 +42,7 @@ class Golden:
 
 @pytest.fixture
 def golden(reference: Path) -> Callable[[str], Golden]:
-    """A function that finds a reference network by its name."""
+    """Returns a function that loads a reference network by its name."""
 
     def find(name: str) -> Golden:
         manifest = json.loads((reference / "goldens/manifest.json").read_text(encoding="utf-8"))

@@ -120,7 +120,7 @@ def test_vgg_style_faults() -> None:
             VGGStyleDiscriminator(size)
     with pytest.raises(UserError, match="batch or none"):
         VGGStyleDiscriminator(32, norm="layer")
-    with pytest.raises(UserError, match=r"32×32 pixels but sees 40×32; set network_d.input_size"):
+    with pytest.raises(UserError, match=r"32×32 pixels but got 40×32; set network_d.input_size"):
         VGGStyleDiscriminator(32, num_feat=4)(torch.rand(1, 3, 40, 32))
     plain = VGGStyleDiscriminator(32, num_feat=4, norm="none")
     assert not any("running" in name for name, _ in plain.named_buffers())

@@ -112,7 +112,7 @@ def test_unknown_branch_is_refused():
 
 
 def lively(net):
-    """Fresh weights let the branches fade to nothing; gives them weights that do not."""
+    """Sets larger weights; with initial ones the outputs of the branches are almost zero."""
     for name, parameter in net.named_parameters():
         if name.startswith("conv"):
             nn.init.kaiming_normal_(parameter, nonlinearity="relu")

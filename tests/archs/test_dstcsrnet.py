@@ -40,7 +40,7 @@ def tiny(seed: int = 0, **options) -> DSTCSRNet:
 
 
 def bursts(num: int, size: int, num_frame: int, seed: int, scale: int = 4):
-    """Shifted views of random scenes with detail beyond what one frame can hold.
+    """Shifted views of random scenes with detail that one frame cannot resolve.
 
     Returns lq (num, T, 3, size, size) and gt (num, 3, size·scale, size·scale).
     """
@@ -94,6 +94,11 @@ def test_gradient_reaches_every_parameter_of_every_variant(options):
     net(torch.rand(1, 3, net.channels, 12, 12)).square().mean().backward()
     silent = [k for k, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
+
+
+def test_fusion_must_be_known():
+    with pytest.raises(UserError, match="fusion must be bcaf, concat or sum, got 'mean'"):
+        DSTCSRNet(fusion="mean")
 
 
 def test_scale_must_be_known():
@@ -163,7 +168,7 @@ def test_other_frames_help_in_raw_before_any_training():
 
 
 def mosaic(rgb: torch.Tensor) -> torch.Tensor:
-    """What an RGGB sensor keeps of RGB images (N, 3, h, w): (N, 1, h, w)."""
+    """Samples RGB images (N, 3, h, w) with an RGGB pattern: (N, 1, h, w)."""
     kept = rgb[:, 1:2].clone()
     kept[..., ::2, ::2] = rgb[:, 0:1, ::2, ::2]
     kept[..., 1::2, 1::2] = rgb[:, 2:3, 1::2, 1::2]
@@ -208,7 +213,7 @@ def test_one_step_at_a_high_rate_does_not_shift_the_image(seed):
 
 
 def fit(net: DSTCSRNet, dataset: object, seed: int, steps: int, precision: str) -> None:
-    """Trains on a dataset's stream of samples, a little."""
+    """Trains for some steps on a dataset's stream of samples."""
     optimizer = torch.optim.AdamW(net.parameters(), 1e-3)
     for batch in SampleStream(dataset, seed, 2).batches(0, steps):
         optimizer.zero_grad()
@@ -220,7 +225,7 @@ def fit(net: DSTCSRNet, dataset: object, seed: int, steps: int, precision: str) 
 
 
 def owed_to_other_frames(net: DSTCSRNet, dataset: object, indices: range) -> float:
-    """PSNR lost when every frame is replaced by the reference."""
+    """Returns the PSNR gain over an input with every frame replaced by the reference."""
     lost = []
     net.eval()
     with torch.no_grad():

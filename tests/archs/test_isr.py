@@ -63,7 +63,7 @@ def test_unknown_upscaling_is_refused():
 
 
 def keras_arrays(net):
-    """What the original would hold, were it ``net``: only the shapes matter."""
+    """Returns random arrays with the names and shapes of the original weights."""
     arrays = {}
     for layer, module in net.keras_layers().items():
         conv = net.get_submodule(module)
@@ -88,5 +88,5 @@ def test_weights_of_another_configuration_are_refused():
         load_keras(ISR_RDN(2, **{**SMALL_RDN, "num_layer": 4}), arrays)
     with pytest.raises(UserError, match=r"GFF_1/kernel has the shape \(16, 64, 1, 1\).*instead of"):
         load_keras(ISR_RDN(2, **{**SMALL_RDN, "num_block": 3}), arrays)
-    with pytest.raises(UserError, match="there is no place for extra/bias"):
+    with pytest.raises(UserError, match="no layer for extra/bias"):
         load_keras(net, {**arrays, "extra/bias:0": torch.zeros(1)})

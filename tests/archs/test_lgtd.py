@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from srtoolbox.archs.edvr import TSAFusion as EDVRFusion
 from srtoolbox.archs.layers.deform import offset_magnitudes
-from srtoolbox.archs.lgtd import LGTD, LongTermDifference, ShortTermDifference, TSAFusion
+from srtoolbox.archs.layers.tsa import LGTD_NAMES, TSAFusion
+from srtoolbox.archs.lgtd import LGTD, LongTermDifference, ShortTermDifference
 from srtoolbox.errors import UserError
 from srtoolbox.inference.padding import run_padded
 
@@ -89,12 +89,13 @@ def test_variants(options, multiple, dead, blocks):
     net = LGTD(2, **SMALL, **options)
     assert (net.size_multiple, net.min_size) == (multiple, multiple)
     assert (net.dead_parameters, net.checkpoint_blocks) == (dead, blocks)
-    sr = run_padded(net, torch.rand(3, 5, 3, 9, 5))
+    with offset_magnitudes(net) as magnitudes:
+        sr = run_padded(net, torch.rand(3, 5, 3, 9, 5))
     assert sr.shape == (3, 3, 18, 10)
     sr.square().mean().backward()
     silent = {name for name, p in net.named_parameters() if p.grad is None}
     assert silent == {name for name, _ in net.named_parameters() if name.startswith(dead or "-")}
-    (magnitude,) = offset_magnitudes(net).values()
+    (magnitude,) = magnitudes.values()
     assert (magnitude > 0) == options.get("legacy", False)
 
 
@@ -133,7 +134,7 @@ def test_long_term_difference_as_written(legacy):
 
 def test_fusion_is_that_of_edvr():
     torch.manual_seed(0)
-    ours, theirs = TSAFusion(4, 5), EDVRFusion(4, 5, 2)
+    ours, theirs = TSAFusion(4, 5, 2, LGTD_NAMES), TSAFusion(4, 5, 2)
     names = {
         "temporal_attn1": "tAtt_2",
         "temporal_attn2": "tAtt_1",

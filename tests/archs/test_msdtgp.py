@@ -63,7 +63,7 @@ def test_has_the_published_parts():
 
 
 def test_projects_the_farthest_frames_first():
-    """Written out for five frames, as the paper's figure and the public code have it."""
+    """Computes the result for five frames step by step, as in the paper and the public code."""
     torch.manual_seed(0)
     net = MSDTGP(2, **SMALL).eval()
     lq = torch.rand(1, 5, 3, 6, 7)
@@ -91,9 +91,9 @@ def test_other_numbers_of_frames(frames):
 def test_offsets_start_at_zero_unless_it_is_the_legacy(legacy):
     torch.manual_seed(0)
     net = MSDTGP(2, **SMALL, legacy=legacy)
-    with torch.no_grad():
+    with torch.no_grad(), offset_magnitudes(net) as magnitudes:
         net(torch.rand(1, 5, 3, 6, 6))
-    (magnitude,) = offset_magnitudes(net).values()
+    (magnitude,) = magnitudes.values()
     assert (magnitude > 0) == legacy
 
 

@@ -1,4 +1,4 @@
-"""MSTT-STVSR: size and names of the published network, what flow does, what `legacy` restores."""
+"""MSTT-STVSR: size and names of the published network, effects of flow and of `legacy`."""
 
 from __future__ import annotations
 

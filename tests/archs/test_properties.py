@@ -1,4 +1,4 @@
-"""What must hold for every registered network."""
+"""Properties of every registered network."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import pytest
 import torch
 from support.networks import NAMES_AND_SCALES, SMALL, outputs
 
+from srtoolbox.archs.base import arch_info
 from srtoolbox.errors import UserError
 from srtoolbox.inference.padding import run_padded
 from srtoolbox.registry import ARCH_REGISTRY, constructor_parameters
-
-"""Options that make a network tiny; one that is not listed is built with its defaults."""
 
 NAMES = ARCH_REGISTRY.names()
 every_arch = pytest.mark.parametrize("name", NAMES)
@@ -21,7 +20,7 @@ every_scale = pytest.mark.parametrize(("name", "scale"), NAMES_AND_SCALES)
 
 
 def build(name, scale=None):
-    """A tiny network whose weights are all in play: none is left at zero, as some start."""
+    """Returns a small network whose weights are all nonzero."""
     arch = ARCH_REGISTRY.get(name)
     torch.manual_seed(1)
     net = arch(scale or arch.scales[-1], **SMALL.get(name, {}))
@@ -34,20 +33,21 @@ def build(name, scale=None):
 
 def make_lq(net, n=2, size=None, frames=3):
     torch.manual_seed(2)
+    info = arch_info(net)
     if size is None:
-        multiple = net.size_multiple
-        enough = max(8, net.min_size) + multiple - 1
+        multiple = info.size_multiple
+        enough = max(8, info.min_size) + multiple - 1
         size = (enough // multiple * multiple, enough // multiple * multiple + multiple)
-    if net.num_frame == 1:
+    if info.num_frame == 1:
         return torch.rand(n, 3, *size)
-    return torch.rand(n, net.num_frame or frames, 3, *size)
+    return torch.rand(n, info.num_frame or frames, 3, *size)
 
 
 def sr_shape(net, lq):
-    """What the SR image of an input must be like, or the clip of a network that restores one."""
-    frames = ()
-    if getattr(net, "restores_all", False):
-        frames = (getattr(net, "time_scale", 1) * (lq.shape[1] - 1) + 1,)
+    """Returns the expected shape of the SR image, or of the SR clip."""
+    info, frames = arch_info(net), ()
+    if info.restores_all:
+        frames = (info.time_scale * (lq.shape[1] - 1) + 1,)
     return (len(lq), *frames, 3, lq.shape[-2] * net.scale, lq.shape[-1] * net.scale)
 
 
@@ -66,19 +66,16 @@ def test_constructor_is_an_option_schema(name):
 @every_scale
 def test_requirements_are_declared(name, scale):
     arch = ARCH_REGISTRY.get(name)
-    for owner in (arch, build(name, scale)):
-        assert isinstance(owner.paper, str)
-        assert owner.paper
-        assert "\n" not in owner.paper
-        assert isinstance(owner.scales, tuple)
-        assert owner.scales
-        assert all(type(each) is int for each in owner.scales)
-        assert owner.num_frame is None or owner.num_frame >= 1
-        assert 0 <= getattr(owner, "reference", 0) < (owner.num_frame or 2)
-        assert getattr(owner, "size_multiple", 1) >= 1
-        assert getattr(owner, "min_size", 1) >= 1
-        assert all(type(each) is str for each in getattr(owner, "dead_parameters", ()))
-    assert owner.scale == scale
+    net = build(name, scale)
+    for info in (arch_info(arch), arch_info(net)):  # which checks all types
+        assert info.paper
+        assert "\n" not in info.paper
+        assert scale in info.scales
+        assert info.num_frame is None or info.num_frame >= 1
+        assert 0 <= info.reference < (info.num_frame or 2)
+        assert info.size_multiple >= 1
+        assert info.min_size >= 1
+    assert net.scale == scale
 
 
 @every_arch
@@ -112,7 +109,7 @@ def test_any_input_size(name, size):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in NAMES if ARCH_REGISTRY.get(name).num_frame is None]
+    "name", [name for name in NAMES if arch_info(ARCH_REGISTRY.get(name)).num_frame is None]
 )
 @pytest.mark.parametrize("frames", [1, 2, 5])
 def test_any_number_of_frames_if_declared(name, frames):
@@ -132,7 +129,7 @@ def test_gradient_reaches_every_parameter(name, scale):
     result = outputs(net, make_lq(net, 24))
     sum(tensor.square().mean() for tensor in result.values()).backward()
     silent = {n for n, p in learned.items() if p.grad is None or not p.grad.any()}
-    dead = getattr(net, "dead_parameters", ())
+    dead = arch_info(net).dead_parameters
     assert silent == {n for n in learned if n.startswith(dead)}
 
 

@@ -1,9 +1,9 @@
-"""Every network's output on fixed weights and a fixed input, so that no change goes unnoticed.
+"""Checks every network's output for fixed weights and a fixed input against stored values.
 
-What is expected lies in ``regression.json``. After an intended change of a network or of ``SMALL``,
-or a new network, write it anew from the repository's root and look at the difference::
+``regression.json`` has the expected values. After an intended change of a network or of ``SMALL``,
+or for a new network, write the file again from the repository's root and check the difference::
 
-    PYTHONPATH=. python tests/archs/test_regression.py && git diff tests/archs/regression.json
+    PYTHONPATH=.:tests python tests/archs/test_regression.py && git diff tests/archs/regression.json
 """
 
 from __future__ import annotations
@@ -18,37 +18,39 @@ import pytest
 import torch
 from support.networks import NAMES_AND_SCALES, SMALL, outputs
 
+from srtoolbox.archs.base import arch_info
 from srtoolbox.registry import ARCH_REGISTRY
 
 FILE = Path(__file__).with_name("regression.json")
-NUM_VALUES = 8  # so many pixels of an output are kept, spread over all of it
+NUM_VALUES = 8  # stored values of an output, at equal distances
 TOLERANCE = 1e-4
 
 
 @torch.no_grad()
 def measure(name, scale):
-    """Statistics and a few values of each output of a tiny network."""
+    """Returns statistics and some values of each output of a small network."""
     net = ARCH_REGISTRY.get(name)(scale, **SMALL.get(name, {})).eval()
     for key, parameter in net.named_parameters():
         if parameter.requires_grad:
             parameter.copy_(weights(key, parameter.shape))
     image = made("input", (1, 3, 16, 32)).mul(0.2).add(0.5).clamp(0, 1)
-    if net.num_frame == 1:
+    num_frame = arch_info(net).num_frame
+    if num_frame == 1:
         lq = image
-    else:  # frames that move to the right, pixel by pixel
-        lq = torch.stack([image.roll(t, -1) for t in range(net.num_frame or 3)], 1)
+    else:  # the content moves to the right by one pixel per frame
+        lq = torch.stack([image.roll(t, -1) for t in range(num_frame or 3)], 1)
     results = outputs(net, lq)
     return {key: summary(tensor.double().numpy()) for key, tensor in results.items()}
 
 
 def made(key, shape):
-    """Normally distributed numbers that depend on nothing but the arguments."""
+    """Returns normally distributed numbers that depend only on the arguments."""
     values = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(tuple(shape))
     return torch.from_numpy(values.astype(np.float32))
 
 
 def weights(key, shape):
-    """Numbers that keep a signal about as large as it is, whatever kind of parameter it is."""
+    """Returns values for a parameter that roughly preserve the variance of a signal."""
     if len(shape) > 1:
         return made(key, shape) / math.sqrt(math.prod(shape[1:]))
     is_gain = key.endswith("weight")  # of a normalisation

@@ -1,4 +1,4 @@
-"""The two-stage baseline: which frames its network sees, and its weights."""
+"""The two-stage baseline: the frames for its network, and its weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EDSR_S = {"type": "EDSR", "num_feat": 4, "num_block": 1}
 
 
 class Seen(nn.Module):
-    """Notes the frames that it is given; the SR image is the reference frame's value."""
+    """Records its input frames; the SR image has the value of the reference frame."""
 
     scales, paper = (2,), "none"
     size_multiple, min_size = 4, 8
@@ -38,7 +38,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def counted(frames: int = 3, n: int = 1) -> Tensor:
-    """(n, frames, 3, 8, 8), the values being 0, 2, 4, …"""
+    """Returns (n, frames, 3, 8, 8) with the values 0, 2, 4, …"""
     return (2.0 * torch.arange(frames)).view(1, -1, 1, 1, 1).expand(n, -1, 3, 8, 8).contiguous()
 
 

@@ -1,4 +1,4 @@
-"""A study small enough to be run in a second."""
+"""A study that runs in a second, and the stored results of a larger one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ methods:
 
 @pytest.fixture
 def study_file(tmp_path: Path) -> Callable[..., Path]:
-    """Writes the tiny study, its results going to ``tmp_path``; ``extra`` is YAML laid over it."""
+    """Writes the tiny study with outputs in ``tmp_path``; the YAML of ``extra`` overrides it."""
 
     def write(extra: str = "", name: str = "study.yml") -> Path:
         base = tmp_path / "base.yml"
@@ -54,14 +54,17 @@ def study_file(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def rich_study(rich_original: Path, tmp_path: Path) -> Path:
-    """A copy of ``rich_original`` to be written into."""
+    """A copy of ``rich_original`` that the test may change."""
     return shutil.copytree(rich_original, tmp_path / "rich")
 
 
 @pytest.fixture(scope="session")
 def rich_original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store of a study that nobody ran: clips and images, two seeds, two protocols, a method
-    that failed, one that was trained otherwise, a printed row, and names full of markup."""
+    """The store of a study that was never run, for reports.
+
+    It has clips and images, two seeds, two protocols, a failed method, a method that deviates from
+    the shared training, a published row, and names with markup.
+    """
     rng = np.random.default_rng(0)
     store = ResultStore(tmp_path_factory.mktemp("study") / "rich")
     methods = {"Bicubic": 0.0, "A_B & <i>C</i>": 0.6, "Net|D$": 0.62, "Late": 1.5, "Broken": None}

@@ -106,6 +106,11 @@ class TestInheritance:
         write(base="a: {b: 1, c: 2}\nd: 3\n", less="_base_: base.yml\nd: !delete\n")
         assert read("_base_: less.yml\na: {b: !delete}\n") == {"a": {"c": 2}}
 
+    def test_delete_of_a_type_keeps_the_other_options(self) -> None:
+        write(base="net: {type: EDSR, num_feat: 64}\n")
+        tree = read("_base_: base.yml\nnet: {type: !delete, res: 2}\n")
+        assert tree["net"] == {"num_feat": 64, "res": 2}
+
     @pytest.mark.parametrize(
         "text", ["{b: !delete}", "{b: !delete, }", "{b: !delete }", "\n b: !delete"]
     )

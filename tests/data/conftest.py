@@ -1,4 +1,4 @@
-"""What the tests of the cache share."""
+"""Fixtures of the tests of the cache."""
 
 from __future__ import annotations
 

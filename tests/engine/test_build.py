@@ -1,8 +1,9 @@
-"""A run's options: what is refused, what they build, and what makes two runs the same."""
+"""Options of a run: faults, the parts that they build, and fingerprints."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -112,7 +113,7 @@ class TestFingerprint:
         assert fingerprint(options(override)) == fingerprint(options())
 
     def test_options_younger_than_a_training_leave_it(self, options) -> None:
-        """Without them it has the hash that it had before they were there."""
+        """A new option at its default does not change the hash of older runs."""
         assert "num_frame_range" not in options().train.identity
 
 
@@ -122,6 +123,16 @@ class TestNetwork:
         one = weights_hash(build_network(options(), CPU))
         assert one == weights_hash(build_network(options(), CPU))
         assert one != weights_hash(build_network(options("manual_seed=1"), CPU))
+
+    def test_wrong_declarations_are_found_at_the_start(self, options, monkeypatch) -> None:
+        monkeypatch.setattr(EDSR, "size_multiple", "4", raising=False)
+        words = r"EDSR: the attribute 'size_multiple' must be int, got '4' \(str\)"
+        with pytest.raises(UserError, match=words):
+            build_network(options(), CPU)
+        monkeypatch.undo()
+        monkeypatch.delattr(EDSR, "scales")
+        with pytest.raises(UserError, match="EDSR: the attribute 'scales' is missing"):
+            build_network(options(), CPU)
 
     def test_it_gets_the_scale_of_the_run(self, options) -> None:
         assert build_network(options("scale=2"), CPU).scale == 2
@@ -192,4 +203,4 @@ class TestDataset:
         words = "gt_size 36 gives LR crops of 9, but EDSR takes multiples of 4 from 8 on"
         with pytest.raises(UserError, match=words):
             check_crop(SampleBursts(gt_size=36), net)
-        check_crop(object(), net)
+        check_crop(SimpleNamespace(scale=4), net)

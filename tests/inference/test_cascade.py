@@ -24,7 +24,7 @@ def test_bicubic_twice() -> None:
 
 def test_every_stage_is_padded_for_itself() -> None:
     class Needy(nn.Module):
-        num_frame, scale, size_multiple, min_size = 1, 3, 4, 8
+        scales, num_frame, scale, size_multiple, min_size = (3,), 1, 3, 4, 8
 
         def forward(self, lq: Tensor) -> Tensor:
             assert all(side % 4 == 0 for side in lq.shape[-2:])
@@ -58,5 +58,7 @@ def test_stage_scale(scale: int, stages: int, each: int) -> None:
 
 
 def test_a_scale_that_equal_steps_cannot_reach() -> None:
-    with pytest.raises(UserError, match=r"cascade: no whole number to the power of 2 is scale 3"):
+    with pytest.raises(
+        UserError, match=r"cascade: scale 3 is not an integer to the power of 2; .* scale 4"
+    ):
         stage_scale(3, 2)

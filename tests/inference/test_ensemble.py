@@ -17,7 +17,7 @@ def image(*shape: int) -> Tensor:
 class Nearest(nn.Module):
     """Repeats every pixel of the frame ``reference``; insists on multiples of 4 from 8 on."""
 
-    size_multiple, min_size = 4, 8
+    scales, size_multiple, min_size = (3,), 4, 8
 
     def __init__(self, num_frame: int | None = 1, reference: int = 0, scale: int = 3) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Nearest(nn.Module):
 class Lopsided(nn.Module):
     """A network that treats directions, places and frames differently."""
 
-    size_multiple, min_size, scale, reference = 2, 1, 2, 0
+    scales, size_multiple, min_size, scale, reference = (2,), 2, 1, 2, 0
 
     def __init__(self, num_frame: int | None) -> None:
         super().__init__()

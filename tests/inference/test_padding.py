@@ -12,6 +12,8 @@ from srtoolbox.inference import accepts_size, predict, run_padded
 class Needy(nn.Module):
     """Repeats every pixel; fails unless the input has the size that it asks for."""
 
+    scales = (2, 3, 4)
+
     def __init__(
         self,
         scale: int = 2,

@@ -1,4 +1,4 @@
-"""What is done beside one forward pass, put together."""
+"""Tests combinations of enhancements of one forward pass."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from srtoolbox.inference.prediction import EnhanceOptions, predict
 class Blurred(nn.Module):
     """The last frame, enlarged and too dark."""
 
-    num_frame, reference, scale, size_multiple, min_size = 3, 2, 2, 1, 1
+    scales, num_frame, reference, scale, size_multiple, min_size = (2,), 3, 2, 2, 1, 1
 
     def forward(self, lq: Tensor) -> Tensor:
         return 0.9 * Bicubic(2)(lq[:, 2])
@@ -64,7 +64,7 @@ def test_faulty_options(options: dict, words: str) -> None:
 class Between(nn.Module):
     """All frames, enlarged and too dark, and the mean of each two between them."""
 
-    num_frame, scale, time_scale, size_multiple, min_size = None, 2, 2, 1, 1
+    scales, num_frame, scale, time_scale, size_multiple, min_size = (2,), None, 2, 2, 1, 1
     restores_all = True
 
     def forward(self, lq: Tensor) -> Tensor:

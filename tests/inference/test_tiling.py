@@ -36,7 +36,7 @@ def test_grids_lie_as_in_the_whole_image() -> None:
 
 def test_every_pixel_is_computed_once() -> None:
     class Count(nn.Module):
-        scale, num_frame, reference, size_multiple, min_size = 2, 1, 0, 4, 1
+        scales, scale, num_frame, reference, size_multiple, min_size = (2,), 2, 1, 0, 4, 1
 
         def forward(self, lq: Tensor) -> Tensor:
             assert not any(side % 4 for side in lq.shape[-2:])

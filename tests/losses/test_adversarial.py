@@ -23,7 +23,7 @@ def square(score: Tensor, target: float) -> Tensor:
 
 
 def terms(kind: str, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Discriminator's cost of real and fake, generator's cost."""
+    """Returns the discriminator's losses on real and fake images, and the generator's loss."""
     return {
         "vanilla": (cross_entropy(real, 1), cross_entropy(fake, 0), cross_entropy(fake, 1)),
         "lsgan": (square(real, 1), square(fake, 0), square(fake, 1)),
@@ -56,7 +56,7 @@ def test_relativistic(kind: str) -> None:
     }[kind]
     found = loss.discriminator(REAL, FAKE)
     torch.testing.assert_close(found, tuple(term / 2 for term in expected))
-    # The generator plays the same game from the other side …
+    # The generator has the same loss with exchanged targets …
     exchanged = sum(loss.discriminator(FAKE, REAL))
     torch.testing.assert_close(loss.generator(REAL, FAKE), exchanged)
     # … which is even where real and fake score alike, whatever the level of the scores …
@@ -70,11 +70,13 @@ def test_relativistic(kind: str) -> None:
     assert score.grad.all()
 
 
-def test_unknown_and_meaningless_games_are_refused() -> None:
+def test_unknown_and_meaningless_types_are_refused() -> None:
     with pytest.raises(UserError, match="vanilla, lsgan, hinge, wgan-gp"):
         AdversarialLoss("wgan")
     with pytest.raises(UserError, match="relativistic: wgan-gp"):
         AdversarialLoss("wgan-gp", relativistic=True)
+    with pytest.raises(ValueError, match="needs the scores of real images"):
+        AdversarialLoss(relativistic=True).generator(None, FAKE)
 
 
 def test_gradient_penalty_of_a_linear_critic() -> None:

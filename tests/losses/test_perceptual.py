@@ -1,4 +1,4 @@
-"""Perceptual losses with made-up backbones: how weights are found, loaded and used."""
+"""Perceptual losses with random backbones: search, loading and use of weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from srtoolbox.errors import UserError
 from srtoolbox.losses import LPIPSLoss, PerceptualLoss
-from srtoolbox.losses.perceptual import VGG19_FILE, VGG19_LAYERS, _vgg19
+from srtoolbox.losses.perceptual import VGG19_FILE, VGG19_LAYERS, load_vgg19
 from srtoolbox.utils.imagenet import BackboneUnavailable
 
 CHANNELS = [64, 64, 128, 128, 256, 256, 256, 256, *[512] * 8]
@@ -43,10 +43,10 @@ def file(tmp_path_factory: pytest.TempPathFactory, state: dict[str, Tensor]) -> 
 
 @pytest.fixture
 def home(file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A torch hub cache with VGG19; networks built from it are forgotten."""
+    """A torch hub cache with VGG19; clears the cache of built networks."""
     monkeypatch.setenv("TORCH_HOME", str(file.parents[2]))
     yield file.parents[2]
-    _vgg19.cache_clear()
+    load_vgg19.cache_clear()
 
 
 def images(size: int = 20) -> tuple[Tensor, Tensor]:
@@ -55,7 +55,7 @@ def images(size: int = 20) -> tuple[Tensor, Tensor]:
 
 
 def features(x: Tensor, state: dict[str, Tensor], convolutions: int) -> Tensor:
-    """Output of the given convolution, counted from 1, before its activation."""
+    """Returns the output of a convolution (numbered from 1) before its activation."""
     for index, position in enumerate(POSITIONS[:convolutions]):
         if index:
             x = F.relu(x)

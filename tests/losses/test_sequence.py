@@ -1,4 +1,4 @@
-"""Losses of networks that see several frames."""
+"""Losses of multi-frame networks."""
 
 from __future__ import annotations
 

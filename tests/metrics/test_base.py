@@ -1,4 +1,4 @@
-"""What every registered metric promises."""
+"""Tests the contract of every registered metric."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_clip_is_scored_pair_by_pair() -> None:
 def test_what_is_no_clip() -> None:
     clip = torch.rand(3, 3, 4, 5)
     for sr, gt, message in (
-        (clip, clip[:2], "differ in number"),
+        (clip, clip[:2], "different numbers of frames"),
         (clip[:1], clip[:1], "only one"),
         (clip[:0], clip[:0], "only one"),
     ):

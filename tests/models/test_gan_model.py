@@ -1,4 +1,4 @@
-"""The adversarial model: who is changed in which phase, and by what."""
+"""The adversarial model: the network that each phase changes, and its losses."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ LAST_BIAS = {
     UNetDiscriminatorSN: "conv_last.bias",
     ISRDiscriminator: "score.bias",
 }
-GAMES = ["vanilla", "lsgan", "hinge", "wgan-gp"]
+GAN_TYPES = ["vanilla", "lsgan", "hinge", "wgan-gp"]
 
 
 class Upscaler(nn.Module):
-    num_frame, reference, scale, restores_all = 1, 0, 2, False
+    scales, num_frame, reference, scale, restores_all = (2,), 1, 0, 2, False
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class ClipUpscaler(Upscaler):
 
 
 class Critic(nn.Sequential):
-    """A small map of scores, with batch norm or without."""
+    """A small discriminator with or without batch norm."""
 
     def __init__(self, norm: bool = True) -> None:
         layers = [nn.Conv2d(3, 8, 4, 2, 1), nn.BatchNorm2d(8), nn.LeakyReLU(0.2)]
@@ -113,7 +113,7 @@ def test_each_phase_reaches_its_network_alone(make_d, relativistic: bool, norm_i
 
 
 def test_running_averages_in_the_generators_phase() -> None:
-    """As in ISR: the discriminator judges as it would in evaluation."""
+    """As in ISR: the discriminator uses its statistics of evaluation."""
     model = make(norm_in_g="running", loss_weight=1.0)
     net_g, net_d = model.networks["g"], model.networks["d"]
     net_d(torch.rand(8, 3, 32, 32))
@@ -136,25 +136,46 @@ def test_adversarial_weight() -> None:
 def test_the_generator_runs_once_per_step() -> None:
     model, data = make(), batch()
     net_g = model.networks["g"]
+    parts = list(zip(data["lq"].chunk(2), data["gt"].chunk(2), strict=True))
     for step in range(2):
+        memos = [{} for _ in parts]
         for phase in model.phases:
-            # As the trainer does it: parts of a batch, cut anew in each phase.
-            for lq, gt in zip(data["lq"].chunk(2), data["gt"].chunk(2), strict=True):
-                model.objective(phase, {"lq": lq, "gt": gt, "key": []}, step)
+            for (lq, gt), memo in zip(parts, memos, strict=True):
+                model.objective(phase, {"lq": lq, "gt": gt, "key": []}, step, memo)
         assert net_g.calls == 2 * (step + 1)
-        assert not model._results
+        assert memos == [{}, {}], "the results are kept although nobody needs them"
 
 
-def test_what_the_discriminator_sees_is_of_this_batch_and_step() -> None:
+def test_the_discriminator_sees_what_the_generator_made() -> None:
     model, data = make(), batch()
-    model.objective("g", data, step=0)
+    seen: list[Tensor] = []
+    model.networks["d"].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    memo: dict[str, Tensor] = {}
+    model.objective("g", data, 0, memo)
+    judged = seen[-1]
+    assert judged.requires_grad
+    assert not memo["sr"].requires_grad
+    with torch.no_grad():
+        for parameter in model.networks["g"].parameters():
+            parameter.add_(1.0)  # phase "g" ends with a step of its optimizer
+    model.objective("d", data, 0, memo)
+    real, fake = seen[-2:]
+    assert torch.equal(real, data["gt"])
+    assert torch.equal(fake, judged) and not fake.requires_grad
+
+
+def test_without_a_result_the_generator_runs_in_the_discriminators_phase() -> None:
+    model, data = make(), batch()
+    model.objective("g", data, 0, {})
+    seen: list[Tensor] = []
+    model.networks["d"].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     other = {**data, "lq": data["lq"].flip(0).clone(), "gt": data["gt"].flip(0)}
     with torch.no_grad():
         expected = model.networks["g"](other["lq"][:, 0])
-    assert torch.equal(model._result(other), expected)
-    model.objective("g", other, step=1)
-    assert len(model._results) == 1, "results of an earlier step are kept"
-    assert not model._results[0][1].requires_grad
+    for memo in ({}, None):
+        model.objective("d", other, 0, memo)
+        assert torch.equal(seen[-1], expected)
+        assert not seen[-1].requires_grad
 
 
 def test_the_discriminator_may_begin_alone() -> None:
@@ -192,12 +213,13 @@ def test_gradient_penalty() -> None:
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    ("gan_type", "relativistic"), [*((game, False) for game in GAMES), ("vanilla", True)]
+    ("gan_type", "relativistic"),
+    [*((gan_type, False) for gan_type in GAN_TYPES), ("vanilla", True)],
 )
 def test_the_discriminator_leads_the_generator(gan_type, relativistic, precision) -> None:
-    """By the adversarial loss alone the results, too dark at first, become as bright as the truth.
+    """With the adversarial loss alone, results that are too dark become as bright as the truth.
 
-    That they swing about it afterwards is in the nature of the game.
+    Afterwards their brightness oscillates, as usual in adversarial training.
     """
     model = make(Critic(norm=False), gan_type=gan_type, relativistic=relativistic, loss_weight=1.0)
     model.losses = {}
@@ -235,7 +257,9 @@ def test_it_is_registered_and_needs_but_a_discriminator() -> None:
     assert MODEL_REGISTRY.get("GANModel") is GANModel
     model = GANModel(Upscaler(), {"l_pix": L1Loss()}, UNetDiscriminatorSN(num_feat=4))
     assert model.phases == ("g", "d")
-    with pytest.raises(UserError, match=r"losses\.l_adv: the adversarial loss has this name"):
+    with pytest.raises(
+        UserError, match=r"losses\.l_adv: this name is reserved for the adversarial"
+    ):
         GANModel(Upscaler(), {"l_adv": L1Loss()}, Critic())
 
 

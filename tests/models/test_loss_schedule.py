@@ -1,4 +1,4 @@
-"""When losses count."""
+"""Steps in which losses count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The regression model: what the network sees, what losses get, how they are named."""
+"""The regression model: inputs of network and losses, and names of losses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from srtoolbox.registry import MODEL_REGISTRY
 
 
 class Nearest(nn.Module):
-    num_frame, reference, scale, restores_all = 1, 0, 2, False
+    scales, num_frame, reference, scale, restores_all = (2,), 1, 0, 2, False
 
     def __init__(self, named: bool = False) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ def test_losses_are_in_fp32_under_autocast() -> None:
 
 
 def test_a_batch_may_say_where_its_reference_is() -> None:
-    """Of five frames around the third, three are left: it is the second of those."""
+    """Three of five frames are left; the reference is the second of them."""
     model = SRModel(Nearest(), {"l_pix": L1Loss()}, reference=2)
     assert model.objective("g", {**batch(), "reference": 1})["l_pix"].item() == 0
     assert model.objective("g", batch())["l_pix"].item() > 0

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from srtoolbox.archs.base import arch_info
 from srtoolbox.comparison.options import StudyOptions
-from srtoolbox.comparison.study.plan import plan
+from srtoolbox.comparison.study.plan import list_jobs
 from srtoolbox.config.components import parameters_of
 from srtoolbox.config.load import load_options
 from srtoolbox.data.layouts import get_layout
@@ -71,7 +72,7 @@ def check_fit(opt: RunOptions, net: nn.Module, in_study: bool = False) -> None:
     assert net.scale == opt.scale
 
     def fits_in(spec: dict[str, Any]) -> bool:
-        return net.num_frame in (1, None, value(spec, "num_frame"))
+        return arch_info(net).num_frame in (1, None, value(spec, "num_frame"))
 
     for spec in datasets(opt).values():
         check_layout(spec, opt.scale)
@@ -94,7 +95,7 @@ def test_run(path: Path) -> None:
 @pytest.mark.parametrize("path", STUDIES, ids=name_of)
 def test_study(path: Path) -> None:
     opt, tree = load_options(path, (), StudyOptions)
-    jobs = plan(opt, tree)
+    jobs = list_jobs(opt, tree)
     for job in jobs[: len(opt.methods)]:
         check_fit(job.opt, build(job.opt), in_study=True)
     assert len(jobs) == len(opt.methods) * len(opt.seeds)
@@ -126,7 +127,7 @@ def test_option_files_that_a_text_names_exist(path: Path) -> None:
 def test_the_quickstart_compares_networks_of_comparable_size() -> None:
     opt, tree = load_options(ROOT / "options" / "compare" / "quickstart.yml", (), StudyOptions)
     sizes = {}
-    for job in plan(opt, tree):
+    for job in list_jobs(opt, tree):
         net = build(job.opt)
         sizes[job.method] = sum(parameter.numel() for parameter in net.parameters())
     assert list(sizes) == ["Bicubic", "EDSR", "DSRNet", "TDAN", "EDVR", "DSTC-SRNet"]

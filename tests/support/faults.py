@@ -1,7 +1,7 @@
-"""Processes that meet a fault at an exact place: at one system call that changes a disk.
+"""Runs a process in which one chosen system call that changes a disk fails.
 
-Such a process is a fork of the test's own, so that a fault costs a fraction of a second and not
-the seconds that it takes to import everything anew.
+The process is a fork of the test's, so a fault takes a fraction of a second and not the seconds of
+importing everything again.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _SIGNALS = {"term": signal.SIGTERM, "int": signal.SIGINT}
 
 
 class Disk:
-    """Stands between this process and its disk, and lets one fault happen at a given call.
+    """Wraps the disk functions of this process and makes one call fail.
 
     Args:
-        kind: ``kill``: SIGKILL. ``power``: SIGKILL, and what was written but not synced is lost.
-            ``term``, ``int``: a signal that lets the process end in order. ``full``: this call and
-            some that follow fail for want of room.
+        kind: ``kill``: SIGKILL. ``power``: SIGKILL, and written data that is not synced is lost.
+            ``term``, ``int``: a signal after which the process can end in order. ``full``: this
+            call and the next ones fail because the disk is full.
         at: Number of the call.
         rng: Random numbers.
     """
@@ -37,7 +37,7 @@ class Disk:
         self._unsynced: dict[tuple[int, int], tuple[int, int]] = {}
 
     def install(self) -> None:
-        """From now on files are opened, written, synced, renamed and removed through this."""
+        """Replaces the functions that open, write, sync, rename and remove files."""
         self._open = io.open
         io.open = self._opened
         os.fsync = self._synced
@@ -45,7 +45,7 @@ class Disk:
             setattr(os, name, self._wrapped(getattr(os, name), name == "mkdir"))
 
     def call(self, grows: bool) -> None:
-        """One system call is about to be made; ``grows`` if it needs room."""
+        """Counts a system call before it is made; ``grows``: it needs room on the disk."""
         self.calls += 1
         if self.kind == "full" and grows and self.at <= self.calls < self.at + 8:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -76,7 +76,7 @@ class Disk:
         return binary if "b" in mode else io.TextIOWrapper(binary, encoding="utf-8")
 
     def writes(self, handle: int) -> None:
-        """What is written now would be lost by a power failure."""
+        """Records that unsynced data of this file would be lost by a power failure."""
         found = os.fstat(handle)
         key = (found.st_dev, found.st_ino)
         if key not in self._unsynced:

@@ -1,10 +1,10 @@
-"""Every registered network in a small size."""
+"""Small options for every registered network."""
 
 from __future__ import annotations
 
 from srtoolbox.registry import ARCH_REGISTRY
 
-SMALL = {
+SMALL: dict[str, dict] = {
     "DSRNet": {"num_feat": 16},
     "DSTCSRNet": {
         "num_feat": 8,
@@ -76,6 +76,6 @@ NAMES_AND_SCALES = [(name, scale) for name in NAMES for scale in ARCH_REGISTRY.g
 
 
 def outputs(net, lq):
-    """All tensors that a network returns, by name."""
+    """Returns all output tensors of a network, by name."""
     output = net(lq)
     return output if isinstance(output, dict) else {"sr": output}

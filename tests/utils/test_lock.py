@@ -47,7 +47,7 @@ def other_process(folder: Path) -> Iterator[multiprocessing.Process]:
 
 
 def test_a_second_process_is_told_who_is_there(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("srtoolbox.utils.files._PATIENCE", 0.1)
+    monkeypatch.setattr("srtoolbox.utils.files._MAX_LOCK_WAIT", 0.1)
     with other_process(tmp_path / "run") as process:
         holder = f"in use by process {process.pid} on {socket.gethostname()}; wait until it ends"
         with pytest.raises(UserError, match=holder), locked(tmp_path / "run"):

@@ -1,4 +1,4 @@
-"""Attention between two maps, selection among receptive fields, and blocks made of them."""
+"""Layers of DSTC-SRNet: cross attention, selective kernels, and blocks of them."""
 
 from __future__ import annotations
 
@@ -7,29 +7,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srtoolbox.archs.layers.residual import residual_blocks, scaled_kaiming_
+from srtoolbox.archs.layers.window import overlap_index
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """Layer normalisation over the channels of each pixel, (N, C, h, w)."""
+    """Layer normalisation over the channels of each pixel of (N, C, h, w)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 class OverlappingCrossAttention(nn.Module):
-    """Each window of one map attends to a larger window of another map around the same place.
+    """Each window of one map attends to a larger window of another map at the same position.
 
-    The overlap as in HAT (Chen et al., "Activating More Pixels in Image Super-Resolution
-    Transformer", CVPR 2023), the relative position bias as in Swin (Liu et al., ICCV 2021).
-    The cost is linear in the number of pixels. Maps of any size: keys beyond the border are
-    masked, so that padding has no say.
+    The overlap is that in HAT (Chen et al., "Activating More Pixels in Image Super-Resolution
+    Transformer", CVPR 2023), the relative position bias that in Swin (Liu et al., ICCV 2021).
+    The cost is linear in the number of pixels. Maps can have any size: keys beyond the border are
+    masked, so that padding has no effect.
 
     Args:
         num_feat: Channels, divisible by ``num_head``.
         num_head: Attention heads.
-        window_size: Side of a query window.
+        window_size: Height and width of a query window.
         overlap: Pixels by which the key window is larger on each side.
     """
+
+    distance: Tensor
 
     def __init__(
         self, num_feat: int, num_head: int = 4, window_size: int = 8, overlap: int = 2
@@ -39,12 +42,13 @@ class OverlappingCrossAttention(nn.Module):
         self.query = nn.Conv2d(num_feat, num_feat, 1)
         self.key_value = nn.Conv2d(num_feat, 2 * num_feat, 1, bias=False)
         self.out = scaled_kaiming_(nn.Conv2d(num_feat, num_feat, 1))
-        span = 2 * window_size + 2 * overlap - 1  # distances between a query and its keys
+        span = 2 * window_size + 2 * overlap - 1  # number of distances between query and key
         self.bias = nn.Parameter(torch.zeros(num_head, span * span))
-        self.register_buffer("distance", _distances(window_size, overlap), persistent=False)
+        index = overlap_index(window_size, overlap)  # of query and key in the bias table
+        self.register_buffer("distance", index - index.min(), persistent=False)
 
     def forward(self, x: Tensor, other: Tensor) -> Tensor:
-        """(N, C, h, w), the map that asks, and (N, C, h, w), the map that answers."""
+        """Maps queries ``x`` and keys ``other``, both (N, C, h, w), to (N, C, h, w)."""
         n, c, h, w = x.shape
         size, key_size = self.window, self.window + 2 * self.overlap
         bottom, right = -h % size, -w % size
@@ -72,20 +76,11 @@ class OverlappingCrossAttention(nn.Module):
         return self.out(out[..., :h, :w])
 
 
-def _distances(window: int, overlap: int) -> Tensor:
-    """(window², key²): which entry of the bias table stands for each query and key."""
-    query, key = torch.arange(window), torch.arange(-overlap, window + overlap)
-    offset = key[None, :] - query[:, None] + window + overlap - 1  # from 0, (window, key)
-    span = 2 * window + 2 * overlap - 1
-    table = offset[:, None, :, None] * span + offset[None, :, None, :]
-    return table.reshape(window**2, -1)
-
-
 class SelectiveKernels(nn.Module):
-    """Three depthwise convolutions of growing reach; every pixel and channel chooses among them.
+    """Three depthwise convolutions, averaged with learned weights for each pixel and channel.
 
-    After SKNet (Li et al., "Selective Kernel Networks", CVPR 2019) and LSKNet (Li et al., ICCV
-    2023), with the choice made per pixel and per channel. The reaches are 3, 5 and 13 pixels.
+    Based on SKNet (Li et al., "Selective Kernel Networks", CVPR 2019) and LSKNet (Li et al., ICCV
+    2023); weights per pixel and channel are ours. The receptive fields are 3, 5 and 13 pixels.
 
     Args:
         num_feat: Channels.
@@ -102,7 +97,7 @@ class SelectiveKernels(nn.Module):
         self.choose = nn.Conv2d(num_feat, len(self.shapes) * num_feat, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) to (N, C, h, w)."""
+        """Maps (N, C, h, w) to the same shape."""
         views = torch.stack([branch(x) for branch in self.branches], 1)
         choice = self.choose(views.sum(1)).view_as(views).softmax(1)
         return (choice * views).sum(1)
@@ -117,13 +112,13 @@ class GatedFeedForward(nn.Module):
         self.project = scaled_kaiming_(nn.Conv2d(num_feat, num_feat, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) to (N, C, h, w)."""
+        """Maps (N, C, h, w) to the same shape."""
         value, gate = self.expand(x).chunk(2, 1)
         return self.project(value * gate)
 
 
 class SpatialBlock(nn.Module):
-    """Selective kernels and a gated feed-forward, each behind a normalisation."""
+    """Selective kernels and a gated feed-forward, each after a normalisation."""
 
     def __init__(self, num_feat: int) -> None:
         super().__init__()
@@ -136,12 +131,13 @@ class SpatialBlock(nn.Module):
         self.feed = nn.Sequential(LayerNorm2d(num_feat), GatedFeedForward(num_feat))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, C, h, w) to the same shape."""
         x = x + self.mix(x)
         return x + self.feed(x)
 
 
 class CrossLayer(nn.Module):
-    """One direction of cross attention with its feed-forward."""
+    """Cross attention in one direction and a feed-forward: two maps (N, C, h, w) to one."""
 
     def __init__(self, num_feat: int, num_head: int, window_size: int) -> None:
         super().__init__()
@@ -158,7 +154,7 @@ class CrossLayer(nn.Module):
 
 
 class EnhancementGroup(nn.Module):
-    """Residual blocks, context from half the resolution, attention to channels and to pixels."""
+    """Residual blocks, context from half the size, channel and pixel attention."""
 
     def __init__(self, num_feat: int, num_block: int) -> None:
         super().__init__()
@@ -174,6 +170,7 @@ class EnhancementGroup(nn.Module):
         self.pixel = nn.Sequential(nn.Conv2d(num_feat, 1, 1), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, C, h, w) to the same shape."""
         h, w = x.shape[-2:]
         context = F.interpolate(self.context(x), scale_factor=2)[..., :h, :w]
         change = self.blocks(x) - x + context

@@ -1,12 +1,11 @@
-"""Deformable convolution in pure PyTorch, with torchvision's operator behind the same function;
-alignment of clips by it."""
+"""Deformable convolution, in pure PyTorch and by torchvision's operator; alignment of clips."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import repeat
 from typing import Literal
 
@@ -18,12 +17,12 @@ from srtoolbox.errors import RunError, UserError
 
 Backend = Literal["auto", "grid_sample", "torchvision"]
 
-# How many sampled values the pure backend holds at a time. On a CPU, pieces that stay in the cache
-# run twice as fast as one large call; a GPU wants few launches.
+# Number of sampled values that the pure backend computes at a time. On a CPU, chunks that fit the
+# cache run twice as fast as one large call; on a GPU, few launches are faster.
 CHUNK = {"cpu": 2**20, "cuda": 2**27}
 
-# On a CPU all frames are aligned as one batch while they have at most so many pixels together, and
-# one by one above: what is worked on then stays in the cache. A GPU always takes them as one batch.
+# On a CPU, frames with at most this number of pixels in total are aligned as one batch, larger ones
+# one by one, which keeps the data in the cache. A GPU always aligns them as one batch.
 CPU_BATCH_PIXELS = 2**14
 
 _on_reference_path = False
@@ -33,11 +32,11 @@ _on_reference_path = False
 def reference_path() -> Iterator[bool]:
     """Inside, clips are aligned frame by frame and "auto" means torchvision's operator.
 
-    So do the programs that these networks were published with. The results are the same; the path
-    is there to be compared with, in value and in speed. Holds for all threads.
+    The published programs of these networks work like this. Results are the same; the path serves
+    comparisons of values and of speed. It applies to all threads.
 
     Yields:
-        Whether torchvision's operator is used; where it cannot be, the pure one is.
+        Whether torchvision's operator is used; if it is unavailable, the pure backend is used.
     """
     global _on_reference_path
     before, _on_reference_path = _on_reference_path, True
@@ -58,32 +57,32 @@ def deform_conv2d(
 ) -> Tensor:
     """Deformable convolution (v1; v2 with ``mask``), stride 1, output as large as the input.
 
-    Dai et al., ICCV 2017; Zhu et al., CVPR 2019. Conventions are those of
-    ``torchvision.ops.deform_conv2d``: outside of the image is zero, and values fade to it over one
-    pixel. Sampling positions are computed in at least float32, also under autocast.
+    Dai et al., ICCV 2017; Zhu et al., CVPR 2019. The conventions are those of
+    ``torchvision.ops.deform_conv2d``: pixels outside of the image are zero, and values fade to zero
+    over one pixel. Sampling positions are computed in at least float32, also under autocast.
 
     Args:
         x: (N, C, h, w).
         offset: (N, 2 * G * k * k, h, w), in pixels: for each of the G groups of channels and each
-            kernel point a pair (dy, dx). G follows from the number of channels and divides C.
+            kernel point a pair (dy, dx). G divides C and follows from the shape of ``offset``.
         weight: (O, C, k, k), k odd.
         bias: (O,).
         mask: (N, G * k * k, h, w), factors on the sampled values.
-        backend: "grid_sample" is pure PyTorch; "torchvision" its operator; "auto" takes the first
-            on a CPU (where it is several times faster) and the second on a GPU if it is there; see
-            `reference_path`.
+        backend: "grid_sample" is pure PyTorch, "torchvision" is torchvision's operator. "auto" is
+            "grid_sample" on a CPU, where it is several times faster, and "torchvision" on a GPU if
+            it is available; see also `reference_path`.
 
     Returns:
-        (N, O, h, w), of the type of ``x`` (under autocast: of its type).
+        (N, O, h, w), of the type of ``x`` (under autocast: of autocast's type).
 
     Raises:
-        UserError: unknown backend.
-        RunError: torchvision's operator is asked for and cannot be used.
+        UserError: if the backend is unknown.
+        RunError: if ``backend`` is "torchvision" and its operator cannot be used.
     """
     if backend == "auto":
-        wanted = _on_reference_path or x.device.type == "cuda"
-        there = wanted and not isinstance(_torchvision_op(), Exception)
-        backend = "torchvision" if there else "grid_sample"
+        preferred = _on_reference_path or x.device.type == "cuda"
+        available = preferred and not isinstance(_torchvision_op(), Exception)
+        backend = "torchvision" if available else "grid_sample"
     if backend == "grid_sample":
         return _by_grid_sample(x, offset, weight, bias, mask)
     if backend == "torchvision":
@@ -98,13 +97,13 @@ def align_frames(
     moving: list[Tensor],
     fixed: list[Tensor],
 ) -> Tensor:
-    """Aligns every frame of each clip with one frame, all at once or one by one by their size.
+    """Aligns every frame of each clip to one frame, as one batch or one by one (by their size).
 
     Args:
-        align: Maps the features of M images and of M others that they are to be aligned with, each
-            a list of (M, C, h, w), one for each level of a pyramid, to (M, C', h, w).
-        moving: Features of the frames, (N, T, C, h, w) each, the largest level first.
-        fixed: Features of what they are aligned with, (N, C, h, w) each.
+        align: Maps the features of M frames and of M reference frames, each a list of
+            (M, C, h, w), one for each level of a pyramid, to aligned features (M, C', h, w).
+        moving: Features of the frames, (N, T, C, h, w) for each level, the largest first.
+        fixed: Features of the reference frame, (N, C, h, w) for each level.
 
     Returns:
         (N, T, C', h, w).
@@ -114,22 +113,23 @@ def align_frames(
     if large or _on_reference_path:
         aligned = [align([level[:, t] for level in moving], fixed) for t in range(frames)]
         return torch.stack(aligned, dim=1)
-    spread = [
-        one[:, None].expand_as(many).flatten(0, 1) for one, many in zip(fixed, moving, strict=True)
+    repeated = [
+        reference[:, None].expand_as(frames_of_level).flatten(0, 1)
+        for reference, frames_of_level in zip(fixed, moving, strict=True)
     ]
-    aligned = align([level.flatten(0, 1) for level in moving], spread)
+    aligned = align([level.flatten(0, 1) for level in moving], repeated)
     return aligned.unflatten(0, (n, frames))
 
 
 class DeformConv(nn.Module):
-    """Deformable convolution whose offsets come from outside; no mask.
+    """Deformable convolution with offsets from another layer.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        kernel_size: Odd side of the kernel.
-        deformable_groups: Groups of input channels with offsets of their own.
-        bias: Whether to add a bias (zero at the start).
+        kernel_size: Height and width of the kernel, odd.
+        deformable_groups: Groups of input channels, each with its own offsets.
+        bias: Whether to add a bias; it starts at zero.
     """
 
     def __init__(
@@ -150,26 +150,32 @@ class DeformConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         bound = 1 / math.sqrt(in_channels * kernel_size**2)
         nn.init.uniform_(self.weight, -bound, bound)
-        # Mean |offset| in pixels at the latest forward, kept on the device: see offset_magnitudes.
-        self.register_buffer("mean_offset", torch.zeros(()), persistent=False)
+        self.on_offset: Callable[[Tensor], None] | None = None  # set by offset_magnitudes
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
         """Maps x (N, in_channels, h, w) to (N, out_channels, h, w); see `deform_conv2d`."""
-        self.mean_offset.copy_(offset.detach().abs().mean())
+        if self.on_offset is not None:
+            self.on_offset(offset)
         return deform_conv2d(x, offset, self.weight, self.bias, mask)
 
 
 class ModulatedDeformConvPack(DeformConv):
-    """DCNv2 (Zhu et al., CVPR 2019) that makes its offsets and mask from a guiding feature.
+    """DCNv2 (Zhu et al., CVPR 2019): computes its offsets and mask from guidance features.
 
-    ``conv_offset`` starts at zero: at first the layer is a convolution with halved weights.
+    The convolution that computes them starts at zero, so that the layer starts as a convolution
+    with halved weights.
+
+    Class attributes:
+        offset_name: Name of that convolution, a part of keys of weight files.
 
     Args:
         in_channels: Channels of the input and of the guidance.
         out_channels: Channels of the output.
-        kernel_size: Odd side of the kernel.
-        deformable_groups: Groups of input channels with offsets and masks of their own.
+        kernel_size: Height and width of the kernel, odd.
+        deformable_groups: Groups of input channels, each with its own offsets and mask.
     """
+
+    offset_name = "conv_offset"
 
     def __init__(
         self,
@@ -179,30 +185,46 @@ class ModulatedDeformConvPack(DeformConv):
         deformable_groups: int = 1,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, deformable_groups)
-        self.conv_offset = nn.Conv2d(
-            in_channels, self.offset_channels * 3 // 2, kernel_size, padding=kernel_size // 2
-        )
-        nn.init.zeros_(self.conv_offset.weight)
-        nn.init.zeros_(self.conv_offset.bias)
+        num_out = self.offset_channels * 3 // 2
+        conv = nn.Conv2d(in_channels, num_out, kernel_size, padding=kernel_size // 2)
+        for parameter in conv.parameters():
+            nn.init.zeros_(parameter)
+        self.add_module(self.offset_name, conv)
 
     def forward(self, x: Tensor, guidance: Tensor) -> Tensor:
         """Maps x and guidance, both (N, in_channels, h, w), to (N, out_channels, h, w)."""
-        made = self.conv_offset(guidance)
-        offset, mask = made.split([self.offset_channels, self.offset_channels // 2], dim=1)
+        both = getattr(self, self.offset_name)(guidance)
+        offset, mask = both.split([self.offset_channels, self.offset_channels // 2], dim=1)
         return super().forward(x, offset, torch.sigmoid(mask))
 
 
-def offset_magnitudes(net: nn.Module) -> dict[str, Tensor]:
-    """Mean |offset| in pixels of each deformable layer at its latest forward, by layer name.
+@contextmanager
+def offset_magnitudes(net: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Measures the mean |offset| in pixels of each deformable layer, at every call inside.
 
-    Offsets that explode are how these networks fail: above some 50 pixels a layer sees nothing
-    but border. The values are 0-dim tensors on the device, so that only who reads them waits.
+    Exploding offsets are the usual failure of these networks: above about 50 pixels a layer samples
+    only pixels beyond the border. For example::
+
+        with offset_magnitudes(net) as magnitudes:
+            net(lq)
+
+    Yields:
+        For each layer that was called, its name and the value of its latest call: a 0-dim tensor
+        on the device, so that measuring does not make a GPU wait.
     """
-    return {
-        name: layer.mean_offset
-        for name, layer in net.named_modules()
-        if isinstance(layer, DeformConv)
-    }
+    magnitudes: dict[str, Tensor] = {}
+    layers = {n: layer for n, layer in net.named_modules() if isinstance(layer, DeformConv)}
+
+    def measure(name: str, offset: Tensor) -> None:
+        magnitudes[name] = offset.detach().abs().mean()
+
+    for name, layer in layers.items():
+        layer.on_offset = partial(measure, name)
+    try:
+        yield magnitudes
+    finally:
+        for layer in layers.values():
+            layer.on_offset = None
 
 
 def _by_grid_sample(
@@ -210,17 +232,17 @@ def _by_grid_sample(
 ) -> Tensor:
     """Samples all kernel points with ``grid_sample``, then multiplies by the weights.
 
-    The groups are folded into the batch, the kernel points into the rows of the sampling grid.
-    What is sampled then lies in memory as (N, C * k * k, pixels), ready for one matrix product.
+    The groups are folded into the batch, the kernel points into the rows of the sampling grid. The
+    sampled values then have the memory layout (N, C * k * k, pixels) of one matrix product.
     """
     (n, channels, height, width), kernel_size = x.shape, weight.shape[-1]
     points, pixels = kernel_size**2, height * width
     groups = offset.shape[1] // (2 * points)
-    # Under autocast offsets come in bfloat16, whose steps are a pixel wide from 128 on: positions
-    # must not be computed in it.
+    # Under autocast offsets are bfloat16, which has steps of one pixel from 128 on: too coarse for
+    # positions.
     precise = torch.promote_types(x.dtype, torch.float32)
     base_y, base_x = _base_grid(height, width, kernel_size, x.device, precise)
-    # In the channels_last format, neighbours would lie apart and every step below would be slow.
+    # In channels_last format, neighbouring pixels are far apart in memory and all steps are slow.
     x = x.contiguous()
     offset = offset.contiguous().view(n, groups, points, 2, pixels)
     mask = None if mask is None else mask.contiguous().view(n, groups, 1, points, pixels)
@@ -239,13 +261,13 @@ def _by_grid_sample(
         return matrix @ columns.reshape(len(columns), channels * points, -1)
 
     chunk = max(1, CHUNK.get(x.device.type, CHUNK["cuda"]) // (channels * points))
-    many = max(1, chunk // pixels)  # images at a time
-    # A single image is cut into parts only where no gradient has to be gathered from them.
+    num_image = max(1, chunk // pixels)  # images at a time
+    # A single image is divided only without gradients, which would have to be summed over parts.
     part = pixels if torch.is_grad_enabled() else min(pixels, chunk)
-    masks = repeat(None) if mask is None else mask.split(many)
+    masks = repeat(None) if mask is None else mask.split(num_image)
     rows = [
         torch.cat([convolve(*images, slice(p, p + part)) for p in range(0, pixels, part)], 2)
-        for images in zip(x.split(many), offset.split(many), masks, strict=False)
+        for images in zip(x.split(num_image), offset.split(num_image), masks, strict=False)
     ]
     out = torch.cat(rows).reshape(n, len(weight), height, width)
     return out if bias is None else out + bias.to(out.dtype).view(-1, 1, 1)
@@ -254,10 +276,10 @@ def _by_grid_sample(
 def _base_grid(
     height: int, width: int, kernel_size: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Undisplaced positions of all kernel points, as ``grid_sample`` counts them: y and x.
+    """Returns y and x of all kernel points without offset, in the units of ``grid_sample``.
 
-    Each is (k * k, height * width). ``align_corners=False`` puts pixel i of n at (2i + 1)/n − 1,
-    which is defined for n = 1 too.
+    Both are (k * k, height * width). With ``align_corners=False`` pixel i of n is at
+    (2i + 1)/n − 1, which is also defined for n = 1.
     """
     reach = torch.arange(kernel_size, device=device) - kernel_size // 2
     y = torch.arange(height, device=device).view(-1, 1) + reach.view(-1, 1, 1, 1)
@@ -273,10 +295,10 @@ def _by_torchvision(
     operator = _torchvision_op()
     if isinstance(operator, Exception):
         raise RunError(
-            f"deform_conv2d: torchvision cannot be used ({operator}); install the torchvision that "
-            "goes with this torch, or use backend 'grid_sample'"
+            f"deform_conv2d: torchvision cannot be used ({operator}); install the torchvision "
+            "version for this torch, or use backend 'grid_sample'"
         ) from operator
-    # The operator wants all of one type, and positions must not be in half precision.
+    # The operator needs one type for all tensors, and half precision is too coarse for positions.
     precise = torch.promote_types(x.dtype, torch.float32)
     x32, offset, weight = x.to(precise), offset.to(precise), weight.to(precise)
     bias = None if bias is None else bias.to(precise)
@@ -287,7 +309,7 @@ def _by_torchvision(
 
 @lru_cache(maxsize=1)
 def _torchvision_op() -> Callable[..., Tensor] | Exception:
-    """torchvision's operator, or what went wrong on importing it (loaded on first use: slow)."""
+    """Returns torchvision's operator, or the error of its import, which is slow and done once."""
     try:
         from torchvision.ops import deform_conv2d as operator
     except (ImportError, OSError, RuntimeError, AttributeError) as error:  # absent or mismatched

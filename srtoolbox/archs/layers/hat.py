@@ -1,6 +1,8 @@
-"""HAT, the hybrid attention transformer, as the tail of larger networks."""
+"""HAT: the hybrid attention transformer, used as the last part of larger networks."""
 
 from __future__ import annotations
+
+from collections import OrderedDict
 
 from torch import Tensor, nn
 
@@ -19,25 +21,25 @@ from srtoolbox.errors import UserError
 
 
 class HAT(nn.Module):
-    """Hybrid attention transformer: windows, overlapping windows, and attention to channels.
+    """Hybrid attention transformer: window, overlapping-window and channel attention.
 
-    Chen et al., "Activating More Pixels in Image Super-Resolution Transformer", CVPR 2023. The
-    attention to channels looks at the whole image: computed in tiles, the result differs a little.
+    Chen et al., "Activating More Pixels in Image Super-Resolution Transformer", CVPR 2023. Channel
+    attention depends on the whole image, so that a tiled result differs a little.
 
     Args:
         num_in_ch: Channels of the input.
         scale: Factor by which height and width grow.
-        embed_dim: Channels within, divisible by ``num_head``.
+        embed_dim: Channels of the inner layers, divisible by ``num_head``.
         num_group: Residual groups.
-        num_block: Hybrid attention blocks of each.
+        num_block: Hybrid attention blocks in each group.
         num_head: Attention heads.
-        window_size: Side of the windows, a multiple of 4. Input sizes are multiples of it.
-        compress_ratio: By how much the convolutions in a block narrow.
-        squeeze_factor: By how much the attention to channels narrows.
+        window_size: Height and width of a window, a multiple of 4. Input sizes are multiples of it.
+        compress_ratio: Channels in a block divided by inner channels of its convolutions.
+        squeeze_factor: Channels in a block divided by inner channels of its channel attention.
         conv_scale: Weight of the convolutions in a block.
-        mlp_ratio: By how much the perceptrons widen.
-        drop_path: Probability with which the last block skips a branch in training; it grows
-            linearly from 0 in the first.
+        mlp_ratio: Inner channels of the perceptrons divided by their outer ones.
+        drop_path: Probability that the last block skips a branch in training; it increases linearly
+            from 0 in the first block.
         num_feat: Channels of the upsampler.
     """
 
@@ -73,8 +75,7 @@ class HAT(nn.Module):
             return HAB(attn, conv, conv_scale, Mlp(embed_dim, mlp_ratio), drop)
 
         self.conv_first = nn.Conv2d(num_in_ch, embed_dim, 3, padding=1)
-        self.patch_embed = nn.Module()
-        self.patch_embed.norm = nn.LayerNorm(embed_dim)
+        self.patch_embed = nn.Sequential(OrderedDict(norm=nn.LayerNorm(embed_dim)))
         self.layers = nn.ModuleList(
             RHAG(
                 [block(group * num_block + number) for number in range(num_block)],
@@ -98,7 +99,7 @@ class HAT(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, num_in_ch, h, w) to (N, 3, h * scale, w * scale)."""
         shallow = self.conv_first(x)
-        feat = self.patch_embed.norm(shallow.movedim(1, -1))
+        feat = self.patch_embed(shallow.movedim(1, -1))
         for layer in self.layers:
             feat = layer(feat, self.relative_position_index_SA, self.relative_position_index_OCA)
         feat = shallow + self.conv_after_body(self.norm(feat).movedim(-1, 1))
@@ -106,7 +107,7 @@ class HAT(nn.Module):
 
 
 class RHAG(nn.Module):
-    """Residual group of hybrid attention blocks, closed by an overlapping cross-attention block.
+    """Residual group: hybrid attention blocks, then an overlapping cross-attention block.
 
     Args:
         blocks: The hybrid attention blocks.
@@ -116,29 +117,35 @@ class RHAG(nn.Module):
 
     def __init__(self, blocks: list[HAB], overlap_attn: OCAB, embed_dim: int) -> None:
         super().__init__()
-        self.residual_group = nn.Module()
-        self.residual_group.blocks = nn.ModuleList(blocks)
-        self.residual_group.overlap_attn = overlap_attn
+        self.residual_group = nn.ModuleDict(
+            {"blocks": nn.ModuleList(blocks), "overlap_attn": overlap_attn}
+        )
         self.conv = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
 
     def forward(self, x: Tensor, self_rows: Tensor, overlap_rows: Tensor) -> Tensor:
-        """Maps (N, h, w, C) to the same shape, given the rows of the two tables of biases."""
+        """Maps (N, h, w, C) to the same shape.
+
+        Args:
+            x: The map.
+            self_rows: `self_index` of the window size.
+            overlap_rows: `overlap_index` of the window size and the overlap.
+        """
         feat = x
-        for block in self.residual_group.blocks:
+        for block in self.residual_group["blocks"].children():
             feat = block(feat, self_rows)
-        feat = self.residual_group.overlap_attn(feat, overlap_rows)
+        feat = self.residual_group["overlap_attn"](feat, overlap_rows)
         return x + self.conv(feat.movedim(-1, 1)).movedim(1, -1)
 
 
 class HAB(nn.Module):
-    """Hybrid attention block: windows and convolutions side by side, then a perceptron.
+    """Hybrid attention block: window attention and convolutions in parallel, then a perceptron.
 
     Args:
-        attn: Attention in windows.
-        conv_block: Convolutions with attention to channels.
+        attn: Window attention.
+        conv_block: Convolutions with channel attention.
         conv_scale: Weight of the convolutions.
         mlp: The perceptron.
-        drop: Probability with which an image skips a branch in training.
+        drop: Probability that an image skips a branch in training.
     """
 
     def __init__(
@@ -161,7 +168,7 @@ class HAB(nn.Module):
         return x + self._drop(self.mlp(self.norm2(x)))
 
     def _drop(self, branch: Tensor) -> Tensor:
-        """Stochastic depth (Huang et al., ECCV 2016): in training, none of it for some images."""
+        """Stochastic depth (Huang et al., ECCV 2016): in training, drops it for some images."""
         if not self.training or self.drop == 0:
             return branch
         kept = branch.new_empty(len(branch), 1, 1, 1).bernoulli_(1 - self.drop)
@@ -169,16 +176,16 @@ class HAB(nn.Module):
 
 
 class OCAB(nn.Module):
-    """Overlapping cross-attention block: windows that look beyond their border.
+    """Overlapping cross-attention block: queries of a window, keys of a larger window.
 
-    Beyond the border of the image, keys and values are zero and count as keys all the same.
+    Beyond the image border keys and values are zero; these keys are not masked.
 
     Args:
         embed_dim: Channels, divisible by ``num_head``.
-        window_size: Side of the windows that ask.
-        overlap: Pixels by which those that answer are larger on each side.
+        window_size: Height and width of a query window.
+        overlap: Pixels by which a key window is larger on each side.
         num_head: Attention heads.
-        mlp_ratio: By how much the perceptron widens.
+        mlp_ratio: Inner channels of the perceptron divided by its outer ones.
     """
 
     def __init__(
@@ -196,46 +203,44 @@ class OCAB(nn.Module):
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
         """Maps (N, h, w, C) to the same shape."""
         channels = x.shape[-1]
-        query, answers = self.qkv(self.norm1(x)).split((channels, 2 * channels), dim=-1)
+        query, key_value = self.qkv(self.norm1(x)).split((channels, 2 * channels), dim=-1)
         query = to_windows(query, self.window_size)
         query = query.unflatten(-1, (self.num_head, -1)).transpose(3, 4)
-        answers = to_overlapping_windows(answers, self.window_size, self.overlap)
+        key_value = to_overlapping_windows(key_value, self.window_size, self.overlap)
         # (2, N, rows, columns, heads, pixels, channels of a head)
-        answers = answers.unflatten(3, (2, self.num_head, -1)).permute(3, 0, 1, 2, 4, 6, 5)
+        key_value = key_value.unflatten(3, (2, self.num_head, -1)).permute(3, 0, 1, 2, 4, 6, 5)
         bias = self.relative_position_bias_table.t()[:, index]
-        windows = attend(query, *answers, bias)
+        key, value = key_value
+        windows = attend(query, key, value, bias)
         x = x + self.proj(from_windows(windows, self.window_size))
         return x + self.mlp(self.norm2(x))
 
 
-class CAB(nn.Module):
-    """Two convolutions and attention to channels (Zhang et al., RCAN, ECCV 2018).
+class CAB(nn.Sequential):
+    """Two convolutions and channel attention (Zhang et al., RCAN, ECCV 2018); keeps the shape.
 
     Args:
         num_feat: Channels in and out.
-        compress_ratio: By how much the convolutions narrow in between.
-        squeeze_factor: By how much the attention narrows.
+        compress_ratio: ``num_feat`` divided by the channels between the convolutions.
+        squeeze_factor: ``num_feat`` divided by the inner channels of the attention.
     """
 
     def __init__(self, num_feat: int, compress_ratio: int, squeeze_factor: int) -> None:
-        super().__init__()
         narrow = max(num_feat // compress_ratio, 1)
-        self.cab = nn.Sequential(
+        cab = nn.Sequential(
             nn.Conv2d(num_feat, narrow, 3, padding=1),
             nn.GELU(),
             nn.Conv2d(narrow, num_feat, 3, padding=1),
             ChannelAttention(num_feat, squeeze_factor),
         )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, num_feat, h, w) to the same shape."""
-        return self.cab(x)
+        super().__init__(OrderedDict(cab=cab))
 
 
 class ChannelAttention(nn.Module):
-    """Weighs channels by what their means over the image say: (N, C, h, w) to the same shape.
+    """Weighs channels by a function of their means over the image: (N, C, h, w) to the same shape.
 
-    It narrows to 4 channels at least: a single one that is negative for all images is silent.
+    It has at least 4 inner channels, because a single one that is negative for all images would
+    have no effect after the ReLU.
     """
 
     def __init__(self, num_feat: int, squeeze_factor: int) -> None:
@@ -253,14 +258,10 @@ class ChannelAttention(nn.Module):
         return x * self.attention(x)
 
 
-class Mlp(nn.Module):
-    """Perceptron of each pixel, (…, C) to the same shape."""
+class Mlp(nn.Sequential):
+    """Perceptron applied to each pixel, (…, C) to the same shape."""
 
     def __init__(self, num_feat: int, ratio: float) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(num_feat, round(num_feat * ratio))
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(round(num_feat * ratio), num_feat)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
+        inner = round(num_feat * ratio)
+        fc1, fc2 = nn.Linear(num_feat, inner), nn.Linear(inner, num_feat)
+        super().__init__(OrderedDict(fc1=fc1, act=nn.GELU(), fc2=fc2))

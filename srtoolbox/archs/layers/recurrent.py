@@ -1,4 +1,4 @@
-"""Recurrent layers over the frames of a clip or burst."""
+"""Recurrent layer over the frames of a clip or burst."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ class ConvGRU(nn.Module):
     """Convolutional gated recurrent unit (Ballas et al., "Delving Deeper into Convolutional
     Networks for Learning Video Representations", ICLR 2016).
 
-    One convolution reads the inputs of all frames at once; only the path through the state runs
-    frame after frame.
+    One convolution processes the inputs of all frames at once; only the convolution of the state
+    runs frame by frame.
 
     Args:
         num_feat: Channels of the inputs and of the state.
-        kernel_size: Of its convolutions; 1 will do for frames that are aligned and embedded.
+        kernel_size: Kernel size of the convolutions; 1 is enough for aligned, embedded frames.
     """
 
     def __init__(self, num_feat: int, kernel_size: int = 3) -> None:
@@ -24,11 +24,11 @@ class ConvGRU(nn.Module):
         self.state = nn.Conv2d(num_feat, 3 * num_feat, kernel_size, padding=kernel_size // 2)
 
     def forward(self, frames: Tensor, orders: list[list[int]]) -> list[Tensor]:
-        """Reads the frames once for each order.
+        """Processes the frames once in each of the given orders.
 
         Args:
             frames: (N, T, C, h, w).
-            orders: Frame indices in the order of reading.
+            orders: For each pass, frame indices in the order of processing.
 
         Returns:
             The state (N, C, h, w) after the last frame, for each order.

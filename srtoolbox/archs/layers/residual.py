@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
+
+from srtoolbox.archs.layers.basic import init_convs_
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class ResidualBlock(nn.Module):
     """``x + res_scale * conv2(relu(conv1(x)))``, the block of EDSR (Lim et al., CVPRW 2017).
 
-    Batch normalisation is left out on purpose: it costs range and memory and gains nothing here.
+    It has no batch normalisation, which needs memory, restricts the range of values, and does not
+    improve super-resolution.
 
     Args:
         num_feat: Channels in and out.
-        res_scale: Weight of the residual; below 1 it keeps very wide or deep nets stable.
+        res_scale: Weight of the residual; values below 1 keep very wide or deep networks stable.
     """
 
     def __init__(self, num_feat: int = 64, res_scale: float = 1.0) -> None:
@@ -29,24 +36,19 @@ class ResidualBlock(nn.Module):
 
 
 def residual_blocks(num_block: int, num_feat: int = 64) -> nn.Sequential:
-    """``num_block`` residual blocks that start close to the identity (see `scaled_kaiming_`)."""
+    """Returns residual blocks that start close to the identity (see `scaled_kaiming_`)."""
     return nn.Sequential(*(scaled_kaiming_(ResidualBlock(num_feat)) for _ in range(num_block)))
 
 
 @torch.no_grad()
-def scaled_kaiming_(module: nn.Module, gain: float = 0.1) -> nn.Module:
+def scaled_kaiming_(module: Module, gain: float = 0.1) -> Module:
     """Sets every convolution inside to Kaiming-normal weights times ``gain`` and zero bias.
 
-    A small gain makes each residual branch start near zero, so that a deep stack starts as the
-    identity and trains without normalisation.
+    With a small gain each residual branch starts near zero, so that a deep stack of blocks starts
+    near the identity and trains without normalisation.
 
     Returns:
         The module itself.
     """
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight)
-            layer.weight.mul_(gain)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+    init_convs_(module, lambda weight: nn.init.kaiming_normal_(weight).mul_(gain))
     return module

@@ -1,4 +1,4 @@
-"""Enlargement: the learned sub-pixel upsampler, and the bicubic interpolation of the field."""
+"""Enlargement: the learned sub-pixel upsampler, and MATLAB's bicubic interpolation."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.archs.base import arch_info
 from srtoolbox.errors import UserError
 
-MARGIN = 2  # pixels beyond the border that a cubic kernel reaches
+MARGIN = 2  # reach of the cubic kernel beyond the border, in pixels
 
 
 def check_scale(net: nn.Module, scale: int) -> int:
-    """Returns ``scale`` if the network's ``scales`` has it.
+    """Returns ``scale`` if it is one of the network's ``scales``.
 
     Raises:
-        UserError: if not; the message says which scales there are.
+        UserError: if it is not; the message names the available scales.
     """
-    if scale not in net.scales:
-        known = ", ".join(str(each) for each in net.scales)
+    scales = arch_info(net).scales
+    if scale not in scales:
+        known = ", ".join(map(str, scales))
         raise UserError(
             f"{type(net).__name__}: scale {scale!r} is not available; use one of {known}"
         )
@@ -26,9 +28,9 @@ def check_scale(net: nn.Module, scale: int) -> int:
 
 
 class Upsample(nn.Sequential):
-    """Sub-pixel upsampler (Shi et al., CVPR 2016): convolution and pixel shuffle, ×2 or ×3 a step.
+    """Sub-pixel upsampler (Shi et al., CVPR 2016): a convolution and a pixel shuffle for each step.
 
-    The convolutions sit at the indices 0, 2, 4, ….
+    A step enlarges by 2 or 3. The convolutions have the indices 0, 2, 4, ….
 
     Args:
         scale: A power of two, or 3.
@@ -49,15 +51,15 @@ class Upsample(nn.Sequential):
 
 
 def bicubic_upsample(x: Tensor, scale: int) -> Tensor:
-    """Enlarges images as MATLAB's ``imresize(…, 'bicubic')`` does; differentiable.
+    """Enlarges images like MATLAB's ``imresize(…, 'bicubic')``; differentiable.
 
     Keys' cubic kernel with a = −0.5 (Keys, IEEE TASSP 1981), pixel centres at half integers,
     borders mirrored with the edge pixel repeated. Computed in at least float32, also under
     autocast; values are not clipped.
 
     Args:
-        x: (..., h, w), of any floating type and any size ≥ 1.
-        scale: Whole-number factor ≥ 1.
+        x: (..., h, w), of any floating type and of any size ≥ 1.
+        scale: Integer factor ≥ 1.
 
     Returns:
         (..., h * scale, w * scale), of the type of ``x``.
@@ -65,9 +67,9 @@ def bicubic_upsample(x: Tensor, scale: int) -> Tensor:
     height, width = x.shape[-2:]
     planes = x.to(torch.promote_types(x.dtype, torch.float32)).reshape(-1, 1, height, width)
     planes = _mirror(_mirror(planes, 2), 3)
-    # Only the antialiasing variant has a = −0.5 (the other has −0.75); enlarging, it does not
-    # blur. It cuts the kernel off at the border, which the mirrored pixels keep out of sight.
-    # A convolution would do as well, but GPUs round its inputs to TF32 by default, and autocast
+    # Only the variant with antialiasing has a = −0.5 (the other has −0.75); it does not blur when
+    # it enlarges. It truncates the kernel at the border, which affects only the mirrored margin.
+    # A convolution has the same result, but GPUs round its inputs to TF32 by default, and autocast
     # to half precision.
     size = (planes.shape[2] * scale, planes.shape[3] * scale)
     large = F.interpolate(planes, size, mode="bicubic", antialias=True)
@@ -77,7 +79,7 @@ def bicubic_upsample(x: Tensor, scale: int) -> Tensor:
 
 
 def _mirror(x: Tensor, dim: int) -> Tensor:
-    """Adds MARGIN rows or columns on either side, mirrored about the edge (… 1 0 | 0 1 2 …)."""
+    """Adds MARGIN rows or columns on both sides, mirrored at the edge (… 1 0 | 0 1 2 …)."""
     size = x.shape[dim]
     index = torch.arange(-MARGIN, size + MARGIN, device=x.device) % (2 * size)
     return x.index_select(dim, torch.minimum(index, 2 * size - 1 - index))

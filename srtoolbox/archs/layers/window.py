@@ -1,4 +1,4 @@
-"""Attention within the windows of a map, with relative positions; maps are (N, h, w, C) here."""
+"""Attention inside windows, with relative position biases; maps are (N, h, w, C) here."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from torch import Tensor, nn
 
 
 class WindowAttention(nn.Module):
-    """Self-attention in windows, shifted ones too (Liu et al., Swin Transformer, ICCV 2021).
+    """Self-attention in windows, optionally shifted (Liu et al., Swin Transformer, ICCV 2021).
 
-    Shifted windows are cut from the map rolled by half a window, so that those along the lower and
-    right edge hold pixels of both sides of it; which do not see each other. There are four kinds
-    of windows for that (within, right, lower, corner), and one mask for each serves all sizes.
+    Shifted windows come from the map rolled by half a window. Those along the lower and right edge
+    contain pixels of opposite edges, which must not attend to each other. This gives four kinds of
+    windows (inner, right, lower, corner); one mask for each kind serves all map sizes.
 
     Args:
         embed_dim: Channels, divisible by ``num_head``.
-        window_size: Side of a window, even.
+        window_size: Height and width of a window, even.
         num_head: Attention heads.
-        shifted: Shift the windows by half of their size.
+        shifted: Whether to shift the windows by half of their size.
     """
+
+    mask: Tensor | None
 
     def __init__(self, embed_dim: int, window_size: int, num_head: int, shifted: bool) -> None:
         super().__init__()
@@ -32,9 +34,9 @@ class WindowAttention(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
-        """Maps (N, h, w, C) to the same shape, h and w multiples of the window's side.
+        """Maps (N, h, w, C) to the same shape; h and w are multiples of the window size.
 
-        ``index`` (window², window²) is `self_index` of the window's side.
+        ``index`` (window_size², window_size²) is `self_index` of the window size.
         """
         shift = self.shift
         bias = self.relative_position_bias_table.t()[:, index]
@@ -42,18 +44,21 @@ class WindowAttention(nn.Module):
         x = to_windows(x, self.window_size)
         # (3, N, rows, columns, heads, pixels, channels of a head)
         windows = x.unflatten(-1, (3, self.num_head, -1)).permute(4, 0, 1, 2, 5, 3, 6)
-        windows = self._by_kind(windows, bias) if shift else attend(*windows, bias)
+        if self.mask is None:
+            windows = attend(*windows, bias=bias)
+        else:
+            windows = self._by_kind(windows, bias, self.mask)
         x = self.proj(from_windows(windows, self.window_size))
         return x.roll((shift, shift), (1, 2)) if shift else x
 
-    def _by_kind(self, windows: Tensor, bias: Tensor) -> Tensor:
-        """Attention in each of the four kinds of windows, with its mask."""
+    def _by_kind(self, windows: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+        """Computes the attention of the four kinds of windows, each with its mask."""
         inner, last = slice(None, -1), slice(-1, None)
-        biases = torch.where(self.mask[:, None], bias, -torch.inf)  # (4, heads, pixels, pixels)
+        biases = torch.where(mask[:, None], bias, -torch.inf)  # (4, heads, pixels, pixels)
         rows = [
             torch.cat(
                 [
-                    attend(*windows[:, :, row, column], biases[2 * lower + right])
+                    attend(*windows[:, :, row, column], bias=biases[2 * lower + right])
                     for right, column in enumerate((inner, last))
                 ],
                 dim=2,
@@ -64,13 +69,13 @@ class WindowAttention(nn.Module):
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """Attention of several heads in each window.
+    """Multi-head attention in each window.
 
     Args:
         query: (N, rows, columns, heads, L, d).
         key: (N, rows, columns, heads, S, d).
         value: Like ``key``.
-        bias: (heads, L, S), added to the scaled products; −inf where a key is not seen.
+        bias: (heads, L, S), added to the scaled products; −inf excludes a key.
 
     Returns:
         (N, rows, columns, L, heads * d).
@@ -78,7 +83,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
     grid = query.shape[:3]
     if 0 in grid:
         return query.transpose(3, 4).flatten(4)
-    query, key, value = (each.flatten(0, 2) for each in (query, key, value))
+    query, key, value = query.flatten(0, 2), key.flatten(0, 2), value.flatten(0, 2)
     out = F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype)[None])
     return out.transpose(1, 2).flatten(2).unflatten(0, grid)
 
@@ -96,10 +101,10 @@ def from_windows(windows: Tensor, size: int) -> Tensor:
 
 
 def to_overlapping_windows(x: Tensor, size: int, overlap: int) -> Tensor:
-    """Windows that are larger than their step of ``size`` by ``overlap`` on each side.
+    """Cuts (N, h, w, C) into overlapping windows, (N, rows, columns, C, (size + 2 * overlap)²).
 
-    What lies beyond the border is zero. Maps (N, h, w, C) to
-    (N, rows, columns, C, (size + 2 * overlap)²).
+    The windows have a distance of ``size`` and exceed it by ``overlap`` on each side. Pixels beyond
+    the border are zero.
     """
     x = F.pad(x, (0, 0, overlap, overlap, overlap, overlap))
     large = size + 2 * overlap
@@ -107,21 +112,21 @@ def to_overlapping_windows(x: Tensor, size: int, overlap: int) -> Tensor:
 
 
 def bias_table(span: int, num_head: int) -> nn.Parameter:
-    """A bias for each of span × span relative positions and each head, (span², num_head)."""
+    """Returns biases for span × span relative positions and each head: (span², num_head)."""
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(span**2, num_head), std=0.02))
 
 
 def self_index(size: int) -> Tensor:
-    """Row of the bias table for each query and key of a window, (size², size²)."""
-    place = torch.arange(size)
-    return _index(place[:, None] - place[None, :] + size - 1, 2 * size - 1)
+    """Returns the row of the bias table for each query and key of a window: (size², size²)."""
+    position = torch.arange(size)
+    return _index(position[:, None] - position[None, :] + size - 1, 2 * size - 1)
 
 
 def overlap_index(size: int, overlap: int) -> Tensor:
-    """Row of the bias table for a window's queries and a larger window's keys.
+    """Returns the row of the bias table for each query of a window and key of a larger window.
 
-    (size², (size + 2 * overlap)²). Half of the rows count from the table's end, below zero, as in
-    the weights of HAT, which hold these numbers.
+    The shape is (size², (size + 2 * overlap)²). Half of the rows are negative and count from the
+    end of the table, like these numbers in the published weights of HAT.
     """
     large = size + 2 * overlap
     distance = torch.arange(large)[None, :] - torch.arange(size)[:, None]
@@ -129,10 +134,10 @@ def overlap_index(size: int, overlap: int) -> Tensor:
 
 
 def shift_mask(size: int) -> Tensor:
-    """Which keys (last) each query (middle) sees in windows shifted by half, (4, size², size²).
+    """Returns whether a query may attend to a key in shifted windows: (4, query, key).
 
-    First come windows within the map, then along its right edge, along its lower one, and in the
-    corner of both.
+    The four kinds are inner windows, windows along the right edge, along the lower edge, and in the
+    lower right corner. Queries and keys are size² pixels each.
     """
     half = torch.arange(size) >= size // 2
     same = half[:, None] == half[None, :]
@@ -143,6 +148,6 @@ def shift_mask(size: int) -> Tensor:
 
 
 def _index(distance: Tensor, span: int) -> Tensor:
-    """Numbers the pairs of distances (query, key) down and across by rows of the table."""
+    """Converts vertical and horizontal distances (query, key) to rows of the bias table."""
     index = distance[:, None, :, None] * span + distance[None, :, None, :]
     return index.flatten(2).flatten(0, 1)

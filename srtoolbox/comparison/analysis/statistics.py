@@ -1,7 +1,7 @@
-"""How sure a mean is, and which methods can be told apart.
+"""Confidence intervals of means, and paired tests.
 
-Values must be independent of one another: one per image, or the clips' means, since the frames of
-a clip resemble each other and would pretend to more evidence than there is.
+The values must be independent: one per image, or one mean per clip. The frames of one clip are
+similar, so a test on frames would overstate the evidence.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from scipy import stats
 
 from srtoolbox.errors import UserError
 
-_FEW = 10  # values of which a bootstrap has too few distinct resamples
-_CHUNK = 1 << 21  # indices drawn at a time: 16 MiB
+_MIN_BOOTSTRAP_SAMPLES = 10  # fewer values have too few distinct resamples
+_INDICES_PER_CHUNK = 1 << 21  # drawn at a time: 16 MiB
 
 
 class Interval(NamedTuple):
-    """A mean and its confidence interval, in the values' unit; NaN limits where there is none."""
+    """A mean and its confidence interval, in the unit of the values; NaN limits: no interval."""
 
     mean: float
     low: float
@@ -29,7 +29,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """The mean of paired differences a - b, its confidence interval, and a two-sided p."""
+    """The mean of paired differences a - b, its confidence interval and two-sided p value."""
 
     mean: float
     low: float
@@ -40,23 +40,23 @@ class Difference(NamedTuple):
 def bootstrap(
     values: np.ndarray, *, draws: int = 10000, seed: int = 0, level: float = 0.95
 ) -> Interval:
-    """The mean of a sample and the confidence interval of what it estimates.
+    """Returns the mean of a sample and its bootstrap confidence interval.
 
-    The expanded percentile interval: plain percentiles are too narrow by √((n-1)/n) and know
-    nothing of Student's t, so further percentiles are taken (T. Hesterberg, "What teachers should
-    know about the bootstrap", The American Statistician 2015). Of fewer than ten values, Student's
-    interval. All samples of one length and seed are resampled with the same indices, so that
-    intervals of several methods over the same images belong together.
+    It is the expanded percentile interval: plain percentiles are too narrow by √((n-1)/n) and
+    ignore Student's t, so percentiles further out are used (T. Hesterberg, "What teachers should
+    know about the bootstrap", The American Statistician 2015). For fewer than ten values it is
+    Student's interval. Samples of one length and seed are resampled with the same indices, so the
+    intervals of several methods over the same images use the same resamples.
 
     Args:
-        values: (n,) finite for an interval; a single value, or an infinite one, has none.
-        draws: Resamples.
-        seed: Of the resampling.
+        values: Values (n,). A single value, or infinite ones, have no interval.
+        draws: Number of resamples.
+        seed: Seed of the resampling.
         level: Confidence, in (0, 1).
     """
     values = _sample(values)
     n = len(values)
-    if n < _FEW or not np.isfinite(values).all():
+    if n < _MIN_BOOTSTRAP_SAMPLES or not np.isfinite(values).all():
         return _student(values, level)
     t = stats.t.ppf((1 + level) / 2, n - 1)
     tail = stats.norm.cdf(-math.sqrt(n / (n - 1)) * t)
@@ -67,17 +67,17 @@ def bootstrap(
 def paired(
     a: np.ndarray, b: np.ndarray, *, draws: int = 10000, seed: int = 0, level: float = 0.95
 ) -> Difference:
-    """By how much ``a`` exceeds ``b``, image by image.
+    """Returns the mean of the paired differences a - b, with interval and p value.
 
-    The interval is ``bootstrap``'s. p is that of the paired t-test: a bootstrap resolves nothing
-    below one over its draws, which correcting for many comparisons would use up. 1 where nothing
-    can be said, as of a single image.
+    The interval is that of ``bootstrap``. p is from the paired t-test, since a bootstrap cannot
+    resolve p values below 1 / ``draws``, and corrections for multiple tests need such values.
+    p is 1 where no test is possible, for example for a single image.
 
     Args:
-        a: (n,) values of one method.
-        b: (n,) values of the other on the same images. Where both are infinite, they are equal.
-        draws: Resamples.
-        seed: Of the resampling.
+        a: Values (n,) of one method.
+        b: Values (n,) of the other on the same images. Two infinite values are equal.
+        draws: Number of resamples.
+        seed: Seed of the resampling.
         level: Confidence, in (0, 1).
 
     Raises:
@@ -89,29 +89,30 @@ def paired(
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p values corrected for being many, in their order.
+    """Returns Holm-corrected p values, in the order of ``p``.
 
-    Rejecting where the result is below 5 % rejects any true hypothesis at all with a probability
-    below 5 %, however the tests depend on each other (S. Holm, "A simple sequentially rejective
-    multiple test procedure", Scandinavian Journal of Statistics 1979).
+    If all hypotheses with a corrected p below 5 % are rejected, the probability that a true one
+    is among them is at most 5 %, whatever the dependence between the tests (S. Holm, "A simple
+    sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 1979).
     """
-    adjusted, highest = [0.0] * len(p), 0.0
+    corrected, highest = [0.0] * len(p), 0.0
     for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
         highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
-        adjusted[i] = highest
-    return adjusted
+        corrected[i] = highest
+    return corrected
 
 
 def not_distinguishable(
     scores: Mapping[str, np.ndarray], higher_is_better: bool, level: float = 0.95
 ) -> set[str]:
-    """The method of the best mean, and all that cannot be told apart from it.
+    """Returns the method with the best mean, and all that do not differ significantly from it.
 
-    Corrected for all pairs of methods, not for those with the best one only: which is best was
-    chosen by looking. With probability ``level`` no method equal to the best is left out.
+    The correction is for all pairs of methods, not only for those with the best one, since the
+    same scores decide which one is best. With probability ``level``, no method that equals the
+    best is left out.
 
     Args:
-        scores: (n,) values of each method, on the same images.
+        scores: Values (n,) of each method, on the same images.
         higher_is_better: Direction of the metric.
         level: Confidence, in (0, 1).
 
@@ -124,18 +125,18 @@ def not_distinguishable(
     best = (max if higher_is_better else min)(means, key=lambda name: means[name])
     pairs = list(combinations(scores, 2))
     p = holm([_p_of_zero_mean(_differences(scores[a], scores[b])) for a, b in pairs])
-    same = {best}
-    for pair, adjusted in zip(pairs, p, strict=True):
-        if best in pair and adjusted >= 1 - level:
-            same.update(pair)
-    return same
+    tied = {best}
+    for pair, corrected in zip(pairs, p, strict=True):
+        if best in pair and corrected >= 1 - level:
+            tied.update(pair)
+    return tied
 
 
 def over_seeds(values: Sequence[float], level: float = 0.95) -> Interval | None:
-    """The mean over training seeds and Student's interval; None for fewer than two seeds.
+    """Returns the mean over training seeds and Student's interval; None for fewer than two.
 
     Args:
-        values: (k,) one score per seed.
+        values: Scores (k,), one per seed.
         level: Confidence, in (0, 1).
     """
     return _student(_sample(values), level) if len(values) > 1 else None
@@ -152,8 +153,8 @@ def _differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     a, b = _sample(a), _sample(b)
     if len(a) != len(b):
         raise UserError(
-            f"two methods are compared on the same images, but one has {len(a)} and the other "
-            f"{len(b)}; score both on all"
+            f"a comparison of two methods needs scores of the same images, but one has {len(a)} "
+            f"and the other {len(b)}; evaluate both on all images"
         )
     return np.subtract(a, b, out=np.zeros_like(a), where=a != b)
 
@@ -167,7 +168,7 @@ def _student(values: np.ndarray, level: float) -> Interval:
 
 
 def _p_of_zero_mean(differences: np.ndarray) -> float:
-    """Two-sided p of the t-test."""
+    """Returns the two-sided p value of the t-test; 1 if no test is possible."""
     n = len(differences)
     if n < 2 or not np.isfinite(differences).all() or not differences.any():
         return 1.0
@@ -178,7 +179,7 @@ def _p_of_zero_mean(differences: np.ndarray) -> float:
 def _resampled_means(values: np.ndarray, draws: int, seed: int) -> np.ndarray:
     rng, n = np.random.default_rng(seed), len(values)
     means = np.empty(draws)
-    step = max(1, _CHUNK // n)
+    step = max(1, _INDICES_PER_CHUNK // n)
     for start in range(0, draws, step):
         part = means[start : start + step]
         values[rng.integers(0, n, (len(part), n))].mean(axis=1, out=part)

@@ -1,9 +1,9 @@
-"""Charts of a study's numbers: quality against cost, learning curves, paired differences."""
+"""Draws the charts of a study: quality against cost, training curves, sweeps, differences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,22 +14,31 @@ from srtoolbox.comparison.store import Entry
 from srtoolbox.engine.evaluation.evaluator import mean
 from srtoolbox.utils.files import read_lines
 
-_AXES = (
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+_COST_AXES = (
     ("params", 1e-6, "parameters (M)"),
     ("flops", 1e-9, "GFLOPs per frame"),
     ("latency", 1e3, "ms per frame"),
 )
-Curve = tuple[np.ndarray, ...]  # places, and there the mean, lowest and highest value
+_MAX_STEPS_WITH_MARKERS = 24
+_GOLDEN_RATIO = 0.618034
 
-_NO_LOSS = ("step", "lr", "it/s", "data wait", "memory")
-_NO_LOSS_OF_G = ("grad_", "lr_", "l_d", "out_d")
+# Entries of a training log that are not losses of the generator.
+_NO_LOSSES = ("step", "lr", "it/s", "data wait", "memory")
+_NO_LOSS_PREFIXES = ("grad_", "lr_", "l_d", "out_d")
+
+Curve = tuple[np.ndarray, ...]  # x values, and the mean, lowest and highest value at each
 
 
 @in_style
-def draw_tradeoff(scores: Scores, dataset: str) -> Any | None:
-    """Quality against parameters, FLOPs and latency: a figure, or None without such numbers.
+def draw_tradeoff(scores: Scores, dataset: str) -> Figure | None:
+    """Draws quality against parameters, FLOPs and latency; returns None if no costs are known.
 
-    A method that costs nothing, as interpolation has no parameters, is a line across the panel.
+    A method of cost 0, such as interpolation without parameters, is a horizontal line.
     """
     metric = scores.shown_metrics[0]
     quality = {}
@@ -42,8 +51,8 @@ def draw_tradeoff(scores: Scores, dataset: str) -> Any | None:
         return None
     look = looks(scores.methods)
     figure = new_figure(10.5, 3.7)
-    panels = figure.subplots(1, len(_AXES), sharey=True)
-    for axis, (key, factor, label) in zip(panels, _AXES, strict=True):
+    panels = figure.subplots(1, len(_COST_AXES), sharey=True)
+    for axis, (key, factor, label) in zip(panels, _COST_AXES, strict=True):
         for method, value in quality.items():
             x, style = costs[method].get(key), look[method]
             if x is None:
@@ -52,17 +61,9 @@ def draw_tradeoff(scores: Scores, dataset: str) -> Any | None:
                 axis.axhline(value, color=style.color, linewidth=1.1, linestyle=(0, (4, 2)))
                 axis.plot([], [], label=method, color=style.color, linestyle=(0, (4, 2)))
                 continue
-            axis.plot(
-                [x * factor],
-                [value],
-                label=method,
-                linestyle="",
-                marker=style.marker,
-                markersize=8,
-                color=style.color,
-                markeredgecolor="white",
-                markeredgewidth=0.8,
-            )
+            mark = {"marker": style.marker, "markersize": 8, "markeredgewidth": 0.8}
+            mark |= {"color": style.color, "markeredgecolor": "white", "linestyle": ""}
+            axis.plot([x * factor], [value], label=method, **mark)
         _logarithmic(axis.xaxis, [c[key] * factor for c in costs.values() if c.get(key)])
         axis.set(xlabel=label)
         axis.grid(visible=True)
@@ -75,18 +76,18 @@ def draw_tradeoff(scores: Scores, dataset: str) -> Any | None:
 
 
 @in_style
-def draw_curves(scores: Scores) -> Any | None:
-    """Training loss and validation score over the steps; None if nothing was trained.
+def draw_curves(scores: Scores) -> Figure | None:
+    """Draws training loss and validation score over the steps; returns None without trainings.
 
-    With several seeds the mean, and around it a band from the lowest to the highest.
+    Several seeds give a line for their mean and a band from the lowest to the highest value.
     """
     look = looks(scores.methods)
     metric = next(iter(scores.metrics))
     losses, quality = {}, {}
     for method, entries in scores.entries.items():
-        if curve := _curve(_losses(scores, entry) for entry in entries):
+        if curve := summarize_seeds(generator_losses(scores, entry) for entry in entries):
             losses[method] = curve
-        if curve := _curve(_quality(scores, entry, metric) for entry in entries):
+        if curve := summarize_seeds(_quality(scores, entry, metric) for entry in entries):
             quality[method] = curve
     if not losses and not quality:
         return None
@@ -104,10 +105,10 @@ def draw_curves(scores: Scores) -> Any | None:
 
 
 @in_style
-def draw_sweeps(scores: Scores) -> Any | None:
-    """The first metric over each quantity that test sets differ in; None if there is none.
+def draw_sweeps(scores: Scores) -> Figure | None:
+    """Draws the first metric over the quantity of each sweep; returns None without sweeps.
 
-    With several seeds the mean, and around it a band from the lowest to the highest.
+    Several seeds give a line for their mean and a band from the lowest to the highest value.
     """
     metric = scores.shown_metrics[0]
     panels = {}
@@ -119,7 +120,7 @@ def draw_sweeps(scores: Scores) -> Any | None:
                 for seed, means in zip(seeds, scores.seed_means(method, name), strict=True):
                     if (value := means.get(metric)) is not None and np.isfinite(value):
                         seed[x] = value
-            if curve := _curve(seeds):
+            if curve := summarize_seeds(seeds):
                 curves[method] = curve
         if curves:
             panels[quantity] = curves
@@ -134,9 +135,10 @@ def draw_sweeps(scores: Scores) -> Any | None:
         axis.set(xlabel=quantity)
         if number % across == 0:
             axis.set_ylabel(_label(scores, metric))
-        places = sorted(scores.card.sweeps[quantity].values())
-        if min(np.diff(places)) * 14 > places[-1] - places[0]:  # so that labels have room
-            axis.set_xticks(places, [f"{x:g}" for x in places])
+        values = sorted(scores.card.sweeps[quantity].values())
+        # One label per test set, if there is enough room.
+        if min(np.diff(values)) * 14 > values[-1] - values[0]:
+            axis.set_xticks(values, [f"{x:g}" for x in values])
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     _legend(figure, axes[: len(panels)])
@@ -144,14 +146,14 @@ def draw_sweeps(scores: Scores) -> Any | None:
 
 
 @in_style
-def draw_differences(scores: Scores, dataset: str, baseline: str | None = None) -> Any | None:
-    """By how much each method differs from a baseline, image by image, with 95 % intervals.
+def draw_differences(scores: Scores, dataset: str, baseline: str | None = None) -> Figure | None:
+    """Draws the differences to a baseline by image or clip, with their mean and 95 % interval.
 
-    None if there is nothing to compare.
+    Returns None if there is nothing to compare. A baseline of None is the best method.
     """
     metric = scores.shown_metrics[0]
-    found = Differences(scores, dataset, metric, baseline)
-    rows = [m for m, values in found.values.items() if np.isfinite(values).all()]
+    against = Differences(scores, dataset, metric, baseline)
+    rows = [m for m, values in against.values.items() if np.isfinite(values).all()]
     if not rows:
         return None
     look = looks(scores.methods)
@@ -159,65 +161,58 @@ def draw_differences(scores: Scores, dataset: str, baseline: str | None = None) 
     axis = figure.subplots()
     axis.axvline(0, color=INK, linewidth=1)
     for place, method in enumerate(rows):
-        values, interval = found.values[method], found.differences[method]
+        values, interval = against.values[method], against.differences[method]
         style = look[method]
-        # Points of one row are spread by their rank, so that the picture is always the same.
-        spread = ((np.argsort(np.argsort(values)) * 0.618034) % 1 - 0.5) * 0.44
+        # The rank of a point decides its offset: no random numbers, the same figure every time.
+        spread = ((np.argsort(np.argsort(values)) * _GOLDEN_RATIO) % 1 - 0.5) * 0.44
         axis.scatter(values, place + spread, s=13, color=style.color, alpha=0.4, lw=0)
         if np.isfinite([interval.low, interval.high]).all():
             axis.plot([interval.low, interval.high], [place] * 2, color=INK, linewidth=2.4)
-        axis.plot(
-            interval.mean,
-            place,
-            marker="D",
-            markersize=6,
-            color="white",
-            markeredgecolor=INK,
-            markeredgewidth=1.4,
-        )
+        mark = {"marker": "D", "markersize": 6, "markeredgecolor": INK, "markeredgewidth": 1.4}
+        axis.plot(interval.mean, place, color="white", **mark)
     axis.set_yticks(range(len(rows)), rows, color=INK)
     axis.set_ylim(len(rows) - 0.45, -0.55)
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
     axis.grid(visible=True, axis="x")
-    one = scores.unit(dataset)[:-1]
+    unit = scores.unit(dataset)[:-1]
     axis.set(
-        title=f"{dataset}: difference to {found.baseline} by {one}, mean and 95 % interval",
+        title=f"{dataset}: difference to {against.baseline} by {unit}, mean and 95 % interval",
         xlabel=f"difference in {_label(scores, metric)}",
     )
     return figure
 
 
-def _lines_with_bands(axis: Any, curves: dict[str, Curve], look: dict[str, Look]) -> None:
-    """Every method's mean as a line, and a band around it where its seeds differ."""
-    for method, (steps, middle, low, high) in curves.items():
+def _lines_with_bands(axis: Axes, curves: dict[str, Curve], look: dict[str, Look]) -> None:
+    """Draws each method's mean as a line, with a band around it where its seeds differ."""
+    for method, (x, middle, low, high) in curves.items():
         style = look[method]
         axis.plot(
-            steps,
+            x,
             middle,
             label=method,
             color=style.color,
             linestyle=style.dash,
-            marker=style.marker if len(steps) < 25 else "",
+            marker=style.marker if len(x) <= _MAX_STEPS_WITH_MARKERS else "",
             markersize=4,
         )
         if (high > low).any():
-            axis.fill_between(steps, low, high, color=style.color, alpha=0.15, lw=0)
+            axis.fill_between(x, low, high, color=style.color, alpha=0.15, lw=0)
     axis.grid(visible=True)
 
 
-def _losses(scores: Scores, entry: Entry) -> dict[int, float]:
-    """The generator's loss by step."""
+def generator_losses(scores: Scores, entry: Entry) -> dict[float, float]:
+    """Returns the generator's loss by step."""
     curve = {}
     for line in _lines(scores, entry, "log.jsonl"):
-        names = [n for n in line if n not in _NO_LOSS and not n.startswith(_NO_LOSS_OF_G)]
+        names = [n for n in line if n not in _NO_LOSSES and not n.startswith(_NO_LOSS_PREFIXES)]
         if names:
             curve[line["step"]] = sum(line[name] for name in names)
     return curve
 
 
-def _quality(scores: Scores, entry: Entry, metric: str) -> dict[int, float]:
-    """The score on the first validation set by step."""
+def _quality(scores: Scores, entry: Entry, metric: str) -> dict[float, float]:
+    """Returns the score on the first validation set by step."""
     lines = _lines(scores, entry, "evaluation.jsonl")
     return {
         line["step"]: line[metric]
@@ -230,18 +225,19 @@ def _lines(scores: Scores, entry: Entry, name: str) -> list[dict[str, Any]]:
     return list(read_lines(scores.store.folder / entry.run / name)) if entry.run else []
 
 
-def _curve(seeds: Iterable[dict[float, float]]) -> Curve | None:
-    """Steps that all seeds have, and there the mean, lowest and highest value."""
+def summarize_seeds(seeds: Iterable[dict[float, float]]) -> Curve | None:
+    """Returns the x values that all seeds have, and the mean, lowest and highest value there."""
     found = [seed for seed in seeds if seed]
-    steps = sorted(set.intersection(*map(set, found))) if found else []
-    if not steps:
+    shared = sorted(set.intersection(*map(set, found))) if found else []
+    if not shared:
         return None
-    values = np.array([[seed[step] for step in steps] for seed in found])
-    return np.array(steps), values.mean(0), values.min(0), values.max(0)
+    values = np.array([[seed[x] for x in shared] for seed in found])
+    return np.array(shared), values.mean(0), values.min(0), values.max(0)
 
 
-def _logarithmic(axis: Any, values: list[float]) -> None:
-    """Makes an x or y axis logarithmic, with ticks that are plain numbers wherever it spans."""
+def _logarithmic(axis: Axis, values: list[float]) -> None:
+    """Makes an x or y axis logarithmic, with plain numbers at its ticks."""
+    from matplotlib.axis import XAxis
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     values = [value for value in values if value > 0]
@@ -251,7 +247,7 @@ def _logarithmic(axis: Any, values: list[float]) -> None:
     steps = (1.0,) if high / low > 300 else (1.0, 2.0, 5.0)
     if high / low < 12:
         steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
-    set_scale = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
+    set_scale = axis.axes.set_xscale if isinstance(axis, XAxis) else axis.axes.set_yscale
     set_scale("log")
     axis.set_view_interval(low, high, ignore=True)
     axis.set_major_locator(LogLocator(subs=steps))
@@ -264,8 +260,8 @@ def _label(scores: Scores, metric: str) -> str:
     return f"{metric.upper()}{f' ({unit})' if unit else ''}"
 
 
-def _legend(figure: Any, panels: Iterable[Any]) -> None:
-    """One legend below all panels."""
+def _legend(figure: Figure, panels: Iterable[Axes]) -> None:
+    """Draws one legend below all panels."""
     handles: dict[str, Any] = {}
     for axis in panels:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):

@@ -1,4 +1,4 @@
-"""The sentences that stand under a study's tables."""
+"""Writes the notes below a study's tables."""
 
 from __future__ import annotations
 
@@ -6,45 +6,62 @@ from collections.abc import Sequence
 from typing import Any
 
 from srtoolbox.comparison.analysis.scores import Scores
+from srtoolbox.comparison.report.table import DEVIATION_MARK, FAILURE_MARK, TIED_MARK
 from srtoolbox.comparison.store import Published
 from srtoolbox.engine.profiling import COUNTING
 
-TIED_NOTE = (
-    "≈ cannot be told apart from the best of its column (paired t-test over {unit}, corrected for "
-    "all pairs by Holm's method, 95 %)."
+FRAME_USE_NOTE = (
+    "n frames: the reference and the frames nearest to it (a network with a fixed number of frames "
+    "gets copies of the reference in place of the others). Reference repeated: every frame is the "
+    "reference. Shuffled: the other frames are in random order. Gain from other frames: PSNR with "
+    "all frames minus PSNR with the reference repeated."
 )
 
-FRAME_USE_NOTE = (
-    "n frames: the reference and those nearest to it (copies of it stand in for the others where a "
-    "network takes one number only); reference only: every frame is the reference; shuffled: the "
-    "others in random order; owed to the others: all frames against the reference only."
-)
+
+def tied_note(unit: str) -> str:
+    """Returns the note on `TIED_MARK`; ``unit`` names the samples, such as ``"images"``."""
+    return (
+        f"{TIED_MARK} marks a value that does not differ significantly from the best of its column "
+        f"(paired t-test over {unit}, corrected for all pairs by Holm's method, 95 %)."
+    )
 
 
 def study_notes(scores: Scores, costs: bool = True) -> list[str]:
-    """Protocol, training, costs, and what is otherwise than one would think."""
+    """Returns the notes on protocol, training, costs and deviations of methods.
+
+    Args:
+        scores: Scores of the study.
+        costs: Whether the table has costs.
+    """
     card = scores.card
     seeds = sorted({entry.seed for entry in card.entries})
+    several = len(seeds) > 1
     notes = [
         card.protocol["text"],
-        f"Training: {card.training}; seed{'s' if len(seeds) > 1 else ''} "
-        f"{', '.join(map(str, seeds))}{' (mean ± standard deviation)' if len(seeds) > 1 else ''}.",
+        f"Training: {card.training}; seed{'s' if several else ''} {', '.join(map(str, seeds))}"
+        f"{' (mean ± standard deviation)' if several else ''}.",
     ]
     if costs:
-        notes += _cost_note(scores)
+        notes += _cost_notes(scores)
     for name, facts in card.metrics.items():
         if facts["unavailable"]:
             notes.append(f"{name.upper()} is left out: {facts['unavailable']}")
     notes += card.remarks()
     for method, entries in scores.entries.items():
-        if entries[0].deviations:
-            notes.append(f"† {method}: {'; '.join(entries[0].deviations)}.")
-        notes += [f"✗ {method}, seed {e.seed}: {e.failure}" for e in entries if e.failure]
+        if deviations := "; ".join(entries[0].deviations):
+            notes.append(
+                f"{DEVIATION_MARK} {method} differs from the shared settings: {deviations}."
+            )
+        notes += [
+            f"{FAILURE_MARK} {method} with seed {entry.seed} failed: {entry.failure}"
+            for entry in entries
+            if entry.failure
+        ]
     return notes
 
 
 def published_marks(rows: Sequence[Published]) -> dict[str, str]:
-    """What rows are marked by, by their source: with a number where there are several."""
+    """Returns the mark of published rows by their source, numbered if there are several sources."""
     sources = list(dict.fromkeys(row.source for row in rows))
     if len(sources) == 1:
         return {sources[0]: "published"}
@@ -52,11 +69,11 @@ def published_marks(rows: Sequence[Published]) -> dict[str, str]:
 
 
 def published_notes(rows: Sequence[Published], sizes: bool) -> list[str]:
-    """Where the printed numbers of a table come from.
+    """Returns one note per source of published numbers.
 
     Args:
-        rows: Of the table.
-        sizes: Whether to say the printed numbers of parameters, for which it has no column.
+        rows: Published rows of one table.
+        sizes: Whether to add the numbers of parameters, for a table without such a column.
     """
     notes = []
     for source, mark in published_marks(rows).items():
@@ -70,31 +87,31 @@ def published_notes(rows: Sequence[Published], sizes: bool) -> list[str]:
         ]
         listed = ("; " if sizes else ", ").join(names)
         notes.append(
-            f"{mark.capitalize()}, not measured here, hence not ranked: {listed} ({source})."
+            f"{mark.capitalize()} (not measured here, not ranked): {listed}. Source: {source}."
         )
     return notes
 
 
-def _cost_note(scores: Scores) -> list[str]:
+def _cost_notes(scores: Scores) -> list[str]:
     card = scores.card
-    costs = {e.method: cost for e in card.entries if (cost := scores.cost(e))}
+    costs = {entry.method: cost for entry in card.entries if (cost := scores.cost(entry))}
     if not costs:
         return []
     environment, first = card.environment, next(iter(costs.values()))
-    threads = ", ".join(str(n) for n in sorted({e.threads for e in card.entries if e.run}))
+    threads = sorted({entry.threads for entry in card.entries if entry.run})
+    training = f" CPU threads per training: {', '.join(map(str, threads))}." if threads else ""
     notes = [
-        f"Costs: one SR frame from {_size(first)} (frames × channels × height × width) on "
+        f"Costs are of one SR frame from {_size(first)} (frames × channels × height × width) on "
         f"{first.get('device', environment['device'])}, CPU threads: {environment['threads']}, "
-        f"torch {environment['packages']['torch']}, {first.get('precision', 'fp32')}; ms are the "
-        f"median; {COUNTING}; MiB are peak tensor memory beyond weights and input, of one frame "
-        "and of one training batch"
-        + (f"; train s: CPU threads of each: {threads}." if threads else ".")
+        f"torch {environment['packages']['torch']}, {first.get('precision', 'fp32')}. Times per "
+        f"frame are medians, except p95. {COUNTING}. MiB are the peak tensor memory beyond weights "
+        f"and input, for one frame (test) and for one training batch (train).{training}"
     ]
     for method, cost in costs.items():
         if cost["input"] != first["input"]:
-            notes.append(f"Costs of {method} are from {_size(cost)}.")
+            notes.append(f"Costs of {method} were measured with {_size(cost)}.")
         if cost.get("uncounted"):
-            notes.append(f"GFLOPs of {method} lack {', '.join(cost['uncounted'])}.")
+            notes.append(f"GFLOPs of {method} do not include {', '.join(cost['uncounted'])}.")
     return notes
 
 

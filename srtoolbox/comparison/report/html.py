@@ -1,29 +1,21 @@
-"""A study as one HTML file that needs nothing else: no network, no other file, no server."""
+"""Writes a study as one HTML page that works offline: no request, no other file, no server."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
-from html import escape
-from importlib.resources import files
-from string import Template
 from typing import Any
+
+import cv2
+import numpy as np
 
 from srtoolbox.comparison.analysis.scores import Scores
 from srtoolbox.comparison.report.crops import Picture, Profile
-from srtoolbox.comparison.report.html_images import (
-    before_after,
-    crops,
-    data_uri,
-    error_maps,
-    profile_rows,
-)
+from srtoolbox.comparison.report.image_figures import ERROR_COLORS
 from srtoolbox.comparison.report.table import TIED_MARK, Table
 
-_LEGEND = (
-    "<p>Bold is the best of a column, underlined the second best. "
-    '<span class="hint">A click on a head sorts by it.</span></p>'
-)
-_HINT = "cannot be told apart from the best"
+_STAGE_SIZE = 640  # most pixels of a side in the before-and-after view
+_LOSSLESS = [cv2.IMWRITE_WEBP_QUALITY, 101]
 
 
 def to_html(
@@ -33,170 +25,142 @@ def to_html(
     profiles: Sequence[Profile],
     charts: Mapping[str, bytes],
 ) -> str:
-    """The whole report.
+    """Returns the page; the same arguments give the same text.
 
     Args:
-        views: Of one study, protocol by protocol.
-        tables: The overview first.
-        pictures: That were kept.
-        profiles: Of clips.
-        charts: SVG by name: ``curves``, ``sweeps``, and ``tradeoff`` and ``differences`` of each
-            dataset.
+        views: Scores of one study, one view per protocol.
+        tables: All tables, the overview first.
+        pictures: Pictures for the slider, the crops and the error maps.
+        profiles: Temporal profiles of clips.
+        charts: SVG by name: ``curves``, ``sweeps``, and ``tradeoff_…`` and ``differences_…`` of
+            each dataset.
     """
-    scores = views[0]
-    card = scores.card
-    whole = [table for table in tables if table.dataset is None]
-    sections = {
-        "Overview": [_LEGEND, *(_table(table) for table in whole if table.quantity is None)],
-        "Sweeps": [
-            _chart(charts, "sweeps", "Scores over the quantities that test sets differ in"),
-            *(_table(table) for table in whole if table.quantity is not None),
-        ],
-        "Cost": [
-            _chart(charts, f"tradeoff_{dataset}", f"Quality on {dataset} against cost", dataset)
-            for dataset in scores.main_datasets
-        ],
-        "Training": [_chart(charts, "curves", "Training loss and validation score")],
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    loader = PackageLoader("srtoolbox.comparison.report", "templates")
+    # StrictUndefined: a misspelt name in a template is an error, not an empty text.
+    options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=loader, autoescape=True, **options)
+    environment.filters |= {
+        "anchor": lambda title: "-".join(title.lower().split()),
+        "svg_address": lambda svg: _data_address(svg, "image/svg+xml"),
+        "image_address": _image_address,
+        "error_colors": _error_colors,
+        "shrink": _shrink,
+        "stage": _stage,
+    }
+    environment.globals |= {
+        "source": lambda name: Markup(loader.get_source(environment, name)[0].strip()),
+        "tied_mark": TIED_MARK,
+        "ramp": np.linspace(0, 1, 256)[None],
+    }
+    choices = {
+        "dataset": views[0].main_datasets,
+        "protocol": [scores.card.protocol["name"] for scores in views],
+    }
+    return environment.get_template("page.html.j2").render(
+        card=views[0].card,
+        lead=_lead(views),
+        filters={name: values for name, values in choices.items() if len(values) > 1},
+        sections=_sections(views[0], tables, pictures, profiles, charts),
+    )
+
+
+def _sections(
+    scores: Scores,
+    tables: Sequence[Table],
+    pictures: Sequence[Picture],
+    profiles: Sequence[Profile],
+    charts: Mapping[str, bytes],
+) -> dict[str, dict[str, Sequence[Any]]]:
+    """Returns the content of each section by title, without empty sections."""
+
+    def chart(name: str, text: str, dataset: str | None = None) -> list[dict[str, Any]]:
+        return [{"svg": charts[name], "text": text, "dataset": dataset}] if name in charts else []
+
+    general = [table for table in tables if table.dataset is None]
+    tradeoffs = [
+        tradeoff
+        for dataset in scores.main_datasets
+        for tradeoff in chart(f"tradeoff_{dataset}", f"Quality on {dataset} against cost", dataset)
+    ]
+    sections: dict[str, dict[str, Sequence[Any]]] = {
+        "Overview": {"tables": [table for table in general if table.quantity is None]},
+        "Sweeps": {
+            "charts": chart("sweeps", "Scores over the quantities that test sets differ in"),
+            "tables": [table for table in general if table.quantity is not None],
+        },
+        "Cost": {"charts": tradeoffs},
+        "Training": {"charts": chart("curves", "Training loss and validation score")},
     }
     for dataset in scores.datasets:
         own = [table for table in tables if table.dataset == dataset]
-        sections[f"Statistics: {dataset}"] = [
-            _chart(charts, f"differences_{dataset}", f"Differences on {dataset}", dataset),
-            *(_table(table) for table in own if not table.across),
-            *(_folded(table) for table in own if table.across),
-        ]
+        sections[f"Statistics: {dataset}"] = {
+            "charts": chart(f"differences_{dataset}", f"Differences on {dataset}", dataset),
+            # Tables by image or clip are long: they come last, and the page folds them.
+            "tables": sorted(own, key=lambda table: table.across),
+        }
     sections |= {
-        "Before and after": [before_after(pictures)],
-        "Crops": [crops(picture) for picture in pictures],
-        "Error maps": [error_maps(picture) for picture in pictures],
-        "Temporal profiles": [profile_rows(profile) for profile in profiles],
+        "Before and after": {"slider": pictures},
+        "Crops": {"crops": pictures},
+        "Error maps": {"error_maps": pictures},
+        "Temporal profiles": {"profiles": profiles},
     }
-    sections = {
-        title: filled for title, parts in sections.items() if (filled := [*filter(None, parts)])
-    }
-    template = Template(_asset("report.html"))
-    return template.substitute(
-        title=escape(f"{card.name} (×{card.scale})"),
-        lead=escape(_lead(views)),
-        css=_asset("report.css"),
-        js=_asset("report.js"),
-        filters=_filters(views, list(sections)),
-        sections="\n".join(_section(title, parts) for title, parts in sections.items()),
-        footer=escape(_environment(card.environment)),
-    )
-
-
-def _section(title: str, parts: Sequence[str]) -> str:
-    anchor = _anchor(title)
-    head = f'<section id="{anchor}">\n<h2>{escape(title)}</h2>'
-    return "\n".join([head, *parts, "</section>"])
-
-
-def _anchor(title: str) -> str:
-    return escape("-".join(title.lower().split()), quote=True)
-
-
-def _table(table: Table, titled: bool = True) -> str:
-    heads = [f'<th scope="col"><button type="button">{escape(table.head)}</button></th>']
-    for column in table.columns:
-        about = _about(dataset=column.dataset)
-        heads.append(
-            f'<th scope="col" data-better="{column.better}" {about}>'
-            f'<button type="button">{_head(column.title)}</button></th>'
-        )
-    rows = []
-    for row, name in enumerate(table.methods):
-        kind = "published" if row in table.published else "summary" if row in table.summary else ""
-        cells = "".join(_cell(table, row, column) for column in range(len(table.columns)))
-        rows.append(f'<tr class="{kind}"><th scope="row">{escape(name)}</th>{cells}</tr>')
-    title = f"<h3>{escape(table.title)}</h3>" if titled and table.title else ""
-    notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
-    return (
-        f"<div {_about(protocol=table.protocol, dataset=table.dataset)}>{title}"
-        f'<div class="scroll" tabindex="0"><table>\n<thead><tr>{"".join(heads)}</tr></thead>\n'
-        f"<tbody>\n{chr(10).join(rows)}\n</tbody></table></div>\n"
-        f'<ul class="notes">{notes}</ul></div>'
-    )
-
-
-def _head(title: str) -> str:
-    """A head whose arrow stays with its last word."""
-    words, _, arrow = title.rpartition(" ")
-    return escape(f"{words}\N{NO-BREAK SPACE}{arrow}" if arrow in ("↑", "↓") else title)
-
-
-def _folded(table: Table) -> str:
-    about = _about(protocol=table.protocol, dataset=table.dataset)
-    body = _table(table, titled=False)
-    return f"<details {about}><summary>{escape(table.title)}</summary>{body}</details>"
-
-
-def _cell(table: Table, row: int, column: int) -> str:
-    text, value = table.text(row, column), table.values[row][column]
-    close = text.endswith(TIED_MARK)
-    number, _, interval = text.rstrip(TIED_MARK).partition(" ")
-    tag = {0: "{}", 1: "<b>{}</b>", 2: "<u>{}</u>"}[table.rank(row, column)]
-    shown = tag.format(escape(number.replace("-", "−")))
-    if interval:
-        shown += f" <small>{escape(interval.replace('-', '−'))}</small>"
-    if close:
-        shown += f'<sup title="{_HINT}">{TIED_MARK}</sup>'
-    about = _about(dataset=table.columns[column].dataset)
-    return f'<td data-value="{"" if value is None else repr(value)}" {about}>{shown}</td>'
-
-
-def _chart(charts: Mapping[str, bytes], name: str, text: str, dataset: str | None = None) -> str:
-    if name not in charts:
-        return ""
-    source = data_uri(charts[name], "image/svg+xml")
-    image = f'<img src="{source}" alt="{escape(text, quote=True)}">'
-    return f'<figure class="chart scroll" tabindex="0" {_about(dataset=dataset)}>{image}</figure>'
-
-
-def _filters(views: Sequence[Scores], titles: Sequence[str]) -> str:
-    protocols = [scores.card.protocol["name"] for scores in views]
-    choices = "".join(
-        f'<label>{name.capitalize()}<select name="{name}"><option value="">all</option>'
-        + "".join(f"<option>{escape(value)}</option>" for value in values)
-        + "</select></label>"
-        for name, values in (("dataset", views[0].main_datasets), ("protocol", protocols))
-        if len(values) > 1
-    )
-    links = "".join(f'<a href="#{_anchor(title)}">{escape(title)}</a>' for title in titles)
-    return f'<nav class="filters{"" if choices else " bare"}">{links}{choices}</nav>'
+    return {title: content for title, content in sections.items() if any(content.values())}
 
 
 def _lead(views: Sequence[Scores]) -> str:
+    """Returns the line below the title: counts and protocols."""
     scores = views[0]
-    seeds = len({entry.seed for entry in scores.card.entries})
     datasets = [dataset for dataset in scores.datasets if not scores.repeats(dataset)]
-    images = sum(len(scores.keys(dataset)) for dataset in datasets)
-    counts = [
-        (len(scores.methods), "method"),
-        (len(datasets), "dataset"),
-        (images, "test image"),
-        (seeds, "seed"),
-    ]
-    words = [f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts]
-    names = [f"{s.card.protocol['name']} ({s.card.protocol['hash']})" for s in views]
-    return " · ".join([*words, "protocol " + ", ".join(names)])
+    counts = {
+        "method": len(scores.methods),
+        "dataset": len(datasets),
+        "test image": sum(len(scores.keys(dataset)) for dataset in datasets),
+        "seed": len({entry.seed for entry in scores.card.entries}),
+    }
+    words = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items()]
+    protocols = [scores.card.protocol for scores in views]
+    names = ", ".join(f"{protocol['name']} ({protocol['hash']})" for protocol in protocols)
+    return " · ".join([*words, f"protocol {names}"])
 
 
-def _environment(environment: dict[str, Any]) -> str:
-    packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
-    return (
-        f"Made by srtoolbox {environment['srtoolbox']}, commit {environment['commit']}, on "
-        f"{environment['device']}, {environment['platform']}, Python {environment['python']}: "
-        f"{packages}."
-    )
+def _stage(picture: Picture) -> tuple[slice, slice]:
+    """Returns the rows and columns of a picture that the before-and-after view shows."""
+    y, x, side = picture.region
+    window = []
+    for start, size in ((y, picture.gt.shape[0]), (x, picture.gt.shape[1])):
+        length = min(size, max(_STAGE_SIZE, side))
+        first = min(max(0, start + side // 2 - length // 2), size - length)
+        window.append(slice(first, first + length))
+    return window[0], window[1]
 
 
-def _about(**facts: str | None) -> str:
-    """Attributes by which the filters find a part."""
-    return " ".join(
-        f'data-{name}="{escape(value, quote=True)}"' for name, value in facts.items() if value
-    )
+def _shrink(image: np.ndarray, size: int) -> np.ndarray:
+    """Returns the image, reduced if its longer side exceeds ``size`` pixels."""
+    height, width = image.shape[:2]
+    factor = size / max(height, width)
+    if factor >= 1:
+        return image
+    shape = max(1, round(width * factor)), max(1, round(height * factor))
+    return cv2.resize(image, shape, interpolation=cv2.INTER_AREA)
 
 
-def _asset(name: str) -> str:
-    return (files("srtoolbox.comparison") / "templates" / name).read_text(encoding="utf-8").strip()
+def _error_colors(errors: np.ndarray) -> np.ndarray:
+    """Returns (H, W, 3) uint8 of errors (H, W); those above 1 get the last colour."""
+    from matplotlib import colormaps  # slow to import
+
+    colors: Any = colormaps[ERROR_COLORS](np.clip(errors, 0, 1))
+    return (colors[..., :3] * 255).round().astype(np.uint8)
+
+
+def _image_address(image: np.ndarray) -> str:
+    """Returns (H, W, 3) uint8 RGB as a data address of a lossless WebP image."""
+    pixels = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
+    _, content = cv2.imencode(".webp", pixels, _LOSSLESS)
+    return _data_address(content.tobytes(), "image/webp")
+
+
+def _data_address(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,12 +1,12 @@
-"""The tables of a study for LaTeX, with booktabs and nothing else."""
+"""Writes the tables of a study for LaTeX; booktabs is the only package they need."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from srtoolbox.comparison.report.table import TIED_MARK, Table
+from srtoolbox.comparison.report.table import Cell, Table
 
-_WIDE = 8  # columns from which a table spans both columns of a paper, in smaller type
+_WIDE_COLUMNS = 8  # from here on a table spans both columns of a paper, in smaller type
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -16,7 +16,7 @@ _SPECIAL = {
     ">": "$>$",
     "|": "$|$",
     '"': "''",
-    # After the end of a row these would be an argument of it.
+    # At the start of a row LaTeX would read these as an argument of the preceding \\.
     "[": "{[}",
     "*": "{*}",
     **{mark: "\\" + mark for mark in "&%$#_{}"},
@@ -39,9 +39,9 @@ _SPECIAL = {
 
 
 def to_latex(tables: Sequence[Table], title: str) -> str:
-    r"""Tables to be taken into a paper by ``\input``; its preamble needs ``booktabs``.
+    r"""Returns tables that a paper includes with ``\input``; its preamble needs ``booktabs``.
 
-    The best of each column is bold, the second underlined. Notes stand below each table.
+    The best value of a column is bold, the second best underlined. Each table has its notes below.
     """
     head = [
         f"% {_one_line(title)}",
@@ -51,19 +51,19 @@ def to_latex(tables: Sequence[Table], title: str) -> str:
 
 
 def escape(text: str) -> str:
-    """Text of which nothing is taken for a command; characters beyond ASCII by their commands."""
+    """Returns text in which LaTeX finds no command, with commands for characters beyond ASCII."""
     return "".join(_SPECIAL.get(mark, mark) for mark in _one_line(text))
 
 
 def _table(table: Table, title: str) -> list[str]:
-    columns = range(len(table.columns))
-    wide = len(columns) >= _WIDE
+    wide = len(table.columns) >= _WIDE_COLUMNS
     environment = "table*" if wide else "table"
     rows = [_row([escape(table.head), *(_head(c.title) for c in table.columns)]), r"\midrule"]
-    for row, method in enumerate(table.methods):
+    for row, name in enumerate(table.names):
         if row in table.summary or (row in table.published and row - 1 not in table.published):
             rows.append(r"\midrule")
-        cells = [escape(method), *(_cell(table, row, column) for column in columns)]
+        cells = [_cell(table.cell(row, column)) for column in range(len(table.columns))]
+        cells = [escape(name), *cells]
         if row in table.published:
             cells = [rf"\textit{{{cell}}}" for cell in cells]
         rows.append(_row(cells))
@@ -74,7 +74,7 @@ def _table(table: Table, title: str) -> list[str]:
         rf"\caption{{{escape(table.title or title)}}}",
         r"\footnotesize" if wide else r"\small",
         r"\setlength{\tabcolsep}{4pt}",
-        rf"\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * len(table.columns)}@{{}}}}",
         r"\toprule",
         *rows,
         r"\bottomrule",
@@ -88,17 +88,14 @@ def _table(table: Table, title: str) -> list[str]:
     ]
 
 
-def _cell(table: Table, row: int, column: int) -> str:
-    text = table.text(row, column)
-    close = text.endswith(TIED_MARK)
-    signed = table.columns[column].signed
-    shown = escape(text.rstrip(TIED_MARK).replace("-", "−") if signed else text.rstrip(TIED_MARK))
-    form = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}[table.rank(row, column)]
-    return form.format(shown) + (r"$^{\approx}$" if close else "")
+def _cell(cell: Cell) -> str:
+    numbers = " ".join(filter(None, [cell.number, cell.spread])).replace("-", "−")
+    form = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}[cell.rank]
+    return form.format(escape(numbers)) + (r"$^{\approx}$" if cell.tied else "")
 
 
 def _head(title: str) -> str:
-    """A head whose arrow stays with its last word."""
+    """Returns a column title whose arrow stays on the line of the last word."""
     return escape(title).replace(" $\\", "~$\\")
 
 

@@ -1,4 +1,4 @@
-"""The look that all figures of a report share, and how they are written."""
+"""The common style of a report's figures, and their conversion to PNG and SVG."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-Draw = TypeVar("Draw", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which stay apart for every kind of colour vision; yellow is left out,
-# since lines of it vanish on white. Marker and dash tell methods apart in grey as well.
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+# The colours of Okabe and Ito can be distinguished with every kind of colour vision. Their yellow
+# is left out: yellow lines are hardly visible on white. Markers and dashes distinguish methods in
+# grey print.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#444444")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
 
 INK, QUIET, RULE, ACCENT = "#1d2733", "#5b6773", "#d5dbe1", "#d1495b"
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "axes.titlesize": 9.5,
@@ -35,7 +40,7 @@ _STYLE = {
     "grid.color": RULE,
     "grid.linewidth": 0.6,
     "text.color": INK,
-    "text.parse_math": False,  # names of methods and images may have dollar signs
+    "text.parse_math": False,  # names may contain dollar signs
     "xtick.color": QUIET,
     "ytick.color": QUIET,
     "xtick.labelsize": 8,
@@ -43,14 +48,14 @@ _STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.6,
-    "svg.hashsalt": "srtoolbox",  # otherwise ids are random and no two files alike
+    "svg.hashsalt": "srtoolbox",  # without it ids are random and files differ
     "svg.fonttype": "path",
 }
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a method is drawn in every chart of a study."""
+    """Colour, marker and dash pattern of a method in all charts of a study."""
 
     color: str
     marker: str
@@ -58,7 +63,7 @@ class Look:
 
 
 def looks(methods: Sequence[str]) -> dict[str, Look]:
-    """A look for each method, by its place in the study."""
+    """Returns a different look for each method, by its position; looks repeat after 28 methods."""
     return {
         method: Look(
             _COLORS[i % len(_COLORS)],
@@ -69,29 +74,29 @@ def looks(methods: Sequence[str]) -> dict[str, Look]:
     }
 
 
-def in_style(draw: Draw) -> Draw:
-    """A function whose figures have the look of a report; nothing of it remains afterwards."""
+def in_style(draw: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Makes a function draw in the style of a report, without changing matplotlib's settings."""
 
     @wraps(draw)
-    def drawn(*arguments: Any, **options: Any) -> Any:
-        from matplotlib import rc_context  # heavy, and only reports draw
+    def drawn(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        from matplotlib import rc_context  # slow to import
 
         with rc_context(_STYLE):
-            return draw(*arguments, **options)
+            return draw(*args, **kwargs)
 
     return drawn
 
 
-def new_figure(width: float, height: float) -> Any:
-    """An empty figure of that size in inches, without any window."""
+def new_figure(width: float, height: float) -> Figure:
+    """Returns an empty figure; width and height are in inches. No window is opened."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
 @in_style
-def render(figure: Any, kind: str, dpi: int = 160) -> bytes:
-    """The figure as ``"png"`` or ``"svg"``: the same bytes whenever it is drawn again."""
+def render(figure: Figure, kind: str, dpi: int = 160) -> bytes:
+    """Returns the figure as ``"png"`` or ``"svg"``; equal figures give equal bytes."""
     buffer = io.BytesIO()
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
     figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)

@@ -1,4 +1,4 @@
-"""A table of numbers, whatever it is about, in several notations."""
+"""A table of numbers, and its form in Markdown, CSV and on a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 from rich.console import Group
 from rich.padding import Padding
@@ -17,7 +19,8 @@ from srtoolbox.utils.console import terminal_table
 
 Spread = float | tuple[float, float]
 
-TIED_MARK = "≈"
+# A note below the table explains each mark.
+TIED_MARK, DEVIATION_MARK, FAILURE_MARK = "≈", "†", "✗"
 
 
 @dataclass(frozen=True)
@@ -25,48 +28,75 @@ class Column:
     """A column of numbers.
 
     Attributes:
-        title: Its head.
-        digits: Digits after the point.
-        better: 1 if higher is better, -1 if lower is, 0 if no winner is marked.
-        signed: Positive numbers are printed with their sign.
-        least: Numbers that would be printed as zero are printed as less than the last digit.
-        detail: Left out on a terminal.
-        dataset: What it is about; None if not one dataset.
+        title: Its title.
+        digits: Digits after the decimal point.
+        better: 1 if higher is better, -1 if lower is better, 0 if no winner is marked.
+        signed: Prints positive numbers with a sign.
+        less_than: Prints ``<0.001`` instead of ``0.000``.
+        detail: Omits the column on a terminal.
+        dataset: The dataset of its numbers; None if they belong to no single dataset.
     """
 
     title: str
     digits: int
     better: int = 0
     signed: bool = False
-    least: bool = False
+    less_than: bool = False
     detail: bool = False
     dataset: str | None = None
+
+    def format(self, value: float) -> str:
+        """Returns a number as it is printed in this column."""
+        if self.less_than and 0 <= value < 0.5 * 10**-self.digits:
+            return f"<{10**-self.digits:.{self.digits}f}"
+        return f"{value:{'+' if self.signed else ''}.{self.digits}f}"
+
+
+class Cell(NamedTuple):
+    """A printed cell.
+
+    Attributes:
+        number: The value, or a dash if there is none.
+        spread: ``± deviation`` or ``[low, high]``; empty if there is none.
+        rank: 1 for the best and 2 for the second best value, otherwise 0.
+        tied: Whether the value does not differ significantly from the best one.
+    """
+
+    number: str
+    spread: str
+    rank: int
+    tied: bool
+
+    @property
+    def text(self) -> str:
+        """The whole cell as plain text."""
+        text = f"{self.number} {self.spread}" if self.spread else self.number
+        return text + TIED_MARK * self.tied
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells by row and column; None where there is no number.
+    """Numbers by row and column; None where there is no number.
 
     Attributes:
-        columns: The columns right of the row's name.
-        methods: Names of the rows, with a mark if a footnote speaks of them.
-        values: By row and column.
-        spreads: What is printed behind a value, by row and column: a standard deviation, or the
-            limits of an interval.
-        notes: What must be read with the table, one sentence each.
-        title: Above it; empty for a study's main table.
+        columns: The columns to the right of the row names.
+        names: Names of the rows; a mark at the end refers to a note.
+        values: Numbers by row and column.
+        spreads: Standard deviation, or limits of an interval, by row and column.
+        notes: Sentences below the table.
+        title: Title above the table; empty for a study's main table.
         head: Title of the column of names.
-        tied_with_best: Rows and columns of what cannot be told apart from the best of its column.
-        published: Rows that were not measured; they win nothing.
-        summary: Rows that sum up the others; they win nothing.
-        across: The best is marked along rows instead of columns.
-        dataset: What it is about; None if not one dataset.
-        protocol: Name of the protocol of all its scores.
-        quantity: What its columns are values of; None if they are not.
+        tied_with_best: (row, column) of values that do not differ significantly from the best.
+        published: Rows that were not measured here; they are not ranked.
+        summary: Rows that average the other rows; they stay last when rows are sorted.
+        across: Ranks the values of each row instead of each column.
+        dataset: The dataset of the whole table; None if there are several.
+        protocol: Name of the protocol of all scores.
+        quantity: The quantity of a sweep whose values are the columns; None for other tables.
     """
 
     columns: list[Column]
-    methods: list[str]
+    names: list[str]
     values: list[list[float | None]]
     spreads: list[list[Spread | None]]
     notes: list[str]
@@ -79,95 +109,87 @@ class Table:
     dataset: str | None = None
     protocol: str = ""
     quantity: str | None = None
-    _ranks: dict[tuple[int, int], int] = field(
-        default_factory=dict, init=False, compare=False, repr=False
-    )
 
-    def text(self, row: int, column: int) -> str:
-        """A cell as it is printed."""
+    def cell(self, row: int, column: int) -> Cell:
+        """Returns a cell as it is printed."""
         value, spread = self.values[row][column], self.spreads[row][column]
         if value is None or math.isnan(value):
-            return "–"
-        text = _number(value, self.columns[column])
+            return Cell("–", "", 0, tied=False)
+        facts = self.columns[column]
+        printed = ""
         if isinstance(spread, tuple):
             if not any(map(math.isnan, spread)):
-                text += " [{}, {}]".format(*(_number(v, self.columns[column]) for v in spread))
+                printed = "[{}, {}]".format(*map(facts.format, spread))
         elif spread is not None:
-            text += f" ± {spread:.{self.columns[column].digits}f}"
-        return text + (TIED_MARK if (row, column) in self.tied_with_best else "")
+            printed = f"± {spread:.{facts.digits}f}"
+        tied = (row, column) in self.tied_with_best
+        return Cell(facts.format(value), printed, self._ranks.get((row, column), 0), tied)
 
-    def rank(self, row: int, column: int) -> int:
-        """1 for the best and 2 for the second best of a column (or row), otherwise 0.
+    @cached_property
+    def _ranks(self) -> dict[tuple[int, int], int]:
+        """1 and 2 for the best and second best cells of each column (or row).
 
-        Values that print alike share their rank.
+        Values that print alike share their rank; a cell without competitors has none.
         """
-        if not self._ranks:
-            self._rank_all()
-        return self._ranks[row, column]
-
-    def _rank_all(self) -> None:
-        rows, columns = range(len(self.methods)), range(len(self.columns))
+        rows, columns = range(len(self.names)), range(len(self.columns))
         if self.across:
-            # A line of several metrics has a winner of each, hence groups of like columns.
-            kinds = {(c.better, c.digits, c.dataset) for c in self.columns}
-            groups = [
-                [(r, c) for c in columns if _kind(self.columns[c]) == kind]
-                for r in rows
-                for kind in sorted(kinds, key=str)
-            ]
+            groups = [[(row, column) for column in columns] for row in rows]
         else:
-            outside = self.published | self.summary
-            groups = [[(r, c) for r in rows if r not in outside] for c in columns]
-        self._ranks.update({(r, c): 0 for r in rows for c in columns})
+            ranked = [row for row in rows if row not in self.published]
+            groups = [[(row, column) for row in ranked] for column in columns]
+        ranks = {}
         for group in groups:
             rounded = {}
-            for r, c in group:
-                value = self.values[r][c]
-                if self.columns[c].better and value is not None and not math.isnan(value):
-                    rounded[r, c] = round(value, self.columns[c].digits)
-            if len(distinct := sorted(set(rounded.values()))) > 1:
-                if self.columns[group[0][1]].better > 0:
-                    distinct.reverse()
+            for row, column in group:
+                value, facts = self.values[row][column], self.columns[column]
+                if facts.better and value is not None and not math.isnan(value):
+                    rounded[row, column] = facts.better * round(value, facts.digits)
+            if len(distinct := sorted(set(rounded.values()), reverse=True)) > 1:
                 for place, value in rounded.items():
-                    rank = distinct.index(value) + 1
-                    self._ranks[place] = rank if rank <= 2 else 0
+                    if value in distinct[:2]:
+                        ranks[place] = distinct.index(value) + 1
+        return ranks
 
 
 def to_markdown(tables: Sequence[Table], title: str) -> str:
-    """Markdown with the best of each column bold and the second underlined."""
+    """Returns Markdown; the best value of a column is bold, the second best underlined."""
     return "\n".join([f"# {title}", "", *("\n".join(_markdown(table)) for table in tables)])
 
 
 def to_csv(table: Table) -> str:
-    """CSV with full precision and one head line; intervals as columns of their own."""
+    """Returns CSV with one header line and full precision; an interval fills three columns."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    ranged = [
-        any(isinstance(line[column], tuple) for line in table.spreads)
+    has_limits = [
+        any(isinstance(spreads[column], tuple) for spreads in table.spreads)
         for column in range(len(table.columns))
     ]
     head = [table.head]
-    for column, wide in zip(table.columns, ranged, strict=True):
+    for column, limits in zip(table.columns, has_limits, strict=True):
         name = column.title.rstrip(" ↑↓")
-        head += [name, f"{name} low", f"{name} high"] if wide else [name]
+        head += [name, f"{name} low", f"{name} high"] if limits else [name]
     writer.writerow(head)
-    for method, values, spreads in zip(table.methods, table.values, table.spreads, strict=True):
+    for name, values, spreads in zip(table.names, table.values, table.spreads, strict=True):
         cells: list[float | None] = []
-        for value, spread, wide in zip(values, spreads, ranged, strict=True):
-            cells += [value, *(spread or (None, None))] if wide else [value]
-        writer.writerow([method.rstrip(" †✗"), *("" if v is None else repr(v) for v in cells)])
+        for value, spread, limits in zip(values, spreads, has_limits, strict=True):
+            cells.append(value)
+            if limits:
+                cells += spread if isinstance(spread, tuple) else (None, None)
+        plain = name.rstrip(f" {DEVIATION_MARK}{FAILURE_MARK}")
+        writer.writerow([plain, *("" if v is None else repr(v) for v in cells)])
     return buffer.getvalue()
 
 
 def to_terminal(table: Table, title: str) -> Group:
-    """The table and its notes for ``rich``.
+    """Returns the table and its notes for ``rich``.
 
-    Of several datasets each has a part of its own, and so have the costs: fits 80 columns.
+    With several datasets, each dataset and the costs form a table of their own, so that 80 columns
+    are enough.
     """
     shown = [place for place, column in enumerate(table.columns) if not column.detail]
     datasets = list(dict.fromkeys(table.columns[place].dataset for place in shown))
     parts = [shown]
-    if len(datasets) > 2:  # the costs are of no dataset
+    if len(datasets) > 2:  # more than one dataset and the costs, whose dataset is None
         parts = [[c for c in shown if table.columns[c].dataset == name] for name in datasets]
     drawn = [_part(table, part, title if part is parts[0] else None) for part in parts]
     notes = [Padding(Text(note, style="dim"), (0, 0, 0, 1)) for note in table.notes]
@@ -176,48 +198,36 @@ def to_terminal(table: Table, title: str) -> Group:
 
 def _part(table: Table, columns: list[int], title: str | None) -> RichTable:
     styles = {0: "", 1: "bold green", 2: "underline"}
-    rows = [
-        [
-            Text(name, style="italic" if row in table.published else ""),
-            *(Text(table.text(row, c), style=styles[table.rank(row, c)]) for c in columns),
-        ]
-        for row, name in enumerate(table.methods)
-    ]
+    rows = []
+    for row, name in enumerate(table.names):
+        cells = [table.cell(row, column) for column in columns]
+        style = "italic" if row in table.published else ""
+        texts = [Text(cell.text, style=styles[cell.rank]) for cell in cells]
+        rows.append([Text(name, style=style), *texts])
     head = [table.head, *(table.columns[column].title for column in columns)]
     return terminal_table(title, head, rows)
 
 
 def _markdown(table: Table) -> list[str]:
-    columns = range(len(table.columns))
-    lines = [f"## {_escaped(table.title)}", ""] if table.title else []
-    lines.append(_line([_escaped(table.head), *(_escaped(c.title) for c in table.columns)]))
-    lines.append(_line(["---"] + ["---:"] * len(columns)))
+    lines = [f"## {_escape(table.title)}", ""] if table.title else []
+    lines.append(_line([_escape(table.head), *(_escape(c.title) for c in table.columns)]))
+    lines.append(_line(["---"] + ["---:"] * len(table.columns)))
     marks = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}
-    for row, method in enumerate(table.methods):
-        cells = [marks[table.rank(row, c)].format(table.text(row, c)) for c in columns]
-        name = _escaped(method)
+    for row, name in enumerate(map(_escape, table.names)):
+        cells = [table.cell(row, column) for column in range(len(table.columns))]
+        texts = [marks[cell.rank].format(cell.text) for cell in cells]
         if row in table.published:
-            name, cells = f"*{name}*", [f"*{c}*" if c != "–" else c for c in cells]
-        lines.append(_line([name, *cells]))
-    return [*lines, "", *(f"- {_escaped(note)}" for note in table.notes), ""]
-
-
-def _number(value: float, column: Column) -> str:
-    if column.least and 0 <= value < 0.5 * 10**-column.digits:
-        return f"<{10**-column.digits:.{column.digits}f}"
-    return f"{value:{'+' if column.signed else ''}.{column.digits}f}"
-
-
-def _kind(column: Column) -> tuple:
-    return column.better, column.digits, column.dataset
+            name, texts = f"*{name}*", [f"*{text}*" if text != "–" else text for text in texts]
+        lines.append(_line([name, *texts]))
+    return [*lines, "", *(f"- {_escape(note)}" for note in table.notes), ""]
 
 
 def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _escaped(text: str) -> str:
-    """Text in which nothing is markup of a Markdown table."""
+def _escape(text: str) -> str:
+    """Returns text without any Markdown markup."""
     for mark in "\\|*_<>`[":
         text = text.replace(mark, "\\" + mark)
     return text

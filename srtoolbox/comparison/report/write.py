@@ -1,12 +1,13 @@
-"""Everything that is printed of a study, made from its store alone: no GPU, data or network."""
+"""Writes the report of a study from its store; it needs no GPU, dataset or network."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from srtoolbox.comparison.analysis.scores import Scores
 from srtoolbox.comparison.report.charts import (
@@ -26,7 +27,25 @@ from srtoolbox.comparison.store import ResultStore
 from srtoolbox.errors import UserError
 from srtoolbox.utils.files import write_atomic
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 FORMATS = ("md", "csv", "latex", "html", "figures")
+
+
+@dataclass(frozen=True)
+class Report:
+    """A written report.
+
+    Attributes:
+        title: Title of the study.
+        overview: Its main table.
+        files: Paths of the files.
+    """
+
+    title: str
+    overview: Table
+    files: list[Path]
 
 
 def write_report(
@@ -34,33 +53,30 @@ def write_report(
     formats: Sequence[str] = FORMATS,
     baseline: str | None = None,
     regions: Mapping[str, Region] | None = None,
-) -> tuple[str, Table, list[Path]]:
+) -> Report:
     """Writes a study's tables and figures; the same store gives the same files, byte for byte.
 
     ``md``: ``table.md``; ``csv``: ``table.csv`` and ``images.csv`` with every score; ``latex``:
     ``table.tex``; ``html``: ``report.html``; ``figures``: ``figures/*.png`` and ``*.svg``.
 
     Args:
-        folder: A study's folder.
-        formats: What to write, of ``FORMATS``.
-        baseline: Method that the others are compared with; None: the best.
-        regions: Corner y, x and side of the square to zoom into, by the image's key; without one
-            it is where the methods differ most.
-
-    Returns:
-        The study's title, its main table, and the files.
+        folder: Folder of the study.
+        formats: Formats to write, from ``FORMATS``.
+        baseline: Method to compare the others with; None: the best.
+        regions: y and x of the corner and side in pixels of the square to enlarge, by the image's
+            key; by default it is where the methods differ most.
 
     Raises:
-        UserError: if the folder holds no study, or no such method or image.
+        UserError: if the folder has no study, or the study no such method or image.
     """
     if unknown := [name for name in formats if name not in FORMATS]:
-        raise UserError(f"no report as '{unknown[0]}'; there are: {', '.join(FORMATS)}")
+        raise UserError(f"unknown report format '{unknown[0]}'; known: {', '.join(FORMATS)}")
     store = ResultStore(folder)
     card = store.load_card()
     views = [Scores(store, view) for view in card.views()]
     if baseline is not None and baseline not in views[0].methods:
         known = ", ".join(views[0].methods)
-        raise UserError(f"no method '{baseline}' to compare with; there are: {known}")
+        raise UserError(f"no method '{baseline}' to compare the others with; known: {known}")
     title = f"{card.name} (x{card.scale})"
     tables = all_tables(views, baseline)
     contents: dict[str, str | bytes] = {}
@@ -68,16 +84,16 @@ def write_report(
         contents["table.md"] = to_markdown(tables, title)
     if "csv" in formats:
         contents["table.csv"] = to_csv(tables[0])
-        contents["images.csv"] = _every_score(views)
+        contents["images.csv"] = _all_scores(views)
     if "latex" in formats:
         contents["table.tex"] = to_latex(tables, title)
     if {"html", "figures"} & set(formats):
         pictures = load_pictures(views[0], regions)
         profiles = load_profiles(views[0], pictures)
         charts = _charts(views[0], baseline)
-        drawn = {name: render(figure, "svg") for name, figure in charts.items()}
+        svgs = {name: render(figure, "svg") for name, figure in charts.items()}
         if "html" in formats:
-            contents["report.html"] = to_html(views, tables, pictures, profiles, drawn)
+            contents["report.html"] = to_html(views, tables, pictures, profiles, svgs)
         if "figures" in formats:
             figures = {
                 "crops": draw_crops(pictures),
@@ -85,35 +101,35 @@ def write_report(
                 "profiles": draw_profiles(profiles),
                 **charts,
             }
-            contents |= {f"figures/{_plain(name)}.svg": svg for name, svg in drawn.items()}
+            contents |= {f"figures/{_file_stem(name)}.svg": svg for name, svg in svgs.items()}
             contents |= {
-                f"figures/{_plain(name)}.png": render(figure, "png")
+                f"figures/{_file_stem(name)}.png": render(figure, "png")
                 for name, figure in figures.items()
                 if figure is not None
             }
     for name, content in contents.items():
         write_atomic(folder / name, content)
-    return title, tables[0], [folder / name for name in contents]
+    return Report(title, tables[0], [folder / name for name in contents])
 
 
 def parse_regions(texts: Sequence[str]) -> dict[str, Region]:
-    """Regions from the command line, each ``KEY=Y,X,SIDE``.
+    """Parses regions from the command line, each ``KEY=Y,X,SIDE``.
 
     Raises:
-        UserError: if one is of another form.
+        UserError: if a text has another form.
     """
     regions = {}
     for text in texts:
-        key, _, place = text.rpartition("=")
+        key, _, numbers = text.rpartition("=")
         try:
-            y, x, side = map(int, place.split(","))
+            y, x, side = map(int, numbers.split(","))
         except ValueError as error:
             raise UserError(f"region '{text}': expected KEY=Y,X,SIDE in pixels") from error
         regions[key] = y, x, side
     return regions
 
 
-def _charts(scores: Scores, baseline: str | None) -> dict[str, Any]:
+def _charts(scores: Scores, baseline: str | None) -> dict[str, Figure]:
     charts = {"curves": draw_curves(scores), "sweeps": draw_sweeps(scores)}
     for dataset in scores.main_datasets:
         charts[f"tradeoff_{dataset}"] = draw_tradeoff(scores, dataset)
@@ -121,13 +137,13 @@ def _charts(scores: Scores, baseline: str | None) -> dict[str, Any]:
     return {name: figure for name, figure in charts.items() if figure is not None}
 
 
-def _plain(name: str) -> str:
-    """A name for a file."""
-    return "".join(mark if mark.isalnum() or mark in "-_" else "_" for mark in name)
+def _file_stem(name: str) -> str:
+    """Returns the name of a figure as a file name: letters, digits, ``-`` and ``_``."""
+    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)
 
 
-def _every_score(views: Sequence[Scores]) -> str:
-    """One line for each protocol, dataset, method, seed, image and metric."""
+def _all_scores(views: Sequence[Scores]) -> str:
+    """Returns CSV with one line for each protocol, dataset, method, seed, image and metric."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["protocol", "dataset", "method", "seed", "image", "metric", "value"])

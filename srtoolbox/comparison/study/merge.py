@@ -1,4 +1,4 @@
-"""Puts together what parts of a study gave on several machines."""
+"""Merges parts of a study that ran on several machines."""
 
 from __future__ import annotations
 
@@ -11,38 +11,36 @@ from typing import Any
 import numpy as np
 
 from srtoolbox.comparison.store import Entry, ResultStore, StudyCard
-from srtoolbox.comparison.study.reuse import copy_training, finished_trainings
+from srtoolbox.comparison.study.reuse import copy_training, finished_runs, is_finished
 from srtoolbox.config.files import dump, plain, read
 from srtoolbox.data.files.reader import read_image
+from srtoolbox.engine.evaluation.evaluator import Record
 from srtoolbox.errors import UserError
 from srtoolbox.utils.files import locked, write_atomic
 
-Record = dict[str, Any]
-
 
 def merge_studies(sources: Sequence[Path], into: Path) -> ResultStore:
-    """Merges studies into the one at ``into``, which is made, or added to if it is there.
+    """Merges parts of a study into a folder; if that has a study, the parts are added to it.
 
-    Records, costs, images, finished trainings and cards are taken over. All is checked before
-    anything is written. ``srtoolbox compare`` goes on from the result as if all had been run there.
+    This includes records, costs, images, finished trainings and metadata. Everything is checked
+    before anything is written. ``srtoolbox compare`` can resume the merged study.
 
     Args:
-        sources: Folders of studies, parts of one: other methods or seeds by the same rules.
+        sources: Folders of the parts: other methods or seeds under the same protocols, training
+            options and metrics.
         into: Folder of the merged study.
 
     Raises:
         UserError: if they are not parts of one study, or if the same method, seed and image have
-            scores that would print differently.
+            scores that would be printed differently.
     """
-    folders = [one for one in sources if one.resolve() != into.resolve()]
+    folders = [folder for folder in sources if folder.resolve() != into.resolve()]
     for folder in folders:
         ResultStore(folder).load_card()  # a misspelt folder must not leave an empty study behind
     with locked(into):
         if (into / "study.json").exists():
             folders.insert(0, into)
-        parts = [_Part(folder) for folder in folders]
-        merged = _Merged(parts)
-        merged.write(into)
+        _Merger([_Part(folder) for folder in folders]).write(into)
     return ResultStore(into)
 
 
@@ -51,46 +49,45 @@ class _Part:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.store = folder, ResultStore(folder)
-        self.card: StudyCard = self.store.load_card()
+        self.card = self.store.load_card()
         self.options: dict[str, Any] = plain(read(folder / "study.yml"))
 
     @property
-    def rules(self) -> dict[str, Any]:
-        """What all parts of a study have in common, by what messages call it."""
+    def shared(self) -> dict[str, Any]:
+        """Facts that must be equal in all parts of a study, by their names in messages."""
         card = self.card
         return {
             "scale": card.scale,
-            "protocol": ", ".join(p["text"] for p in (card.protocol, *card.other_protocols)),
+            "protocol": ", ".join(protocol["text"] for protocol in card.protocols),
             "metrics": ", ".join(card.metrics),
             "training": card.training,
         }
 
 
-class _Merged:
-    """What the parts give together; made without writing anything."""
+class _Merger:
+    """Checks and merges parts; the constructor writes nothing."""
 
     def __init__(self, parts: list[_Part]) -> None:
         self.parts, first = parts, parts[0]
         for part in parts[1:]:
-            for what, value in part.rules.items():
-                if value != first.rules[what]:
+            for name, value in part.shared.items():
+                if value != first.shared[name]:
                     raise UserError(
                         f"{part.folder} is no part of the same study as {first.folder}: its "
-                        f"{what} is '{value}', not '{first.rules[what]}'"
+                        f"{name} is '{value}', not '{first.shared[name]}'"
                     )
             _check_originals(first.folder, part.folder, part.card)
         self.methods: dict[str, Any] = {}
-        # The part with the most methods has the order of the whole, if any has.
+        # The part with the most methods most likely has them in the order of the whole study.
         for part in sorted(parts, key=lambda part: -len(part.options["methods"])):
-            self.methods |= {
-                k: v for k, v in part.options["methods"].items() if k not in self.methods
-            }
+            for name, method in part.options["methods"].items():
+                self.methods.setdefault(name, method)
         self.seeds = list(dict.fromkeys(s for p in parts for s in p.options.get("seeds", [0])))
         self.evaluations = self._evaluations()
         self.entries = self._entries()
 
     def write(self, into: Path) -> None:
-        """Writes the merged study, its card last."""
+        """Writes the merged study; its ``study.json`` is the last file."""
         first, target = self.parts[0], ResultStore(into)
         for part in self.parts:
             if part.folder != into:
@@ -98,75 +95,78 @@ class _Merged:
         for evaluation, (_, records) in self.evaluations.items():
             if not target.records(evaluation):
                 target.add_records(records)
-        for cost in (cost for part in self.parts for cost in part.store.costs()):
-            if target.cost(cost["cost"]) is None:
-                target.add_cost(cost)
-        for use in (use for part in self.parts for use in part.store.frame_uses()):
-            if target.frame_use(use["evaluation"]) is None:
-                target.add_frame_use(use)
+        for part in self.parts:
+            for cost in part.store.costs():
+                if target.cost(cost["cost"]) is None:
+                    target.add_cost(cost)
+            for use in part.store.frame_uses():
+                if target.frame_use(use["evaluation"]) is None:
+                    target.add_frame_use(use)
         _write_budget([part.folder for part in self.parts], into)
         options = {**first.options, "methods": self.methods, "seeds": self.seeds}
         write_atomic(into / "study.yml", dump(options))
-        published = []
-        for row in (row for part in self.parts for row in part.card.published):
-            published += [row] if row not in published else []
-        card = replace(first.card, entries=self.entries, published=published)
+        card = replace(first.card, entries=self.entries, published=[], sweeps={})
         card.jobs = max(part.card.jobs for part in self.parts)
-        card.sweeps = {}
-        for part in reversed(self.parts):  # the first has the last word
-            card.sweeps |= part.card.sweeps
+        for part in self.parts:
+            card.published += [row for row in part.card.published if row not in card.published]
+            card.sweeps = {**part.card.sweeps, **card.sweeps}  # the first part has priority
         target.save_card(card)
 
     def _evaluations(self) -> dict[str, tuple[Path, list[Record]]]:
-        """The records of each evaluation and where they are from."""
+        """Returns the records of each evaluation with the folder of their part."""
         found: dict[str, tuple[Path, list[Record]]] = {}
         for part in self.parts:
             for evaluation in part.store.evaluations():
-                records = part.store.records(evaluation)
+                here = part.folder, part.store.records(evaluation)
                 if evaluation in found:
-                    self._compare(*found[evaluation], part.folder, records)
-                found.setdefault(evaluation, (part.folder, records))
+                    self._compare(*found[evaluation], *here)
+                found.setdefault(evaluation, here)
         return found
 
     def _entries(self) -> list[Entry]:
-        """One entry of each method and seed: the first that did not fail, with what others add."""
+        """Returns one entry per method and seed: the first one without a failure.
+
+        Evaluations and costs that it lacks come from the other parts.
+        """
         found: dict[tuple[str, int], Entry] = {}
         for entry in (entry for part in self.parts for entry in part.card.entries):
-            place = entry.method, entry.seed
-            if place not in found or (found[place].failure and not entry.failure):
-                found[place] = entry
+            job = entry.method, entry.seed
+            if job not in found or (found[job].failure and not entry.failure):
+                found[job] = entry
             elif not entry.failure:
-                found[place] = self._join(found[place], entry)
+                found[job] = self._join(found[job], entry)
         names = list(self.methods)
-        order = {(m, s): (self.seeds.index(s), names.index(m)) for m, s in found}
-        return sorted(found.values(), key=lambda entry: order[entry.method, entry.seed])
-
-    def _join(self, one: Entry, other: Entry) -> Entry:
-        evaluations = self._join_evaluations(one.evaluations, other.evaluations)
-        other_protocols = {
-            protocol: self._join_evaluations(
-                one.other_protocols.get(protocol, {}), other.other_protocols.get(protocol, {})
-            )
-            for protocol in {**one.other_protocols, **other.other_protocols}
-        }
-        return replace(
-            one,
-            evaluations=evaluations,
-            other_protocols=other_protocols,
-            cost=one.cost or other.cost,
+        return sorted(
+            found.values(), key=lambda e: (self.seeds.index(e.seed), names.index(e.method))
         )
 
-    def _join_evaluations(self, one: dict[str, str], other: dict[str, str]) -> dict[str, str]:
-        for dataset in one.keys() & other.keys():
-            here, there = (self.evaluations.get(each[dataset]) for each in (one, other))
+    def _join(self, first: Entry, second: Entry) -> Entry:
+        evaluations = self._join_evaluations(first.evaluations, second.evaluations)
+        other_protocols = {
+            protocol: self._join_evaluations(
+                first.other_protocols.get(protocol, {}), second.other_protocols.get(protocol, {})
+            )
+            for protocol in {**first.other_protocols, **second.other_protocols}
+        }
+        return replace(
+            first,
+            evaluations=evaluations,
+            other_protocols=other_protocols,
+            cost=first.cost or second.cost,
+        )
+
+    def _join_evaluations(self, first: dict[str, str], second: dict[str, str]) -> dict[str, str]:
+        for dataset in first.keys() & second.keys():
+            here = self.evaluations.get(first[dataset])
+            there = self.evaluations.get(second[dataset])
             if here and there:
                 self._compare(*here, *there)
-        return {**other, **one}
+        return {**second, **first}
 
     def _compare(
         self, here: Path, records: list[Record], there: Path, others: list[Record]
     ) -> None:
-        """Refuses scores of the same thing that would print differently."""
+        """Raises an error if two records of the same image would be printed differently."""
         values = {record["key"]: record["metrics"] for record in others}
         metrics = self.parts[0].card.metrics
         for record in records:
@@ -178,36 +178,38 @@ class _Merged:
                 raise UserError(
                     f"{record['method']}, seed {record['seed']}, {record['dataset']} "
                     f"{record['key']}: {metric} is {a:.6g} in {here} and {b:.6g} in {there}; find "
-                    "out which one is right, and leave the method out of the other"
+                    "out which one is right, and remove the method from the other"
                 )
 
 
 def _check_originals(here: Path, there: Path, card: StudyCard) -> None:
-    """Refuses datasets of one name with other images."""
+    """Raises an error if datasets with the same name have different images."""
     datasets = {name for entry in card.entries for name in entry.evaluations}
     for path in (path for name in sorted(datasets) for path in (there / "images" / name).glob("*")):
         other = here / path.relative_to(there)
         if not other.exists() or other.read_bytes() == path.read_bytes():
             continue
         if not np.array_equal(read_image(other), read_image(path)):
-            raise UserError(f"{path} and {other} differ: the studies were scored on other images")
+            raise UserError(
+                f"{path} and {other} differ: the studies were evaluated on different images"
+            )
 
 
 def _copy_files(source: Path, target: Path) -> None:
-    """Copies images, environments and finished trainings that are not there."""
+    """Copies images, environments and finished trainings that the target lacks."""
     for name in ("images", "environments"):
         for path in (source / name).rglob("*"):
             copy = target / path.relative_to(source)
             if path.is_file() and not copy.exists():
                 write_atomic(copy, path.read_bytes())
-    for run in finished_trainings(source):
+    for run in finished_runs(source):
         copy = target / run.relative_to(source)
-        if not (copy / "finished.json").exists():
+        if not is_finished(copy):
             copy_training(run, copy)
 
 
 def _write_budget(folders: Sequence[Path], into: Path) -> None:
-    """Keeps the step times by which iterations were shared out, so that they stay as they are."""
+    """Keeps the measured step times, so that the numbers of iterations do not change."""
     times: dict[str, float] = {}
     for path in (folder / "budget.json" for folder in reversed(folders)):
         times |= json.loads(path.read_text()) if path.exists() else {}

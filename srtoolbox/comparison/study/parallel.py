@@ -1,4 +1,4 @@
-"""Several trainings of a study at a time, each in a process of its own."""
+"""Runs several trainings of a study in parallel, each in its own process."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing.connection import wait
+from multiprocessing.queues import Queue
 from pathlib import Path
-from queue import Queue
 
 import torch
 
@@ -21,46 +20,58 @@ from srtoolbox.engine.training.train import train
 from srtoolbox.errors import RunError
 from srtoolbox.plugins import load_entry_points, load_plugins
 from srtoolbox.utils.console import set_up_logging
-
-Training = tuple[RunOptions, Path]
-
-
-def count_workers(wanted: int, trainings: int, device: torch.device, threads: int | None) -> int:
-    """How many trainings run at a time: as wanted, but no more than there are GPUs or cores."""
-    if device.type == "cuda":
-        places = torch.cuda.device_count() if device.index is None else 1
-    else:
-        places = max(1, len(os.sched_getaffinity(0)) // (threads or 1)) if wanted > 1 else 1
-    return max(1, min(wanted, trainings, places))
+from srtoolbox.utils.cpu import cpu_count
+from srtoolbox.utils.files import interrupt_on
 
 
-def train_side_by_side(
-    trainings: Sequence[Training], device: torch.device, workers: int, threads: int
-) -> dict[Path, str]:
-    """Trains all of them, ``workers`` at a time.
-
-    With several GPUs each process has one of its own. The results are in the runs' folders, where
-    ``train`` finds them finished. Processes end with this one, however it ends.
+def count_workers(jobs: int, trainings: int, device: torch.device, threads: int | None) -> int:
+    """Returns the number of trainings that run in parallel.
 
     Args:
-        trainings: Options and folder of each.
-        device: A device; ``cuda`` without an index stands for all GPUs.
-        workers: Processes.
-        threads: CPU threads of each.
+        jobs: Number that the study asks for.
+        trainings: Number of trainings.
+        device: A device; ``cuda`` without an index means all GPUs, with one training on each.
+        threads: CPU threads of each training; None: at least one.
+    """
+    if device.type == "cuda":
+        limit = torch.cuda.device_count() if device.index is None else 1
+    else:
+        limit = cpu_count() // (threads or 1)
+    return max(1, min(jobs, trainings, limit))
+
+
+def train_in_parallel(
+    trainings: Mapping[Path, RunOptions], device: torch.device, workers: int, threads: int
+) -> dict[Path, str]:
+    """Runs trainings, ``workers`` at a time.
+
+    With several GPUs each process has its own. The results are in the folders of the runs, where
+    ``train`` finds them finished. The processes end with this one, however it ends.
+
+    Args:
+        trainings: Options by the folder of the run.
+        device: A device; ``cuda`` without an index means all GPUs.
+        workers: Number of processes.
+        threads: CPU threads of each process.
 
     Returns:
-        Why a training failed, by folder, for those that did.
+        The reasons of failed trainings by folder.
+
+    Raises:
+        RunError: if a process died.
     """
-    plugins = list(dict.fromkeys(entry for opt, _ in trainings for entry in opt.plugins))
+    plugins = list(dict.fromkeys(entry for opt in trainings.values() for entry in opt.plugins))
     context = multiprocessing.get_context("spawn")
+    all_gpus = device.type == "cuda" and device.index is None
     devices = context.Queue()
     for index in range(workers):
-        spread = device.type == "cuda" and device.index is None
-        devices.put(f"cuda:{index}" if spread else str(device))
-    pool = ProcessPoolExecutor(workers, context, _start, (devices, threads, plugins))
-    with _sigterm_interrupts():
+        devices.put(f"cuda:{index}" if all_gpus else str(device))
+    pool = ProcessPoolExecutor(workers, context, _init_process, (devices, threads, plugins))
+    with interrupt_on(signal.SIGTERM):
         try:
-            futures = {folder: pool.submit(_train, opt, folder) for opt, folder in trainings}
+            futures = {
+                folder: pool.submit(_train, opt, folder) for folder, opt in trainings.items()
+            }
             failures = {folder: _failure(future) for folder, future in futures.items()}
         except BaseException:
             for process in multiprocessing.active_children():
@@ -68,49 +79,32 @@ def train_side_by_side(
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    return {folder: reason for folder, reason in failures.items() if reason}
+    return {folder: reason for folder, reason in failures.items() if reason is not None}
 
 
 def _failure(future: Future[None]) -> str | None:
+    """Waits for a training; returns the reason if it failed."""
     try:
         future.result()
     except RunError as error:
         return str(error)
     except BrokenProcessPool as error:
         raise RunError(
-            "a training process died (out of memory?); run the same command again to go on, with "
+            "a training process died (out of memory?); run the same command again to resume, with "
             "a lower 'jobs' if it happens again"
         ) from error
     return None
 
 
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Makes SIGTERM end the wait for the trainings in the same way as Ctrl-C."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        previous = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread: the caller handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
 _device = "cpu"  # of this process
 
 
-def _start(devices: Queue, threads: int, plugins: Sequence[str]) -> None:
+def _init_process(devices: Queue[str], threads: int, plugins: Sequence[str]) -> None:
     """Prepares a process of the pool."""
     global _device
     _device = devices.get()
     torch.set_num_threads(threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # outside of a training, which handles it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # between trainings; a training handles it
     set_up_logging(progress=False)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     load_entry_points()
@@ -118,13 +112,15 @@ def _start(devices: Queue, threads: int, plugins: Sequence[str]) -> None:
 
 
 def _end_with_parent() -> None:
-    """Else an orphan would go on writing to a run that the next command takes up."""
-    wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
+    """Ends this process with its parent, so that it does not write to a run that is resumed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _train(opt: RunOptions, folder: Path) -> None:
     try:
         train(opt, torch.device(_device), resume=True, folder=folder)
-    except KeyboardInterrupt:  # the state is saved; what waits in the queue must not be begun
+    except KeyboardInterrupt:  # the state is saved; end before the next queued training starts
         os._exit(130)

@@ -1,19 +1,41 @@
-"""What a study file asks for: every method with every seed as a run of its own."""
+"""Plans a study: jobs with their folders and iterations, and the test sets of each method."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from srtoolbox.comparison.options import StudyOptions
+from srtoolbox.comparison.study.budget import Budget, training_options
+from srtoolbox.comparison.study.reuse import index_finished_runs
 from srtoolbox.config.files import Tree, merge, plain
 from srtoolbox.config.schema import OptionErrors, check
-from srtoolbox.engine.options import RunOptions
-
-_SHARED = (
-    *("scale", "model_type", "network_d", "gan", "plugins"),
-    *("datasets", "path", "train", "val", "logger"),
+from srtoolbox.data.base import EvalDataset, dataset_info
+from srtoolbox.engine.build import (
+    assemble,
+    build_dataset,
+    build_network,
+    check_crop,
+    fingerprint,
+    load_pretrained,
 )
+from srtoolbox.engine.evaluation.evaluator import Evaluator
+from srtoolbox.engine.options import RunOptions, SharedOptions
+from srtoolbox.errors import UserError
+from srtoolbox.metrics import get_protocol
+from srtoolbox.models.frames import IncompatibleInput
+from srtoolbox.utils.environment import describe_environment, digest
+
+# Rules of a protocol that decide which frames a network gets; not every dataset follows them.
+_FRAME_RULES = ("missing_neighbours", "skip_frames")
+
+# Options of datasets that locate files or speed up reading; the files are hashed instead.
+_LOCATION_OPTIONS = ("dataroot", "dataroot_gt", "dataroot_lq", "cache", "cache_limit")
 
 
 @dataclass(frozen=True)
@@ -21,71 +43,223 @@ class Job:
     """One method with one seed.
 
     Attributes:
-        method: Its name in the study.
-        seed: Its seed.
-        opt: Its options as a run of its own.
-        deviations: What it does otherwise than the rest, in words.
+        method: Name of the method.
+        seed: Seed of weights and samples.
+        opt: Options of the job as a separate run.
+        deviations: Differences to the options of the other methods, in words.
+        folder: Folder of its training run; None if nothing is trained, and for a method that the
+            command leaves out.
+        finished_run: Folder of the same training, finished in another study, or None.
     """
 
     method: str
     seed: int
     opt: RunOptions
     deviations: list[str]
+    folder: Path | None = None
+    finished_run: Path | None = None
+
+    @property
+    def identity(self) -> str:
+        """Hash of everything that decides its results: training, network and inference options."""
+        return digest([fingerprint(self.opt), plain(self.opt.val.enhance)])
 
 
-def plan(opt: StudyOptions, tree: Tree) -> list[Job]:
-    """All jobs of a study, seed by seed, so that a table of all methods is there early.
+@dataclass(frozen=True)
+class EvaluationSet:
+    """A dataset and the protocols that one pass over it is evaluated under.
+
+    Attributes:
+        name: Name in the study.
+        data: The dataset.
+        protocols: Names of protocols that need the same frames.
+        content: Everything that decides its samples, without the location of its files.
+    """
+
+    name: str
+    data: EvalDataset
+    protocols: tuple[str, ...]
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Method:
+    """The test sets of a method.
+
+    Attributes:
+        is_trained: Whether it is trained here.
+        test_sets: The test sets that it can be evaluated on.
+        skipped_datasets: The test sets that it cannot be evaluated on, with the reasons.
+    """
+
+    is_trained: bool
+    test_sets: list[EvaluationSet]
+    skipped_datasets: dict[str, str]
+
+
+class StudyPlan:
+    """Everything about a study that is known before it runs. It writes nothing.
+
+    It builds every part of every method once, so that errors appear before hours are spent, and
+    measures the step times for a time budget unless they are known.
 
     Args:
-        opt: The checked study.
-        tree: What it was read from, so that messages name the right line.
+        opt: The checked options.
+        tree: The tree that they were read from, so that messages name the right line.
+        device: Device of the study.
+        only: Methods to run; empty: all.
+
+    Attributes:
+        folder: Folder of the study.
+        metrics: The metrics by name.
+        methods: By name, also those that are not run.
+        all_jobs: All methods with all seeds. The first seed of all methods comes first, so that
+            the table soon has every method.
+        jobs: The jobs to run.
+        budget: The budget of the trainings.
+        environment: Versions, device and threads.
 
     Raises:
-        OptionErrors: if a method's own options do not fit.
+        UserError: if any part of the study is faulty.
     """
-    jobs, errors = [], {}
+
+    def __init__(
+        self, opt: StudyOptions, tree: Tree, device: torch.device, only: Sequence[str] = ()
+    ) -> None:
+        self.opt, self.tree, self.device = opt, tree, device
+        self.folder = opt.path.experiments_root / "compare" / opt.name
+        jobs = list_jobs(opt, tree)
+        for name in set(only) - set(opt.methods):
+            raise UserError(f"--only {name}: no such method; there are: {', '.join(opt.methods)}")
+        self._only = set(only or opt.methods)
+        self.metrics = Evaluator(opt.val, device).metrics
+        finished_runs = index_finished_runs(opt.trainings_from)
+        self.methods = {job.method: self._prepare(job) for job in jobs[: len(opt.methods)]}
+        self._check_methods()
+        self.environment = describe_environment(device)
+        self.budget = Budget(opt.budget, device, self.folder / "budget.json")
+        self.all_jobs = self._complete(jobs, finished_runs)
+        self.jobs = [job for job in self.all_jobs if job.method in self._only]
+
+    def most_frames(self, method: str) -> EvaluationSet:
+        """Returns the first test set with the most frames that all methods can be evaluated on.
+
+        If there is none, it is one that ``method`` can be evaluated on.
+        """
+        skipped = {name for other in self.methods.values() for name in other.skipped_datasets}
+        own = self.methods[method].test_sets
+        common = [test_set for test_set in own if test_set.name not in skipped]
+        return max(common or own, key=lambda test_set: test_set.data.num_frame or 0)
+
+    def _prepare(self, job: Job) -> Method:
+        run = job.opt
+        try:
+            net = build_network(run, torch.device("cpu"))
+            is_trained = run.train is not None and any(p.requires_grad for p in net.parameters())
+            if job.method in self._only:
+                load_pretrained(run, net)
+                assemble(run, net)
+                if is_trained:
+                    _, spec = training_options(run)
+                    check_crop(build_dataset("train", spec, run, net), net)
+            return Method(is_trained, *_read_test_sets(self.opt, run, net))
+        except UserError as error:
+            raise UserError(f"method {job.method}: {error}") from error
+
+    def _check_methods(self) -> None:
+        source = self.opt.budget.of
+        if isinstance(source, str) and not self.methods[source].is_trained:
+            raise UserError(f"budget.of: {source} is not trained here; name a method that is")
+        for name in self.opt.test_sets:
+            reasons = [method.skipped_datasets.get(name) for method in self.methods.values()]
+            if all(reasons):
+                raise UserError(
+                    f"datasets.{name}: no method can use it: {'; '.join(map(str, reasons))}"
+                )
+
+    def _complete(self, jobs: list[Job], finished_runs: Mapping[str, Path]) -> list[Job]:
+        """Sets iterations and folders of trainings.
+
+        Methods that differ only in evaluation share a folder.
+        """
+        runs = {job.method: job.opt for job in jobs if self.methods[job.method].is_trained}
+        iterations = self.budget.iterations_for(runs)
+        folders: dict[str, Path] = {}  # by fingerprint
+        complete = []
+        for job in jobs:
+            if job.method in runs:
+                train = replace(training_options(job.opt)[0], total_iter=iterations[job.method])
+                job = replace(job, opt=replace(job.opt, train=train))
+                if job.method in self._only:
+                    identity = fingerprint(job.opt)
+                    name = f"{job.opt.name}-s{job.seed}-{identity[:8]}"
+                    folder = folders.setdefault(identity, self.folder / "runs" / name)
+                    job = replace(job, folder=folder, finished_run=finished_runs.get(identity))
+            complete.append(job)
+        return complete
+
+
+def list_jobs(opt: StudyOptions, tree: Tree) -> list[Job]:
+    """Returns all jobs of a study, seed by seed, without folders and budget.
+
+    Args:
+        opt: The checked options.
+        tree: The tree that they were read from, so that messages name the right line.
+
+    Raises:
+        OptionErrors: if a method's own options are faulty.
+    """
+    jobs: list[Job] = []
+    errors: list[str] = []
     for seed in opt.seeds:
         for method in opt.methods:
             try:
                 run = check(_run_tree(tree, method, seed), RunOptions)
             except OptionErrors as error:
-                errors.update(dict.fromkeys(error.errors))
-                continue
-            jobs.append(Job(method, seed, run, _differences(opt, method)))
+                errors += error.errors
+            else:
+                jobs.append(Job(method, seed, run, _deviations(opt, method)))
     if errors:
-        raise OptionErrors(list(errors))
+        raise OptionErrors(list(dict.fromkeys(errors)))
     return jobs
 
 
+def load_network(run: RunOptions, device: torch.device) -> nn.Module:
+    """Returns the network of a method that is not trained here, with its weights, in eval mode."""
+    net = build_network(run, device)
+    load_pretrained(run, net)
+    return assemble(run, net).eval()
+
+
 def _run_tree(tree: Tree, method: str, seed: int) -> Tree:
-    """The options of one job: what all share, and on top what the method says."""
-    entry = tree["methods"][method]
-    mark = tree["methods"].marks[method]
+    """Returns the options of one job: the shared ones, overridden by those of the method."""
+    methods: Tree = tree["methods"]
+    mark = methods.marks[method]
     run = Tree(mark)
     run.put("name", method.replace("/", "_"), mark)
     run.put("manual_seed", seed, tree.marks.get("seeds", mark))
-    for key in _SHARED:
-        if key in tree:
-            run.put(key, tree[key], tree.marks[key])
-    return merge(run, entry)
+    for shared in fields(SharedOptions):
+        if shared.name in tree:
+            run.put(shared.name, tree[shared.name], tree.marks[shared.name])
+    return merge(run, methods[method])
 
 
-def _differences(opt: StudyOptions, method: str) -> list[str]:
-    section = opt.methods[method]
-    enhanced = _changes(section.val.enhance, plain(opt.val.enhance))
-    if section.train is None:
-        return ["not trained here", *enhanced]
-    own = dict(section.train)
+def _deviations(opt: StudyOptions, method: str) -> list[str]:
+    method_opt = opt.methods[method]
+    enhance = _changes(method_opt.val.enhance, plain(opt.val.enhance))
+    if method_opt.train is None:
+        return ["not trained here", *enhance]
+    train = dict(method_opt.train)
     if opt.budget.of is not None:
-        own.pop("total_iter", None)  # it is what the budget is made of
-    words = _changes(own, plain(opt.train)) + enhanced
-    words += [f"path.{key} {value}" for key, value in section.path.items()]
-    if section.model_type not in (None, opt.model_type):
-        words.append(f"model_type {section.model_type}")
-    return words
+        train.pop("total_iter", None)  # it sets the budget
+    deviations = _changes(train, plain(opt.train)) + enhance
+    deviations += [f"path.{key} {value}" for key, value in method_opt.path.items()]
+    if method_opt.model_type not in (None, opt.model_type):
+        deviations.append(f"model_type {method_opt.model_type}")
+    return deviations
 
 
-def _changes(own: dict[str, Any], shared: dict[str, Any]) -> list[str]:
+def _changes(own: Mapping[str, Any], shared: Mapping[str, Any]) -> list[str]:
     return [
         f"{key} {_short(value)} instead of {_short(shared.get(key))}"
         for key, value in own.items()
@@ -97,3 +271,57 @@ def _short(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_short(entry)}" for key, entry in value.items()) + "}"
     return str(value)
+
+
+def _read_test_sets(
+    opt: StudyOptions, run: RunOptions, net: nn.Module
+) -> tuple[list[EvaluationSet], dict[str, str]]:
+    """Returns the test sets of a method, and the reasons why it cannot use the others.
+
+    A network for bursts, for example, cannot be evaluated on single images: it lacks that column
+    of the table. Any other fault of a dataset is an error.
+
+    Raises:
+        UserError: if a dataset is faulty, or the method can use none.
+    """
+    test_sets: list[EvaluationSet] = []
+    skipped: dict[str, str] = {}
+    for name, spec in opt.test_sets.items():
+        try:
+            test_sets += _read_test_set(opt, name, spec, run, net)
+        except UserError as error:
+            if name not in opt.datasets.test or not isinstance(error.__cause__, IncompatibleInput):
+                raise
+            skipped[name] = str(error.__cause__).partition(";")[0]
+            if len(skipped) == len(opt.test_sets):
+                raise
+    return test_sets, skipped
+
+
+def _read_test_set(
+    opt: StudyOptions, name: str, spec: Mapping[str, Any], run: RunOptions, net: nn.Module
+) -> list[EvaluationSet]:
+    """Returns a test set once for each group of protocols that need the same frames."""
+    found: dict[tuple[Any, ...], EvaluationSet] = {}
+    rules: Sequence[str] = _FRAME_RULES
+    for protocol in opt.protocol_names:
+        frames = tuple(getattr(get_protocol(protocol), rule) for rule in rules)
+        if frames not in found:
+            val = replace(run.val, protocol=protocol)
+            data = build_dataset(name, spec, replace(run, val=val), net)
+            rules = [rule for rule in _FRAME_RULES if getattr(dataset_info(data), rule) is not None]
+            frames = tuple(getattr(get_protocol(protocol), rule) for rule in rules)
+            found[frames] = EvaluationSet(name, data, (), _content(spec, data))
+        protocols = (*found[frames].protocols, protocol)
+        found[frames] = replace(found[frames], protocols=protocols)
+    return list(found.values())
+
+
+def _content(spec: Mapping[str, Any], data: EvalDataset) -> dict[str, Any]:
+    """Returns a dataset's options, with names and sizes of its files instead of their folders."""
+    options, paths = plain(spec), dataset_info(data).paths
+    if paths is None:
+        return options
+    files = sorted([path.parent.name, path.name, path.stat().st_size] for path in paths())
+    kept = {key: value for key, value in options.items() if key not in _LOCATION_OPTIONS}
+    return {**kept, "files": digest(files)}

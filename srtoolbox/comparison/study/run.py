@@ -1,4 +1,4 @@
-"""Runs a study: trains what is not trained, scores what is not scored, measures costs."""
+"""Runs a study: trains, evaluates and measures everything that is not finished."""
 
 from __future__ import annotations
 
@@ -6,283 +6,273 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean
 
 import torch
 from torch import nn
 
 from srtoolbox.comparison.options import StudyOptions
-from srtoolbox.comparison.store import Entry, ResultStore
-from srtoolbox.comparison.study.budget import Budget, training_steps
-from srtoolbox.comparison.study.card import new_card
-from srtoolbox.comparison.study.evaluate import Method, Scorekeeper, Scorer, most_frames
-from srtoolbox.comparison.study.parallel import count_workers, train_side_by_side
-from srtoolbox.comparison.study.plan import Job, plan
-from srtoolbox.comparison.study.reuse import copy_finished_runs, device_of, index_finished_runs
+from srtoolbox.comparison.store import Entry, Published, ResultStore, StudyCard
+from srtoolbox.comparison.study.budget import step_seconds, training_options, training_steps
+from srtoolbox.comparison.study.evaluate import StudyEvaluator
+from srtoolbox.comparison.study.parallel import count_workers, train_in_parallel
+from srtoolbox.comparison.study.plan import Job, StudyPlan, load_network
+from srtoolbox.comparison.study.reuse import copy_training, device_of, is_finished
 from srtoolbox.config.files import Tree, dump, plain
+from srtoolbox.config.load import load_options
 from srtoolbox.data.stream import to_float
-from srtoolbox.engine.build import (
-    assemble,
-    build_dataset,
-    build_network,
-    check_crop,
-    fingerprint,
-    load_pretrained,
-)
-from srtoolbox.engine.device.precision import cpu_threads
-from srtoolbox.engine.options import RunOptions
+from srtoolbox.engine.device.precision import cpu_threads, pick_device, resolve
 from srtoolbox.engine.profiling import COUNTING, measure_inference
 from srtoolbox.engine.training.train import train
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.utils.environment import describe_environment, digest
+from srtoolbox.metrics import get_protocol
+from srtoolbox.utils.environment import digest
 from srtoolbox.utils.files import locked, write_atomic
 
 _log = logging.getLogger("srtoolbox")
 
 
+def compare(
+    options: str | Path,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    only: Sequence[str] = (),
+) -> ResultStore:
+    """Runs a study, as ``srtoolbox compare`` does, and returns its results.
+
+    Args:
+        options: Option file, or the name of a shipped one (``"quickstart"``).
+        overrides: ``"KEY=VALUE"`` each, for example ``"train.total_iter=1000"``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+        only: Methods to run; empty: all.
+
+    Returns:
+        The store with every score. ``srtoolbox.comparison.report.write.write_report`` writes
+        tables, figures and page from its ``folder``.
+
+    Raises:
+        UserError: if options, data or device are invalid.
+    """
+    opt, tree = load_options(options, overrides, StudyOptions)
+    return run_study(opt, tree, pick_device(device), only)
+
+
 def run_study(
     opt: StudyOptions, tree: Tree, device: torch.device, only: Sequence[str] = ()
 ) -> ResultStore:
-    """Does whatever of the study is not done yet and returns its store.
+    """Runs everything of a study that is not finished, and returns its store.
 
-    Finished trainings, evaluations and measurements are recognised by the hash of what defines
-    them. A training that was broken off goes on at its last checkpoint. A method that fails
-    (non-finite loss) does not keep the others from being run; it is named in the table.
+    Finished trainings, evaluations and measurements are recognised by the hash of their options
+    and data. An interrupted training resumes from its last checkpoint. If a method fails
+    (non-finite loss), the others are still run, and the table names it.
 
     Args:
-        opt: The checked study.
-        tree: What it was read from.
-        device: Where to run.
-        only: Methods to run; of the others, what is done already is in the tables. None: all.
+        opt: The checked options.
+        tree: The tree that they were read from.
+        device: Device to run on.
+        only: Methods to run; the tables also show finished results of the others. Empty: all.
 
     Raises:
-        UserError: before anything is trained, if any part of the study does not fit.
+        UserError: before anything is trained, if any part of the study is faulty.
     """
-    study = Study(opt, tree, device, only)
-    with locked(study.folder):
-        study.open()
-        study.begin()
-        study.train_side_by_side()
-        for number, job in enumerate(study.jobs, start=1):
-            _log.info("[%d/%d] %s, seed %d", number, len(study.jobs), job.method, job.seed)
-            study.run(job)
-    return study.store
+    plan = StudyPlan(opt, tree, device, only)
+    with locked(plan.folder):
+        return _StudyRun(plan).run()
 
 
-class Study:
-    """A study with all its parts, of which every one is built once: a fault shows at once.
+class _StudyRun:
+    """Executes a plan."""
 
-    Args:
-        opt: The checked study.
-        tree: What it was read from.
-        device: Where to run.
-        only: Methods to run; none: all.
+    def __init__(self, plan: StudyPlan) -> None:
+        self._plan, self._opt, self._device = plan, plan.opt, plan.device
+        self._store = ResultStore(plan.folder)
+        self._card = _new_card(plan)
+        self._evaluator = StudyEvaluator(plan, self._store)
+        self._failures: dict[Path, str] = {}  # of trainings in other processes, by folder
 
-    Attributes:
-        folder: Where it writes.
-        jobs: What is to be run, once it is open with the iterations that the budget gives.
-        trained: The methods that are trained here.
-        methods: What is known of each method before it is run.
-        folders: Of the training of each method and seed.
-        elsewhere: Where a training of these folders is finished in another study.
-        store: What is done.
-        scores: Scores networks into it.
-        card: What was entered so far.
-    """
+    def run(self) -> ResultStore:
+        jobs = self._plan.jobs
+        self._write_options()
+        self._copy_finished_runs()
+        self._enter_other_methods()
+        self._train_in_parallel()
+        for number, job in enumerate(jobs, start=1):
+            _log.info("[%d/%d] %s, seed %d", number, len(jobs), job.method, job.seed)
+            self._run_job(job)
+        return self._store
 
-    def __init__(
-        self, opt: StudyOptions, tree: Tree, device: torch.device, only: Sequence[str] = ()
-    ) -> None:
-        self.opt, self.device, self._tree = opt, device, tree
-        self.folder = opt.path.experiments_root / "compare" / opt.name
-        self._all = plan(opt, tree)
-        self._only = set(only) or set(opt.methods)
-        for name in self._only - set(opt.methods):
-            raise UserError(f"--only {name}: no such method; there are: {', '.join(opt.methods)}")
-        self.scorer = Scorer(opt, device)
-        self.trained: set[str] = set()
-        self.methods: dict[str, Method] = {}
-        self._others = index_finished_runs(opt.trainings_from)
-        self._build_everything()
-        self.failures: dict[Path, str] = {}
-        self.environment = describe_environment(device)
-
-    def open(self) -> None:
-        """Reads what is done and shares the budget out. Writes nothing."""
-        opt = self.opt
-        self.store = ResultStore(self.folder)
-        self.budget = Budget(opt.budget, self.device, self.folder / "budget.json")
-        runs = {j.method: j.opt for j in self._all if j.method in self.trained}
-        trains = {m: run.train for m, run in self.budget.share(runs).items()}
-        self._all = [
-            replace(job, opt=replace(job.opt, train=trains.get(job.method, job.opt.train)))
-            for job in self._all
-        ]
-        self.jobs = [job for job in self._all if job.method in self._only]
-        self.folders, self.elsewhere = self._training_folders()
-        budget = self.budget.describe()
-        self.scores = Scorekeeper(opt, self.scorer, self.store, self.environment, self.device)
-        self.card = new_card(opt, self.scorer.metrics, self.environment, self.device, budget)
-
-    def begin(self) -> None:
-        """Writes down what is to be done, and takes over what is done of methods left out."""
+    def _write_options(self) -> None:
+        folder = self._plan.folder
         try:
-            write_atomic(self.folder / "study.yml", dump(self._tree))
-            self.budget.save()
+            write_atomic(folder / "study.yml", dump(self._plan.tree))
+            self._plan.budget.save()
         except OSError as error:
-            raise UserError(f"{self.folder}: cannot be written ({error.strerror})") from error
-        copy_finished_runs(self.folders, self.elsewhere)
-        left_out = [job for job in self._all if job.method not in self._only]
-        if not left_out or not (self.folder / "study.json").exists():
+            raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+
+    def _copy_finished_runs(self) -> None:
+        """Copies trainings that are finished in another study and not in this one."""
+        for job in self._plan.jobs:
+            if job.folder is None or job.finished_run is None or is_finished(job.folder):
+                continue
+            try:
+                copy_training(job.finished_run, job.folder)
+            except OSError as error:
+                raise UserError(
+                    f"trainings_from: {job.finished_run} cannot be copied to {job.folder} "
+                    f"({error.strerror})"
+                ) from error
+            _log.info("%s, seed %d: copied from %s", job.method, job.seed, job.finished_run)
+
+    def _enter_other_methods(self) -> None:
+        """Enters the earlier results of the methods that this command leaves out."""
+        run_now = {job.method for job in self._plan.jobs}
+        left_out = [job for job in self._plan.all_jobs if job.method not in run_now]
+        if not left_out or not (self._plan.folder / "study.json").exists():
             return
-        before = self.store.load_card()
-        if [view.protocol for view in before.views()] != [v.protocol for v in self.card.views()]:
+        before = self._store.load_card()
+        if before.protocols != self._card.protocols:
             return
         done = {(entry.method, entry.seed): entry for entry in before.entries}
         for job in left_out:
             entry = done.get((job.method, job.seed))
-            if entry is not None and entry.identity == _identity(job):
+            if entry is not None and entry.identity == job.identity:
                 self._enter(entry)
 
-    def train_side_by_side(self) -> None:
-        """Trains in several processes, if the study says so; ``run`` finds the results."""
-        trainings = {
-            self.folders[j.method, j.seed]: j.opt for j in self.jobs if j.method in self.trained
+    def _train_in_parallel(self) -> None:
+        """Trains in several processes if the study asks for it; ``_run_job`` reads the results."""
+        waiting = {
+            job.folder: job.opt
+            for job in self._plan.jobs
+            if job.folder is not None and not is_finished(job.folder)
         }
-        waiting = [
-            (options, folder)
-            for folder, options in trainings.items()
-            if not (folder / "finished.json").exists()
-        ]
-        threads = self.opt.threads
-        workers = count_workers(self.opt.jobs, len(waiting), self.device, threads)
-        if workers > 1:
-            threads = threads or max(1, torch.get_num_threads() // workers)
-            # The longest first, so that none is left to run alone at the end.
-            with cpu_threads(threads):
-                waiting.sort(key=lambda one: -self.step_seconds(one[0]) * one[0].train.total_iter)
-            _log.info("%d trainings, %d at a time", len(waiting), workers)
-            self.failures = train_side_by_side(waiting, self.device, workers, threads)
+        threads = self._opt.threads
+        workers = count_workers(self._opt.jobs, len(waiting), self._device, threads)
+        if workers == 1:
+            return
+        threads = threads or max(1, torch.get_num_threads() // workers)
+        with cpu_threads(threads):
+            seconds = {
+                folder: step_seconds(run, self._device) * training_options(run)[0].total_iter
+                for folder, run in waiting.items()
+            }
+        # The longest first, so that none runs alone at the end.
+        order = sorted(waiting, key=lambda folder: -seconds[folder])
+        _log.info("%d trainings, %d in parallel", len(waiting), workers)
+        self._failures = train_in_parallel(
+            {folder: waiting[folder] for folder in order}, self._device, workers, threads
+        )
 
-    def run(self, job: Job) -> None:
-        """Brings one job to its end and enters it on the card."""
-        method = self.methods[job.method]
+    def _run_job(self, job: Job) -> None:
+        """Runs one job to its end and enters it on the card."""
         entry = Entry(
             job.method,
             job.seed,
+            device=self._plan.environment["device"],
+            identity=job.identity,
             deviations=job.deviations,
-            skipped_datasets=method.skipped_datasets,
+            skipped_datasets=self._plan.methods[job.method].skipped_datasets,
         )
-        entry.identity, entry.device = _identity(job), self.environment["device"]
         try:
-            if (reason := self.failures.get(self.folders.get((job.method, job.seed)))) is not None:
-                raise RunError(reason)
-            net = self._network(job, entry)
-            for test_set in method.test_sets:
-                self.scores.score(job, entry, test_set, net)
-            entry.cost = self._measure(job, net)
+            net = self._train(job, entry) if job.folder else load_network(job.opt, self._device)
+            self._evaluator.evaluate(job, entry, net)
+            entry.cost = self._measure_cost(job, net)
         except RunError as error:
             entry.failure = str(error)
             _log.error("%s, seed %d: %s", job.method, job.seed, error)
         self._enter(entry)
-        self.store.save_card(self.card)
+        self._store.save_card(self._card)
 
-    def step_seconds(self, run: RunOptions) -> float:
-        """How long a training step takes, roughly."""
-        return mean(step.seconds() for step in training_steps(run, self.device))
-
-    def build(self, job: Job) -> nn.Module:
-        """The network of a method that is not trained here, with its weights."""
-        net = build_network(job.opt, self.device)
-        load_pretrained(job.opt, net)
-        return assemble(job.opt, net).eval()
-
-    def _build_everything(self) -> None:
-        """Builds every part of every method once, so that a fault shows before hours are spent."""
-        for job in self._all[: len(self.opt.methods)]:
-            try:
-                net = build_network(job.opt, torch.device("cpu"))
-                if job.opt.train is not None and any(p.requires_grad for p in net.parameters()):
-                    self.trained.add(job.method)
-                if job.method in self._only:
-                    load_pretrained(job.opt, net)
-                    assemble(job.opt, net)
-                    if job.method in self.trained:
-                        crops = build_dataset("train", job.opt.datasets.train, job.opt, net)
-                        check_crop(crops, net)
-                self.methods[job.method] = self.scorer.fit(job.opt, net)
-            except UserError as error:
-                raise UserError(f"method {job.method}: {error}") from error
-        if (of := self.opt.budget.of) in self.opt.methods and of not in self.trained:
-            raise UserError(f"budget.of: {of} is not trained here; name a method that is")
-        for name in self.opt.test_sets:
-            misfits = [
-                m.skipped_datasets[name]
-                for m in self.methods.values()
-                if name in m.skipped_datasets
-            ]
-            if len(misfits) == len(self.opt.methods):
-                raise UserError(f"datasets.{name}: no method fits it: {'; '.join(misfits)}")
-
-    def _network(self, job: Job, entry: Entry) -> nn.Module:
-        if job.method not in self.trained:
-            return self.build(job)
-        folder = self.folders[job.method, job.seed]
-        entry.run = str(folder.relative_to(self.folder))
-        with cpu_threads(self.opt.threads):
-            trained = train(job.opt, self.device, resume=True, folder=folder)
+    def _train(self, job: Job, entry: Entry) -> nn.Module:
+        """Trains a network, unless that is finished, and enters the facts of its training."""
+        folder = job.folder
+        assert folder is not None
+        if folder in self._failures:
+            raise RunError(self._failures[folder])
+        entry.run = str(folder.relative_to(self._plan.folder))
+        with cpu_threads(self._opt.threads):
+            trained = train(job.opt, self._device, resume=True, folder=folder)
         entry.train_seconds, entry.steps = trained.seconds, trained.step
         entry.threads = trained.threads
-        entry.device = device_of(folder, self.environment["device"])
+        entry.device = device_of(folder, entry.device)
         return trained.net
 
-    def _training_folders(self) -> tuple[dict[tuple[str, int], Path], dict[Path, Path]]:
-        """By method and seed, and those of the same trainings in other studies.
-
-        Methods that differ only in how they are evaluated share one.
-        """
-        shared: dict[str, Path] = {}
-        folders = {}
-        for job in self._all:
-            if job.method in self.trained and job.method in self._only:
-                identity = fingerprint(job.opt)
-                name = f"{job.opt.name}-s{job.seed}-{identity[:8]}"
-                folder = shared.setdefault(identity, self.folder / "runs" / name)
-                folders[job.method, job.seed] = folder
-        others = self._others
-        return folders, {shared[i]: others[i] for i in shared.keys() & others.keys()}
-
-    def _measure(self, job: Job, net: nn.Module) -> str:
-        """Costs on the test set with the most frames of those that fit all methods."""
-        dataset = most_frames(self.methods, job.method).data
-        lq = to_float(torch.from_numpy(dataset[0]["lq"]).to(self.device))[None]
-        precision, enhance = self.opt.train.precision, job.opt.val.enhance
-        trained = job.method in self.trained
+    def _measure_cost(self, job: Job, net: nn.Module) -> str:
+        """Measures costs on the test set with the most frames that all methods can use."""
+        dataset = self._plan.most_frames(job.method).data
+        lq = to_float(torch.from_numpy(dataset[0]["lq"]).to(self._device))[None]
+        precision, enhance = self._opt.train.precision, job.opt.val.enhance
         identity = digest(
             {
                 "network_g": plain(job.opt.network_g),
                 "scale": job.opt.scale,
                 "input": list(lq.shape),
-                "train": plain(job.opt.train) if trained else None,
+                "train": plain(job.opt.train) if job.folder else None,
                 "precision": precision,
-                "environment": self.environment,
+                "environment": self._plan.environment,
                 "enhance": plain(enhance),
                 "counting": COUNTING,
             }
         )
-        if self.store.cost(identity) is None:
+        if self._store.cost(identity) is None:
             cost = measure_inference(net, lq, dataset.reference, enhance, precision)
-            step = next(training_steps(job.opt, self.device)) if trained else None
+            step = next(training_steps(job.opt, self._device)) if job.folder else None
             cost["training_memory"] = step.memory() if step else None
-            self.store.add_cost({"cost": identity, "method": job.method, **cost})
+            self._store.add_cost({"cost": identity, "method": job.method, **cost})
         return identity
 
     def _enter(self, entry: Entry) -> None:
-        order = [(job.seed, job.method) for job in self._all]
-        self.card.entries.append(entry)
-        self.card.entries.sort(key=lambda entry: order.index((entry.seed, entry.method)))
+        order = [(job.seed, job.method) for job in self._plan.all_jobs]
+        self._card.entries.append(entry)
+        self._card.entries.sort(key=lambda entry: order.index((entry.seed, entry.method)))
 
 
-def _identity(job: Job) -> str:
-    """What a job's entry stands for: its training, its network and how it is used."""
-    return digest([fingerprint(job.opt), plain(job.opt.val.enhance)])
+def _new_card(plan: StudyPlan) -> StudyCard:
+    """Returns the card of a study, without entries."""
+    opt, budget = plan.opt, plan.budget.describe()
+    first, *other_protocols = [_protocol_facts(opt, name) for name in opt.protocol_names]
+    return StudyCard(
+        name=opt.name,
+        scale=opt.scale,
+        protocol=first,
+        metrics={
+            name: {
+                "higher_is_better": metric.higher_is_better,
+                "unit": metric.unit,
+                "digits": metric.digits,
+                "unavailable": metric.available(),
+            }
+            for name, metric in plan.metrics.items()
+        },
+        training=_describe_training(opt, plan.device, budget),
+        environment=plan.environment,
+        other_protocols=other_protocols,
+        published=[Published(**plain(row)) for row in opt.published],
+        budget=budget,
+        jobs=opt.jobs,
+        sweeps=plain(opt.report.sweeps),
+    )
+
+
+def _protocol_facts(opt: StudyOptions, name: str) -> dict[str, str]:
+    protocol = get_protocol(name)
+    return {
+        "name": name,
+        "hash": protocol.hash,
+        "text": replace(opt.val, protocol=name).describe(),
+        "average": protocol.average,
+    }
+
+
+def _describe_training(opt: StudyOptions, device: torch.device, budget: str | None) -> str:
+    train = opt.train
+    optimizer = ", ".join(f"{k} {v}" for k, v in train.optim_g.items() if k != "type")
+    schedule = train.scheduler["type"] if train.scheduler else "constant lr"
+    losses = " + ".join(spec["type"] for spec in train.losses.values())
+    crop = (opt.datasets.train or {}).get("gt_size")
+    precision = resolve(train.precision, device)
+    return (
+        (budget or f"{train.total_iter} iterations")
+        + f" with batch {train.batch_size}"
+        + (f" of {crop}×{crop} crops" if crop else "")
+        + f", {losses}, {train.optim_g['type']} ({optimizer}), {schedule}, {precision}; "
+        "the same samples in the same order for every method; scores of the final weights"
+    )

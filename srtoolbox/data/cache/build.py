@@ -1,7 +1,8 @@
-"""Building the cache of decoded pixels, so that it can be killed at any instant.
+"""Builds the cache of decoded pixels; the process may be killed at any time.
 
-All is made in a folder ``….part``, which gets its final name when it is complete. A journal lists
-the images whose pixels have reached the disk; a build that was stopped goes on with the others.
+Everything is written to a folder ``….part``, which gets its final name when it is complete. A
+journal lists the images whose pixels are on the disk; an interrupted build continues with the
+others.
 """
 
 from __future__ import annotations
@@ -18,22 +19,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from srtoolbox.data.files.reader import ImageInfo, image_info, read_image
+from srtoolbox.data.files.image_info import ImageInfo
+from srtoolbox.data.files.reader import image_info, read_image
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.utils.console import progress_console, shows_progress
+from srtoolbox.utils.console import progress_bar
 from srtoolbox.utils.cpu import map_threads
+from srtoolbox.utils.files import sync_folder, write_synced
 
 _log = logging.getLogger("srtoolbox")
 
-_ALIGNMENT = 64  # bytes; what processors like best
+_ALIGNMENT = 64  # bytes; the size of a cache line
 _GIB = 2**30
-_SYNC_SECONDS = 2.0  # how often pixels are forced to the disk: what a killed build may lose
+_SYNC_SECONDS = 2.0  # between two flushes of pixels to the disk: the work that a crash may lose
 
 
 class SourceFile(NamedTuple):
-    """A file and what shows that it has changed."""
+    """A file, with the size and time by which changes are recognised."""
 
     path: str
     size: int
@@ -41,7 +43,7 @@ class SourceFile(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where an image lies among the pixels: offset in bytes, (C, H, W), name of its type."""
+    """The position of an image in the file of pixels: offset in bytes, (C, H, W), name of type."""
 
     offset: int
     shape: tuple[int, int, int]
@@ -53,18 +55,23 @@ def build(
     sources: list[SourceFile],
     raw: bool,
     limit_gib: float,
-    look_again: Callable[[], list[SourceFile]],
+    list_again: Callable[[], list[SourceFile]],
 ) -> list[Place]:
-    """Decodes ``sources`` into the folder ``store``, or finishes what an earlier try began.
+    """Decodes files into a folder, or completes an interrupted build. The caller holds the lock.
 
-    The caller holds the lock. ``look_again`` gives the sources as they are at the end.
+    Args:
+        store: The folder.
+        sources: The files.
+        raw: As of ``read_image``.
+        limit_gib: Maximum size of the pixels, in GiB.
+        list_again: Returns the sources as they are at the end, to detect changes.
 
     Returns:
         The place of each source's pixels.
 
     Raises:
         UserError: as ``open_pixels``.
-        RunError: if the disk fails or is full, or a source changes meanwhile.
+        RunError: if the disk fails or is full, or a source changes during the build.
     """
     infos = list(map_threads(lambda source: image_info(Path(source.path), raw), sources))
     places, size = _lay_out(infos)
@@ -82,7 +89,7 @@ def build(
         with (part / "pixels.bin").open("r+b", buffering=0) as blob:
             _check_space(blob.fileno(), part, size)
             _decode(blob.fileno(), part, sources, places, size, raw)
-        if look_again() != sources:
+        if list_again() != sources:
             shutil.rmtree(part)
             raise RunError("cache: files changed while they were decoded; start again")
         _finish(store, part, sources, places, size)
@@ -90,29 +97,31 @@ def build(
         free = shutil.disk_usage(part if part.exists() else store.parent).free / _GIB
         raise RunError(
             f"cache: {part} cannot be written ({error.strerror}; {size / _GIB:.2f} GiB needed in "
-            f"all, {free:.2f} GiB free); what is decoded so far is kept, and the next run goes on "
-            "from there; make room, name another folder, or set cache: null"
+            f"all, {free:.2f} GiB free); decoded files are kept, and the next run continues from "
+            "there; free some space, name another folder, or set cache: null"
         ) from error
     return places
 
 
 def _lay_out(infos: list[ImageInfo]) -> tuple[list[Place], int]:
+    """Places the images one after the other; also returns the total size in bytes."""
     places, offset = [], 0
-    for *shape, dtype in infos:
-        places.append(Place(offset, tuple(shape), dtype))
-        length = math.prod(shape) * np.dtype(dtype).itemsize
+    for info in infos:
+        place = Place(offset, info[:3], info.dtype)
+        places.append(place)
+        length = math.prod(place.shape) * np.dtype(place.dtype).itemsize
         offset += -(-length // _ALIGNMENT) * _ALIGNMENT
     return places, offset
 
 
 def _check_space(blob: int, part: Path, size: int) -> None:
-    missing = size - os.fstat(blob).st_blocks * 512  # an unfinished blob has holes
+    missing = size - os.fstat(blob).st_blocks * 512  # an incomplete file has holes
     free = shutil.disk_usage(part).free
     if missing > free:
         raise UserError(
             f"cache: {missing / _GIB:.2f} GiB are needed in {part.parent}, but only "
-            f"{free / _GIB:.2f} GiB are free on that disk; make room, name another folder, or set "
-            "cache: null to decode files each time they are read"
+            f"{free / _GIB:.2f} GiB are free on that disk; free some space, name another folder, "
+            "or set cache: null to decode files each time they are read"
         )
 
 
@@ -132,37 +141,31 @@ def _decode(
     _log.info(
         "decoding %d files into %s (%.2f GiB), once for all runs%s",
         *(len(sources), part.parent, size / _GIB),
-        f"; {done} are there already" if done else "",
+        f"; {done} are already decoded" if done else "",
     )
-    columns = TextColumn("decoding"), BarColumn(bar_width=28), MofNCompleteColumn()
-    with Progress(
-        *(*columns, TimeRemainingColumn()),
-        console=progress_console(),
-        disable=not shows_progress(),
-        transient=True,
-    ) as progress:
-        task = progress.add_task("", total=len(sources), completed=done)
+    with progress_bar("decoding") as progress:
+        progress(done, len(sources))
         todo = (number for number in range(len(sources)) if number not in journal.done)
         try:
-            with closing(map_threads(decode, todo)) as finished:  # no thread outlives an error
-                for number in finished:
+            with closing(map_threads(decode, todo)) as finished:  # an error ends all threads
+                for count, number in enumerate(finished, done + 1):
                     journal.add(number)
-                    progress.advance(task)
+                    progress(count, len(sources))
         finally:
             journal.commit()
 
 
 class _Journal:
-    """The numbers of the images whose pixels are on the disk, one per line.
+    """A file with the numbers of the images whose pixels are on the disk, one per line.
 
-    A line is written after the pixels have been forced to the disk, so each whole line can be
-    trusted; one that a crash left behind unfinished is cut off.
+    A line is written after the pixels were flushed to the disk, so every complete line is valid. A
+    line that a crash left incomplete is removed.
 
     Args:
         path: The journal; may exist.
-        blob: Descriptor of the file of pixels; is given its full ``size``.
-        count: How many images there are.
-        size: Bytes of all pixels.
+        blob: Descriptor of the file of pixels; it is extended to ``size``.
+        count: Number of images.
+        size: Size of all pixels in bytes.
     """
 
     def __init__(self, path: Path, blob: int, count: int, size: int) -> None:
@@ -183,14 +186,14 @@ class _Journal:
         os.ftruncate(blob, size)
 
     def add(self, number: int) -> None:
-        """Notes an image that has been written; every so often it is made to last."""
+        """Adds an image whose pixels were written; commits if the last commit is long ago."""
         self._pending.append(number)
         if time.monotonic() - self._last >= _SYNC_SECONDS:
             self.commit()
 
     def commit(self) -> None:
-        """Forces the pixels to the disk, then the lines that vouch for them."""
-        # Forgotten first: after an error the pixels may be lost, though a second try succeeds.
+        """Flushes the pixels to the disk, then writes their lines."""
+        # Cleared first: after a failed flush, pixels may be lost although the next flush succeeds.
         numbers, self._pending = self._pending, []
         if numbers:
             os.fsync(self._blob)
@@ -202,9 +205,9 @@ class _Journal:
 
 
 def _write(blob: int, pixels: np.ndarray, offset: int) -> None:
-    view = memoryview(pixels).cast("B")
+    view = pixels.data.cast("B")
     while view:
-        written = os.pwrite(blob, view, offset)  # less than asked for on a disk that fills up
+        written = os.pwrite(blob, view, offset)  # may write only a part when the disk gets full
         view, offset = view[written:], offset + written
 
 
@@ -212,19 +215,8 @@ def _finish(
     store: Path, part: Path, sources: list[SourceFile], places: list[Place], size: int
 ) -> None:
     files = [[source.path, *place] for source, place in zip(sources, places, strict=True)]
-    with (part / "index.json").open("w") as file:
-        json.dump({"size": size, "files": files}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    _sync_folder(part)
+    write_synced(part / "index.json", json.dumps({"size": size, "files": files}))
+    sync_folder(part)
     part.rename(store)
-    _sync_folder(store.parent)
+    sync_folder(store.parent)
     (store / "journal").unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

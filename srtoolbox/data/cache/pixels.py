@@ -1,8 +1,8 @@
-"""Decoded pixels in a memory-mapped file: training reads crops of them instead of decoding files.
+"""Keeps decoded pixels in a memory-mapped file, so that training reads crops without decoding.
 
-A list of files gets one folder, named by a hash of their paths, sizes, times of change and of how
-they are read. ``pixels.bin`` has the images (C, H, W) one after the other, ``index.json`` says
-where. All runs and workers share it; ``cache_build`` makes it.
+Each list of files gets one folder. Its name is a hash of the paths, sizes and modification times of
+the files and of how they are read. ``pixels.bin`` contains the images (C, H, W) one after the
+other, ``index.json`` their places. All runs and workers share the folder; ``build`` makes it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,34 +24,36 @@ import numpy as np
 from srtoolbox.data.cache.build import Place, SourceFile, build
 from srtoolbox.data.files.reader import image_info, read_image
 from srtoolbox.errors import UserError
+from srtoolbox.utils.files import acquire_lock
 
 _log = logging.getLogger("srtoolbox")
 
-_VERSION = 1  # of what the folder holds and of how files are decoded
+_VERSION = 1  # of the folder's format and of how files are decoded
 
 PixelReader = Callable[[Path], np.ndarray]
+"""Returns the pixels (C, H, W) of a file, which must not be written to."""
 
 
 def open_pixels(
     files: Sequence[Path], cache: Path | None, *, raw: bool = False, limit_gib: float = 200
 ) -> PixelReader:
-    """A function that gives the pixels (C, H, W) of each of ``files``, to be read only.
+    """Returns a function that reads the pixels (C, H, W) of any of ``files``.
 
     Args:
-        files: What may be asked for.
-        cache: Folder for decoded pixels; None decodes a file each time it is asked for.
-            Otherwise the list's pixels are looked up there, or decoded now, once. If another
-            process is at it, this waits; if one was interrupted, this goes on where it stopped.
+        files: The files that may be read.
+        cache: Folder for decoded pixels; None: a file is decoded each time it is read. With a
+            folder, all files are decoded now unless they already were. If another process is
+            decoding them, this waits; if one was interrupted, this continues its work.
         raw: As of ``read_image``.
-        limit_gib: Most that the pixels of these files may take on the disk, in GiB.
+        limit_gib: Maximum size of the pixels of these files on the disk, in GiB.
 
     Returns:
-        Views into a memory map, or fresh arrays without a cache. It can be pickled: every process
-        opens the map for itself.
+        A function that can be pickled; each process opens the memory map by itself. With a cache
+        it returns read-only views, otherwise new arrays.
 
     Raises:
-        UserError: if a file cannot be read, or the pixels need more than the limit or the disk.
-        RunError: if the cache cannot be written; what was decoded so far is kept.
+        UserError: if a file cannot be read, or the pixels exceed the limit or the free disk space.
+        RunError: if the cache cannot be written; the files decoded so far are kept.
     """
     if cache is None:
         return partial(read_image, raw=raw)
@@ -65,13 +67,13 @@ def open_pixels(
             cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"cache: {cache} cannot be made ({error.strerror}); name another folder"
+                f"cache: {cache} cannot be created ({error.strerror}); name another folder"
             ) from error
-        with _locked(store.with_suffix(".lock"), store):
-            places = _find(store, sources)  # by now another process may have built it
+        with _locked(store):
+            places = _find(store, sources)  # another process may have built it meanwhile
             if places is None:
                 if store.exists():
-                    _log.warning("%s: damaged; it is built again", store)
+                    _log.warning("%s: damaged; building it again", store)
                     shutil.rmtree(store)
                 places = build(store, sources, raw, limit_gib, lambda: _list_sources(files, raw)[1])
     return _MappedPixels(
@@ -80,11 +82,11 @@ def open_pixels(
 
 
 class _MappedPixels:
-    """Views of the images in a file of decoded pixels.
+    """Reads images from a file of decoded pixels.
 
     Args:
         blob: The file.
-        places: Where each image lies, by the path under which it will be asked for.
+        places: The place of each image, by the path under which it is requested.
     """
 
     def __init__(self, blob: Path, places: dict[str, Place]) -> None:
@@ -92,18 +94,18 @@ class _MappedPixels:
         self._map: np.memmap | None = None
 
     def __call__(self, path: Path) -> np.ndarray:
-        """The pixels (C, H, W) of a file: a view, which nobody can write to."""
+        """Returns a read-only view of the pixels (C, H, W) of a file."""
         offset, shape, dtype = self._places[os.fspath(path)]
         if self._map is None:
             self._map = np.memmap(self._blob, mode="r")
         return np.ndarray(shape, dtype, buffer=self._map, offset=offset)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_map": None}  # else the pixels would be sent along
+        return {**self.__dict__, "_map": None}  # a memory map would be pickled with its pixels
 
 
 def _list_sources(files: Sequence[Path], raw: bool) -> tuple[dict[str, int], list[SourceFile]]:
-    """The files that ``files`` stand for, each once, in order; and for each path which it is."""
+    """Resolves links; returns the number of each path's file, and the files in sorted order."""
     folders: dict[str, str] = {}
     resolved: dict[str, str] = {}
     states: dict[str, SourceFile] = {}
@@ -116,7 +118,7 @@ def _list_sources(files: Sequence[Path], raw: bool) -> tuple[dict[str, int], lis
             real = os.path.realpath(real) if os.path.islink(real) else real  # noqa: PTH114
             state = os.stat(real)  # noqa: PTH116
         except OSError as error:
-            image_info(Path(path), raw)  # has the better words
+            image_info(Path(path), raw)  # raises an error with a better message
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         resolved[path] = real
         states[real] = SourceFile(real, state.st_size, state.st_mtime_ns)
@@ -126,7 +128,7 @@ def _list_sources(files: Sequence[Path], raw: bool) -> tuple[dict[str, int], lis
 
 
 def _find(store: Path, sources: list[SourceFile]) -> list[Place] | None:
-    """Where the pixels of ``sources`` lie; None if they are not there, or not as they should be."""
+    """Returns the places of the pixels of ``sources``; None if they are missing or damaged."""
     try:
         index = json.loads((store / "index.json").read_bytes())
         size = (store / "pixels.bin").stat().st_size
@@ -142,25 +144,19 @@ def _find(store: Path, sources: list[SourceFile]) -> list[Place] | None:
 
 
 @contextmanager
-def _locked(path: Path, store: Path) -> Iterator[None]:
-    """Holds a lock that dies with the process, waiting for whoever has it."""
+def _locked(store: Path) -> Iterator[None]:
+    """Holds the lock of a folder of pixels; waits while another process holds it."""
+    path = store.with_suffix(".lock")
     try:
-        import fcntl
-    except ImportError as error:
+        handle = acquire_lock(
+            path, on_wait=lambda: _log.info("waiting for another process, which builds %s", store)
+        )
+    except OSError as error:
         raise UserError(
-            "cache: this operating system lacks the file locks it needs; set cache: null"
+            f"cache: {path} cannot be locked ({error.strerror}); name a folder on another disk, or "
+            "set cache: null"
         ) from error
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context(path.open("a"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                _log.info("waiting for another process, which builds %s", store)
-                fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            raise UserError(
-                f"cache: {path} cannot be locked ({error.strerror}); name a folder on another "
-                "disk, or set cache: null"
-            ) from error
+    try:
         yield
+    finally:
+        os.close(handle)  # releases the lock

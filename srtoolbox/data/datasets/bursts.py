@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
-from srtoolbox.data.datasets.source import Crop, Source, choose_layout, find_items
+from srtoolbox.data.base import Sample
+from srtoolbox.data.datasets.source import FileDataset, choose_layout, find_items
 from srtoolbox.data.files.find import Fault, Item
-from srtoolbox.data.stream import Sample
 from srtoolbox.data.transforms.bayer import orient_bayer
 from srtoolbox.data.transforms.orientation import random_orientation
 from srtoolbox.errors import UserError
@@ -16,28 +14,30 @@ from srtoolbox.registry import DATASET_REGISTRY
 
 
 @DATASET_REGISTRY.register()
-class Bursts:
+class Bursts(FileDataset):
     """Bursts of RGB or packed RAW frames; frame 0 is the reference.
 
-    RAW frames become float32 in [0, 1] by their dataset's black and white level. Records of single
-    captures (``meta_info.pkl`` and the like: exposure, white balance, whether a black level is
-    subtracted) are never read, for pickles can run code when they are opened: files are taken at
-    their pixels' value, and RealBSR-RAW as from before the subtraction.
+    RAW frames become float32 in [0, 1] by the black and white level of their dataset. The records
+    of single captures (``meta_info.pkl`` and similar files: exposure, white balance, whether a
+    black level is subtracted) are never read, because pickle files can run code when they are
+    opened. Pixel values are therefore used as stored, and RealBSR-RAW is read as if no black level
+    had been subtracted.
 
     Args:
-        layout: Name of a known arrangement of files.
+        layout: Name of a known file layout.
         dataroot: Folder of the dataset.
-        split: Part of the dataset, as the layout calls it; may be left out if there is one only.
-        scale: Ground truth over frame. Packing counts: for RAW data published as ×4 it is 8.
-        num_frame: Frames of a burst that are read: the first of those that there are.
+        split: Part of the dataset, as the layout calls it; optional if there is only one.
+        scale: Ground-truth size divided by frame size, including the packing: 8 for RAW data
+            published as ×4.
+        num_frame: Frames to read from each burst: the first ``num_frame`` of them.
         gt_size: Side of a training crop in HR pixels.
         use_hflip: Mirror training crops at random; the Bayer pattern of RAW is kept.
-        use_rot: Turn training crops by random multiples of 90°, likewise.
+        use_rot: Rotate training crops by random multiples of 90°; the Bayer pattern is kept.
         cache: Folder for decoded images; null decodes the files each time. Samples are the same.
-        cache_limit: Most that the decoded images may take, in GiB.
+        cache_limit: Maximum size of the decoded images, in GiB.
 
     Raises:
-        UserError: names the first ten faulty files or bursts, or the option that does not fit.
+        UserError: names the first ten faulty files or bursts, or the invalid option.
     """
 
     reference = 0
@@ -59,83 +59,64 @@ class Bursts:
             raise UserError("Bursts: dataroot is missing; give the folder of the dataset")
         if num_frame < 1:
             raise UserError(f"Bursts: num_frame must be at least 1, got {num_frame}")
-        if gt_size % scale:
-            raise UserError(f"Bursts: gt_size {gt_size} is not a multiple of scale {scale}")
-        self.scale, self.num_frame, self.gt_size = scale, num_frame, gt_size
-        self.use_hflip, self.use_rot = use_hflip, use_rot
-        self.layout = choose_layout(layout, "burst")
-        self.channels = 4 if self.layout.raw else 3
-        # Layouts count from the sensor's pixels, of which a packed pixel holds two by two.
-        published = scale // 2 if self.layout.raw else scale
-        if self.layout.raw and (scale % 2 or published not in self.layout.scales):
+        super().__init__(scale, gt_size, use_hflip, use_rot)
+        self.num_frame = num_frame
+        known_layout = choose_layout(layout, "burst")
+        # Layouts count in sensor pixels; a packed pixel holds 2 × 2 of them.
+        published = scale // 2 if known_layout.raw else scale
+        if known_layout.raw and (scale % 2 or published not in known_layout.scales):
             known = " or ".join(
-                f"{2 * factor} (×{factor} and packed)" for factor in self.layout.scales
+                f"{2 * factor} (×{factor} and packed)" for factor in known_layout.scales
             )
             raise UserError(f"Bursts: scale of layout '{layout}' is {known}, got {scale}")
-        items, faults = find_items(self.layout, dataroot, split, published)
-        faults += [fault for item in items if (fault := self._fault(item))]
-        self._source = Source(
-            self.layout,
-            (items, faults),
-            scale,
-            f"Bursts ({dataroot})",
-            cache=cache,
-            cache_limit=cache_limit,
-        )
-
-    def __len__(self) -> int:
-        return len(self._source.items)
+        items, faults = find_items(known_layout, dataroot, split, published)
+        found = items, [*faults, *filter(None, map(self._fault, items))]
+        self._open(known_layout, found, dataroot, None, None, cache, cache_limit)
+        self.channels = 4 if known_layout.raw else 3
+        self.linear_gt = known_layout.gt_white_level is not None
 
     def __getitem__(self, index: int) -> Sample:
-        """A whole burst, for evaluation: lq (T, C, h, w) and gt (C', H, W).
+        """Returns a whole burst, for evaluation: lq (T, C, h, w) and gt (C', H, W).
 
-        RGB as stored; RAW frames float32, and their ground truth as stored or float32.
+        RGB is as stored. RAW frames are float32; their ground truth is as stored or float32.
         """
-        item = self._source.items[index]
-        lq, gt = self._read(item)
+        item = self._items[index]
+        lq, gt = self._read_burst(item)
         return {"key": item.key, "lq": lq, "gt": gt}
 
     def draw(self, index: int, rng: np.random.Generator) -> Sample:
-        """A random aligned crop, for training: lq (T, C, h, w) and gt (3, H, W).
+        """Returns a random aligned crop of burst ``index``: lq (T, C, h, w) and gt (3, H, W).
 
-        RGB comes with an orientation, in which both are to be brought; RAW is in it already.
+        RGB comes with an orientation to apply on the device; RAW is already oriented.
         """
-        item = self._source.items[index]
-        if not self.layout.raw:
-            lq, gt = self._read(item, Crop(self.gt_size, rng))
-            orientation = random_orientation(self.use_hflip, self.use_rot, rng)
-            return {"key": item.key, "lq": lq, "gt": gt, "orientation": orientation}
-        # One packed pixel more, which keeping the Bayer pattern costs.
-        lq, gt = self._read(item, Crop(self.gt_size + self.scale, rng))
+        item = self._items[index]
+        lq, gt = self._read_burst(item, rng)
         orientation = random_orientation(self.use_hflip, self.use_rot, rng)
+        if not self._layout.raw:
+            return {"key": item.key, "lq": lq, "gt": gt, "orientation": orientation}
         lq, gt = orient_bayer(lq, gt, orientation, self.scale)
         return {"key": item.key, "lq": lq, "gt": gt}
 
-    def check_training(self) -> None:
-        """Checks what only training asks for.
+    @property
+    def _crop_size(self) -> int:
+        # Orienting RAW costs one packed pixel, because it keeps the Bayer pattern.
+        return self.gt_size + (self.scale if self._layout.raw else 0)
 
-        Raises:
-            UserError: names bursts that are smaller than the crop.
-        """
-        self._source.check_training(self.gt_size + (self.scale if self.layout.raw else 0))
-
-    def paths(self) -> list[Path]:
-        """All files that may be read."""
-        return self._source.paths()
-
-    def _read(self, item: Item, crop: Crop | None = None) -> tuple[np.ndarray, np.ndarray]:
-        lq, (gt,) = self._source.read(item, range(self.num_frame), [0], crop)
-        layout = self.layout
+    def _read_burst(
+        self, item: Item, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        lq, (gt,) = self._read(item, range(self.num_frame), [0], rng)
+        layout = self._layout
         if layout.raw:
             lq = _normalise(lq, layout.black_level, layout.white_level)
-            # OpenCV wrote these arrays of R, G, B as if they were B, G, R.
+            # The publishers wrote these R, G, B arrays with OpenCV, which expects B, G, R.
             gt = gt[::-1]
             if layout.gt_white_level is not None:
                 gt = _normalise(gt, layout.black_level, layout.gt_white_level)
         return lq, np.ascontiguousarray(gt)
 
     def _fault(self, item: Item) -> Fault | None:
-        """Why a burst can be neither trained on nor scored; None if it can."""
+        """Returns the reason why a burst cannot be used; None if it can."""
         path = (item.lq or item.gt)[0].parent
         if not item.gt:
             text = f"{item.key} has no ground truth; choose a split that has one"
@@ -146,6 +127,8 @@ class Bursts:
         return None
 
 
-def _normalise(stored: np.ndarray, black: int, white: int) -> np.ndarray:
-    """Sensor values as float32 in [0, 1]."""
+def _normalise(stored: np.ndarray, black: int, white: int | None) -> np.ndarray:
+    """Converts sensor values to float32 in [0, 1]; ``white`` None: the maximum of their type."""
+    if white is None:
+        white = int(np.iinfo(stored.dtype).max)
     return ((stored.astype(np.float32) - black) / white).clip(0, 1)

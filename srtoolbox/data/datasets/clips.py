@@ -1,58 +1,55 @@
-"""Clips: frames of a video or of a satellite's stare, restored in windows or as a whole."""
+"""Clips: frames of a video or of a staring satellite, restored in windows or as a whole."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from srtoolbox.data.datasets.source import Crop, Source, choose_layout, find_items
+from srtoolbox.data.base import Sample
+from srtoolbox.data.datasets.source import FileDataset, choose_layout, find_items
 from srtoolbox.data.datasets.window import Rule, window_indices
 from srtoolbox.data.files.find import Fault, Item
-from srtoolbox.data.stream import Sample
 from srtoolbox.data.transforms.orientation import random_orientation
 from srtoolbox.errors import UserError
 from srtoolbox.registry import DATASET_REGISTRY
 
 
 @DATASET_REGISTRY.register()
-class Clips:
-    """Clips of frames and their low-quality versions.
+class Clips(FileDataset):
+    """Clips of HR frames and their LR versions.
 
-    In training a clip is a source: each time it is drawn, a window of ``num_frame`` frames is taken
-    from it at random. In evaluation every frame is the centre of one window, or, with
-    ``num_frame`` null, a clip is one sample. Clips of which only the middle frame has a ground
-    truth give one window. Every file is checked by its header when the dataset is built.
+    For training, a clip is a source: each draw takes a random window of ``num_frame`` frames from
+    it. For evaluation, every frame is the centre of one window, or, if ``num_frame`` is null, a
+    clip is one sample. A clip with a ground truth for its middle frame only gives one window. The
+    header of every file is checked when the dataset is built.
 
     Args:
-        layout: Name of a known arrangement of files.
+        layout: Name of a known file layout.
         dataroot: Folder of a dataset in that layout.
-        split: Part of the dataset, as the layout calls it; may be left out if there is one only.
-        dataroot_lq: Folder under which the LR frames lie, if it is another.
-        scale: How many times larger the HR frames are.
+        split: Part of the dataset, as the layout calls it; optional if there is only one.
+        dataroot_lq: Folder of the LR frames, if they are in another folder.
+        scale: HR size divided by LR size.
         num_frame: Frames in a window; null takes whole clips (evaluation only).
         gt_size: Side of a training crop in HR pixels.
-        target: The ground truth is that of the window's ``"centre"``, or of ``"all"`` its frames.
-        interval_list: Distances between the frames of a training window, drawn at random.
-        random_reverse: Let training windows run backwards in time at random.
+        target: Frames with ground truth: the window's ``"centre"``, or ``"all"`` its frames.
+        interval_list: Intervals between the frames of a training window; one is drawn at random.
+        random_reverse: Reverse training windows in time at random.
         use_hflip: Mirror training crops at random.
-        use_rot: Turn training crops by random multiples of 90°.
-        missing_neighbours: What stands in for frames beyond a clip's ends in evaluation:
+        use_rot: Rotate training crops by random multiples of 90°.
+        missing_neighbours: Rule that replaces frames beyond a clip's ends in evaluation;
             ``window_indices`` describes the rules.
-        skip_frames: Frames at each end of a clip that are not evaluated as centres. (Of a whole
-            clip the network gets all; the evaluator leaves them out.)
-        edge: Border rule for LR made here; null is the layout's.
-        round_between_passes: Rounding rule for LR made here; null is the layout's.
+        skip_frames: Frames at each end of a clip that are not evaluated as centres. (The network
+            gets all frames of a whole clip; the evaluator does not score these.)
+        edge: Border rule for LR made here; null: the layout's.
+        round_between_passes: Rounding rule for LR made here; null: the layout's.
         cache: Folder for decoded images; null decodes the files each time. Samples are the same.
-        cache_limit: Most that the decoded images may take, in GiB.
+        cache_limit: Maximum size of the decoded images, in GiB.
 
     Raises:
-        UserError: names the first ten faulty files, or the option that does not fit.
+        UserError: names the first ten faulty files, or the invalid option.
     """
-
-    channels = 3
 
     def __init__(
         self,
@@ -75,80 +72,74 @@ class Clips:
         cache: str | None = None,
         cache_limit: float = 200,
     ) -> None:
-        self.scale, self.num_frame, self.gt_size = scale, num_frame, gt_size
-        self.target, self.interval_list = target, list(interval_list)
-        self.random_reverse, self.use_hflip, self.use_rot = random_reverse, use_hflip, use_rot
-        self.missing_neighbours, self.skip_frames = missing_neighbours, skip_frames
+        self.num_frame, self.target = num_frame, target
+        self.interval_list, self.random_reverse = list(interval_list), random_reverse
+        self.missing_neighbours: Rule = missing_neighbours
+        self.skip_frames = skip_frames
+        super().__init__(scale, gt_size, use_hflip, use_rot)
         self._check_options()
         if dataroot is None:
             raise UserError("Clips: dataroot is missing; give the folder of the dataset")
-        arrangement = choose_layout(layout, "clip")
-        self._source = Source(
-            arrangement,
-            find_items(arrangement, dataroot, split, scale, dataroot_lq),
-            scale,
-            f"Clips ({dataroot})",
-            edge=edge,
-            round_between_passes=round_between_passes,
-            cache=cache,
-            cache_limit=cache_limit,
-        )
-        self._samples = [
-            (item, centre) for item in self._source.items for centre in self._centres(item)
-        ]
+        known_layout = choose_layout(layout, "clip")
+        found = find_items(known_layout, dataroot, split, scale, dataroot_lq)
+        self._open(known_layout, found, dataroot, edge, round_between_passes, cache, cache_limit)
+        self._samples = [(item, centre) for item in self._items for centre in self._centres(item)]
 
     @property
     def reference(self) -> int | None:
-        """Index of the frame whose ground truth is given; None where all frames have theirs."""
-        return self.num_frame // 2 if self.target == "centre" else None
-
-    @property
-    def num_source(self) -> int:
-        """How many clips training draws from."""
-        return len(self._source.items)
+        """Index of the frame that has a ground truth; None if all frames have one."""
+        if self.num_frame is None or self.target == "all":
+            return None
+        return self.num_frame // 2
 
     @property
     def clip_names(self) -> list[str]:
-        """The clip of every sample of evaluation."""
+        """The clip of each evaluation sample."""
         return [item.key for item, _ in self._samples]
 
     def __len__(self) -> int:
-        """How many samples evaluation has: windows, or whole clips."""
+        """Returns the number of evaluation samples: windows, or whole clips."""
         return len(self._samples)
 
     def __getitem__(self, index: int) -> Sample:
-        """A window or clip, for evaluation: whole frames as stored.
+        """Returns a window or a clip for evaluation: whole frames as stored.
 
         lq is (T, 3, h, w); gt is (C, H, W) of the centre, or (T, C, H, W) of a whole clip, whose
         ``frames`` are the names of its frames.
         """
         item, centre = self._samples[index]
-        if centre is None:
+        if centre is None or self.num_frame is None:
             frames = list(range(item.num_frame))
-            lq, gt = self._source.read(item, frames, frames)
+            lq, gt = self._read(item, frames, frames)
             names = [path.stem for path in item.gt]
             return {"key": item.key, "lq": lq, "gt": gt, "frames": names}
         if self.target == "all":
             raise UserError(
-                "Clips: windows of which all frames are wanted are for training; evaluate whole "
-                "clips by num_frame: null"
+                "Clips: windows with target 'all' are for training only; set num_frame: null to "
+                "evaluate whole clips"
             )
         frames = window_indices(centre, self.num_frame, item.num_frame, self.missing_neighbours)
-        lq, gt = self._source.read(item, frames, self._truth(item, frames))
+        lq, gt = self._read(item, frames, self._truth(item, frames))
         key = f"{item.key}/{item.gt[_truth_index(item, centre)].stem}"
         return {"key": key, "lq": lq, "gt": gt[0]}
 
     def draw(self, index: int, rng: np.random.Generator) -> Sample:
-        """A random window of clip ``index`` and a random crop of it, for training.
+        """Returns a random crop of a random window of clip ``index``, for training.
 
         lq is (T, 3, h, w); gt is (3, H, W) or (T, 3, H, W).
+
+        Raises:
+            UserError: if the clip is too short for a window, or its frames for a crop.
         """
-        item = self._source.items[index]
-        if (fault := self._fault(item)) is not None:
+        item, num_frame = self._items[index], self._training_length()
+        steps = self._steps(item, num_frame)
+        if not steps:
+            fault = self._too_short(item, num_frame)
             raise UserError(f"{fault.path}: {fault.text}")
-        frames = self._draw_window(item, rng)
-        crop = Crop(self.gt_size, rng)
-        lq, gt = self._source.read(item, frames, self._truth(item, frames), crop)
+        step, centres = steps[rng.integers(len(steps))]
+        centre = centres[rng.integers(len(centres))]
+        frames = [centre + step * (t - num_frame // 2) for t in range(num_frame)]
+        lq, gt = self._read(item, frames, self._truth(item, frames), rng)
         return {
             "key": item.key,
             "lq": lq,
@@ -157,23 +148,18 @@ class Clips:
         }
 
     def check_training(self) -> None:
-        """Checks what only training asks for.
+        """Checks whether every clip can give training crops.
 
         Raises:
-            UserError: names clips that are too short, and frames smaller than the crop.
+            UserError: if ``num_frame`` is null; names the first ten clips that are too short or
+                frames that are smaller than the crop.
         """
-        faults = [fault for item in self._source.items if (fault := self._fault(item))]
-        self._source.check_training(self.gt_size, faults)
-
-    def paths(self) -> list[Path]:
-        """All files that may be read."""
-        return self._source.paths()
+        num_frame = self._training_length()
+        self._check_crops(
+            [self._too_short(i, num_frame) for i in self._items if not self._steps(i, num_frame)]
+        )
 
     def _check_options(self) -> None:
-        if self.gt_size % self.scale:
-            raise UserError(
-                f"Clips: gt_size {self.gt_size} is not a multiple of scale {self.scale}"
-            )
         if self.num_frame is None and self.target == "centre":
             raise UserError(
                 "Clips: num_frame null takes whole clips, which have no centre; set target to 'all'"
@@ -187,8 +173,8 @@ class Clips:
                 f"Clips: interval_list needs intervals of at least 1, got {self.interval_list}"
             )
 
-    def _centres(self, item: Item) -> list[int | None]:
-        """The frames of a clip that are evaluated; ``[None]``: the clip as a whole."""
+    def _centres(self, item: Item) -> Sequence[int | None]:
+        """Returns the frames of a clip that are evaluated; ``[None]`` for the whole clip."""
         length = item.num_frame
         if self.target == "all" and len(item.gt) < length:
             raise UserError(
@@ -197,7 +183,7 @@ class Clips:
             )
         if self.num_frame is None:
             return [None]
-        centres = _restored(item, range(self.skip_frames, length - self.skip_frames))
+        centres = _with_truth(item, range(self.skip_frames, length - self.skip_frames))
         if not centres:
             raise UserError(
                 f"Clips: {item.key} has {length} frames; skip_frames {self.skip_frames} leaves none"
@@ -205,49 +191,44 @@ class Clips:
         return centres
 
     def _truth(self, item: Item, frames: list[int]) -> list[int]:
-        """Which of the item's ground truths belong to a window."""
-        if self.target == "centre":
+        """Returns the indices of the ground truths of a window."""
+        if self.reference is not None:
             frames = [frames[self.reference]]
         return [_truth_index(item, t) for t in frames]
 
-    def _draw_window(self, item: Item, rng: np.random.Generator) -> list[int]:
-        steps = self._steps(item)
-        step, centres = steps[rng.integers(len(steps))]
-        centre = centres[rng.integers(len(centres))]
-        return [centre + step * (t - self.num_frame // 2) for t in range(self.num_frame)]
+    def _training_length(self) -> int:
+        """Returns the number of frames of a training window."""
+        if self.num_frame is None:
+            raise UserError("Clips: training needs windows of one length; set num_frame")
+        return self.num_frame
 
-    def _steps(self, item: Item) -> list[tuple[int, list[int]]]:
-        """Steps in time from frame to frame that fit into a clip, and the centres they allow."""
-        before = self.num_frame // 2
-        after = self.num_frame - 1 - before
+    def _steps(self, item: Item, num_frame: int) -> list[tuple[int, list[int]]]:
+        """Returns the frame steps whose windows fit into a clip, each with its possible centres."""
+        before = num_frame // 2
+        after = num_frame - 1 - before
         found = []
         for interval in self.interval_list:
             for step in (interval, -interval) if self.random_reverse else (interval,):
                 left, right = sorted((-step * before, step * after))
-                if centres := _restored(item, range(-left, item.num_frame - right)):
+                if centres := _with_truth(item, range(-left, item.num_frame - right)):
                     found.append((step, centres))
         return found
 
-    def _fault(self, item: Item) -> Fault | None:
-        """Why no training window can be taken from a clip; None if one can."""
-        if self.num_frame is None:
-            raise UserError("Clips: training needs windows of one length; set num_frame")
-        if self._steps(item):
-            return None
+    def _too_short(self, item: Item, num_frame: int) -> Fault:
         return Fault(
             (item.lq or item.gt)[0].parent,
             "too short",
-            f"{item.key} has {item.num_frame} frames, too few for windows of {self.num_frame} at "
-            f"interval {min(self.interval_list)}; lower num_frame or leave the clip out",
+            f"{item.key} has {item.num_frame} frames, too few for windows of {num_frame} at "
+            f"interval {min(self.interval_list)}; lower num_frame or remove the clip",
         )
 
 
 def _truth_index(item: Item, frame: int) -> int:
-    """Where the ground truth of a frame is: all frames have one, or the middle one of the clip."""
+    """Returns the index of a frame's ground truth; 0 if only the middle frame has one."""
     return frame if len(item.gt) == item.num_frame else 0
 
 
-def _restored(item: Item, frames: range) -> list[int]:
-    """Those of ``frames`` that have a ground truth."""
+def _with_truth(item: Item, frames: range) -> list[int]:
+    """Returns those of ``frames`` that have a ground truth."""
     length = item.num_frame
     return [t for t in frames if len(item.gt) == length or t == length // 2]

@@ -1,7 +1,7 @@
-"""The embedded data: bursts synthesised from the photographs that scikit-image brings along.
+"""Embedded data: bursts synthesised from the photographs that scikit-image includes.
 
-They let every part of the toolbox run for real, from training to the printed table, without a
-download. They are a demonstration, not a benchmark: there are nine photographs.
+They let every part of the toolbox run, from training to the printed table, without a download. They
+are a demonstration, not a benchmark: there are only nine photographs.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from srtoolbox.data.base import Sample
+from srtoolbox.data.datasets.source import check_gt_size
 from srtoolbox.data.files.reader import read_image
 from srtoolbox.data.resize.array import imresize
-from srtoolbox.data.stream import Sample
 from srtoolbox.data.transforms.orientation import (
-    apply_dihedral,
+    orient_array,
     random_crop_origin,
-    random_dihedral,
+    random_orientation,
 )
 from srtoolbox.errors import UserError
 from srtoolbox.registry import DATASET_REGISTRY
 
-# The two motorcycle photographs are a stereo pair, so they stay on one side of the split.
+# The two motorcycle photographs are a stereo pair, so both are in the same split.
 PHOTOGRAPHS = {
     "train": (
         "coffee.png",
@@ -37,35 +38,37 @@ PHOTOGRAPHS = {
     "val": ("astronaut.png", "chelsea.png", "rocket.jpg"),
 }
 
-_SMALLEST_SIDE = {"train": 400, "val": 300}
-
-_PIXELS = ("lq", "gt")
+_SMALLEST_SIDE = {"train": 400, "val": 300}  # pixels
 _VALIDATION_SEED = 20  # the validation bursts are the same for every seed of a run
 
 
 @DATASET_REGISTRY.register()
 class SampleBursts:
-    """Hand-held bursts: T noisy, shifted and slightly turned low-resolution views of one scene.
+    """Hand-held bursts: T noisy, shifted and slightly rotated LR views of one scene.
 
-    Each frame is the photograph moved by a random sub-pixel shift and rotation at high resolution
-    (frame 0, the reference, is not moved), reduced by MATLAB bicubic, given signal-dependent
-    noise of variance ``read_noise² + shot_noise · intensity``, and rounded to 8 bits.
+    For each frame, the photograph is moved at high resolution by a random sub-pixel shift and
+    rotation (except frame 0, the reference), reduced by MATLAB bicubic, degraded by
+    signal-dependent noise of variance ``read_noise² + shot_noise · intensity``, and rounded to
+    8 bits.
 
     Args:
-        split: ``"train"`` draws endless random bursts; ``"val"`` is a fixed list of ``num_burst``
-            bursts from other photographs.
-        scale: Reduction from the photograph to a frame.
+        split: ``"train"`` draws random bursts without end; ``"val"`` is a fixed list of
+            ``num_burst`` bursts from other photographs.
+        scale: Size of the photograph divided by the size of a frame.
         num_frame: Frames in a burst, T.
         gt_size: Side of the square ground truth in HR pixels.
-        max_shift: Largest shift along each axis, in HR pixels.
-        max_rotation: Largest rotation, in degrees.
+        max_shift: Maximum shift along each axis, in HR pixels.
+        max_rotation: Maximum rotation, in degrees.
         read_noise: Range of the standard deviation of the read noise, in 8-bit levels.
-        shot_noise: Range of the shot-noise gain, for intensities in [0, 1].
+        shot_noise: Range of the factor of the shot noise, for intensities in [0, 1].
         num_burst: Length of the validation list.
         use_hflip: Mirror training photographs at random.
-        use_rot: Turn training photographs by random multiples of 90°.
-        use_color_shuffle: Put the colour channels of training bursts in random order. Six
-            photographs have few colours, and networks do not extrapolate to others.
+        use_rot: Rotate training photographs by random multiples of 90°.
+        use_color_shuffle: Shuffle the colour channels of training bursts. Six photographs have few
+            colours, and networks do not extrapolate to others.
+
+    Raises:
+        UserError: names the invalid option.
     """
 
     reference = 0
@@ -85,22 +88,21 @@ class SampleBursts:
         use_rot: bool = True,
         use_color_shuffle: bool = True,
     ) -> None:
-        if gt_size % scale:
-            raise UserError(f"SampleBursts: gt_size {gt_size} is not a multiple of scale {scale}")
+        check_gt_size(self, gt_size, scale)
         if num_frame < 1 or num_burst < 1:
             raise UserError("SampleBursts: num_frame and num_burst must be at least 1")
         if gt_size > _SMALLEST_SIDE[split]:
             raise UserError(
                 f"SampleBursts: gt_size {gt_size} is more than the {_SMALLEST_SIDE[split]} pixels "
-                f"of the smallest photograph of '{split}'"
+                f"of the smallest photograph of '{split}'; lower gt_size"
             )
         self.split, self.scale, self.num_frame, self.gt_size = split, scale, num_frame, gt_size
         self.max_shift, self.max_rotation = max_shift, max_rotation
         self.read_noise, self.shot_noise = read_noise, shot_noise
         self.num_burst, self.use_hflip, self.use_rot = num_burst, use_hflip, use_rot
         self.use_color_shuffle = use_color_shuffle
-        # Room around the crop, so that moved frames never show what lies beyond the patch: the
-        # shift, what the rotation moves a corner by, and the reach of the two bicubic kernels.
+        # Moved frames must never show pixels beyond the patch. The margin covers the shift, the
+        # displacement of a corner by the rotation, and the reach of both bicubic kernels.
         reach = max_shift + np.deg2rad(max_rotation) * gt_size + 2 * scale + 2
         self.margin = int(np.ceil(reach / scale)) * scale
 
@@ -108,33 +110,32 @@ class SampleBursts:
         return len(PHOTOGRAPHS["train"]) if self.split == "train" else self.num_burst
 
     def __getitem__(self, index: int) -> Sample:
-        """Burst ``index`` of a fixed list: lq (T, 3, h, w) and gt (3, H, W), uint8."""
+        """Returns burst ``index`` of a fixed list: lq (T, 3, h, w) and gt (3, H, W), uint8."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         rng = np.random.default_rng(np.random.SeedSequence([_VALIDATION_SEED, index]))
         names = PHOTOGRAPHS[self.split]
         name = names[index % len(names)]
-        return self._burst(name, f"{Path(name).stem}_{index // len(names):02d}", False, 0, rng)
+        return self._burst(name, f"{Path(name).stem}_{index // len(names):02d}", 0, rng)
 
     def draw(self, index: int, rng: np.random.Generator) -> Sample:
-        """A random burst of photograph ``index``."""
+        """Returns a random burst of photograph ``index``, as ``__getitem__``."""
         name = PHOTOGRAPHS[self.split][index]
-        mirror, turns = random_dihedral(self.use_hflip, self.use_rot, rng)
-        burst = self._burst(name, Path(name).stem, mirror, turns, rng)
+        code = random_orientation(self.use_hflip, self.use_rot, rng)
+        burst = self._burst(name, Path(name).stem, code, rng)
         order = rng.permutation(3)
         if self.use_color_shuffle:
-            burst |= {kind: np.ascontiguousarray(burst[kind][..., order, :, :]) for kind in _PIXELS}
+            burst["lq"] = np.ascontiguousarray(burst["lq"][:, order])
+            burst["gt"] = np.ascontiguousarray(burst["gt"][order])
         return burst
 
-    def _burst(
-        self, name: str, key: str, mirror: bool, turns: int, rng: np.random.Generator
-    ) -> Sample:
+    def _burst(self, name: str, key: str, code: int, rng: np.random.Generator) -> Sample:
         photograph = _photograph(name, self.margin)
+        height, width = photograph.shape[:2]
         side = self.gt_size + 2 * self.margin
-        y, x = random_crop_origin(*photograph.shape[:2], side, rng)
-        patch = np.ascontiguousarray(
-            apply_dihedral(photograph[y : y + side, x : x + side], mirror, turns)
-        )
+        y, x = random_crop_origin(height, width, side, rng)
+        window = photograph[y : y + side, x : x + side].transpose(2, 0, 1)
+        patch = np.ascontiguousarray(orient_array(window, code).transpose(1, 2, 0))
         frames = np.stack([self._view(patch, t, rng) for t in range(self.num_frame)])
         frames = self._add_noise(frames, rng)
         inner = slice(self.margin, self.margin + self.gt_size)
@@ -145,7 +146,7 @@ class SampleBursts:
         }
 
     def _view(self, patch: np.ndarray, frame: int, rng: np.random.Generator) -> np.ndarray:
-        """Frame ``frame`` before noise: float64 (h, w, 3) in [0, 1]."""
+        """Returns a frame before noise: float64 (h, w, 3), nominally in [0, 1]."""
         shift = rng.uniform(-self.max_shift, self.max_shift, 2)
         angle = rng.uniform(-self.max_rotation, self.max_rotation)
         view = patch.astype(np.float32) / 255
@@ -165,6 +166,7 @@ class SampleBursts:
         return small[inner, inner]
 
     def _add_noise(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Adds shot and read noise to frames (T, h, w, 3) and rounds them to uint8."""
         read = rng.uniform(*self.read_noise) / 255
         shot = rng.uniform(*self.shot_noise)
         deviation = np.sqrt(read**2 + shot * frames.clip(0, 1))
@@ -174,7 +176,7 @@ class SampleBursts:
 
 @lru_cache(maxsize=32)
 def _photograph(name: str, margin: int) -> np.ndarray:
-    """A bundled photograph, uint8 (H, W, 3), mirrored outwards by ``margin`` on every side."""
+    """Reads a photograph, uint8 (H, W, 3), mirrored outwards by ``margin`` on every side."""
     import skimage
 
     image = read_image(Path(skimage.__file__).parent / "data" / name)

@@ -1,9 +1,9 @@
-"""What the datasets on disk share: finding and checking their files, and aligned LR and HR pixels.
+"""The base class of datasets on disk: finds and checks files, reads aligned LR and HR pixels.
 
-Windows are counted in LR pixels; ``scale`` times as large, they are the same place of the ground
-truth. LR images that are not on disk are made by bicubic reduction, as the data's publishers did
-it; a window of one is made from the part of the ground truth that it depends on, and is equal, bit
-for bit, to that window of the whole LR image.
+Windows are counted in LR pixels; multiplied by ``scale``, they are the matching ground-truth
+window. LR images that are not on disk are made by bicubic reduction, as the publishers of the data
+did. A window of such an LR image is made from the part of the ground truth that it depends on, and
+equals that window of the whole LR image, bit for bit.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache as remember
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -31,7 +30,11 @@ Window = tuple[int, int, int, int]  # top, left, height, width
 
 
 def choose_layout(name: str, kind: str) -> Layout:
-    """The layout of that name, which must describe data of the kind that the dataset reads."""
+    """Returns the layout ``name``, which must describe the kind of data that the dataset reads.
+
+    Raises:
+        UserError: if the layout is unknown or describes another kind.
+    """
     layout = get_layout(name)
     if layout.kind != kind:
         raise UserError(
@@ -44,14 +47,14 @@ def choose_layout(name: str, kind: str) -> Layout:
 def find_items(
     layout: Layout, dataroot: str, split: str | None, scale: int, dataroot_lq: str | None = None
 ) -> Found:
-    """The items of a split, and the faults of their names and places.
+    """Returns the items of a split, and the faults in names and places of its files.
 
     Args:
-        layout: How the files lie.
+        layout: Describes the dataset's file layout.
         dataroot: Folder of the dataset.
-        split: Part of the dataset; None if the layout has but one.
-        scale: Factor of the LR images.
-        dataroot_lq: Another folder under which the LR files lie.
+        split: Part of the dataset; None if the layout has only one.
+        scale: Scale of the LR images.
+        dataroot_lq: Another folder for the LR files.
 
     Raises:
         UserError: if there is no such folder or split, or no LR images of that scale.
@@ -64,148 +67,194 @@ def find_items(
     split = next(iter(layout.splits)) if split is None else split
     root_lq = None if dataroot_lq is None else Path(dataroot_lq)
     items, faults = scan(layout, Path(dataroot), split, scale, root_lq)
-    on_disk = any(item.lq for item in items)
-    if on_disk and layout.scales and scale not in layout.scales:
-        known = ", ".join(map(str, layout.scales))
-        raise UserError(f"layout '{layout.name}': scale is one of {known}, got {scale}")
+    if any(item.lq for item in items):
+        layout.check_scale(scale)
     return items, faults
 
 
-class Crop(NamedTuple):
-    """Where a training crop is taken from, and what it draws the place with."""
-
-    gt_size: int
-    rng: np.random.Generator
-
-
-class Source:
-    """Checked items and their pixels.
-
-    Args:
-        layout: Gives the rules by which missing LR images are made.
-        found: Items, and the faults met when they were looked for.
-        scale: Size of the ground truth over that of LR.
-        title: What messages call the dataset.
-        edge: Border rule for LR made here; None is the layout's.
-        round_between_passes: Rounding rule for LR made here; None is the layout's.
-        cache: Folder of decoded images; None decodes files whenever they are read.
-        cache_limit: Most that the cache may take, in GiB.
+def check_gt_size(dataset: object, gt_size: int, scale: int) -> None:
+    """Checks that a training crop has a whole number of LR pixels.
 
     Raises:
-        UserError: names the first ten faults.
+        UserError: names the class of the dataset and both options.
+    """
+    if gt_size % scale:
+        raise UserError(
+            f"{type(dataset).__name__}: gt_size {gt_size} is not a multiple of scale {scale}"
+        )
+
+
+class FileDataset:
+    """Base class of the datasets on disk: checked items and their pixels.
+
+    A subclass calls ``_open`` with its files after it has checked its own options.
+
+    Args:
+        scale: Size of the ground truth divided by that of LR.
+        gt_size: Side of a training crop in HR pixels.
+        use_hflip: Mirror training crops at random.
+        use_rot: Rotate training crops by random multiples of 90°.
+
+    Raises:
+        UserError: if ``gt_size`` is not a multiple of ``scale``.
     """
 
-    def __init__(
+    channels = 3  # of an LR frame
+
+    def __init__(self, scale: int, gt_size: int, use_hflip: bool, use_rot: bool) -> None:
+        check_gt_size(self, gt_size, scale)
+        self.scale, self.gt_size = scale, gt_size
+        self.use_hflip, self.use_rot = use_hflip, use_rot
+
+    def _open(
         self,
         layout: Layout,
         found: Found,
-        scale: int,
-        title: str,
-        *,
-        edge: Edge | None = None,
-        round_between_passes: bool | None = None,
-        cache: str | None = None,
-        cache_limit: float = 200,
+        dataroot: str,
+        edge: Edge | None,
+        round_between_passes: bool | None,
+        cache: str | None,
+        cache_limit: float,
     ) -> None:
-        self.items, faults = found
-        self.layout, self.scale, self.title = layout, scale, title
-        self.edge: Edge = layout.edge if edge is None else edge
-        self.round_between_passes = (
+        """Checks the headers of all files and opens the cache.
+
+        Args:
+            layout: Describes how LR images are made where they are not on disk.
+            found: Items, and the faults that were found while looking for them.
+            dataroot: Folder of the dataset, for messages.
+            edge: Border rule for LR made here; None: the layout's.
+            round_between_passes: Rounding rule for LR made here; None: the layout's.
+            cache: Folder for decoded images; None: files are decoded whenever they are read.
+            cache_limit: Maximum size of the cache, in GiB.
+
+        Raises:
+            UserError: names the first ten faults.
+        """
+        self._layout, self._title = layout, f"{type(self).__name__} ({dataroot})"
+        self._edge: Edge = layout.edge if edge is None else edge
+        self._round_between_passes = (
             layout.round_between_passes if round_between_passes is None else round_between_passes
         )
-        raise_faults([*faults, *self._check()], title)
+        self._items, faults = found
+        raise_faults([*faults, *self._check()], self._title)
+        if not self._items:
+            raise UserError(f"{self._title}: no {layout.kind}s found")
         folder = None if cache is None else Path(cache)
-        # Apart, so that data sets which differ in their LR images alone share the HR images.
+        # Two caches, so that datasets that differ only in their LR images share the HR images.
         gt, lq = self._files()
         self._open_gt = open_pixels(gt, folder, limit_gib=cache_limit)
         self._open_lq = open_pixels(
             lq, folder if lq else None, raw=layout.raw, limit_gib=cache_limit
         )
 
+    def __len__(self) -> int:
+        """Returns the number of evaluation samples."""
+        return len(self._items)
+
+    @property
+    def num_source(self) -> int:
+        """Number of images, clips or bursts that training draws from."""
+        return len(self._items)
+
     def paths(self) -> list[Path]:
-        """All files that may be read."""
+        """Returns all files that may be read."""
         gt, lq = self._files()
         return gt + lq
 
-    def check_training(self, gt_size: int, faults: Sequence[Fault] = ()) -> None:
-        """Checks that every image is large enough for crops of ``gt_size`` HR pixels.
+    def check_training(self) -> None:
+        """Checks whether every item can give training crops.
 
         Raises:
-            UserError: names the first ten that are not, and of the dataset's own ``faults``.
+            UserError: names the first ten images that are smaller than the crop.
         """
-        raise_faults([*faults, *self._check(gt_size)], self.title)
+        self._check_crops()
 
-    def read(
-        self, item: Item, lq: Sequence[int], gt: Sequence[int], crop: Crop | None = None
+    def _check_crops(self, faults: Sequence[Fault] = ()) -> None:
+        """Raises a UserError for the given faults and for images smaller than a training crop."""
+        raise_faults([*faults, *self._check(self._crop_size)], self._title)
+
+    @property
+    def _crop_size(self) -> int:
+        """Side of the crop that is read for training, in HR pixels."""
+        return self.gt_size
+
+    def _read(
+        self,
+        item: Item,
+        lq: Sequence[int],
+        gt: Sequence[int],
+        rng: np.random.Generator | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Aligned pixels of some frames of an item, as stored.
+        """Reads aligned pixels of some frames of an item, as stored.
 
         Args:
-            item: One of ``items``.
+            item: An item of this dataset.
             lq: Indices of the LR frames.
             gt: Indices of the ground-truth frames.
-            crop: Size and random numbers of a training crop, the same place in all frames; None
-                reads whole images.
+            rng: Draws the position of a training crop, the same in all frames; None: whole images
+                are read.
 
         Returns:
-            LR frames (T, 3, h, w), or (T, 4, h, w) of RAW, and ground truth (T', C, H, W). Grey
-            images are repeated to three channels, but for a whole ground truth: how that is scored
-            is the protocol's.
+            LR frames (T, 3, h, w), or (T, 4, h, w) for RAW, and ground truth (T', C, H, W). Grey
+            images are repeated to three channels, except a whole ground truth: the protocol
+            decides how that is scored.
 
         Raises:
             UserError: if a file cannot be read or is smaller than the crop.
         """
-        # Each file is opened once, also if LR is made from it.
+        # Opens each file once, even if LR is made from it.
         open_gt, open_lq = remember(self._open_gt), remember(self._open_lq)
         if item.lq:
             height, width = open_lq(item.lq[lq[0]]).shape[1:]
         else:
             height, width = (side // self.scale for side in open_gt(item.gt[lq[0]]).shape[1:])
         window = (0, 0, height, width)
-        if crop is not None:
-            size = crop.gt_size // self.scale
+        if rng is not None:
+            size = self._crop_size // self.scale
             if min(height, width) < size:
                 raise UserError(
-                    f"{self.title}: {item.key} is {width}×{height} in LR, smaller than the crop "
-                    f"of {size} (gt_size {crop.gt_size})"
+                    f"{self._title}: {item.key} is {width}×{height} in LR, smaller than the crop "
+                    f"of {size} (gt_size {self.gt_size})"
                 )
-            window = (*random_crop_origin(height, width, size, crop.rng), size, size)
+            window = (*random_crop_origin(height, width, size, rng), size, size)
 
-        def small(t: int) -> np.ndarray:
+        def read_lq(t: int) -> np.ndarray:
             if item.lq:
                 return _cut(open_lq(item.lq[t]), window)
             return self._reduce(open_gt(item.gt[t]), window)
 
-        frames = {t: small(t) for t in set(lq)}
+        frames = {t: read_lq(t) for t in set(lq)}
         truth = [_cut(open_gt(item.gt[t]), window, self.scale) for t in gt]
-        return _stack([frames[t] for t in lq]), _stack(truth, as_colour=crop is not None)
+        return _stack([frames[t] for t in lq]), _stack(truth, as_colour=rng is not None)
 
     def _files(self) -> tuple[list[Path], list[Path]]:
-        """All files of the ground truth, and all of LR."""
+        """Returns all ground-truth files and all LR files."""
         return (
-            [path for item in self.items for path in item.gt],
-            [path for item in self.items for path in item.lq],
+            [path for item in self._items for path in item.gt],
+            [path for item in self._items for path in item.lq],
         )
 
     def _check(self, gt_size: int | None = None) -> list[Fault]:
-        raw = self.layout.raw
-        # A packed pixel of RAW holds two by two of the sensor's, from which its checks count.
-        scale = self.scale // 2 if raw else self.scale
-        return check_items(self.items, scale=scale, kind=self.layout.kind, raw=raw, gt_size=gt_size)
+        layout = self._layout
+        # A packed pixel of RAW holds 2 × 2 sensor pixels, in which the checks count.
+        scale = self.scale // 2 if layout.raw else self.scale
+        return check_items(
+            self._items, scale=scale, kind=layout.kind, raw=layout.raw, gt_size=gt_size
+        )
 
     def _reduce(self, image: np.ndarray, window: Window) -> np.ndarray:
-        """A window of the LR image of a ground truth (C, H, W)."""
+        """Makes a window of the LR image of a ground truth (C, H, W)."""
         height, width = (side - side % self.scale for side in image.shape[1:])
-        whole = image.dtype.kind == "u"
+        is_integer = image.dtype.kind == "u"
         small = imresize_window(
             image[:, :height, :width],
             1 / self.scale,
             window,
-            edge=self.edge,
-            round_between_passes=self.round_between_passes and whole,
+            edge=self._edge,
+            round_between_passes=self._round_between_passes and is_integer,
         )
         # The kernel overshoots at edges; integers were clipped when they were rounded.
-        return small if whole else small.clip(0, 1).astype(image.dtype)
+        return small if is_integer else small.clip(0, 1).astype(image.dtype)
 
 
 def _cut(image: np.ndarray, window: Window, scale: int = 1) -> np.ndarray:
@@ -214,7 +263,7 @@ def _cut(image: np.ndarray, window: Window, scale: int = 1) -> np.ndarray:
 
 
 def _stack(images: list[np.ndarray], as_colour: bool = True) -> np.ndarray:
-    """Images (C, H, W) as one contiguous array (T, C, H, W); grey is repeated to three channels."""
+    """Stacks images (C, H, W) to a contiguous array (T, C, H, W); repeats grey to 3 channels."""
     channels, height, width = images[0].shape
     if as_colour and channels == 1:
         channels = 3

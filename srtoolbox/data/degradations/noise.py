@@ -1,8 +1,8 @@
 """Noise of synthetic bursts: its strength, and random numbers that are the same on any device.
 
-The generators of torch give other numbers on a GPU than on a CPU and need their seed on the host.
-Here a number is a function of its seed and its place, so seeds can stay on the device, samples do
-not influence each other, and devices differ only by the rounding of float32.
+Torch's generators give different numbers on a GPU and on a CPU, and need their seed on the host.
+Here a number is a function of its seed and its position, so seeds can stay on the device, samples
+do not influence each other, and devices differ only by the rounding of float32.
 """
 
 from __future__ import annotations
@@ -13,47 +13,47 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_WORD = 0xFFFFFFFF
+_MAX_WORD = 0xFFFFFFFF  # of 32 bits
 
 
 def draw_noise(rng: np.random.Generator) -> np.ndarray:
-    """A seed for ``normal_noise``: int64, shape ()."""
+    """Draws a seed for ``normal_noise``: int64, shape ()."""
     return np.asarray(rng.integers(2**62), dtype=np.int64)
 
 
 def draw_shot_read(shot_range: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """The variance ``shot · intensity + read`` of a camera's noise: (shot, read) for [0, 1].
+    """Draws (shot, read) of a camera's noise with variance ``shot · intensity + read``.
 
     ``shot`` is log-uniform in its range; ln read = 2.18 ln shot + 1.20 ± 0.26, the line fitted to
     the Darmstadt noise dataset (Brooks et al., "Unprocessing Images for Learned Raw Denoising",
-    CVPR 2019). The range (0, 0) is no noise at all.
+    CVPR 2019). Intensities are in [0, 1]. The range (0, 0) means no noise.
     """
-    place, spread = rng.uniform(), rng.normal(0, 0.26)
+    position, spread = rng.uniform(), rng.normal(0, 0.26)
     if shot_range[1] == 0:
         return np.zeros(2)
     low, high = np.log(shot_range)
-    log_shot = low + place * (high - low)
+    log_shot = low + position * (high - low)
     log_read = 2.18 * log_shot + 1.20 + spread
     return np.exp([log_shot, log_read])
 
 
 def normal_noise(seed: Tensor, shape: torch.Size) -> Tensor:
-    """Standard normal numbers: float32 of ``shape`` (N, …), sample n from ``seed[n]`` alone.
+    """Returns standard normal numbers: float32 (N, …), sample n from ``seed[n]`` alone.
 
     Args:
         seed: (N,) int64, not negative.
-        shape: Of the result; at most 2^32 numbers in a sample.
+        shape: Shape of the result, (N, …); at most 2^32 numbers per sample.
     """
-    place = torch.arange(math.prod(shape[1:]), device=seed.device)
-    bits = _scramble(_scramble(place) ^ _scramble(seed & _WORD)[:, None])
+    position = torch.arange(math.prod(shape[1:]), device=seed.device)
+    bits = _scramble(_scramble(position) ^ _scramble(seed & _MAX_WORD)[:, None])
     bits = _scramble(bits ^ _scramble(seed >> 32)[:, None])
-    # Odd numbers of 25 bits: exact in float32, symmetric about zero, and never ±1 when divided.
+    # Odd numbers of 25 bits are exact in float32, symmetric about zero, and never ±1 when divided.
     odd = 2 * (bits >> 8) + 1 - 2**24
     return (torch.erfinv(odd.float() / 2**24) * math.sqrt(2)).reshape(shape)
 
 
 def _scramble(word: Tensor) -> Tensor:
-    """An invertible mixing of 32-bit words held in int64, whose products do not overflow."""
+    """Mixes 32-bit words invertibly; they are stored as int64, so that products do not overflow."""
     for factor in (0x7FEB352D, 0x45D9F3B):
-        word = ((word ^ (word >> 16)) * factor) & _WORD
+        word = ((word ^ (word >> 16)) * factor) & _MAX_WORD
     return word ^ (word >> 15)

@@ -1,9 +1,9 @@
-"""RAW bursts from one sRGB image: the SyntheticBurst pipeline, and its camera in both directions.
+"""RAW bursts from one sRGB image: the SyntheticBurst pipeline, and its camera model.
 
-An sRGB image is turned back into what a sensor would have measured (Brooks et al., "Unprocessing
-Images for Learned Raw Denoising", CVPR 2019); the linear image is the ground truth. Its moved,
-reduced, mosaicked and noisy views are the burst (Bhat et al., "Deep Burst Super-Resolution", CVPR
-2021; NTIRE 2021 burst challenge).
+An sRGB image is converted back to the values that a sensor would have measured (Brooks et al.,
+"Unprocessing Images for Learned Raw Denoising", CVPR 2019); the linear image is the ground truth.
+Its moved, reduced, mosaicked and noisy views are the burst (Bhat et al., "Deep Burst
+Super-Resolution", CVPR 2021; NTIRE 2021 burst challenge).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from srtoolbox.data.degradations.noise import draw_noise, draw_shot_read, normal
 from srtoolbox.data.degradations.rgb import (
     Reduction,
     Synthesis,
-    check_ranges,
+    check_options,
     crop_centre,
     draw_motion,
     motion_reach,
@@ -46,27 +46,32 @@ RGB_TO_XYZ = np.array(
         [0.0193339, 0.1191920, 0.9503041],
     ]
 )
-_DARKEST = 1e-8  # below it a power has no usable gradient or inverse
-_HIGHLIGHT = 0.9  # brighter greys are not darkened by the inverse gains: they were clipped
+_MIN_LIGHT = 1e-8  # below it, a power has no usable gradient or inverse
+_HIGHLIGHT = 0.9  # brighter greys were clipped, so the inverse gains do not darken them
 
 
 @dataclass(frozen=True)
 class RawPipeline:
     """Packed RGGB bursts in linear sensor values, as in SyntheticBurst.
 
-    As there, the reference frame is shifted so that its mosaic pixel i lies on HR pixel
-    ``scale / 2 · i``, not at the centre of the pixels it covers, and moved frames are sampled
-    bilinearly. Unlike there, frames never show the black beyond a crop: the margin is wide enough.
+    As in SyntheticBurst, the reference frame is shifted so that its mosaic pixel i is at HR pixel
+    ``scale / 2 · i``, not at the centre of the pixels that it covers, and moved frames are sampled
+    bilinearly. Unlike in SyntheticBurst, frames never show black pixels beyond a crop, because the
+    margin is wide enough.
 
     Args:
-        scale: Ground truth over packed frame, even: 8 is a reduction by 4, and 2 by packing.
+        scale: Ground-truth size divided by packed frame size, even: 8 is a reduction by 4, times 2
+            for packing.
         num_frame: Frames in a burst, T.
-        max_shift: Largest shift along each axis, in HR pixels.
-        max_rotation: Largest rotation, in degrees.
+        max_shift: Maximum shift along each axis, in HR pixels.
+        max_rotation: Maximum rotation, in degrees.
         reduction: As for RGB; ``"dbsr"`` is SyntheticBurst's.
-        shot_noise: Range of the shot noise; the read noise follows from it.
-        truncate: Move and reduce 8-bit linear images as SyntheticBurst does, which cuts them down
+        shot_noise: Range of the shot noise; the read noise depends on it (see ``draw_shot_read``).
+        truncate: Move and reduce 8-bit linear images as SyntheticBurst does, which truncates them
             to whole levels first; False keeps them exact.
+
+    Raises:
+        UserError: names the invalid option.
     """
 
     scale: int = 8
@@ -80,16 +85,20 @@ class RawPipeline:
     def __post_init__(self) -> None:
         if self.scale % 2:
             raise UserError(f"scale of packed RAW must be even, got {self.scale}; 8 is usual")
-        check_ranges(self, "shot_noise")
+        check_options(vars(self), "shot_noise")
 
     def margin(self, side: int) -> int:
-        """HR pixels that a ground truth with a longer side of ``side`` needs on every edge."""
-        shift = max(self.max_shift, self._centring)
+        """Returns the margin needed at each edge of a ground truth, in HR pixels.
+
+        Args:
+            side: Longer side of the ground truth, in HR pixels.
+        """
+        shift = max(self.max_shift, self._reference_shift)
         reach = motion_reach(side, shift, self.max_rotation)
         return reach + reduction_reach(self.reduction, self.scale // 2) + 1
 
     def draw(self, rng: np.random.Generator) -> Synthesis:
-        """The random choices of one burst.
+        """Draws the random choices of one burst.
 
         Returns:
             ``camera`` (3, 3) from linear sRGB to the camera's colours, ``gains`` (3,) of red, green
@@ -100,7 +109,7 @@ class RawPipeline:
         noise = draw_shot_read(self.shot_noise, rng)
         seed = draw_noise(rng)
         motion = draw_motion(self.num_frame, self.max_shift, self.max_rotation, rng)
-        motion[0, :, 2] = -self._centring
+        motion[0, :, 2] = -self._reference_shift
         return {
             "camera": camera.astype(np.float32),
             "gains": gains.astype(np.float32),
@@ -130,8 +139,8 @@ class RawPipeline:
         reach = reduction_reach(self.reduction, factor)
         view = size[0] + 2 * reach, size[1] + 2 * reach
         frames = []
-        for motion in synthesis["motion"].split(1, 1):  # one by one: HR frames are large
-            if self.truncate:  # ties are rounded as OpenCV's warpAffine and resize do
+        for motion in synthesis["motion"].split(1, 1):  # one frame at a time: HR frames are large
+            if self.truncate:  # rounds ties as OpenCV's warpAffine and resize do
                 moved = warp(levels.floor(), motion, view, "bilinear").round()
                 frame = (reduce(moved, self.reduction, factor) + 0.5).floor()
             else:
@@ -146,15 +155,17 @@ class RawPipeline:
         return {"lq": raw.clamp(0, 1), "gt": crop_centre(linear, size)}
 
     @property
-    def _centring(self) -> float:
+    def _reference_shift(self) -> float:
+        """Shift of the reference frame along both axes, in HR pixels (see the class)."""
         return self.scale / 4 - 0.5
 
 
 def draw_camera(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A random camera: (3, 3) from linear sRGB to its colours, and its gains of R, G and B.
+    """Draws a camera: a matrix (3, 3) from linear sRGB to its colours, and gains of R, G and B.
 
-    The matrix is a random mixture of four cameras', its rows normalised so that white stays white.
-    The gains are white balance (red 1.9 to 2.4, blue 1.5 to 1.9) over a darkness N(0.8, 0.1).
+    The matrix is a random mixture of the matrices of four cameras, with rows normalised so that
+    white stays white. The gains are the white balance (red 1.9 to 2.4, blue 1.5 to 1.9) divided by
+    a brightness factor N(0.8, 0.1).
     """
     weights = rng.uniform(size=4)
     camera = np.tensordot(weights / weights.sum(), XYZ_TO_CAMERA, 1) @ RGB_TO_XYZ
@@ -165,18 +176,18 @@ def draw_camera(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def unprocess(srgb: Tensor, camera: Tensor, gains: Tensor) -> Tensor:
-    """From an sRGB picture to what the sensor measured.
+    """Converts sRGB images to linear sensor values.
 
     Args:
         srgb: (N, 3, H, W) in [0, 1].
         camera: (N, 3, 3) from linear sRGB to the camera's colours.
-        gains: (N, 3).
+        gains: (N, 3) of red, green and blue.
 
     Returns:
         (N, 3, H, W) in [0, 1].
     """
     toned = 0.5 - torch.sin(torch.asin(1 - 2 * srgb) / 3)
-    colours = _mix(toned.clamp(min=_DARKEST) ** 2.2, camera)
+    colours = _mix(toned.clamp(min=_MIN_LIGHT) ** 2.2, camera)
     grey = colours.mean(1, keepdim=True)
     bright = ((grey - _HIGHLIGHT).clamp(min=0) / (1 - _HIGHLIGHT)) ** 2
     inverse = 1 / gains[..., None, None]
@@ -184,21 +195,10 @@ def unprocess(srgb: Tensor, camera: Tensor, gains: Tensor) -> Tensor:
     return (colours * inverse).clamp(0, 1)
 
 
-def process(linear: Tensor, camera: Tensor, gains: Tensor) -> Tensor:
-    """From sensor values (N, 3, H, W) to the sRGB picture: undoes ``unprocess`` but for clipping.
-
-    Colours outside the camera's range and highlights, where the gains were not inverted, differ.
-    """
-    colours = (linear * gains[..., None, None]).clamp(0, 1)
-    light = _mix(colours, torch.linalg.inv(camera)).clamp(0, 1)
-    toned = light.clamp(min=_DARKEST) ** (1 / 2.2)
-    return 3 * toned**2 - 2 * toned**3
-
-
 def mosaic(image: Tensor) -> Tensor:
-    """What an RGGB sensor sees of (…, 3, H, W), packed: (…, 4, H / 2, W / 2) = R, G, G, B."""
-    places = ((0, 0, 0), (1, 0, 1), (1, 1, 0), (2, 1, 1))
-    return torch.stack([image[..., c, y::2, x::2] for c, y, x in places], -3)
+    """Samples (…, 3, H, W) by an RGGB sensor; packed as (…, 4, H / 2, W / 2) = R, G, G, B."""
+    sites = ((0, 0, 0), (1, 0, 1), (1, 1, 0), (2, 1, 1))
+    return torch.stack([image[..., c, y::2, x::2] for c, y, x in sites], -3)
 
 
 def _mix(image: Tensor, matrix: Tensor) -> Tensor:

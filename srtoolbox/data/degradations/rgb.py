@@ -1,20 +1,20 @@
 """Bursts from one sharp RGB image: motion, blur, reduction and noise, in batches on any device.
 
-A pipeline does two things. ``draw(rng)`` takes every random choice from a numpy Generator and
-returns small arrays; ``apply(hr, synthesis, size)`` makes the burst from the pixels and those
-arrays, and draws nothing. So the choices can be made in a worker and the pixels on a GPU. The
+A pipeline has two steps. ``draw(rng)`` draws every random choice from a numpy Generator and returns
+small arrays; ``apply(hr, synthesis, size)`` makes the burst from the pixels and those arrays, and
+draws nothing. The choices can therefore be drawn in a worker and the pixels computed on a GPU. The
 result for a sample does not depend on the other samples of its batch, and a burst of five frames
-is the beginning of the burst of fourteen. Devices differ by the rounding of float32.
+equals the first five frames of the burst of fourteen. Devices differ by the rounding of float32.
 
 Frame 0 is the reference and is not moved. ``synthesis["motion"]`` (T, 2, 3) holds for each frame
-the matrix that takes a place (x right, y down, 1) in the frame to its place in the reference, both
-in HR pixels from the centre of the ground truth.
+the matrix that maps a position (x right, y down, 1) in the frame to its position in the reference,
+both in HR pixels from the centre of the ground truth.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -37,26 +37,29 @@ Synthesis = dict[str, np.ndarray]
 class RgbPipeline:
     """8-bit sRGB bursts: Euclidean motion, Gaussian blur, reduction, noise, rounding to 8 bits.
 
-    Moved frames are sampled bicubically with a = -0.75, torch's and OpenCV's kernel. Its places
-    are off by up to 0.05 HR pixels, a quarter of what the best registration of bursts leaves.
-    The blur comes before the motion, which is cheaper by the number of frames and the same: an
+    Moved frames are sampled bicubically with a = -0.75, the kernel of torch and OpenCV. Its
+    positions have errors of up to 0.05 HR pixels, a quarter of the error of the best burst
+    registration. The blur is applied once, before the motion, instead of to every frame: an
     isotropic blur and a Euclidean motion can be exchanged.
 
     Args:
-        scale: Reduction from the image to a frame.
+        scale: Size of the image divided by the size of a frame.
         num_frame: Frames in a burst, T.
-        max_shift: Largest shift along each axis, in HR pixels; 6 is usual, 24 hard.
-        max_rotation: Largest rotation, in degrees.
+        max_shift: Maximum shift along each axis, in HR pixels; 6 is usual, 24 hard.
+        max_rotation: Maximum rotation, in degrees.
         blur_sigma: Range of the standard deviation of the blur, in HR pixels.
         reduction: ``"box"`` averages ``scale`` × ``scale`` pixels as a sensor does,
             ``"bicubic-aa"`` is MATLAB's bicubic, ``"dbsr"`` averages the two middle pixels.
-        noise: ``"gaussian"`` of one deviation, or ``"shot_read"`` of variance
+        noise: ``"gaussian"`` with one standard deviation, or ``"shot_read"`` of variance
             ``shot · intensity + read``, added to linear light.
-        noise_sigma: Range of the deviation of Gaussian noise, in 8-bit levels.
-        shot_noise: Range of ``shot``; ``read`` follows from it (see ``draw_shot_read``).
-        num_object: Objects in a burst that move on their own, besides moving with the scene.
-        object_shift: Their largest shift against the scene along each axis, in HR pixels, another
-            in each frame; the reference has them at their places.
+        noise_sigma: Range of the standard deviation of Gaussian noise, in 8-bit levels.
+        shot_noise: Range of ``shot``; ``read`` depends on it (see ``draw_shot_read``).
+        num_object: Objects in a burst that move independently, in addition to the scene's motion.
+        object_shift: Maximum shift of an object relative to the scene along each axis, in HR
+            pixels. Each frame has its own shift; the reference has none.
+
+    Raises:
+        UserError: names the invalid option.
     """
 
     scale: int = 4
@@ -72,21 +75,24 @@ class RgbPipeline:
     object_shift: float = 0.0
 
     def __post_init__(self) -> None:
-        check_ranges(self, "blur_sigma", "noise_sigma", "shot_noise")
-        _not_negative(self, "num_object", "object_shift")
+        check_options(vars(self), "blur_sigma", "noise_sigma", "shot_noise")
 
     def margin(self, side: int) -> int:
-        """HR pixels that a ground truth with a longer side of ``side`` needs on every edge."""
+        """Returns the margin needed at each edge of a ground truth, in HR pixels.
+
+        Args:
+            side: Longer side of the ground truth, in HR pixels.
+        """
         reach = reduction_reach(self.reduction, self.scale) + self._blur_radius
         return motion_reach(side, self.max_shift, self.max_rotation) + reach + 2
 
     def draw(self, rng: np.random.Generator) -> Synthesis:
-        """The random choices of one burst.
+        """Draws the random choices of one burst.
 
         Returns:
             ``motion`` (T, 2, 3), ``blur_sigma``, ``noise`` (2,) = (factor of the intensity,
             constant) of the variance, float32; ``noise_seed``, int64. With objects also the arrays
-            of ``draw_objects``; the others are the same with and without.
+            of ``draw_objects``; objects do not change the other arrays.
         """
         blur = rng.uniform(*self.blur_sigma)
         sigma = rng.uniform(*self.noise_sigma) / 255
@@ -126,7 +132,7 @@ class RgbPipeline:
         view = size[0] + 2 * reach, size[1] + 2 * reach
         frames = [reduce(crop_centre(image, view)[:, None], self.reduction, self.scale)]
         motions = synthesis["motion"][:, 1:].split(1, 1)
-        for t, motion in enumerate(motions, 1):  # one by one: HR frames are large
+        for t, motion in enumerate(motions, 1):  # one frame at a time: HR frames are large
             if self.num_object:
                 image = self._blur(put_drawn_objects(scene, synthesis, t, size), synthesis)
             moved = warp(image, motion, view, "bicubic")
@@ -151,34 +157,38 @@ class RgbPipeline:
         return math.ceil(3 * self.blur_sigma[1])
 
 
-def check_ranges(pipeline: Any, *names: str) -> None:
-    """Refuses options that make no burst.
+def check_options(options: Mapping[str, Any], *ranges: str) -> None:
+    """Checks the options of a pipeline.
+
+    Args:
+        options: All options by name.
+        ranges: Names of the options that are ranges (low, high).
 
     Raises:
-        UserError: names the option.
+        UserError: names the invalid option.
     """
-    if pipeline.num_frame < 1:
-        raise UserError(f"num_frame must be at least 1, got {pipeline.num_frame}")
-    _not_negative(pipeline, "max_shift", "max_rotation")
-    for name in names:
-        low, high = getattr(pipeline, name)
+    if options["num_frame"] < 1:
+        raise UserError(f"num_frame must be at least 1, got {options['num_frame']}")
+    for name in ("max_shift", "max_rotation", "num_object", "object_shift"):
+        if options.get(name, 0) < 0:
+            raise UserError(f"{name} must not be negative, got {options[name]}")
+    for name in ranges:
+        low, high = options[name]
         if not 0 <= low <= high:
-            raise UserError(f"{name} is a range (low, high) with 0 ≤ low ≤ high, got {low, high}")
-    if pipeline.shot_noise[0] == 0 < pipeline.shot_noise[1]:
-        raise UserError("shot_noise is drawn from its logarithm: the range cannot start at 0")
-    _reduction_taps(pipeline.reduction, pipeline.scale)
-
-
-def _not_negative(pipeline: Any, *names: str) -> None:
-    for name in names:
-        if getattr(pipeline, name) < 0:
-            raise UserError(f"{name} must not be negative, got {getattr(pipeline, name)}")
+            raise UserError(f"{name} must be (low, high) with 0 ≤ low ≤ high, got {low, high}")
+    low, high = options["shot_noise"]
+    if low == 0 < high:
+        raise UserError(
+            "shot_noise is drawn on a logarithmic scale, so its range cannot start at 0; raise the "
+            "lower end, or set (0, 0) for no noise"
+        )
+    _reduction_taps(options["reduction"], options["scale"])
 
 
 def draw_motion(
     num_frame: int, max_shift: float, max_rotation: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Random Euclidean motions (T, 2, 3) float32; the first is the identity."""
+    """Draws Euclidean motions (T, 2, 3) float32; the first is the identity."""
     motion = np.zeros((num_frame, 2, 3))
     motion[0, :, :2] = np.eye(2)
     for matrix in motion[1:]:
@@ -190,18 +200,18 @@ def draw_motion(
 
 
 def motion_reach(side: int, max_shift: float, max_rotation: float) -> int:
-    """How far, in pixels along one axis, a motion reaches beyond an image of that longer side."""
+    """Returns how many pixels a motion reaches beyond an image with longer side ``side``."""
     angle = math.radians(max_rotation)
     return math.ceil(max_shift + side / 2 * (math.sin(angle) + 1 - math.cos(angle)))
 
 
 def warp(image: Tensor, motion: Tensor, size: tuple[int, int], mode: str) -> Tensor:
-    """Samples the moved views of an image.
+    """Samples moved views of an image.
 
     Args:
         image: (N, C, H, W) float.
-        motion: (N, T, 2, 3) from places in a view to places in the image, in pixels from their
-            centres.
+        motion: (N, T, 2, 3) from positions in a view to positions in the image, in pixels from
+            their centres.
         size: Height and width of a view.
         mode: ``"bilinear"`` or ``"bicubic"`` (a = -0.75).
 
@@ -214,9 +224,9 @@ def warp(image: Tensor, motion: Tensor, size: tuple[int, int], mode: str) -> Ten
         for length in size
     )
     along_x, along_y, shift = motion[..., None, None].unbind(3)
-    place = along_x * x + along_y * y[:, None] + shift
-    grid = torch.stack([place[:, :, axis] * (2 / (whole[1 - axis] - 1)) for axis in (0, 1)], -1)
-    # Frames lie one below the other in a tall grid, so that the image need not be repeated.
+    position = along_x * x + along_y * y[:, None] + shift
+    grid = torch.stack([position[:, :, axis] * (2 / (whole[1 - axis] - 1)) for axis in (0, 1)], -1)
+    # One tall grid with the frames below each other avoids repeating the image.
     grid = grid.reshape(num, num_frame * size[0], size[1], 2)
     views = F.grid_sample(image, grid, mode, padding_mode="border", align_corners=True)
     return views.reshape(num, channels, num_frame, *size).transpose(1, 2)
@@ -229,15 +239,15 @@ def reduce(frames: Tensor, reduction: Reduction, scale: int) -> Tensor:
 
 
 def reduction_reach(reduction: Reduction, scale: int) -> int:
-    """Pixels beyond each edge of an image that its reduction reads."""
+    """Returns the number of pixels that a reduction reads beyond each edge of an image."""
     return (len(_reduction_taps(reduction, scale)) - scale) // 2
 
 
 def _reduction_taps(reduction: Reduction, scale: int) -> list[float]:
-    """Weights of the pixels around the centre of an LR pixel; their number is scale + 2·reach."""
+    """Returns the weights of the ``scale + 2·reach`` pixels around the centre of an LR pixel."""
     if reduction == "box":
         taps = np.ones(scale)
-    elif reduction == "dbsr":  # bilinear without antialiasing: the pixels beside the centre
+    elif reduction == "dbsr":  # bilinear without antialiasing: the pixels next to the centre
         taps = (np.abs(np.arange(scale) - (scale - 1) / 2) < 1).astype(float)
     elif reduction == "bicubic-aa":
         count = 4 * scale + scale % 2
@@ -245,14 +255,14 @@ def _reduction_taps(reduction: Reduction, scale: int) -> list[float]:
         near, far = (1.5 * x - 2.5) * x * x + 1, ((2.5 - 0.5 * x) * x - 4) * x + 2  # a = -0.5
         taps = np.where(x <= 1, near, np.where(x <= 2, far, 0))
     else:
-        raise UserError(f"reduction is 'box', 'bicubic-aa' or 'dbsr', got {reduction!r}")
+        raise UserError(f"reduction must be 'box', 'bicubic-aa' or 'dbsr', got {reduction!r}")
     return (taps / taps.sum()).tolist()
 
 
 def filter_axis(x: Tensor, taps: Sequence[float | Tensor], dim: int, stride: int = 1) -> Tensor:
     """Correlates one axis with ``taps``, numbers or tensors that broadcast; no padding.
 
-    A sum of slices rather than a convolution: exact in float32 where GPUs convolve in TF32.
+    It sums slices instead of convolving, because GPUs convolve in TF32, which is not exact.
     """
     count = (x.shape[dim] - len(taps)) // stride + 1
     index = [slice(None)] * x.ndim
@@ -264,7 +274,13 @@ def filter_axis(x: Tensor, taps: Sequence[float | Tensor], dim: int, stride: int
 
 
 def blur(image: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """Blurs each sample by its own Gaussian; loses ``radius`` pixels at every edge."""
+    """Blurs each sample by its own Gaussian; the result lacks ``radius`` pixels at every edge.
+
+    Args:
+        image: (N, C, H, W) float.
+        sigma: (N,) standard deviations, in pixels.
+        radius: Radius of the kernel, in pixels.
+    """
     offset = torch.arange(-radius, radius + 1, device=image.device)
     taps = torch.exp(-0.5 * (offset / sigma.clamp(min=1e-3)[:, None]) ** 2)
     taps = (taps / taps.sum(1, keepdim=True))[:, :, None, None, None].unbind(1)
@@ -272,21 +288,21 @@ def blur(image: Tensor, sigma: Tensor, radius: int) -> Tensor:
 
 
 def crop_centre(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """The inner (…, *size) of an image."""
+    """Returns the middle (…, *size) of an image."""
     top, left = ((image.shape[axis] - size[axis]) // 2 for axis in (-2, -1))
     return image[..., top : top + size[0], left : left + size[1]]
 
 
 def to_levels(hr: Tensor) -> Tensor:
-    """Stored pixels as float32 in [0, 255]: 8-bit levels stay whole numbers, exact in sums."""
+    """Converts stored pixels to float32 in [0, 255]; 8-bit levels stay whole, so sums are exact."""
     return hr.float() if hr.dtype == torch.uint8 else to_float(hr) * 255
 
 
 def srgb_to_linear(x: Tensor) -> Tensor:
-    """sRGB values in [0, 1] to linear light (IEC 61966-2-1)."""
+    """Converts sRGB values in [0, 1] to linear light (IEC 61966-2-1)."""
     return torch.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
 
 
 def linear_to_srgb(x: Tensor) -> Tensor:
-    """Linear light, at least 0, to sRGB values (IEC 61966-2-1)."""
+    """Converts linear light, at least 0, to sRGB values (IEC 61966-2-1)."""
     return torch.where(x <= 0.0031308, x * 12.92, 1.055 * x.clamp(min=1e-8) ** (1 / 2.4) - 0.055)

@@ -1,4 +1,4 @@
-"""What an image file's header says, and the fault of a file that cannot be used."""
+"""The form of an image as stated by its header, and the error for images that cannot be used."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ from srtoolbox.errors import UserError
 _DTYPES = ("uint8", "uint16", "float32")
 
 Decode = Callable[[], np.ndarray]
+"""Decodes an image to (C, H, W)."""
 
 
 class ImageInfo(NamedTuple):
-    """Form of an image; ``dtype`` is "uint8", "uint16" or "float32"."""
+    """Channels, size in pixels and type ("uint8", "uint16" or "float32") of an image."""
 
     channels: int
     height: int
     width: int
     dtype: str
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
 
 class ImageFault(UserError):
-    """A file that is no usable image; ``kind`` says why in a word or two."""
+    """The error for a file that is not a usable image; ``kind`` names the problem briefly."""
 
     def __init__(self, message: str, kind: str = "unreadable") -> None:
         super().__init__(message)
@@ -33,10 +39,10 @@ class ImageFault(UserError):
 
 
 def check_form(path: Path, info: ImageInfo, raw: bool) -> None:
-    """Checks channels and type.
+    """Checks that the toolbox supports an image's channels and type.
 
     Raises:
-        ImageFault: if they are none that the toolbox works with.
+        ImageFault: if it does not.
     """
     if info.channels not in ((1, 3, 4) if raw else (1, 3)):
         wanted = "1, 3 or (packed RAW) 4" if raw else "1 (grey) or 3 (RGB), no alpha or other bands"

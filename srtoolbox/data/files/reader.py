@@ -1,7 +1,7 @@
-"""Reading images of 8 and 16 bits and float, with clear words for what cannot be read.
+"""Reads images of 8 and 16 bits and float, with clear errors for files that cannot be read.
 
-Nothing is converted on the way: what would lose bits, mix in transparency or show half a picture
-is refused. Pillow decodes what has 8 bits, OpenCV what is deeper; ``tiff`` looks after TIFF.
+Pixels are never converted: images that would lose bits or transparency, and incomplete files, are
+errors. Pillow decodes 8-bit images, OpenCV those with more bits; ``tiff`` decodes TIFF files.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from srtoolbox.data.files.image_info import Decode, ImageFault, ImageInfo, check
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy"})
 
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
-_MODES = {"L": 1, "RGB": 3, "RGBA": 4}
-_REFUSED = {
+_MODE_CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
+_UNSUPPORTED_MODES = {
     "1": "a 1-bit image",
     "P": "a palette image",
     "PA": "a palette image",
@@ -34,14 +34,14 @@ _REFUSED = {
 }
 _PNG, _JPEG, _RIFF, _BMP, _NPY = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"RIFF", b"BM", b"\x93NUMPY"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# What the decoders raise when a file makes no sense to them.
-_BROKEN = (
+# The errors that the decoders raise for damaged files.
+_DECODER_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
     EOFError,
     IndexError,
-    MemoryError,  # by a size that is none
+    MemoryError,  # by an impossible size
     TypeError,  # by tifffile, on tags that are numbers where they should be lists
     struct.error,
     tokenize.TokenError,  # by the header of an NPY file
@@ -51,46 +51,46 @@ _BROKEN = (
 
 
 def image_info(path: Path, raw: bool = False) -> ImageInfo:
-    """Channels, size and type of an image, from the file's header alone.
+    """Returns channels, size and type of an image, from the file's header alone.
 
     Raises:
-        UserError: as ``read_image``, except that a file broken after its header passes.
+        UserError: as ``read_image``, but damage after the header is not found.
     """
     return _open(path, raw)[0]
 
 
 def read_image(path: Path, raw: bool = False) -> np.ndarray:
-    """The pixels of a PNG, JPEG, BMP, TIFF, WebP or NPY file, as stored.
+    """Reads the pixels of a PNG, JPEG, BMP, TIFF, WebP or NPY file, as stored.
 
     Args:
-        path: The file. NPY holds (H, W) or (H, W, C).
-        raw: Sensor data: 4 channels are allowed, and the order of colours is not touched: it is
-            that of ``cv2.imread(…, cv2.IMREAD_UNCHANGED)``, which undoes ``cv2.imwrite``.
+        path: The file. An NPY file contains (H, W) or (H, W, C).
+        raw: Read sensor data: 4 channels are allowed, and the channels are in the order of
+            ``cv2.imread(…, cv2.IMREAD_UNCHANGED)``, which is the order given to ``cv2.imwrite``.
 
     Returns:
-        (C, H, W), perhaps a view with other strides; uint8, uint16 (full range 65535) or float32
-        in [0, 1]. C is 1 for grey, 3 for RGB, 4 for packed RAW.
+        (C, H, W), possibly a view that is not contiguous; uint8, uint16 (full range 65535) or
+        float32 in [0, 1]. C is 1 for grey, 3 for RGB, 4 for packed RAW.
 
     Raises:
-        UserError: names the file and says what it is, if it cannot be read, is broken or breaks
-            off, or has transparency, a palette, another depth, or several pictures.
+        UserError: if the file cannot be read, is damaged or truncated, or has transparency, a
+            palette, another bit depth, or several images; the message names the file and the cause.
     """
     info, decode = _open(path, raw)
     try:
         pixels = decode()
     except ImageFault:
         raise
-    except _BROKEN as error:
+    except _DECODER_ERRORS as error:
         raise _broken(path, error) from error
     if pixels.shape != info[:3] or pixels.dtype != info.dtype:
         raise ImageFault(
-            f"{path}: its pixels are {pixels.dtype} {pixels.shape}, which its header does not say; "
-            "save it again with another program",
+            f"{path}: its pixels are {pixels.dtype} {pixels.shape}, but its header states "
+            f"{info.dtype} {info[:3]}; save it again with another program",
             "not an image",
         )
     if pixels.dtype == np.float32:
         low, high = float(pixels.min()), float(pixels.max())
-        if not (low >= 0 and high <= 1):  # so written, it catches NaN too
+        if not (low >= 0 and high <= 1):  # this form also rejects NaN
             raise ImageFault(
                 f"{path}: float pixels from {low:g} to {high:g}; expected 0 to 1, scale them first",
                 "wrong range",
@@ -99,10 +99,10 @@ def read_image(path: Path, raw: bool = False) -> np.ndarray:
 
 
 def ends_whole(path: Path) -> bool:
-    """Whether an image file ends as its format says; a cheap look that finds most cut-off files.
+    """Returns whether a file has the end marker or length of its format.
 
-    A file that does not may still be in order, with something appended. TIFF and NPY always pass:
-    ``image_info`` knows how long they must be.
+    This finds most truncated files without decoding. A file without its end marker may still be
+    valid, with bytes appended. TIFF and NPY always pass: ``image_info`` checks their length.
     """
     with path.open("rb") as file:
         head = file.read(12)
@@ -121,7 +121,7 @@ def ends_whole(path: Path) -> bool:
 
 
 def _open(path: Path, raw: bool) -> tuple[ImageInfo, Decode]:
-    """What the header says, and the function that decodes the rest to (C, H, W)."""
+    """Reads the header; returns the form, and the function that decodes the pixels."""
     head = _read_head(path)
     try:
         if head.startswith(_NPY):
@@ -133,14 +133,14 @@ def _open(path: Path, raw: bool) -> tuple[ImageInfo, Decode]:
     except ImageFault:
         raise
     except UnidentifiedImageError as error:
-        begun = head.startswith((_PNG, _JPEG, _RIFF, _BMP))
+        known = head.startswith((_PNG, _JPEG, _RIFF, _BMP))
         raise ImageFault(
-            f"{path}: {'truncated or broken' if begun else 'not an image'}; replace or remove it",
-            "truncated" if begun else "not an image",
+            f"{path}: {'truncated or broken' if known else 'not an image'}; replace or remove it",
+            "truncated" if known else "not an image",
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageFault(f"{path}: too large ({error}); cut it into tiles", "too large") from error
-    except _BROKEN as error:
+    except _DECODER_ERRORS as error:
         raise _broken(path, error) from error
     check_form(path, info, raw)
     return info, decode
@@ -151,15 +151,15 @@ def _read_head(path: Path) -> bytes:
         kind = path.stat().st_mode
         if stat.S_ISDIR(kind):
             raise ImageFault(f"{path}: a folder, not an image file", "not an image")
-        if not stat.S_ISREG(kind):  # opening a pipe would wait for ever
+        if not stat.S_ISREG(kind):  # opening a pipe would block
             raise ImageFault(f"{path}: not a regular file", "not an image")
         with path.open("rb") as file:
             head = file.read(8)
     except FileNotFoundError as error:
         if path.is_symlink():
             raise ImageFault(
-                f"{path}: a symbolic link to {path.readlink()}, which does not exist; mend or "
-                "remove it",
+                f"{path}: a symbolic link to {path.readlink()}, which does not exist; repair "
+                "or remove it",
                 "broken link",
             ) from error
         raise ImageFault(f"{path}: no such file", "missing") from error
@@ -171,14 +171,14 @@ def _read_head(path: Path) -> bytes:
 
 
 def _broken(path: Path, error: Exception) -> ImageFault:
-    if isinstance(error, OSError) and error.errno is not None:  # the disk's fault, not the file's
+    if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of the file
         return ImageFault(f"{path}: cannot be read ({error.strerror})", "unreadable")
     reason = " ".join(str(error).split())[:120]
     return ImageFault(f"{path}: truncated or broken ({reason}); replace or remove it", "truncated")
 
 
 def _open_npy(path: Path) -> tuple[ImageInfo, Decode]:
-    array = np.lib.format.open_memmap(path, mode="r")  # refuses pickled objects
+    array = np.lib.format.open_memmap(path, mode="r")  # raises ValueError for pickled objects
     if array.ndim not in (2, 3):
         raise ImageFault(
             f"{path}: an array of shape {array.shape}; expected (H, W) or (H, W, C)",
@@ -192,32 +192,34 @@ def _open_npy(path: Path) -> tuple[ImageInfo, Decode]:
 
 def _open_pillow(path: Path, raw: bool) -> tuple[ImageInfo, Decode]:
     with Image.open(path, formats=_PILLOW_FORMATS) as image:
-        # Pillow cuts 16-bit colour to 8 bits; only the decoder's argument tells: "RGB;16B".
+        # Pillow reduces 16-bit colour to 8 bits; only the decoder's argument shows it: "RGB;16B".
         deep = image.format == "PNG" and ";16" in str(image.tile)
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         if frames > 1:
             raise ImageFault(
-                f"{path}: {frames} pictures, an animation; expected one, save them singly",
+                f"{path}: an animation of {frames} images; expected one, save them separately",
                 "several images",
             )
         mode = "L" if deep and image.mode.startswith("I") else image.mode
         transparent = "transparency" in image.info and mode in ("L", "RGB")
         packed = raw and mode == "RGBA" and image.format == "PNG"
         if transparent or not (mode in ("L", "RGB") or packed):
-            what = "a colour marked as transparent" if transparent else _REFUSED.get(mode, mode)
+            found = "a colour marked as transparent"
+            if not transparent:
+                found = _UNSUPPORTED_MODES.get(mode, mode)
             raise ImageFault(
-                f"{path}: {what}; expected grey or RGB without alpha, convert it first",
+                f"{path}: {found}; expected grey or RGB without alpha, convert it first",
                 "wrong channels",
             )
         depth = "uint16" if deep else "uint8"
-        info = ImageInfo(_MODES[mode], image.height, image.width, depth)
+        info = ImageInfo(_MODE_CHANNELS[mode], image.height, image.width, depth)
     if packed or (deep and mode == "RGB"):
         return info, lambda: _decode_png(path, raw)
     return info, lambda: _decode_pillow(path, info, raw)
 
 
 def _decode_pillow(path: Path, info: ImageInfo, raw: bool) -> np.ndarray:
-    # Other libraries switch this on for the whole process; then broken files read as half black.
+    # Other libraries enable this for the whole process; truncated files then read as half black.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     with Image.open(path, formats=_PILLOW_FORMATS) as image:
         pixels = np.asarray(image).astype(info.dtype, copy=False)
@@ -231,12 +233,18 @@ def _decode_png(path: Path, raw: bool) -> np.ndarray:
     _check_chunks(content)
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
-        raise ValueError("its pixels cannot be decoded")
+        raise ValueError("OpenCV cannot decode its pixels")
     return pixels.transpose(2, 0, 1)[:: 1 if raw else -1]
 
 
 def _check_chunks(content: bytes) -> None:
-    """Checks that a PNG is whole: OpenCV may give the rest of one that breaks off as black."""
+    """Checks that a PNG is complete and undamaged.
+
+    OpenCV may fill the missing rest of a truncated file with black.
+
+    Raises:
+        ValueError: names the byte where the damage begins.
+    """
     view, start = memoryview(content), len(_PNG)
     while start + 12 <= len(view):
         end = start + 8 + int.from_bytes(view[start : start + 4], "big")

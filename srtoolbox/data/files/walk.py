@@ -1,7 +1,7 @@
-"""Finding the files that match a template of a layout.
+"""Finds the files that match a template of a layout.
 
-Only the folders that the template names are looked into, each once, so that 300,000 files take a
-few seconds and a symbolic link to a folder above itself leads nowhere.
+Only the folders that the template names are opened, each once, so that 300,000 files take a few
+seconds. A symbolic link to a folder that contains the link is reported and not followed.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from srtoolbox.data.files.reader import IMAGE_SUFFIXES
-from srtoolbox.data.layouts.base import Files
 
 _PLACEHOLDER = re.compile(r"\{(clip|frame|stem|any)\}")
+_ANY_PLACEHOLDER = re.compile(r"\{(clip|frame|stem|any|scale)\}")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong with a file or folder of a dataset.
+    """A problem with a file or folder of a dataset.
 
     Args:
         path: The file or folder.
-        kind: A few words by which faults can be sorted: "missing partner", "symlink loop", …
+        kind: A few words by which faults are grouped: "missing partner", "symlink loop", …
         text: One line for the user: what is wrong, and what to do.
     """
 
@@ -36,101 +36,113 @@ class Fault:
     text: str
 
 
-class Found(NamedTuple):
-    """A file, the item it belongs to, and what it is called among that item's frames."""
+class FoundFile(NamedTuple):
+    """A file, the name of its item, and the name of its frame within the item."""
 
     key: str
     frame: str
     path: str
 
 
-def natural(text: str) -> tuple:
-    """A sort key by which frame 9 comes before frame 10."""
+def natural(text: str) -> tuple[tuple[int | str, ...], str]:
+    """Returns a sort key that puts frame 9 before frame 10."""
     parts = re.split(r"(\d+)", text)
-    return (*(int(part) if i % 2 else part for i, part in enumerate(parts)), text)
+    return tuple(int(part) if i % 2 else part for i, part in enumerate(parts)), text
 
 
 def walk(
-    files: Files,
+    template: str,
     root: Path,
     scale: int,
     faults: list[Fault],
     wanted: Callable[[str], bool] = lambda key: True,
     keys: Sequence[str] | None = None,
-) -> Iterator[Found]:
-    """The files that a template describes, in no particular order.
+) -> Iterator[FoundFile]:
+    """Finds the files that match a template, in no particular order.
 
     Args:
-        files: The template.
-        root: What its folder is relative to.
-        scale: What ``{scale}`` stands for.
-        faults: Receives what is wrong with the folders and links on the way.
-        wanted: Tells by the name of an item whether it is asked for.
-        keys: Names of items, if they are known beforehand: no other clip folder is then looked at.
+        template: As in `Split`.
+        root: The folder that the template is relative to.
+        scale: The number that replaces ``{scale}``.
+        faults: Receives the problems with folders and links on the way.
+        wanted: Returns whether the item of that name is asked for.
+        keys: Names of the items, if they are known; then no other clip folder is opened.
     """
-    levels = [level for level in files.folder.split("/") if level]
-    search = _Search(levels, files.name, scale, faults, wanted)
+    levels = template.split("/")[:-1]
+    search = _Search(template, scale, faults, wanted)
     if keys is None or "{clip}" not in levels:
-        yield from search.descend(str(root), 0, ())
+        yield from search.descend(str(root), levels)
         return
     for key in keys:
-        parts = key.split("/")
-        if levels.count("{clip}") == len(parts):
-            left = iter(parts)
-            search.levels = [next(left) if level == "{clip}" else level for level in levels]
-            yield from search.descend(str(root), 0, tuple(parts))
+        names = key.split("/")
+        if levels.count("{clip}") == len(names):
+            yield from search.descend(str(root), levels, known=names)
 
 
-def split_fixed(files: Files, scale: int) -> tuple[str, Files]:
-    """The folder that a template surely begins with, and the template from there on."""
-    levels = [level for level in files.folder.split("/") if level]
-    fixed = list(takewhile(lambda level: not _PLACEHOLDER.search(level), levels))
-    rest = "/".join(levels[len(fixed) :])
-    return "/".join(fixed).replace("{scale}", str(scale)), Files(rest, files.name)
+def split_fixed(template: str, scale: int) -> tuple[str, str]:
+    """Splits a template into the folder that it always begins with, and the rest."""
+    levels = template.split("/")
+    fixed = list(takewhile(lambda level: not _PLACEHOLDER.search(level), levels[:-1]))
+    return "/".join(fixed).replace("{scale}", str(scale)), "/".join(levels[len(fixed) :])
 
 
-def fill(files: Files, scale: int, key: str, frame: str = "*") -> str:
-    """The path, from the root, that a file of an item has; ``*`` where it may be anything."""
-    values = {"{scale}": str(scale), "{stem}": key, "{frame}": frame, "{any}": "*"}
-    folder = files.folder
-    for part in key.split("/"):
-        folder = folder.replace("{clip}", part, 1)
-    path = f"{folder}/{files.name}.*".lstrip("/").replace("{clip}", key.rpartition("/")[2])
-    for placeholder, value in values.items():
-        path = path.replace(placeholder, value)
-    return path
+def fill(template: str, scale: int, key: str, frame: str = "*") -> str:
+    """Returns the path of an item's file relative to the root; ``*`` stands for any text."""
+    clips, last_clip = iter(key.split("/")), key.rpartition("/")[2]
+    values = {"scale": str(scale), "stem": key, "frame": frame, "any": "*"}
+
+    def value(placeholder: re.Match[str]) -> str:
+        name = placeholder[1]
+        return next(clips, last_clip) if name == "clip" else values[name]
+
+    folder, slash, name = template.rpartition("/")
+    folder = _ANY_PLACEHOLDER.sub(value, folder)
+    clips = iter(())  # in the file's name, {clip} is always the last folder level
+    return f"{folder}{slash}{_ANY_PLACEHOLDER.sub(value, name)}.*"
 
 
 class _Search:
-    """A walk down the levels of a template."""
+    """Searches the folders of a template level by level."""
 
     def __init__(
-        self,
-        levels: list[str],
-        name: str,
-        scale: int,
-        faults: list[Fault],
-        wanted: Callable[[str], bool],
+        self, template: str, scale: int, faults: list[Fault], wanted: Callable[[str], bool]
     ) -> None:
         self.scale, self.faults, self.wanted = scale, faults, wanted
-        self.levels: list[str] = levels
-        self.num_clip = "/".join(levels).count("{clip}")
+        folder, _, name = template.rpartition("/")
+        self.num_clip = folder.count("{clip}")
         self.name = self._compile(name)
 
     def descend(
-        self, folder: str, depth: int, clips: tuple[str, ...], frame: str = ""
-    ) -> Iterator[Found]:
-        """Everything below ``folder``, which is at level ``depth``."""
+        self,
+        folder: str,
+        levels: Sequence[str],
+        clips: tuple[str, ...] = (),
+        frame: str = "",
+        known: Sequence[str] = (),
+    ) -> Iterator[FoundFile]:
+        """Finds the files below ``folder``.
+
+        Args:
+            folder: Where to search.
+            levels: Templates of the folder levels below it.
+            clips: Names of the clip folders above.
+            frame: Name of the frame, if a folder above gives it.
+            known: Names of the clip folders below, if they are known.
+        """
         if self.num_clip and len(clips) == self.num_clip and not self.wanted("/".join(clips)):
             return
-        if depth == len(self.levels):
+        if not levels:
             yield from self._files(folder, clips, frame)
             return
-        level = self.levels[depth]
-        if not _PLACEHOLDER.search(level):
-            below = f"{folder}/{level.replace('{scale}', str(self.scale))}"
+        level, deeper = levels[0], levels[1:]
+        name = None if _PLACEHOLDER.search(level) else level.replace("{scale}", str(self.scale))
+        if known and level == "{clip}":
+            name, known = known[0], known[1:]
+            clips = (*clips, name)
+        if name is not None:
+            below = f"{folder}/{name}"
             if not self._is_loop(below):
-                yield from self.descend(below, depth + 1, clips, frame)
+                yield from self.descend(below, deeper, clips, frame, known)
             return
         pattern = self._compile(level)
         for entry in self._entries(folder):
@@ -138,9 +150,9 @@ class _Search:
             if match and self._is_folder(entry):
                 group = match.groupdict()
                 inner = (*clips, group["clip"]) if "clip" in group else clips
-                yield from self.descend(entry.path, depth + 1, inner, group.get("frame", frame))
+                yield from self.descend(entry.path, deeper, inner, group.get("frame", frame), known)
 
-    def _files(self, folder: str, clips: tuple[str, ...], frame: str) -> Iterator[Found]:
+    def _files(self, folder: str, clips: tuple[str, ...], frame: str) -> Iterator[FoundFile]:
         for entry in self._entries(folder):
             stem, _, suffix = entry.name.rpartition(".")
             if f".{suffix.lower()}" not in IMAGE_SUFFIXES:
@@ -153,7 +165,7 @@ class _Search:
                 continue
             key = "/".join(clips) or group.get("clip") or group.get("stem") or stem
             if self.wanted(key) and self._is_file(entry):
-                yield Found(key, group.get("frame", frame), entry.path)
+                yield FoundFile(key, group.get("frame", frame), entry.path)
 
     def _compile(self, template: str) -> re.Pattern[str]:
         template = template.replace("{scale}", str(self.scale))
@@ -168,7 +180,7 @@ class _Search:
     def _entries(self, folder: str) -> Iterator[os.DirEntry[str]]:
         try:
             with os.scandir(folder) as entries:
-                # Hidden files are the file system's: "._0001.png" holds no image.
+                # Hidden files belong to the system: macOS writes "._0001.png", which is no image.
                 yield from (entry for entry in entries if not entry.name.startswith("."))
         except FileNotFoundError:
             return
@@ -189,19 +201,20 @@ class _Search:
             if entry.is_dir():
                 self._add(entry.path, "not a file", "is a folder where an image should be")
             else:
-                self._add(entry.path, "broken link", "leads to no file; mend or remove the link")
+                self._add(entry.path, "broken link", "points to no file; repair or remove the link")
         except OSError as error:
             self._report(entry.path, error)
         return False
 
     def _is_loop(self, path: str) -> bool:
-        """Whether a path is a link to a folder that it lies in."""
+        """Returns whether a path is a link to a folder that contains the link."""
         if not Path(path).is_symlink():
             return False
         here, target = os.path.realpath(Path(path).parent), os.path.realpath(path)
         if not f"{here}/".startswith(f"{target}/"):
             return False
-        self._add(path, "symlink loop", f"links to {target}, which it lies in; remove the link")
+        text = f"links to {target}, a folder that contains the link; remove the link"
+        self._add(path, "symlink loop", text)
         return True
 
     def _report(self, path: str, error: OSError) -> None:
@@ -210,7 +223,7 @@ class _Search:
         elif isinstance(error, NotADirectoryError):
             self._add(path, "not a folder", "is a file where a folder should be")
         elif isinstance(error, PermissionError):
-            self._add(path, "unreadable folder", "may not be read; change its permissions")
+            self._add(path, "unreadable folder", "no permission to read it; change its permissions")
         else:
             self._add(path, "unreadable folder", f"cannot be read ({error.strerror})")
 

@@ -1,16 +1,16 @@
-"""Where the files of known datasets lie: data, from which ``find.scan`` finds them."""
+"""Describes the files of known datasets as data; ``data.files.find.scan`` finds them."""
 
 from __future__ import annotations
 
 import difflib
 
-from srtoolbox.data.layouts.base import Files, Layout, Split
+from srtoolbox.data.layouts.base import Layout, Split
 from srtoolbox.data.layouts.bursts import BURSTS
 from srtoolbox.data.layouts.clips import CLIPS
 from srtoolbox.data.layouts.images import IMAGES
 from srtoolbox.errors import UserError
 
-__all__ = ["ALIASES", "LAYOUTS", "Files", "Layout", "Split", "get_layout"]
+__all__ = ["ALIASES", "LAYOUTS", "Layout", "Split", "get_layout"]
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (*CLIPS, *BURSTS, *IMAGES)}
 
@@ -18,10 +18,10 @@ ALIASES = {"bsr": "realbsr_rgb"}
 
 
 def get_layout(name: str) -> Layout:
-    """The layout of that name or alias.
+    """Returns the layout of that name or alias.
 
     Raises:
-        UserError: if there is none; it lists close names and all names.
+        UserError: if there is none; the message lists close names and all names.
     """
     layout = LAYOUTS.get(ALIASES.get(name, name))
     if layout is not None:

@@ -1,49 +1,37 @@
-"""The words in which the layout of a dataset is written down."""
+"""Data classes that describe the file layout of a dataset."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from srtoolbox.errors import UserError
 
 NOT_STATED = "not stated"
 
 
 @dataclass(frozen=True)
-class Files:
-    """Where one side, HR or LR, of an arrangement lies, as templates.
-
-    ``{clip}`` is the name of a clip or burst, and over two folder levels (``{clip}/{clip}``) both
-    parts of it; ``{frame}`` and ``{stem}`` are what tells the frames of a clip, or the images,
-    apart; ``{scale}`` is the number, ``{any}`` any text. A file may have any image suffix.
-
-    Args:
-        folder: Folder relative to the root of the dataset; "" is the root.
-        name: File name without its suffix.
-    """
-
-    folder: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.folder}/{self.name}" if self.folder else self.name
-
-
-@dataclass(frozen=True)
 class Split:
-    """One arrangement of the files of one part of a dataset.
+    """One possible arrangement of the files of a split of a dataset.
+
+    The HR and LR files are given by templates of their paths, relative to the root of the dataset
+    and without suffix: a file may have any image suffix. ``{clip}`` is the name of a clip or burst;
+    on two folder levels (``{clip}/{clip}``) the name has two parts. ``{frame}`` is the name of a
+    frame of a clip, ``{stem}`` the name of an image, ``{scale}`` the number, and ``{any}`` any
+    text.
 
     Args:
-        gt: Ground truth; None where it is not published.
-        lq: LR files; None where they are to be made.
-        only: The items that belong to the split, by name; empty means all.
-        without: Items that do not.
-        listing: Text file, relative to the root, that names the items, one a line.
-        num_item: How many images, clips or bursts the complete split has.
-        num_frame: How many frames each of its clips or bursts has.
+        gt: Template of the ground truth; None if it is not published.
+        lq: Template of the LR files; None if they are made from HR.
+        only: Names of the items that belong to the split; empty means all.
+        without: Names of items that do not belong to it.
+        listing: Text file, relative to the root, that names the items, one per line.
+        num_item: Number of images, clips or bursts of the complete split.
+        num_frame: Number of frames of each clip or burst.
     """
 
-    gt: Files | None
-    lq: Files | None
+    gt: str | None
+    lq: str | None
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     listing: str | None = None
@@ -51,46 +39,50 @@ class Split:
     num_frame: int | None = None
 
 
+def arrangements(*templates: tuple[str | None, str | None], **facts: Any) -> tuple[Split, ...]:
+    """Returns a `Split` for each pair of HR and LR templates; ``facts`` are its other arguments."""
+    return tuple(Split(gt, lq, **facts) for gt, lq in templates)
+
+
 @dataclass(frozen=True)
 class Layout:
-    """What is to be known of a dataset in order to read it.
+    """Everything that the toolbox knows about a dataset.
 
     Pixels become intensities by ``(stored - black_level) / white_level``; a ``white_level`` of None
-    is the largest value of the file's type.
+    means the largest value of the file's type.
 
     Args:
-        name: By which option files call it.
-        kind: What an item is.
-        title: By which papers call it.
-        paper: Where it was published.
-        licence: Under which terms, "not stated" where they are not known.
-        source: Where to get it.
-        scales: Factors of the LR files; empty means any. The LR frames of RAW bursts are packed
-            (RGGB as four channels) and thus smaller by another factor of two.
-        splits: For each part of the dataset the arrangements it is seen in; complete ones first.
-        gt_size: (H, W), where it is the same for all.
-        lq_size: (h, w), likewise.
-        bit_depth: Of the LR files' content, which may be less than their type holds.
+        name: Name in option files.
+        kind: Kind of the items.
+        title: Name in papers.
+        splits: For each split the arrangements in which its files may be found; complete ones
+            first.
+        paper: Publication that introduced the dataset.
+        licence: Terms of use; "not stated" if they are not known.
+        source: Where to get the dataset.
+        scales: Scales of the LR files; empty means any. The LR frames of RAW bursts are packed
+            (RGGB as four channels) and therefore smaller by another factor of two.
+        gt_size: (H, W), if it is the same for all items.
+        lq_size: (h, w), if it is the same for all items.
+        bit_depth: Bit depth of the LR pixels, which may be less than that of the file's type.
         raw: Whether LR is packed RAW.
-        white_level: Of the LR files.
-        black_level: Of the LR files.
-        gt_white_level: Of the ground truth.
-        reference: Frame of a burst, or of a clip with one scored frame, that the ground truth is
-            aligned with.
-        edge: Border rule of the LR files, for LR made here.
-        round_between_passes: Rounding rule of the LR files, for LR made here.
-        degradation: How the LR files were made.
-        note: What else a user should know, and which of this is not certain.
+        white_level: White level of the LR files.
+        black_level: Black level of the LR files.
+        gt_white_level: White level of the ground truth.
+        edge: Border rule for LR made by the toolbox.
+        round_between_passes: Rounding rule for LR made by the toolbox.
+        degradation: Description of how the LR files were made.
+        note: Other facts for the user, and which facts are uncertain.
     """
 
     name: str
     kind: Literal["image", "clip", "burst"]
     title: str
-    paper: str
-    licence: str
-    source: str
-    scales: tuple[int, ...]
     splits: dict[str, tuple[Split, ...]]
+    paper: str = ""
+    licence: str = ""
+    source: str = "your own"
+    scales: tuple[int, ...] = ()
     gt_size: tuple[int, int] | None = None
     lq_size: tuple[int, int] | None = None
     bit_depth: int = 8
@@ -98,8 +90,28 @@ class Layout:
     white_level: int | None = None
     black_level: int = 0
     gt_white_level: int | None = None
-    reference: int = 0
     edge: Literal["replicate", "symmetric"] = "replicate"
     round_between_passes: bool = True
     degradation: str = NOT_STATED
     note: str = ""
+
+    def without_lq(self) -> Layout:
+        """Returns the layout of the HR files alone; LR files and their scales do not matter."""
+        splits = {
+            name: tuple(replace(split, lq=None) for split in found if split.gt is not None)
+            for name, found in self.splits.items()
+        }
+        return replace(self, splits=splits)
+
+    def check_split(self, split: str) -> None:
+        """Raises a UserError, with all splits, if the dataset has no such split."""
+        if split not in self.splits:
+            raise UserError(
+                f"layout '{self.name}' has no split '{split}'; it has {', '.join(self.splits)}"
+            )
+
+    def check_scale(self, scale: int) -> None:
+        """Raises a UserError, with all scales, if the dataset has no LR files of that scale."""
+        if self.scales and scale not in self.scales:
+            known = ", ".join(map(str, self.scales))
+            raise UserError(f"layout '{self.name}': scale is one of {known}, got {scale}")

@@ -1,50 +1,39 @@
-"""Layouts of bursts: RealBSR, BurstSR, SyntheticBurst, bursts made here, and plain folders."""
+"""Layouts of bursts: RealBSR, BurstSR, SyntheticBurst, generated bursts, and plain folders."""
 
 from __future__ import annotations
 
-from srtoolbox.data.layouts.base import NOT_STATED, Files, Layout, Split
+from srtoolbox.data.layouts.base import NOT_STATED, Layout, Split, arrangements
 
 _REALBSR_PAPER = "Wei et al., FBANet, ICCV 2023"
 _REALBSR_SOURCE = "by https://github.com/yjsunnn/FBANet"
 _BURSTSR_PAPER = "Bhat et al., DBSR, CVPR 2021"
+_REWARPED = ("_x4warp", "rewarp")  # endings of the names of HR images
 
 
 def _realbsr(part: str, patches: str, count: int) -> tuple[Split, ...]:
-    """Cropped RealBSR-RGB; the aligned frames are preferred to those as taken."""
-    lr = "{any}_x1_{frame}"
+    """Returns the arrangements of cropped RealBSR-RGB; aligned frames come before original ones."""
+    lr = "{clip}/{any}_x1_{frame}"
     found = []
     for frames in ("LR_aligned", "LR"):
-        lq = Files(f"{part}/{frames}/{{clip}}", lr)
-        truths = [Files(f"{part}/{folder}/{{clip}}", "{any}_x4") for folder in ("GT", "HR")]
-        # The archives hold the HR images among the patches, and the aligned frames apart.
-        truths += [Files(f"{part}/{patches}/{{clip}}", f"{{any}}{end}") for end in _REWARPED]
-        found += [(gt, lq) for gt in truths]
+        truths = [f"{part}/{folder}/{{clip}}/{{any}}_x4" for folder in ("GT", "HR")]
+        # In the archives, HR images are among the patches; the aligned frames are separate.
+        truths += [f"{part}/{patches}/{{clip}}/{{any}}{end}" for end in _REWARPED]
+        found += [(gt, f"{part}/{frames}/{lr}") for gt in truths]
     for folder in (patches, f"{part}/{patches}", part):
-        found += [
-            (Files(f"{folder}/{{clip}}", f"{{any}}{end}"), Files(f"{folder}/{{clip}}", lr))
-            for end in _REWARPED
-        ]
-    return tuple(Split(gt, lq, num_item=count, num_frame=14) for gt, lq in found)
-
-
-_REWARPED = ("_x4warp", "rewarp")
+        found += [(f"{folder}/{{clip}}/{{any}}{end}", f"{folder}/{lr}") for end in _REWARPED]
+    return arrangements(*found, num_item=count, num_frame=14)
 
 
 def _realbsr_raw(part: str, count: int) -> tuple[Split, ...]:
-    return tuple(
-        Split(
-            Files(f"{folder}/{{clip}}_RAW", "{any}_x4_rgb"),
-            Files(f"{folder}/{{clip}}_RAW", "{any}_x1_{frame}"),
-            num_item=count,
-            num_frame=14,
-        )
-        for folder in (f"RealBSR_RAW_{part}patch", f"{part}patch", part)
-    )
+    folders = (f"RealBSR_RAW_{part}patch", f"{part}patch", part)
+    gt, lq = "{clip}_RAW/{any}_x4_rgb", "{clip}_RAW/{any}_x1_{frame}"
+    pairs = ((f"{folder}/{gt}", f"{folder}/{lq}") for folder in folders)
+    return arrangements(*pairs, num_item=count, num_frame=14)
 
 
 def _burstsr(part: str, count: int, has_gt: bool = True) -> tuple[Split, ...]:
-    gt = Files(f"{part}/{{clip}}/canon", "im_raw") if has_gt else None
-    lq = Files(f"{part}/{{clip}}/samsung_{{frame}}", "im_raw")
+    gt = f"{part}/{{clip}}/canon/im_raw" if has_gt else None
+    lq = f"{part}/{{clip}}/samsung_{{frame}}/im_raw"
     return (Split(gt, lq, num_item=count, num_frame=14),)
 
 
@@ -88,9 +77,9 @@ BURSTS = (
         black_level=512,
         degradation="none: bursts of 14 and an HR image taken at two focal lengths by one camera",
         note=(
-            "LR is packed RGGB in 16-bit files. Known at second hand only: the levels (of both LR "
-            "and HR), the sizes and the counts. The .pkl beside each burst, which may say that the "
-            "black level is already subtracted, is not read."
+            "LR is packed RGGB in 16-bit files. Known only from secondary sources: the "
+            "levels (of both LR and HR), the sizes and the counts. The .pkl beside each burst, "
+            "which may say that the black level is already subtracted, is not read."
         ),
     ),
     Layout(
@@ -112,7 +101,7 @@ BURSTS = (
         raw=True,
         white_level=1023,
         gt_white_level=16383,
-        degradation="none: bursts of 14 by a telephone, HR by another camera and not aligned",
+        degradation="none: bursts of 14 by a phone, HR by another camera and not aligned",
         note=(
             "LR is packed RGGB of 160×160 sensor pixels with the black level subtracted and no "
             "white balance; HR has other colours. Frame 00 is the reference. No ground truth is "
@@ -128,14 +117,11 @@ BURSTS = (
         source="https://github.com/goutamgmb/deep-burst-sr",
         scales=(4,),
         splits={
-            "val": (
-                Split(
-                    Files("gt/{clip}", "im_rgb"),
-                    Files("bursts/{clip}", "im_raw_{frame}"),
-                    num_item=300,
-                    num_frame=14,
-                ),
-                Split(None, Files("{clip}", "im_raw_{frame}"), num_item=300, num_frame=14),
+            "val": arrangements(
+                ("gt/{clip}/im_rgb", "bursts/{clip}/im_raw_{frame}"),
+                (None, "{clip}/im_raw_{frame}"),
+                num_item=300,
+                num_frame=14,
             )
         },
         gt_size=(384, 384),
@@ -145,8 +131,8 @@ BURSTS = (
         white_level=16384,
         gt_white_level=16384,
         degradation=(
-            "sRGB turned to linear sensor values; each frame shifted and turned, reduced by "
-            "bilinear sampling without antialiasing, mosaicked, given shot and read noise"
+            "sRGB converted to linear sensor values; each frame shifted and rotated, reduced by "
+            "bilinear sampling without antialiasing, mosaicked, with shot and read noise added"
         ),
         note=(
             "Scored in linear sensor space. Pixel i of the reference frame lies on HR pixel 4i, "
@@ -157,20 +143,13 @@ BURSTS = (
         name="sbsr",
         kind="burst",
         title="SBSR, bursts made from photographs",
-        paper="",
         licence="that of the photographs",
         source="srtoolbox prepare sbsr",
         scales=(2, 3, 4, 8),
-        splits={
-            "all": (
-                Split(
-                    Files("HR/{clip}", "{clip}_x{scale}"), Files("LR/{clip}", "{clip}_x1_{frame}")
-                ),
-            )
-        },
+        splits={"all": arrangements(("HR/{clip}/{clip}_x{scale}", "LR/{clip}/{clip}_x1_{frame}"))},
         degradation=(
-            "each frame but the reference shifted and turned, optionally blurred, reduced, given "
-            "noise and rounded to 8 bits; the options of the generator say how"
+            "each frame except the reference shifted and rotated, optionally blurred, reduced, "
+            "with noise added and rounded to 8 bits; the options of the generator say how"
         ),
         note="Frame 00 is the reference. The name is our reading of SBSR in a paper.",
     ),
@@ -178,27 +157,22 @@ BURSTS = (
         name="bursts",
         kind="burst",
         title="any folders of bursts",
-        paper="",
-        licence="",
-        source="your own",
-        scales=(),
         splits={
-            "all": (
-                *(
-                    Split(gt, Files(f"{lq}/{{clip}}", "{frame}"))
-                    for hr, lq in (("GT", "LR"), ("HR", "LR"), ("gt", "lq"))
-                    for gt in (Files(f"{hr}/{{clip}}", "{any}"), Files(hr, "{clip}"))
-                ),
-                *(
-                    Split(Files(f"{{clip}}/{gt}", "{any}"), Files(f"{{clip}}/{lq}", "{frame}"))
-                    for gt, lq in (("GT", "LR"), ("HR", "LR"), ("gt", "lq"))
-                ),
-                *(
-                    Split(Files("{clip}", gt), Files(f"{{clip}}/{lq}", "{frame}"))
-                    for gt, lq in (("GT", "LR"), ("HR", "LR"), ("gt", "lq"))
-                ),
-                Split(None, Files("LR/{clip}", "{frame}")),
-                Split(None, Files("{clip}", "{frame}")),
+            "all": arrangements(
+                ("GT/{clip}/{any}", "LR/{clip}/{frame}"),
+                ("GT/{clip}", "LR/{clip}/{frame}"),
+                ("HR/{clip}/{any}", "LR/{clip}/{frame}"),
+                ("HR/{clip}", "LR/{clip}/{frame}"),
+                ("gt/{clip}/{any}", "lq/{clip}/{frame}"),
+                ("gt/{clip}", "lq/{clip}/{frame}"),
+                ("{clip}/GT/{any}", "{clip}/LR/{frame}"),
+                ("{clip}/HR/{any}", "{clip}/LR/{frame}"),
+                ("{clip}/gt/{any}", "{clip}/lq/{frame}"),
+                ("{clip}/GT", "{clip}/LR/{frame}"),
+                ("{clip}/HR", "{clip}/LR/{frame}"),
+                ("{clip}/gt", "{clip}/lq/{frame}"),
+                (None, "LR/{clip}/{frame}"),
+                (None, "{clip}/{frame}"),
             )
         },
         note="The first frame by name is the reference.",

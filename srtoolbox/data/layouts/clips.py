@@ -2,48 +2,37 @@
 
 from __future__ import annotations
 
-from srtoolbox.data.layouts.base import NOT_STATED, Files, Layout, Split
+from typing import Any
+
+from srtoolbox.data.layouts.base import NOT_STATED, Layout, Split, arrangements
 
 _REDS4 = ("000", "011", "015", "020")
 # BasicSR's regrouping appends the 30 validation clips to the 240 training clips.
 _REDS_REGROUPED_VAL = tuple(f"{clip:03d}" for clip in range(240, 270))
 
 
-def _frames(folder: str, name: str = "{frame}") -> Files:
-    return Files(f"{folder}/{{clip}}", name)
-
-
 def _jilin(part: str, count: int) -> tuple[Split, ...]:
-    gt = _frames(f"{part}/GT")
-    return (
-        Split(gt, _frames(f"{part}/LR{{scale}}x"), num_item=count, num_frame=100),
-        Split(gt, None, num_item=count, num_frame=100),
-    )
+    gt, lq = f"{part}/GT/{{clip}}/{{frame}}", f"{part}/LR{{scale}}x/{{clip}}/{{frame}}"
+    return arrangements((gt, lq), (gt, None), num_item=count, num_frame=100)
 
 
-def _reds(root: str, part: str, count: int, **which: tuple[str, ...]) -> tuple[Split, ...]:
-    gt, lq = _frames(f"{root}{part}_sharp"), _frames(f"{root}{part}_sharp_bicubic/X{{scale}}")
-    return (
-        Split(gt, lq, num_item=count, num_frame=100, **which),
-        Split(gt, None, num_item=count, num_frame=100, **which),
-    )
-
-
-def _reds_train(count: int, **which: tuple[str, ...]) -> tuple[Split, ...]:
-    return (*_reds("", "train", count, **which), *_reds("train/", "train", count, **which))
+def _reds(part: str, count: int, *roots: str, **items: tuple[str, ...]) -> tuple[Split, ...]:
+    pairs: list[tuple[str, str | None]] = []
+    for root in roots:
+        gt = f"{root}{part}_sharp/{{clip}}/{{frame}}"
+        pairs += [(gt, f"{root}{part}_sharp_bicubic/X{{scale}}/{{clip}}/{{frame}}"), (gt, None)]
+    return arrangements(*pairs, num_item=count, num_frame=100, **items)
 
 
 def _vimeo(listing: str, count: int) -> tuple[Split, ...]:
-    def split(gt: str, lq: str | None) -> Split:
-        files = [
-            folder and Files(f"{folder}/{{clip}}/{{clip}}", "im{frame}") for folder in (gt, lq)
-        ]
-        # The listing lies beside the folder `sequences` of the HR frames.
-        beside = "/".join([*gt.split("/")[:-1], listing])
-        return Split(*files, listing=beside, num_item=count, num_frame=7)
-
-    both = "vimeo_septuplet/sequences", "vimeo_septuplet_matlabLRx{scale}/sequences"
-    return split(*both), split(both[0], None), split("sequences", None)
+    gt, frame = "vimeo_septuplet/sequences/{clip}/{clip}/im{frame}", "{clip}/{clip}/im{frame}"
+    lq = f"vimeo_septuplet_matlabLRx{{scale}}/sequences/{frame}"
+    facts: dict[str, Any] = {"num_item": count, "num_frame": 7}
+    # The listing is next to the folder `sequences` of the HR frames.
+    return (
+        *arrangements((gt, lq), (gt, None), listing=f"vimeo_septuplet/{listing}", **facts),
+        Split(f"sequences/{frame}", None, listing=listing, **facts),
+    )
 
 
 CLIPS = (
@@ -59,20 +48,17 @@ CLIPS = (
             "train": (
                 *_jilin("train", 189),
                 *_jilin("training_set", 189),
-                Split(Files("{clip}", "im{frame}"), None, num_frame=7),
+                Split("{clip}/im{frame}", None, num_frame=7),
             ),
             "test": (
                 *_jilin("eval", 12),
                 *_jilin("test_set", 12),
-                Split(_frames("GT"), _frames("LR{scale}x"), num_item=12, num_frame=100),
-                *(
-                    Split(
-                        Files(f"{{clip}}/{gt}", "{frame}"),
-                        Files(f"{{clip}}/{lq}", "{frame}"),
-                        num_item=12,
-                        num_frame=100,
-                    )
-                    for gt, lq in (("truth", "input4"), ("GT", "LR"))
+                *arrangements(
+                    ("GT/{clip}/{frame}", "LR{scale}x/{clip}/{frame}"),
+                    ("{clip}/truth/{frame}", "{clip}/input4/{frame}"),
+                    ("{clip}/GT/{frame}", "{clip}/LR/{frame}"),
+                    num_item=12,
+                    num_frame=100,
                 ),
             ),
         },
@@ -100,15 +86,12 @@ CLIPS = (
         source="by https://github.com/open-mmlab/mmagic (its preparation of Vid4)",
         scales=(2, 3, 4),
         splits={
-            "test": (
-                Split(_frames("GT"), _frames("BIx{scale}"), num_item=4),
-                Split(
-                    Files("{clip}/truth", "{frame}"),
-                    Files("{clip}/input{scale}", "{frame}"),
-                    num_item=4,
-                ),
-                Split(_frames("GT"), None, num_item=4),
-                Split(Files("{clip}/GT", "{frame}"), None, num_item=4),
+            "test": arrangements(
+                ("GT/{clip}/{frame}", "BIx{scale}/{clip}/{frame}"),
+                ("{clip}/truth/{frame}", "{clip}/input{scale}/{frame}"),
+                ("GT/{clip}/{frame}", None),
+                ("{clip}/GT/{frame}", None),
+                num_item=4,
             )
         },
         edge="symmetric",
@@ -131,22 +114,23 @@ CLIPS = (
         source="https://seungjunnah.github.io/Datasets/reds.html",
         scales=(4,),
         splits={
-            "train": _reds_train(236, without=(*_REDS4, *_REDS_REGROUPED_VAL)),
+            "train": _reds("train", 236, "", "train/", without=(*_REDS4, *_REDS_REGROUPED_VAL)),
             "test": (
-                *_reds_train(4, only=_REDS4),
-                Split(_frames("GT"), _frames("sharp_bicubic"), num_item=4, num_frame=100),
+                *_reds("train", 4, "", "train/", only=_REDS4),
+                *arrangements(
+                    ("GT/{clip}/{frame}", "sharp_bicubic/{clip}/{frame}"), num_item=4, num_frame=100
+                ),
             ),
             "val": (
-                *_reds("val/", "val", 30),
-                *_reds("", "val", 30),
-                *_reds("", "train", 30, only=_REDS_REGROUPED_VAL),
+                *_reds("val", 30, "val/", ""),
+                *_reds("train", 30, "", only=_REDS_REGROUPED_VAL),
             ),
         },
         gt_size=(720, 1280),
         lq_size=(180, 320),
         degradation=(
-            "MATLAB imresize, bicubic (recalled); rounding and edges are not stated, assumed are "
-            "those of Set5"
+            "MATLAB imresize, bicubic (recalled); rounding and edges are not stated and assumed "
+            "to be those of Set5"
         ),
         note=(
             "The split test is REDS4: clips 000, 011, 015 and 020 of the training set, which train "
@@ -167,8 +151,8 @@ CLIPS = (
             "test": (
                 *_vimeo("sep_testlist.txt", 7824),
                 Split(
-                    Files("target/{clip}/{clip}", "im4"),
-                    Files("low_resolution/{clip}/{clip}", "im{frame}"),
+                    "target/{clip}/{clip}/im4",
+                    "low_resolution/{clip}/{clip}/im{frame}",
                     listing="sep_testlist.txt",
                     num_item=7824,
                     num_frame=7,
@@ -177,9 +161,9 @@ CLIPS = (
         },
         gt_size=(256, 448),
         lq_size=(64, 112),
-        reference=3,
         degradation=(
-            "MATLAB imresize, bicubic; rounding and edges are not stated, assumed are those of Set5"
+            "MATLAB imresize, bicubic; rounding and edges are not stated and assumed to be those "
+            "of Set5"
         ),
         note=(
             "The published scores are of im4. The root is the folder with sequences, or its "
@@ -192,11 +176,10 @@ CLIPS = (
         name="satellite_clips",
         kind="clip",
         title="SatelliteClips, satellite-like clips made from photographs",
-        paper="",
         licence="that of the photographs",
         source="srtoolbox prepare satellite_clips",
         scales=(2, 3, 4, 8),
-        splits={"all": (Split(_frames("GT"), _frames("LR{scale}x")),)},
+        splits={"all": (Split("GT/{clip}/{frame}", "LR{scale}x/{clip}/{frame}"),)},
         round_between_passes=False,
         degradation=(
             "bicubic with antialiasing, rounded to 8 bits once at the end, edges replicated, as "
@@ -204,48 +187,32 @@ CLIPS = (
         ),
         note=(
             "A slowly drifting view of a photograph, over which small objects move along straight "
-            "lines. Photographs are no satellite images: to train on, or to measure alignment by "
-            "the true motion, not to compare methods for satellite video."
+            "lines. Photographs are not satellite images: use these clips for training, or to "
+            "measure alignment with the true motion, but not to compare methods for satellite "
+            "video."
         ),
     ),
     Layout(
         name="clips",
         kind="clip",
         title="any folders of frames",
-        paper="",
-        licence="",
-        source="your own",
-        scales=(),
         splits={
-            "all": (
-                *(
-                    Split(_frames(gt), _frames(lq))
-                    for gt, lq in (
-                        ("GT", "LR{scale}x"),
-                        ("GT", "BIx{scale}"),
-                        ("GT", "LR"),
-                        ("GT", "LQ"),
-                        ("gt", "lq"),
-                        ("HR", "LR"),
-                    )
-                ),
-                *(
-                    Split(Files(f"{{clip}}/{gt}", "{frame}"), Files(f"{{clip}}/{lq}", "{frame}"))
-                    for gt, lq in (
-                        ("GT", "LR"),
-                        ("gt", "lq"),
-                        ("HR", "LR"),
-                        ("truth", "input{scale}"),
-                    )
-                ),
-                *(Split(_frames(gt), None) for gt in ("GT", "gt", "HR")),
-                *(
-                    Split(Files(f"{{clip}}/{gt}", "{frame}"), None)
-                    for gt in ("GT", "gt", "HR", "truth")
-                ),
-                Split(Files("{clip}", "{frame}"), None),
+            "all": arrangements(
+                ("GT/{clip}/{frame}", "LR{scale}x/{clip}/{frame}"),
+                ("GT/{clip}/{frame}", "BIx{scale}/{clip}/{frame}"),
+                ("GT/{clip}/{frame}", "LR/{clip}/{frame}"),
+                ("GT/{clip}/{frame}", "LQ/{clip}/{frame}"),
+                ("gt/{clip}/{frame}", "lq/{clip}/{frame}"),
+                ("HR/{clip}/{frame}", "LR/{clip}/{frame}"),
+                ("{clip}/GT/{frame}", "{clip}/LR/{frame}"),
+                ("{clip}/gt/{frame}", "{clip}/lq/{frame}"),
+                ("{clip}/HR/{frame}", "{clip}/LR/{frame}"),
+                ("{clip}/truth/{frame}", "{clip}/input{scale}/{frame}"),
+                *((f"{gt}/{{clip}}/{{frame}}", None) for gt in ("GT", "gt", "HR")),
+                *((f"{{clip}}/{gt}/{{frame}}", None) for gt in ("GT", "gt", "HR", "truth")),
+                ("{clip}/{frame}", None),
             )
         },
-        degradation="LR that is not there is made by the rule of Set5",
+        degradation="missing LR is made by the rule of Set5",
     ),
 )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from srtoolbox.data.layouts.base import NOT_STATED, Files, Layout, Split
+from srtoolbox.data.layouts.base import NOT_STATED, Layout, Split, arrangements
 
 _MATLAB = (
     "MATLAB imresize, bicubic with antialiasing, from HR cut to a multiple of the scale; height "
     "first, rounded to 8 bits after each pass, edges replicated"
 )
 _MATLAB_UNMEASURED = (
-    "MATLAB imresize, bicubic with antialiasing; its rounding and edges are not stated, assumed "
-    "are those of Set5"
+    "MATLAB imresize, bicubic with antialiasing; its rounding and edges are not stated and assumed "
+    "to be those of Set5"
 )
 _SELFEXSR = "https://github.com/jbhuang0604/SelfExSR"
 
@@ -26,18 +26,16 @@ def _benchmark(
     degradation: str = f"{_MATLAB} (measured: no pixel differs)",
     note: str = "",
 ) -> Layout:
-    """A benchmark set in the arrangements in which such sets are handed around."""
-    pairs = (
-        (Files("HR", "{stem}"), Files("LR_bicubic/X{scale}", "{stem}x{scale}")),
-        (Files("HR", "{stem}"), Files("LR_bicubic/X{scale}", "{stem}")),
-        (Files("GTmod12", "{stem}"), Files("LRbicx{scale}", "{stem}")),
-        (
-            Files("image_SRF_{scale}", "{stem}_SRF_{scale}_HR"),
-            Files("image_SRF_{scale}", "{stem}_SRF_{scale}_LR"),
-        ),
-        (Files("HR", "{stem}"), None),
-        (Files("GTmod12", "{stem}"), None),
-        (Files("", "{stem}"), None),
+    """Returns the layout of a benchmark set, with the arrangements of its common distributions."""
+    splits = arrangements(
+        ("HR/{stem}", "LR_bicubic/X{scale}/{stem}x{scale}"),
+        ("HR/{stem}", "LR_bicubic/X{scale}/{stem}"),
+        ("GTmod12/{stem}", "LRbicx{scale}/{stem}"),
+        ("image_SRF_{scale}/{stem}_SRF_{scale}_HR", "image_SRF_{scale}/{stem}_SRF_{scale}_LR"),
+        ("HR/{stem}", None),
+        ("GTmod12/{stem}", None),
+        ("{stem}", None),
+        num_item=count,
     )
     return Layout(
         name=name,
@@ -47,21 +45,21 @@ def _benchmark(
         licence=licence,
         source=source,
         scales=(2, 3, 4),
-        splits={"test": tuple(Split(gt, lq, num_item=count) for gt, lq in pairs)},
+        splits={"test": splits},
         degradation=degradation,
         note=note,
     )
 
 
 def _pairs(hr: str, lr: str, count: int) -> tuple[Split, ...]:
-    """HR images and LR images of several scales whose names end in x2, x3, …"""
-    gt = Files(hr, "{stem}")
-    name = "{stem}x{scale}"
-    return (
-        Split(gt, Files(f"{lr}_bicubic/X{{scale}}", name), num_item=count),
-        Split(gt, Files(f"{lr}_x{{scale}}", name), num_item=count),
-        Split(gt, None, num_item=count),
+    """Returns the arrangements of sets whose LR images have names that end in x2, x3, …"""
+    gt = f"{hr}/{{stem}}"
+    lqs = (
+        f"{lr}_bicubic/X{{scale}}/{{stem}}x{{scale}}",
+        f"{lr}_x{{scale}}/{{stem}}x{{scale}}",
+        None,
     )
+    return arrangements(*((gt, lq) for lq in lqs), num_item=count)
 
 
 IMAGES = (
@@ -76,10 +74,7 @@ IMAGES = (
         splits={
             "train": (
                 *_pairs("DIV2K_train_HR", "DIV2K_train_LR", 800),
-                Split(
-                    Files("DIV2K_train_HR_sub", "{stem}"),
-                    Files("DIV2K_train_LR_bicubic/X{scale}_sub", "{stem}"),
-                ),
+                Split("DIV2K_train_HR_sub/{stem}", "DIV2K_train_LR_bicubic/X{scale}_sub/{stem}"),
             ),
             "val": _pairs("DIV2K_valid_HR", "DIV2K_valid_LR", 100),
         },
@@ -135,27 +130,20 @@ IMAGES = (
         name="folder",
         kind="image",
         title="any folders of images",
-        paper="",
-        licence="",
-        source="your own",
-        scales=(),
         splits={
-            "all": tuple(
-                Split(Files(gt, "{stem}"), lq and Files(*lq))
-                for gt, lq in (
-                    ("GT", ("LR", "{stem}")),
-                    ("GT", ("LQ", "{stem}")),
-                    ("gt", ("lq", "{stem}")),
-                    ("HR", ("LR", "{stem}")),
-                    ("HR", ("LR_bicubic/X{scale}", "{stem}x{scale}")),
-                    ("HR", ("LR_bicubic/X{scale}", "{stem}")),
-                    ("GT", None),
-                    ("gt", None),
-                    ("HR", None),
-                    ("", None),
-                )
+            "all": arrangements(
+                ("GT/{stem}", "LR/{stem}"),
+                ("GT/{stem}", "LQ/{stem}"),
+                ("gt/{stem}", "lq/{stem}"),
+                ("HR/{stem}", "LR/{stem}"),
+                ("HR/{stem}", "LR_bicubic/X{scale}/{stem}x{scale}"),
+                ("HR/{stem}", "LR_bicubic/X{scale}/{stem}"),
+                ("GT/{stem}", None),
+                ("gt/{stem}", None),
+                ("HR/{stem}", None),
+                ("{stem}", None),
             )
         },
-        degradation=f"LR that is not there is made: {_MATLAB}",
+        degradation=f"missing LR is made: {_MATLAB}",
     ),
 )

@@ -1,6 +1,6 @@
-"""From a folder of files to a dataset that can be trained on: found, checked, complete, decoded.
+"""Prepares a dataset for training: finds and checks its files, makes LR, decodes images.
 
-Everything that takes long can be interrupted at any instant; the same call goes on from there.
+All long steps can be interrupted at any time; the same call continues from there.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from srtoolbox.data.files.checks import check_items
 from srtoolbox.data.files.find import Fault
 from srtoolbox.data.files.image_info import ImageFault
 from srtoolbox.data.layouts import Layout, get_layout
-from srtoolbox.data.prepare.examine import counting, headers, report_by_kind, without_lq
+from srtoolbox.data.prepare.examine import decoded_size, headers, report_by_kind
 from srtoolbox.data.prepare.make_lr import make_lr as write_lr
 from srtoolbox.data.prepare.satellite import generate_satellite_clips
 from srtoolbox.data.prepare.sbsr import generate_sbsr
 from srtoolbox.data.prepare.summary import TRAINED, Part, Prepared, folder_name
 from srtoolbox.errors import UserError
+from srtoolbox.utils.console import progress_bar
 
 _log = logging.getLogger("srtoolbox")
 
-DATASETS = Path("datasets")  # where the option files look, from the working directory
+DATASETS = Path("datasets")  # the folder that option files name, relative to the working directory
 CACHE = DATASETS / ".cache"
 GENERATORS = {"sbsr": generate_sbsr, "satellite_clips": generate_satellite_clips}
-"""What makes a dataset of photographs, by its layout; NAME.json lies in the folder of each."""
+"""Functions that make a dataset from photographs, by layout; each writes LAYOUT.json with it."""
 
 
 def prepare(
@@ -40,38 +41,34 @@ def prepare(
     make_lr: bool = False,
     cache: Path | None = CACHE,
 ) -> Prepared:
-    """Finds and checks a dataset's files, makes LR files if asked to, decodes what is trained on.
+    """Finds and checks a dataset's files, makes LR files if asked to, decodes training images.
 
     Args:
-        name: Layout of the files; bursts of ``sbsr`` and ``satellite_clips`` are made first.
-        source: Folder of the files; for those two of the photographs.
-        out: Folder for what is made: LR files (default: beside the HR files), bursts or clips
-            (default: where the option files look for them).
-        scale: Factor of the LR files.
-        splits: Which parts; by default all that are there. Those named are decoded, otherwise those
-            that are trained on.
-        make_lr: Whether to write LR files where there are none.
+        name: Layout of the files; the files of ``sbsr`` and ``satellite_clips`` are made first.
+        source: Folder of the files; for those two layouts, of the photographs.
+        out: Folder for generated files: LR files (default: next to the HR files), bursts or clips
+            (default: where the option files expect them).
+        scale: Scale of the LR files.
+        splits: Splits to prepare and decode; by default all that exist are prepared, and those used
+            for training are decoded.
+        make_lr: Write missing LR files.
         cache: Folder for decoded images; None: they are not kept.
 
     Raises:
-        UserError: names everything that is wrong with the files; nothing was built then.
-        RunError: if the disk is full; what was made so far stays and is gone on from.
+        UserError: names all faults of the files; nothing was built.
+        RunError: if the disk is full; finished files stay, and the next call continues from there.
     """
     layout = get_layout(name)
     for split in splits:
-        if split not in layout.splits:
-            has = ", ".join(layout.splits)
-            raise UserError(f"layout '{layout.name}' has no split '{split}'; it has {has}")
-    if layout.scales and scale not in layout.scales:
-        known = ", ".join(map(str, layout.scales))
-        raise UserError(f"layout '{layout.name}': scale is one of {known}, got {scale}")
+        layout.check_split(split)
+    layout.check_scale(scale)
     if layout.name in GENERATORS and not (source / f"{layout.name}.json").is_file():
         source = _generate(layout, source, out or DATASETS / folder_name(layout) / "train", scale)
     elif make_lr and layout.kind == "burst":
         raise UserError(f"layout '{name}': --make-lr is for images and clips, not for bursts")
     elif out is not None and not make_lr:
         raise UserError(
-            "--out is the folder for files that are made; add --make-lr or leave it out"
+            "--out is the folder for LR files that --make-lr writes; add --make-lr or remove --out"
         )
     root_lq = None
     made: dict[str, int] = {}
@@ -84,10 +81,10 @@ def prepare(
         for part in parts
         if cache is not None and (part.split in TRAINED or splits) and part.items[0].gt
     ]
-    # What is going to be decoded need not be decoded to check it.
+    # Files that will be decoded for the cache need not be decoded for the check.
     rest = [part for part in parts if part not in decoded]
     if faults := [*_faults(layout, rest, scale, True), *_faults(layout, decoded, scale, False)]:
-        _refuse(layout, source, [*faults, *_faults(layout, decoded, scale, True)])
+        _raise_all(layout, source, [*faults, *_faults(layout, decoded, scale, True)])
     for part in parts:
         part.made = made.get(part.split)
         part.gt = headers([path for item in part.items for path in item.gt])
@@ -95,8 +92,8 @@ def prepare(
     for part in decoded:
         try:
             _decode(layout, part, cache)
-        except ImageFault:  # broken between its header and its end: others may be too
-            _refuse(layout, source, _faults(layout, decoded, scale, True))
+        except ImageFault:  # damaged after its header; other files may be damaged, too
+            _raise_all(layout, source, _faults(layout, decoded, scale, True))
             raise
     notes = [*(note for part in parts for note in part.notes(layout)), *missing]
     own = layout.source == "your own" or layout.name in GENERATORS
@@ -107,7 +104,7 @@ def prepare(
 def _find(
     layout: Layout, source: Path, scale: int, splits: Sequence[str], root_lq: Path | None = None
 ) -> tuple[list[Part], list[str]]:
-    """The splits that are there, and a note on each of the others."""
+    """Returns the splits that exist, and a note on each missing one."""
     parts, faults, missing = [], [], []
     nothing: list[Fault] = []
     for split in splits or layout.splits:
@@ -122,15 +119,15 @@ def _find(
             parts.append(Part(split, items))
     if not parts and not faults:
         faults = nothing
-    if faults:  # those of names and places; the rest is said with them
-        _refuse(layout, source, [*faults, *_faults(layout, parts, scale, True)])
+    if faults:  # of names and folders; reported together with those of the files' content
+        _raise_all(layout, source, [*faults, *_faults(layout, parts, scale, True)])
     return parts, missing
 
 
 def _faults(layout: Layout, parts: Sequence[Part], scale: int, deep: bool) -> list[Fault]:
     faults = []
     for part in parts:
-        with counting(f"checking {part.split}") as progress:
+        with progress_bar(f"checking {part.split}") as progress:
             faults += check_items(
                 part.items,
                 scale=scale,
@@ -142,64 +139,63 @@ def _faults(layout: Layout, parts: Sequence[Part], scale: int, deep: bool) -> li
     return faults
 
 
-def _refuse(layout: Layout, source: Path, faults: Sequence[Fault]) -> None:
-    """Does nothing if there are no faults.
-
-    Raises:
-        UserError: names all of them.
-    """
+def _raise_all(layout: Layout, source: Path, faults: Sequence[Fault]) -> None:
+    """Raises a UserError that names all faults, if there are any."""
     if faults:
         report = report_by_kind(faults, f"{layout.name} in {source}")
-        raise UserError(f"{report}\nnothing was built; put these right and run the same again")
+        raise UserError(
+            f"{report}\nnothing was built; fix these faults and run the same command again"
+        )
 
 
 def _make_lr(
     layout: Layout, source: Path, out: Path, scale: int, splits: Sequence[str]
 ) -> dict[str, int]:
-    """Writes missing LR files; how many by split."""
-    bare = without_lq(layout)
+    """Writes missing LR files; returns their number by split."""
+    bare = layout.without_lq()
     parts, _ = _find(bare, source, scale, splits)
     if faults := _faults(bare, parts, scale, False):
-        _refuse(bare, source, [*faults, *_faults(bare, parts, scale, True)])
+        _raise_all(bare, source, [*faults, *_faults(bare, parts, scale, True)])
     made = {}
     for part in parts:
         try:
-            with counting(f"making LR of {part.split}") as progress:
+            with progress_bar(f"making LR of {part.split}") as progress:
                 made[part.split] = write_lr(
                     layout, part.split, part.items, source, out, scale, progress
                 )
         except ImageFault:
-            _refuse(bare, source, _faults(bare, parts, scale, True))
+            _raise_all(bare, source, _faults(bare, parts, scale, True))
             raise
     return made
 
 
 def _generate(layout: Layout, source: Path, out: Path, scale: int) -> Path:
-    """Makes the bursts or clips of all images below ``source`` that have none; returns ``out``."""
-    plain = without_lq(get_layout("folder"))
+    """Makes missing bursts or clips of the images in ``source``; returns their folder, ``out``."""
+    plain = get_layout("folder").without_lq()
     parts, _ = _find(plain, source, scale, ())
-    _refuse(plain, source, _faults(plain, parts, scale, True))
+    _raise_all(plain, source, _faults(plain, parts, scale, True))
     images = [path for part in parts for item in part.items for path in item.gt]
-    with counting(f"making {layout.kind}s") as progress:
+    with progress_bar(f"making {layout.kind}s") as progress:
         made = GENERATORS[layout.name](images, out, scale=scale, progress=progress)
-    _log.info("made %d %ss in %s; those that were there were kept", made, layout.kind, out)
+    _log.info("made %d %ss in %s; existing ones were kept", made, layout.kind, out)
     return out
 
 
-def _decode(layout: Layout, part: Part, cache: Path) -> None:
-    """Builds the cache as the datasets do: HR and LR files apart."""
+def _decode(layout: Layout, part: Part, cache: Path | None) -> None:
+    """Builds the caches that the datasets use: one for HR, one for LR."""
     gt = [path for item in part.items for path in item.gt]
     lq = [path for item in part.items for path in item.lq]
     open_pixels(gt, cache)
     if lq:
         open_pixels(lq, cache, raw=layout.raw)
-    part.cache = part.decoded
+    part.cache = decoded_size([*part.gt, *part.lq])
 
 
 def _link(layout: Layout, source: Path) -> Path:
-    """The folder that the option files name, made a link to ``source`` if there is none yet.
+    """Links the folder that the option files name to ``source``, unless it exists.
 
-    If it cannot be made, or is another folder, ``source`` itself.
+    Returns:
+        The link, or ``source`` if the link cannot be made or another folder has its name.
     """
     link = DATASETS / folder_name(layout)
     try:

@@ -1,17 +1,15 @@
-"""Everything that is wrong with the files of a dataset, where the dataset itself names ten."""
+"""Checks all files of a dataset; datasets themselves report only the first ten faults."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from srtoolbox.config.components import parameters_of
 from srtoolbox.data.datasets.source import find_items
@@ -19,23 +17,21 @@ from srtoolbox.data.files.checks import check_items
 from srtoolbox.data.files.find import Fault, Item, scan_pair
 from srtoolbox.data.files.image_info import ImageInfo
 from srtoolbox.data.files.reader import image_info
-from srtoolbox.data.layouts import Layout, get_layout
+from srtoolbox.data.layouts import get_layout
 from srtoolbox.registry import DATASET_REGISTRY
-from srtoolbox.utils.console import progress_console, shows_progress
+from srtoolbox.utils.console import Progress
 from srtoolbox.utils.cpu import map_threads
 
 _ON_DISK = ("PairedImages", "Clips", "SpaceTimeClips", "Bursts", "SyntheticBursts")
 
-Count = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
 class Examined:
-    """What the files of a dataset look like.
+    """The result of checking the files of a dataset.
 
     Attributes:
-        items: Those that could be paired.
-        faults: All of them.
+        items: The items that could be paired.
+        faults: All faults.
         raw: Whether LR is packed RAW.
     """
 
@@ -45,18 +41,19 @@ class Examined:
 
 
 def examine(
-    spec: Mapping[str, Any], scale: int, training: bool, progress: Count | None = None
+    spec: Mapping[str, Any], scale: int, training: bool, progress: Progress | None = None
 ) -> Examined | None:
     """Decodes every file of the dataset that an option file describes.
 
     Args:
-        spec: A section ``datasets.train``, or one of ``datasets.val`` or ``datasets.test``.
-        scale: That of the run.
+        spec: Options of ``datasets.train``, or of one dataset in ``datasets.val`` or
+            ``datasets.test``.
+        scale: Scale of the run.
         training: Whether crops are taken from the images.
-        progress: Is told how many files are checked, of how many.
+        progress: Called with the number of files checked so far and the number of all files.
 
     Returns:
-        None for a dataset that is not made of pairs of files.
+        None for a dataset that does not consist of pairs of files.
 
     Raises:
         UserError: if its folder, layout or split does not exist.
@@ -64,20 +61,20 @@ def examine(
     if spec["type"] not in _ON_DISK:
         return None
     known = parameters_of(DATASET_REGISTRY.get(spec["type"]))
-    given = {name: parameter.default for name, parameter in known.items()} | {"scale": scale}
-    given |= spec
+    given: dict[str, Any] = {name: parameter.default for name, parameter in known.items()}
+    given |= {"scale": scale, **spec}
     layout, gt_size = get_layout(given["layout"]), given["gt_size"] if training else None
     if given["type"] == "SyntheticBursts":
-        layout = without_lq(layout)
+        layout = layout.without_lq()
     elif layout.raw and gt_size is not None:
-        gt_size += given["scale"]  # the packed pixel that keeping the Bayer pattern costs
-    # Layouts count from the sensor's pixels, of which a packed RAW pixel holds two by two.
+        gt_size += given["scale"]  # keeping the Bayer pattern costs one packed pixel
+    # The scale of a layout is relative to sensor pixels; a packed RAW pixel has 2 × 2 of them.
     published = given["scale"] // 2 if layout.raw else given["scale"]
     if given.get("dataroot_gt") is not None:
         lq = given["dataroot_lq"]
         found = scan_pair(Path(given["dataroot_gt"]), lq and Path(lq), given["filename_tmpl"])
     elif given["dataroot"] is None:
-        return None  # the dataset says what it lacks
+        return None  # the dataset itself reports what is missing
     else:
         lq = given.get("dataroot_lq")
         found = find_items(layout, given["dataroot"], given["split"], published, lq)
@@ -94,17 +91,8 @@ def examine(
     return Examined(items, faults, layout.raw)
 
 
-def without_lq(layout: Layout) -> Layout:
-    """The layout as if no LR files belonged to it."""
-    splits = {
-        name: tuple(replace(one, lq=None) for one in alternatives if one.gt is not None)
-        for name, alternatives in layout.splits.items()
-    }
-    return replace(layout, splits=splits)
-
-
 def report_by_kind(faults: Sequence[Fault], title: str) -> str:
-    """All faults, each with its path, those of one kind together."""
+    """Lists all faults with their paths, grouped by kind."""
     kinds: dict[str, list[Fault]] = {}
     for fault in dict.fromkeys(faults):
         kinds.setdefault(fault.kind, []).append(fault)
@@ -118,24 +106,14 @@ def report_by_kind(faults: Sequence[Fault], title: str) -> str:
 
 
 def headers(paths: Sequence[Path], raw: bool = False) -> list[ImageInfo]:
-    """What the headers of image files say."""
+    """Reads the headers of image files.
+
+    Raises:
+        UserError: as ``image_info``.
+    """
     return list(map_threads(partial(image_info, raw=raw), paths))
 
 
 def decoded_size(infos: Sequence[ImageInfo]) -> int:
-    """Bytes that images take when they are decoded."""
+    """Returns the size of decoded images in bytes."""
     return sum(math.prod(info[:3]) * np.dtype(info.dtype).itemsize for info in infos)
-
-
-@contextmanager
-def counting(title: str) -> Iterator[Count]:
-    """A progress bar; what it gives is to be told what is done and of how much."""
-    columns = TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn()
-    with Progress(
-        *(*columns, TimeRemainingColumn()),
-        console=progress_console(),
-        disable=not shows_progress(),
-        transient=True,
-    ) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

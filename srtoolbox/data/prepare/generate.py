@@ -1,9 +1,8 @@
-"""Sets of files that are made from images, an item from each, complete or not there at all."""
+"""Generates datasets from images; each item is written completely or not at all."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
@@ -12,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from srtoolbox.data.prepare.examine import Count
 from srtoolbox.errors import UserError
+from srtoolbox.utils.console import Progress
+from srtoolbox.utils.files import write_atomic, write_synced
 
-_WORK = ".unfinished"
+_UNFINISHED = ".unfinished"
 
 
 def generate(
@@ -25,91 +25,83 @@ def generate(
     options: Mapping[str, object],
     last: str,
     make: Callable[[str, Path], dict[str, bytes]],
-    progress: Count | None = None,
+    progress: Progress | None = None,
 ) -> int:
-    """Makes an item of each image, unless it is there.
+    """Makes an item from each image, unless it exists.
 
-    An item appears in ``out`` when it is complete. Called again after it was stopped, the function
-    makes the items that are missing; the files are those of a run that was not stopped.
+    An item appears in ``out`` when it is complete. After an interruption, the same call makes the
+    missing items; the files are the same as without the interruption.
 
     Args:
-        images: Told apart by their stems, which name the items.
-        out: Folder for the set.
-        card: Name of the file in it that says with which ``options`` the set was made.
-        options: What items depend on besides their images; can be written as JSON.
-        last: Folder of the set in which an item appears last.
-        make: Gives the content of an item's files, by their paths in ``out``, which begin with
-            FOLDER/ITEM; those in ``last`` come last.
-        progress: Called with the number of items that are done and of all.
+        images: Images with different stems, which become the names of the items.
+        out: Folder for the dataset.
+        card: Name of the file in ``out`` that contains ``options``.
+        options: Everything that items depend on besides their images; must be valid JSON.
+        last: Folder of the dataset in which an item appears last.
+        make: Returns the content of an item's files, given its name and image, by their paths in
+            ``out``. The paths begin with FOLDER/ITEM; those in ``last`` must come last.
+        progress: Called with the number of finished items and the number of all items.
 
     Returns:
-        How many items were made; those that were there are not counted.
+        The number of items made, without those that existed.
 
     Raises:
-        UserError: for no images, two of one stem, and a folder that holds a set made with other
-            options.
+        UserError: if there are no images, two have the same stem, or ``out`` contains a dataset
+            made with other options.
     """
     sources: dict[str, Path] = {}
     for path in images:
         if (twin := sources.setdefault(path.stem, path)) is not path:
             raise UserError(
-                f"{twin} and {path} share a stem, which is to name what is made of them"
+                f"{twin} and {path} share a stem, which names the generated files; rename one"
             )
     if not sources:
-        raise UserError("no images to make anything of")
-    _agree(out / card, options)
+        raise UserError("no images to generate a dataset from")
+    _check_card(out / card, options)
     made = 0
     for done, (key, path) in enumerate(sources.items()):
         if progress is not None:
             progress(done, len(sources))
         if not (out / last / key).exists():
-            _put(out, make(key, path))
+            _write_item(out, make(key, path))
             made += 1
-    shutil.rmtree(out / _WORK, ignore_errors=True)
+    shutil.rmtree(out / _UNFINISHED, ignore_errors=True)
     if progress is not None:
         progress(len(sources), len(sources))
     return made
 
 
 def png(image: np.ndarray) -> bytes:
-    """An RGB image (3, H, W), uint8, as the content of a file."""
+    """Encodes an RGB image (3, H, W), uint8, as PNG."""
     content = BytesIO()
     Image.fromarray(image.transpose(1, 2, 0)).save(content, "png")
     return content.getvalue()
 
 
 def npy(array: np.ndarray) -> bytes:
-    """An array as the content of a file."""
+    """Encodes an array as NPY."""
     content = BytesIO()
     np.save(content, array)
     return content.getvalue()
 
 
-def _put(out: Path, files: Mapping[str, bytes]) -> None:
-    work = out / _WORK
+def _write_item(out: Path, files: Mapping[str, bytes]) -> None:
+    work = out / _UNFINISHED
     shutil.rmtree(work, ignore_errors=True)
     for name, content in files.items():
-        _write(work / name, content)
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        write_synced(work / name, content)
     for part in dict.fromkeys("/".join(name.split("/")[:2]) for name in files):
         (out / part).parent.mkdir(parents=True, exist_ok=True)
-        if (out / part).is_dir():  # of a run that was stopped between two of these
+        if (out / part).is_dir():  # from a run that was interrupted in this loop
             shutil.rmtree(out / part)
         (work / part).replace(out / part)
 
 
-def _agree(path: Path, options: Mapping[str, object]) -> None:
-    """Writes down the options of a new set, or compares them with those of one that is there."""
+def _check_card(path: Path, options: Mapping[str, object]) -> None:
+    """Writes the options of a new dataset, or compares them with those of an existing one."""
     text = json.dumps(options, indent=2) + "\n"
     if not path.exists():
-        _write(path.with_suffix(".tmp"), text.encode())
-        path.with_suffix(".tmp").replace(path)
+        write_atomic(path, text)
     elif path.read_text() != text:
         raise UserError(f"{path.parent} holds a set made with other options; see {path}")
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -1,13 +1,13 @@
-"""Writes a set of satellite-like clips, made from photographs, in the layout ``satellite_clips``.
+"""Generates satellite-like clips from photographs, in the layout ``satellite_clips``.
 
 ::
 
-    GT/<id>/00000000.png …        HR frames of a platform that drifts over moving objects
-    LR4x/<id>/00000000.png …      the same by the rule of Jilin-189
-    motion/<id>.npy               (T, 2, 3): of each frame (see ``degradations``) into the scene
+    GT/<id>/00000000.png …        HR frames of a drifting platform over moving objects
+    LR4x/<id>/00000000.png …      LR frames, made by the rule of Jilin-189
+    motion/<id>.npy               (T, 2, 3): from each frame into the scene (see ``degradations``)
     satellite_clips.json          the options
 
-A clip depends on its image's pixels and name, the seed and the options, and on nothing else.
+A clip depends only on the pixels and name of its image, the seed and the options.
 """
 
 from __future__ import annotations
@@ -25,40 +25,40 @@ from srtoolbox.data.datasets.synthetic_bursts import fixed_rng
 from srtoolbox.data.degradations.objects import put_objects, stored
 from srtoolbox.data.degradations.rgb import blur, motion_reach, to_levels, warp
 from srtoolbox.data.files.reader import image_info, read_image
-from srtoolbox.data.prepare.examine import Count
 from srtoolbox.data.prepare.generate import generate, npy, png
 from srtoolbox.data.resize.array import imresize_window
 from srtoolbox.errors import UserError
+from srtoolbox.utils.console import Progress
 
 _log = logging.getLogger("srtoolbox")
 
 
 @dataclass(frozen=True)
 class SatellitePipeline:
-    """How a clip is made of an image; lengths in HR pixels, times in frames.
+    """Makes a clip from an image; lengths are in HR pixels, times in frames.
 
     The image is a scene, over which objects move along straight lines. It is blurred, which makes
-    photographs about as sharp as Jilin-1's images (in the power spectrum of one clip of those), and
-    seen from a platform that drifts. A clip's speed is ``max_drift`` times the square of a uniform
-    number: many clips hardly move, as published ones, which were stabilised.
+    photographs about as sharp as the images of Jilin-1 (according to the power spectrum of one of
+    its clips), and seen from a drifting platform. The speed of a clip is ``max_drift`` times the
+    square of a uniform number: many clips hardly move, like published ones, which were stabilised.
 
     Args:
-        scale: HR over LR.
-        num_frame: Frames in a clip, T.
-        max_size: Longest side of a frame; a window of a larger image is taken at random.
-        min_size: Shortest side of a frame, for which an image must be large enough.
+        scale: Size of an HR frame divided by that of an LR frame.
+        num_frame: Number of frames in a clip, T.
+        max_size: Longest side of a frame; larger images are cropped at random.
+        min_size: Shortest side of a frame; images that are too small for it are left out.
         blur_sigma: Standard deviation of the blur.
         max_drift: Largest speed of the platform.
-        max_acceleration: Of the platform, along each axis.
-        max_jitter: Largest amplitude of its sinusoidal motion, along each axis.
-        jitter_period: Range of the period of that.
+        max_acceleration: Largest acceleration of the platform along each axis.
+        max_jitter: Largest amplitude of its sinusoidal motion along each axis.
+        jitter_period: Range of the period of the sinusoidal motion.
         max_turn: Largest rotation from frame to frame, in degrees.
-        object_area: Area of a scene for each of its objects.
-        object_length: Range of their lengths.
-        object_aspect: Range of their widths over their lengths.
+        object_area: Area of the scene divided by the number of objects.
+        object_length: Range of the objects' lengths.
+        object_aspect: Range of their widths divided by their lengths.
         object_speed: Range of their speeds over the scene, along their lengths.
-        object_light: Range of how far two of three objects are faded to white or to black from the
-            piece of the scene that they show.
+        object_light: Range of the blending to white or black of two of three objects; 0 keeps the
+            texture, a piece of the scene.
     """
 
     scale: int = 4
@@ -78,10 +78,9 @@ class SatellitePipeline:
     object_light: tuple[float, float] = (0.4, 0.85)
 
     def frame_size(self, height: int, width: int) -> tuple[int, int] | None:
-        """Height and width of the frames made of an image; None of one that is too small.
+        """Returns height and width of the frames made from an image; None: it is too small.
 
-        They are multiples of four LR pixels, and small enough that no frame shows what is beyond
-        the image.
+        They are multiples of four LR pixels, and so small that all frames stay inside the image.
         """
         step = 4 * self.scale
         sides = [min(side - 2 * self.margin, self.max_size) for side in (height, width)]
@@ -91,35 +90,39 @@ class SatellitePipeline:
 
     @property
     def margin(self) -> int:
-        """Pixels of the scene around a frame's place in it."""
-        late = (self.num_frame - 1) / 2
-        shift = self.max_drift * late + self.max_acceleration * late**2 / 2 + self.max_jitter
-        return motion_reach(self.max_size, shift, self.max_turn * late) + self.blur_radius + 2
+        """Number of scene pixels around the frames, which the motion and the blur need."""
+        half = (self.num_frame - 1) / 2  # longest time from the middle frame
+        shift = self.max_drift * half + self.max_acceleration * half**2 / 2 + self.max_jitter
+        return motion_reach(self.max_size, shift, self.max_turn * half) + self.blur_radius + 2
 
     @property
     def blur_radius(self) -> int:
-        """Pixels at every edge that the blur takes."""
+        """Number of pixels at every edge that the blur removes."""
         return math.ceil(3 * self.blur_sigma)
 
     def make(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """One clip.
+        """Makes one clip.
 
         Args:
-            image: (C, H, W), of one or three channels, as stored.
-            rng: Gives all random choices.
+            image: (C, H, W), with one or three channels, as stored.
+            rng: Random generator of all choices.
 
         Returns:
             ``gt`` (T, 3, H', W') and ``lq`` (T, 3, h, w), uint8; ``motion`` (T, 2, 3), float32.
+
+        Raises:
+            ValueError: if the image is too small.
         """
         size = self.frame_size(*image.shape[1:])
         if size is None:
             raise ValueError("image too small for a clip")
-        whole = [side + 2 * self.margin for side in size]
+        cut = [side + 2 * self.margin for side in size]
         top, left = (
-            rng.integers(side - one + 1) for side, one in zip(image.shape[1:], whole, strict=True)
+            rng.integers(side - length + 1)
+            for side, length in zip(image.shape[1:], cut, strict=True)
         )
-        window = image[:, top : top + whole[0], left : left + whole[1]]
-        window = np.array(np.broadcast_to(window, (3, *whole)))
+        window = image[:, top : top + cut[0], left : left + cut[1]]
+        window = np.array(np.broadcast_to(window, (3, *cut)))
         scene = to_levels(torch.from_numpy(window)[None])
         motion = self._draw_platform(rng)
         shape, light, source, paths = self._draw_objects(size, rng)
@@ -139,7 +142,10 @@ class SatellitePipeline:
         return {"gt": np.stack(gt), "lq": np.stack(lq), "motion": motion}
 
     def _draw_platform(self, rng: np.random.Generator) -> np.ndarray:
-        """From places in a frame to those in the scene, from the centres: (T, 2, 3) float32."""
+        """Draws the maps from positions in each frame to the scene: (T, 2, 3), float32.
+
+        Positions are relative to the centres.
+        """
         time = np.arange(self.num_frame)[:, None] - (self.num_frame - 1) / 2
         speed = self.max_drift * rng.uniform() ** 2
         heading = rng.uniform(0, 2 * math.pi)
@@ -157,7 +163,7 @@ class SatellitePipeline:
     def _draw_objects(
         self, size: tuple[int, int], rng: np.random.Generator
     ) -> tuple[torch.Tensor, ...]:
-        """Shapes (1, K, 4), light (1, K), places of texture (1, K, 2) and paths (T, 1, K, 2)."""
+        """Draws shapes (1, K, 4), light (1, K), texture positions (1, K, 2), paths (T, 1, K, 2)."""
         count = max(1, round(size[0] * size[1] / self.object_area))
         room = np.array(size[::-1])
         length = rng.uniform(*self.object_length, count)
@@ -166,10 +172,10 @@ class SatellitePipeline:
         shape = np.stack([length / 2, width / 2, heading, power], 1)
         light = rng.integers(-1, 2, count) * rng.uniform(*self.object_light, count)
         source, middle = (rng.uniform(-0.5, 0.5, (count, 2)) * room for _ in range(2))
-        way = np.stack([np.cos(heading), np.sin(heading)], 1)
-        way *= rng.uniform(*self.object_speed, count)[:, None]
+        velocity = np.stack([np.cos(heading), np.sin(heading)], 1)
+        velocity *= rng.uniform(*self.object_speed, count)[:, None]
         time = np.arange(self.num_frame)[:, None, None] - (self.num_frame - 1) / 2
-        paths = middle + way * time
+        paths = middle + velocity * time
         drawn = (shape[None], light[None], source[None], paths[:, None])
         return tuple(torch.from_numpy(array.astype(np.float32)) for array in drawn)
 
@@ -181,35 +187,34 @@ def generate_satellite_clips(
     scale: int = 4,
     num_frame: int = 13,
     seed: int = 0,
-    progress: Count | None = None,
+    progress: Progress | None = None,
 ) -> int:
-    """Makes one clip of each image that is large enough; goes on from where it was stopped.
+    """Makes one clip from each image that is large enough; continues after an interruption.
 
     Args:
-        images: Told apart by their stems.
-        out: Folder for the set.
-        scale: HR over LR.
-        num_frame: Frames in a clip.
+        images: Images with different stems.
+        out: Folder for the dataset.
+        scale: Size of an HR frame divided by that of an LR frame.
+        num_frame: Number of frames in a clip.
         seed: Another seed gives other clips of the same images.
-        progress: Called with the number of clips that are done and of all.
+        progress: Called with the number of finished clips and the number of all clips.
 
     Returns:
-        How many clips were made; those that were there are not counted.
+        The number of clips made, without those that existed.
 
     Raises:
-        UserError: for two images of one stem, an image that is unreadable, images that are all too
-            small, and a folder that holds a set made with other options.
+        UserError: if two images have the same stem, an image is unreadable, all images are too
+            small, or ``out`` contains a dataset made with other options.
     """
     pipeline = SatellitePipeline(scale=scale, num_frame=num_frame)
-    fitting = [path for path in images if pipeline.frame_size(*image_info(path)[1:3])]
-    least = pipeline.min_size + 2 * pipeline.margin
-    if len(fitting) < len(images):
-        large = set(fitting)
-        small = [path.name for path in images if path not in large]
-        more = ", …" if len(small) > 5 else ""
-        text = f"{len(small)} of {len(images)} images have a side below {least} pixels"
-        names = ", ".join(small[:5]) + more
-        if not fitting:
+    large = [path for path in images if pipeline.frame_size(*image_info(path).size)]
+    if len(large) < len(images):
+        usable = set(large)
+        small = [path.name for path in images if path not in usable]
+        min_side = pipeline.min_size + 2 * pipeline.margin
+        text = f"{len(small)} of {len(images)} images have a side below {min_side} pixels"
+        names = ", ".join(small[:5]) + (", …" if len(small) > 5 else "")
+        if not large:
             raise UserError(f"{text}, too small for clips of {num_frame} frames ({names})")
         _log.warning("left out: %s (%s)", text, names)
 
@@ -222,4 +227,4 @@ def generate_satellite_clips(
         return files
 
     options = {"seed": seed, **asdict(pipeline)}
-    return generate(fitting, out, "satellite_clips.json", options, "GT", make, progress)
+    return generate(large, out, "satellite_clips.json", options, "GT", make, progress)

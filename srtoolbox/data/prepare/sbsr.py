@@ -1,4 +1,4 @@
-"""Writes a set of synthetic RGB bursts to disk, in the layout ``sbsr``.
+"""Generates synthetic RGB bursts from photographs, in the layout ``sbsr``.
 
 ::
 
@@ -7,7 +7,7 @@
     motion/<id>.npy               (T, 2, 3): the true motion of each frame (see ``degradations``)
     sbsr.json                     the options
 
-A burst depends on its image's pixels and name, the seed and the options, and on nothing else.
+A burst depends only on the pixels and name of its image, the seed and the options.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ import numpy as np
 from srtoolbox.data.datasets.synthetic_bursts import fixed_burst, fixed_rng
 from srtoolbox.data.degradations.rgb import RgbPipeline
 from srtoolbox.data.files.reader import read_image
-from srtoolbox.data.prepare.examine import Count
 from srtoolbox.data.prepare.generate import generate, npy, png
 from srtoolbox.errors import UserError
+from srtoolbox.utils.console import Progress
 
-_NOT_WRITTEN = ("num_object", "object_shift")  # of no set; older ones could not be gone on with
+# These options have no effect here; with them, older datasets could not be continued.
+_NOT_WRITTEN = ("num_object", "object_shift")
 
 
 def generate_sbsr(
@@ -36,32 +37,33 @@ def generate_sbsr(
     num_frame: int = 14,
     seed: int = 0,
     max_shift: float = 6.0,
-    progress: Count | None = None,
+    progress: Progress | None = None,
 ) -> int:
-    """Makes one burst of each image; goes on from where it was stopped (see ``generate``).
+    """Makes one burst from each image; continues after an interruption (see ``generate``).
 
     Args:
-        images: 8-bit images, told apart by their stems.
-        out: Folder for the set.
-        scale: Reduction from an image to a frame.
-        num_frame: Frames in a burst.
+        images: 8-bit images with different stems.
+        out: Folder for the dataset.
+        scale: Size of an image divided by that of a frame.
+        num_frame: Number of frames in a burst.
         seed: Another seed gives other bursts of the same images.
-        max_shift: Largest shift along each axis, in HR pixels: 6 is usual, 24 hard.
-        progress: Called with the number of bursts that are done and of all.
+        max_shift: Largest shift along each axis, in HR pixels: 6 is usual, 24 is hard.
+        progress: Called with the number of finished bursts and the number of all bursts.
 
     Returns:
-        How many bursts were made; those that were there are not counted.
+        The number of bursts made, without those that existed.
 
     Raises:
-        UserError: for two images of one stem, an image that is unreadable, not 8 bits deep or
-            smaller than the scale, and a folder that holds a set made with other options.
+        UserError: if two images have the same stem; if an image is unreadable, does not have 8
+            bits, or is smaller than the scale; if ``out`` contains a dataset made with other
+            options.
     """
     pipeline = RgbPipeline(scale=scale, num_frame=num_frame, max_shift=max_shift)
 
     def make(key: str, path: Path) -> dict[str, bytes]:
         image = read_image(path)
         if image.dtype != np.uint8:
-            raise UserError(f"{path}: {image.dtype} pixels; bursts are made of 8-bit images")
+            raise UserError(f"{path}: {image.dtype} pixels; bursts are made only from 8-bit images")
         burst = fixed_burst(image, key, pipeline, seed)
         motion = pipeline.draw(fixed_rng(key, seed))["motion"]
         files = {f"motion/{key}.npy": npy(motion), f"HR/{key}/{key}_x{scale}.png": png(burst["gt"])}

@@ -1,4 +1,4 @@
-"""What `srtoolbox prepare` found and made, and how it is shown."""
+"""The result of `srtoolbox prepare`, and its table, notes and options."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from srtoolbox.config.shipped import options_folder
 from srtoolbox.data.datasets.source import DATASET_TYPES
 from srtoolbox.data.files.find import Item, compare_counts
 from srtoolbox.data.files.image_info import ImageInfo
 from srtoolbox.data.layouts.base import Layout
-from srtoolbox.data.prepare.examine import decoded_size
 from srtoolbox.utils.console import size_text
 
-TRAINED = ("train", "all")  # splits; the others are only scored on, once in a while
-
-_OPTIONS = Path(__file__).parents[2] / "options" / "_base_" / "data"
+TRAINED = ("train", "all")  # splits used for training; others are only for evaluation
 
 
 @dataclass
@@ -28,12 +26,12 @@ class Part:
     """One split of a prepared dataset.
 
     Attributes:
-        split: Its name.
+        split: Name of the split.
         items: Its images, clips or bursts.
-        made: How many LR files were written; None if that was not asked for.
-        gt: Forms of the HR files.
-        lq: Forms of the LR files; empty where LR is made when it is read.
-        cache: Bytes of its decoded images; None if they are not kept.
+        made: Number of LR files that were written; None if none were asked for.
+        gt: Headers of the HR files.
+        lq: Headers of the LR files; empty if LR is made when it is read.
+        cache: Size of the decoded images in bytes; None if they are not kept.
     """
 
     split: str
@@ -45,41 +43,37 @@ class Part:
 
     @property
     def num_frame(self) -> int:
-        """Frames of all items together."""
+        """Number of frames of all items."""
         return sum(item.num_frame for item in self.items)
 
-    @property
-    def decoded(self) -> int:
-        """Bytes of all its images when they are decoded."""
-        return decoded_size([*self.gt, *self.lq])
-
     def notes(self, layout: Layout) -> list[str]:
-        """How it differs from the published dataset."""
+        """Returns notes on how the split differs from the published dataset."""
         notes = [f"{self.split}: {note}" for note in compare_counts(layout, self.split, self.items)]
         if not self.items[0].gt:
-            notes.append(f"{self.split}: no ground truth, so neither to train nor to score on")
+            notes.append(f"{self.split}: no ground truth; not usable for training or evaluation")
         for side, size, infos in (("HR", layout.gt_size, self.gt), ("LR", layout.lq_size, self.lq)):
-            other = sum(info[1:3] != size for info in infos) if size is not None else 0
-            if other:
+            other = sum(info.size != size for info in infos)
+            if size is not None and other:
                 usual = f"{size[1]}×{size[0]}"
                 notes.append(
-                    f"{self.split}: {other} {side} files are not {usual} as {layout.title}'s"
+                    f"{self.split}: {other} {side} files are not {usual}, the size in "
+                    f"{layout.title}"
                 )
         return notes
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `srtoolbox prepare` found and made.
+    """A prepared dataset.
 
     Attributes:
-        layout: How the files lie.
-        root: Their folder, as option files should name it.
-        root_lq: That of the LR files, if it is another.
-        scale: As the layout counts: for RAW, from the sensor's pixels.
+        layout: Layout of the files.
+        root: Folder of the dataset, as option files should name it.
+        root_lq: Folder of the LR files, if it is another.
+        scale: Scale of the layout; for RAW, relative to sensor pixels.
         cache: Folder of the decoded images.
-        parts: Its splits.
-        notes: What a user should know.
+        parts: The splits.
+        notes: Notes for the user.
     """
 
     layout: Layout
@@ -91,11 +85,11 @@ class Prepared:
     notes: list[str]
 
     def options(self) -> dict[str, Any]:
-        """What an option file says to use it."""
+        """Returns the options that use the dataset, as in an option file."""
         datasets: dict[str, Any] = {}
         for part in self.parts:
             if not all(item.gt for item in part.items):
-                continue  # nothing to train on or to compare with
+                continue  # not usable without ground truth
             spec: dict[str, Any] = {
                 "type": DATASET_TYPES[self.layout.kind],
                 "layout": self.layout.name,
@@ -111,17 +105,18 @@ class Prepared:
         return {"scale": self.scale * (2 if self.layout.raw else 1), "datasets": datasets}
 
     def option_file(self) -> Path | None:
-        """The shipped option file of the dataset, if there is one."""
-        files = [*_OPTIONS.glob(f"*_x{self.scale}.yml"), *_OPTIONS.glob("benchmarks.yml")]
+        """Returns the option file of the dataset that the toolbox contains; None: there is none."""
+        folder = options_folder() / "_base_" / "data"
+        files = [*folder.glob(f"*_x{self.scale}.yml"), *folder.glob("benchmarks.yml")]
         named = re.compile(rf"\blayout: {self.layout.name}\b")
-        fitting = [path for path in files if named.search(path.read_text(encoding="utf-8"))]
-        # A file may also score on another dataset than the one it is about.
-        own = [path for path in fitting if path.stem.startswith(f"{self.layout.name}_x")]
-        others = [path for path in fitting if path.stem == "benchmarks"]
+        matching = [path for path in files if named.search(path.read_text(encoding="utf-8"))]
+        # A file of another dataset may also evaluate on this one; it does not count.
+        own = [path for path in matching if path.stem.startswith(f"{self.layout.name}_x")]
+        others = [path for path in matching if path.stem == "benchmarks"]
         return next(iter(own + others), None)
 
     def table(self) -> Table:
-        """Its splits, one line each."""
+        """Returns a table with one line per split."""
         table = Table(title=f"{self.layout.title} (x{self.scale})", box=box.SIMPLE_HEAD)
         table.add_column("split")
         for title in (f"{self.layout.kind}s", "frames"):
@@ -142,12 +137,12 @@ class Prepared:
 
 
 def folder_name(layout: Layout) -> str:
-    """What the folder of a known dataset is called in the option files."""
+    """Returns the name of a known dataset's folder in the option files."""
     return layout.title.split()[0].rstrip(",")
 
 
 def _forms(infos: Sequence[ImageInfo]) -> str:
-    """Sizes (of all, or from the smallest to the largest area), channels and depths."""
+    """Describes images by size (common, or smallest to largest area), channels and bit depth."""
     if not infos:
         return "none"
     sizes = sorted(

@@ -1,8 +1,8 @@
-"""Bicubic resizing exactly as MATLAB's ``imresize``, by which the field's LR images were made.
+"""Bicubic resizing that equals MATLAB's ``imresize``, which made the LR images of the field.
 
 R. Keys, "Cubic convolution interpolation for digital image processing", TASSP 1981 (a = -0.5); the
 kernel is widened by the factor when an image shrinks, so that it does not alias. Two conventions
-differ among the public LR sets, and each is wrong by up to several grey levels on the other's:
+differ among the public LR sets; with the wrong one, results differ by up to several grey levels:
 
 =====================================  ======================  =============
 LR images of                           round_between_passes    edge
@@ -26,11 +26,11 @@ from srtoolbox.errors import UserError
 
 Edge = Literal["symmetric", "replicate"]
 
-# Output pixels of one block, or input pixels where those are fewer. A block reads only its own
-# stretch of the input, so long lines cost no more per pixel than short ones, while each block is
-# still a product that BLAS does well.
+# Output pixels of one block; when enlarging, input pixels. A block reads only its own part of the
+# input, so long lines cost no more per pixel than short ones, and it is still large enough for BLAS
+# to be fast.
 BLOCK = 16
-# An exact half must round up whatever the order in which its terms were added.
+# Makes an exact half round up, whatever the rounding errors of its sum.
 TIE = 1e-9
 
 
@@ -57,27 +57,30 @@ def imresize(
 
     Args:
         image: (H, W) or (H, W, C); unsigned integers or floats.
-        scale: Output size over input size, e.g. ``1 / 4`` or ``4``. ``None`` takes it from
-            ``out_size``, for each axis its own.
+        scale: Output size divided by input size, e.g. ``1 / 4`` or ``4``. None: computed from
+            ``out_size`` for each axis.
         antialias: Widen the kernel when shrinking.
-        edge: What lies beyond the border: the image mirrored or its last pixel.
+        edge: Border rule: ``"symmetric"`` mirrors the image, ``"replicate"`` repeats its outermost
+            pixels.
         round_between_passes: Round and clip after the pass over the height too (integers only).
         out_size: Output (height, width); default ``ceil(H * scale), ceil(W * scale)``.
 
     Returns:
-        The resized image: of the dtype of ``image``, rounded half up and clipped, if that is an
-        unsigned integer type; float64 and neither rounded nor clipped if it is a float type.
+        The resized image. For unsigned integers: the dtype of ``image``, rounded half up and
+        clipped. For floats: float64, neither rounded nor clipped.
 
     Raises:
-        UserError: for an image of another shape or dtype, an empty one, or an impossible size.
+        UserError: for an image of another shape or dtype, an empty image, or an impossible size.
     """
     image = np.asarray(image)
     _check_image("imresize", image, round_between_passes, image.ndim in (2, 3), "(H, W[, C])")
     check_size("imresize", scale, edge, out_size)
     size = image.shape[:2]
     lines = [
-        weight_blocks(length, 0, wanted, factor, edge, antialias)
-        for length, (wanted, factor) in zip(size, line_factors(size, scale, out_size), strict=True)
+        weight_blocks(length, 0, out_length, factor, edge, antialias)
+        for length, (out_length, factor) in zip(
+            size, line_factors(size, scale, out_size), strict=True
+        )
     ]
     planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
     out = _resize(planes, lines, round_between_passes)
@@ -92,23 +95,23 @@ def imresize_window(
     edge: Edge = "symmetric",
     round_between_passes: bool = False,
 ) -> np.ndarray:
-    """A window of the resized image, for which only the pixels that it depends on are read.
+    """Returns a window of the resized image; reads only the pixels that it depends on.
 
-    Equals ``imresize(whole image, scale)`` cut to the window; float images up to the rounding of
-    float64. Near the image's border the border rule holds, elsewhere the neighbouring pixels do.
+    The result equals ``imresize(whole image, scale)`` cropped to the window; for float images up to
+    the rounding of float64.
 
     Args:
-        image: (C, H, W); unsigned integers or floats; may be a view into a memory-mapped file.
-        scale: Output size over input size, e.g. ``1 / 4``.
+        image: (C, H, W); unsigned integers or floats; it may be a view into a memory-mapped file.
+        scale: Output size divided by input size, e.g. ``1 / 4``.
         window: (top, left, height, width) in pixels of the resized image.
         edge: As for :func:`imresize`.
         round_between_passes: As for :func:`imresize`.
 
     Returns:
-        (C, height, width), of the type that :func:`imresize` returns.
+        (C, height, width), of the dtype that :func:`imresize` returns.
 
     Raises:
-        UserError: as :func:`imresize`, and for a window that leaves the resized image.
+        UserError: as :func:`imresize`, and for a window that is not inside the resized image.
     """
     _check_image("imresize_window", image, round_between_passes, image.ndim == 3, "(C, H, W)")
     check_size("imresize_window", scale, edge)
@@ -135,8 +138,15 @@ def _resize(
     round_between_passes: bool,
     origin: Sequence[int] = (0, 0),
 ) -> np.ndarray:
-    """Resizes (C, H, W), which begins at pixel ``origin`` of the image that the weights are for."""
-    whole = np.issubdtype(planes.dtype, np.unsignedinteger)
+    """Resizes (C, H, W), a part of an image; blocks count from the image's origin, not the part's.
+
+    Args:
+        planes: The part.
+        lines: Weights of rows and columns.
+        round_between_passes: As for :func:`imresize`.
+        origin: First row and first column of the part.
+    """
+    is_integer = np.issubdtype(planes.dtype, np.unsignedinteger)
     pixels = planes.astype(np.float64, order="C")
     top, left = origin
     rows, columns = lines
@@ -149,10 +159,10 @@ def _resize(
     out = np.empty((len(mid), columns[-1].stop))
     for start, stop, first, last, weights in columns:
         np.matmul(mid[:, first - left : last - left], weights.T, out=out[:, start:stop])
-    if whole:
+    if is_integer:
         _round(out, planes.dtype)
     out = out.reshape(len(planes), -1, out.shape[1])
-    return out.astype(planes.dtype) if whole else out
+    return out.astype(planes.dtype) if is_integer else out
 
 
 def _round(values: np.ndarray, dtype: np.dtype) -> None:
@@ -165,12 +175,17 @@ def _round(values: np.ndarray, dtype: np.dtype) -> None:
 def line_factors(
     size: Sequence[int], scale: float | None, out_size: Sequence[int] | None = None
 ) -> list[tuple[int, float]]:
-    """The output length of every axis, and output over input pixels as MATLAB takes it."""
-    wanted = out_size or [math.ceil(length * scale - 1e-9) for length in size]
-    return [
-        (int(new), new / old if scale is None else float(scale))
-        for new, old in zip(wanted, size, strict=True)
-    ]
+    """Returns output length and factor of every axis, as MATLAB computes them.
+
+    Args:
+        size: Input length of every axis.
+        scale: Output size divided by input size; None: computed from ``out_size``.
+        out_size: Output length of every axis; None: computed from ``scale``. One of them is needed.
+    """
+    if scale is None:
+        return [(int(new), new / old) for new, old in zip(out_size or size, size, strict=True)]
+    lengths = out_size or [math.ceil(length * scale - 1e-9) for length in size]
+    return [(int(length), float(scale)) for length in lengths]
 
 
 @lru_cache(maxsize=256)
@@ -183,27 +198,27 @@ def weight_blocks(
     antialias: bool = True,
     block: int = BLOCK,
 ) -> tuple[Block, ...]:
-    """The matrix that makes outputs start:stop of a line, cut into blocks along the diagonal.
+    """Returns the weight matrix of outputs start:stop of a line, as blocks along its diagonal.
 
     Args:
         length: Pixels of the input line.
-        start: First output pixel; the blocks count their rows from here.
+        start: First output pixel; blocks count their rows from it.
         stop: Output pixel after the last.
-        factor: Output over input pixels.
-        edge: What lies beyond the border.
+        factor: Output pixels divided by input pixels.
+        edge: Border rule.
         antialias: Widen the kernel when shrinking.
         block: Output pixels of one block; when enlarging, input pixels.
     """
-    stretch = min(factor, 1.0) if antialias else 1.0  # below 1 the kernel is wider than 4 pixels
+    stretch = min(factor, 1.0) if antialias else 1.0  # below 1, the kernel is wider than 4 pixels
     centre = (np.arange(start, stop) + 0.5) / factor - 0.5
     radius = 2.0 / stretch
-    tap = np.floor(centre - radius)[:, None] + np.arange(math.ceil(2 * radius) + 2)
-    weight = _keys((centre[:, None] - tap) * stretch)
+    taps = np.floor(centre - radius)[:, None] + np.arange(math.ceil(2 * radius) + 2)
+    weight = _keys((centre[:, None] - taps) * stretch)
     weight /= weight.sum(axis=1, keepdims=True)
-    source = tap.astype(np.int64)
+    source = taps.astype(np.int64)
     if edge == "replicate":
         source = source.clip(0, length - 1)
-    else:  # … 1 0 | 0 1 … n-1 | n-1 n-2 …, as often as the kernel reaches
+    else:  # … 1 0 | 0 1 … n-1 | n-1 n-2 …, repeated
         source = source % (2 * length)
         source = np.minimum(source, 2 * length - 1 - source)
 
@@ -212,10 +227,10 @@ def weight_blocks(
     for begin in range(0, len(source), block):
         part = source[begin : begin + block]
         first, last = int(part.min()), int(part.max()) + 1
-        # Several taps may read one border pixel: their weights add up.
-        place = np.arange(len(part))[:, None] * (last - first) + (part - first)
+        # Several taps may read the same border pixel: their weights are added.
+        position = np.arange(len(part))[:, None] * (last - first) + (part - first)
         weights = np.bincount(
-            place.ravel(), weight[begin : begin + block].ravel(), len(part) * (last - first)
+            position.ravel(), weight[begin : begin + block].ravel(), len(part) * (last - first)
         ).reshape(len(part), last - first)
         weights.flags.writeable = False  # cached, and shared by all callers
         blocks.append(Block(begin, begin + len(part), first, last, weights))
@@ -223,7 +238,7 @@ def weight_blocks(
 
 
 def _keys(x: np.ndarray) -> np.ndarray:
-    """Keys' cubic with a = -0.5; zero beyond 2."""
+    """Evaluates Keys' cubic kernel with a = -0.5; it is zero beyond 2."""
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x * x + 1.0
     far = ((2.5 - 0.5 * x) * x - 4.0) * x + 2.0
@@ -231,16 +246,16 @@ def _keys(x: np.ndarray) -> np.ndarray:
 
 
 def _check_image(
-    name: str, image: np.ndarray, round_between_passes: bool, fits: bool, shape: str
+    name: str, image: np.ndarray, round_between_passes: bool, is_valid_shape: bool, shape: str
 ) -> None:
-    if not fits or 0 in image.shape:
+    if not is_valid_shape or 0 in image.shape:
         raise UserError(f"{name}: expects an image {shape}, got shape {image.shape}")
-    whole = np.issubdtype(image.dtype, np.unsignedinteger)
-    if not whole and not np.issubdtype(image.dtype, np.floating):
+    is_integer = np.issubdtype(image.dtype, np.unsignedinteger)
+    if not is_integer and not np.issubdtype(image.dtype, np.floating):
         raise UserError(
             f"{name}: expects unsigned integers or floats, got {image.dtype}; convert it first"
         )
-    if round_between_passes and not whole:
+    if round_between_passes and not is_integer:
         raise UserError(
             f"{name}: round_between_passes is for integer images, got {image.dtype}; "
             "pass the image as uint8"
@@ -250,9 +265,13 @@ def _check_image(
 def check_size(
     name: str, scale: float | None, edge: str, out_size: Sequence[int] | None = None
 ) -> None:
-    """Raises a UserError, beginning with ``name``, for what no image can be resized by."""
+    """Checks the arguments of a resizing function.
+
+    Raises:
+        UserError: begins with ``name``, the function, and names the invalid argument.
+    """
     if edge not in ("symmetric", "replicate"):
-        raise UserError(f"{name}: edge is 'symmetric' or 'replicate', got {edge!r}")
+        raise UserError(f"{name}: edge must be 'symmetric' or 'replicate', got {edge!r}")
     if scale is None and out_size is None:
         raise UserError(f"{name}: give a scale, an out_size, or both")
     if scale is not None and not (scale > 0 and math.isfinite(scale)):

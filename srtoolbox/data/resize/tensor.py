@@ -1,7 +1,7 @@
 """MATLAB's ``imresize`` for tensors: on any device, in batches, and differentiable.
 
-The weights are those of ``data.resize``. In float64, and for integer images, the results are its
-results; float32 is for training, where 1e-6 does not matter and speed does.
+The weights are those of ``data.resize.array``. In float64, and for integer images, the results
+agree with it; float32 is for training, where speed matters more than an error of 1e-6.
 """
 
 from __future__ import annotations
@@ -12,18 +12,26 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from srtoolbox.data.resize.array import BLOCK, TIE, Edge, check_size, line_factors, weight_blocks
+from srtoolbox.data.resize.array import (
+    BLOCK,
+    TIE,
+    Block,
+    Edge,
+    check_size,
+    line_factors,
+    weight_blocks,
+)
 from srtoolbox.errors import UserError
 
-_GPU_BLOCK = 64  # a GPU would rather multiply zeros than start more kernels
+_GPU_BLOCK = 64  # on a GPU, multiplying zeros is cheaper than starting more kernels
 
 
 class Line(NamedTuple):
-    """How one axis is resized: ``parts`` are (start, stop, first, last, weights) of each block."""
+    """The weights of one axis: input and output length, and all blocks with their weights."""
 
     length: int
-    wanted: int
-    parts: tuple[tuple[int, int, int, int, Tensor], ...]
+    out_length: int
+    blocks: tuple[tuple[Block, Tensor], ...]
 
 
 def imresize_tensor(
@@ -36,53 +44,57 @@ def imresize_tensor(
     out_size: tuple[int, int] | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Resizes images bicubically, height first; differentiable as often as wanted.
+    """Resizes images bicubically, height first; differentiable any number of times.
 
-    Autocast and the permission to use TF32 change nothing: GPUs multiply in float64.
+    Autocast and TF32 settings have no effect, because GPUs multiply in float64.
 
     Args:
         x: (..., H, W); floats, uint8 or uint16.
-        scale: Output size over input size, e.g. ``1 / 4`` or ``4``. ``None`` takes it from
-            ``out_size``, for each axis its own.
-        edge: What lies beyond the border: the image mirrored or its last pixel.
+        scale: Output size divided by input size, e.g. ``1 / 4`` or ``4``. None: computed from
+            ``out_size`` for each axis.
+        edge: Border rule: ``"symmetric"`` mirrors the image, ``"replicate"`` repeats its outermost
+            pixels.
         antialias: Widen the kernel when shrinking.
         round_between_passes: Round and clip after the pass over the height too (integers only).
         out_size: Output (height, width); default ``ceil(H * scale), ceil(W * scale)``.
-        dtype: Floating type to convert ``x`` to first, at least float32. Default: float64 for
-            integers, which are rounded at the end; for floats their own type.
+        dtype: Floating type to convert ``x`` to first: float32 or float64. Default: integers are
+            computed in float64 and rounded at the end; floats keep their type.
 
     Returns:
-        (..., height, width). Without ``dtype`` of the type of ``x``: integers rounded half up and
-        clipped, floats neither. With ``dtype`` of that type, neither rounded nor clipped.
+        (..., height, width). Without ``dtype``, it has the type of ``x``: integers are rounded half
+        up and clipped, floats are not. With ``dtype``, it has that type and is neither rounded nor
+        clipped.
 
     Raises:
         UserError: for another shape or type, an empty image, or an impossible size.
     """
-    whole = dtype is None and x.dtype in (torch.uint8, torch.uint16)
-    _check(x, dtype, round_between_passes, whole)
+    is_integer = dtype is None and x.dtype in (torch.uint8, torch.uint16)
+    _check(x, dtype, round_between_passes, is_integer)
     check_size("imresize_tensor", scale, edge, out_size)
-    kept = dtype or x.dtype
-    work = torch.float64 if whole else torch.promote_types(kept, torch.float32)
+    out_dtype = dtype or x.dtype
+    work = torch.float64 if is_integer else torch.promote_types(out_dtype, torch.float32)
     size = x.shape[-2:]
     rows, columns = (
-        _line(length, wanted, factor, edge, antialias, work, x.device)
-        for length, (wanted, factor) in zip(size, line_factors(size, scale, out_size), strict=True)
+        _line(length, out_length, factor, edge, antialias, work, x.device)
+        for length, (out_length, factor) in zip(
+            size, line_factors(size, scale, out_size), strict=True
+        )
     )
     planes = x.to(work).reshape(-1, *size)
-    if whole:
+    if is_integer:
         planes = _resize(planes, rows, -2)
         if round_between_passes:
             planes = _round(planes, x.dtype)
         planes = _round(_resize(planes, columns, -1), x.dtype)
     else:
         planes = _Resize.apply(planes, (rows, columns), False)
-    return planes.to(kept).reshape(*x.shape[:-2], rows.wanted, columns.wanted)
+    return planes.to(out_dtype).reshape(*x.shape[:-2], rows.out_length, columns.out_length)
 
 
 class _Resize(torch.autograd.Function):
-    """Both passes, or their adjoint: each is the derivative of the other, and no tensor is kept.
+    """Both passes, or their adjoint: each is the derivative of the other, and no tensor is stored.
 
-    Left to autograd, every block would fill a gradient of the size of the whole image.
+    With plain autograd, every block would allocate a gradient of the size of the whole image.
     """
 
     @staticmethod
@@ -102,22 +114,22 @@ class _Resize(torch.autograd.Function):
 
 
 def _resize(planes: Tensor, line: Line, dim: int) -> Tensor:
-    """Resizes one axis (-2 or -1) of (N, H, W); of the type of the weights."""
-    blocks = [
-        _product(weights, planes.narrow(dim, first, last - first), dim)
-        for _, _, first, last, weights in line.parts
+    """Resizes one axis (-2 or -1) of (N, H, W); the result has the type of the weights."""
+    parts = [
+        _product(weights, planes.narrow(dim, block.first, block.last - block.first), dim)
+        for block, weights in line.blocks
     ]
-    return torch.cat(blocks, dim)
+    return torch.cat(parts, dim)
 
 
 def _adjoint(planes: Tensor, line: Line, dim: int) -> Tensor:
-    """The adjoint of :func:`_resize`, by which gradients go back."""
+    """Applies the adjoint of :func:`_resize`, which propagates gradients back."""
     shape = list(planes.shape)
     shape[dim] = line.length
-    out = planes.new_zeros(shape, dtype=line.parts[0][-1].dtype)
-    for start, stop, first, last, weights in line.parts:
-        block = _product(weights.mT, planes.narrow(dim, start, stop - start), dim)
-        out.narrow(dim, first, last - first).add_(block)
+    out = planes.new_zeros(shape, dtype=line.blocks[0][1].dtype)
+    for block, weights in line.blocks:
+        part = _product(weights.mT, planes.narrow(dim, block.start, block.stop - block.start), dim)
+        out.narrow(dim, block.first, block.last - block.first).add_(part)
     return out
 
 
@@ -133,7 +145,7 @@ def _round(planes: Tensor, dtype: torch.dtype) -> Tensor:
 @lru_cache(maxsize=128)
 def _line(
     length: int,
-    wanted: int,
+    out_length: int,
     factor: float,
     edge: Edge,
     antialias: bool,
@@ -141,27 +153,31 @@ def _line(
     device: torch.device,
 ) -> Line:
     gpu = device.type == "cuda"
-    block = _GPU_BLOCK if gpu else BLOCK
-    dtype = torch.float64 if gpu else dtype  # which TF32 never replaces, whatever is permitted
-    with torch.inference_mode(False):  # the weights are kept for calls outside of it too
-        parts = tuple(
-            (*place, torch.tensor(weights, dtype=dtype, device=device))
-            for *place, weights in weight_blocks(length, 0, wanted, factor, edge, antialias, block)
+    block_size = _GPU_BLOCK if gpu else BLOCK
+    dtype = torch.float64 if gpu else dtype  # TF32 never replaces float64
+    with torch.inference_mode(False):  # cached weights are also used outside of inference mode
+        blocks = tuple(
+            (block, torch.tensor(block.weights, dtype=dtype, device=device))
+            for block in weight_blocks(length, 0, out_length, factor, edge, antialias, block_size)
         )
-    return Line(length, wanted, parts)
+    return Line(length, out_length, blocks)
 
 
-def _check(x: Tensor, dtype: torch.dtype | None, round_between_passes: bool, whole: bool) -> None:
+def _check(
+    x: Tensor, dtype: torch.dtype | None, round_between_passes: bool, is_integer: bool
+) -> None:
     if x.ndim < 2 or 0 in x.shape[-2:]:
         raise UserError(f"imresize_tensor: expects images (..., H, W), got shape {tuple(x.shape)}")
     if dtype not in (None, torch.float32, torch.float64):
-        raise UserError(f"imresize_tensor: dtype is torch.float32 or torch.float64, got {dtype}")
-    if not whole and dtype is None and not x.is_floating_point():
+        raise UserError(
+            f"imresize_tensor: dtype must be torch.float32 or torch.float64, got {dtype}"
+        )
+    if not is_integer and dtype is None and not x.is_floating_point():
         raise UserError(
             f"imresize_tensor: expects floats, uint8 or uint16, got {x.dtype}; "
             "convert it first or give a dtype"
         )
-    if round_between_passes and not whole:
+    if round_between_passes and not is_integer:
         raise UserError(
             "imresize_tensor: round_between_passes is for integer images without a dtype, "
             f"got {x.dtype} and dtype {dtype}"

@@ -1,8 +1,8 @@
-"""Optical flow between the frames of a clip, by whichever estimator is registered.
+"""Optical flow between the frames of a clip, by any registered estimator.
 
-Flow is an input here, not something that is learned: it is computed from the LR frames on the CPU,
-outside of all networks. Conventions: a flow (2, h, w) is in pixels, x before y, and says where a
-pixel of the first frame is seen in the second: ``first(p) = second(p + flow(p))``.
+Flow is an input of networks and is not learned: it is computed from the LR frames on the CPU. A
+flow (2, h, w) is in pixels, x before y, and points from a pixel of the first frame to the same
+point in the second frame: ``first(p) = second(p + flow(p))``.
 """
 
 from __future__ import annotations
@@ -22,67 +22,71 @@ from torch import Tensor
 from srtoolbox.data.transforms.orientation import orient
 from srtoolbox.registry import FLOW_REGISTRY
 
-_SMALLEST = 32  # pixels; the coarse levels of the pyramid need something to see
+_MIN_SIDE = 32  # pixels; smaller images have no content on the coarse levels of the pyramid
 
 
 class Estimator(Protocol):
-    """What a registered flow estimator can do."""
+    """A registered flow estimator."""
 
-    def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray: ...
+    def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Returns the flow (h, w, 2), float32, between two RGB images (h, w, 3), uint8."""
+        ...
 
 
 @FLOW_REGISTRY.register()
 class DIS:
-    """Dense inverse search (Kroeger et al., ECCV 2016), OpenCV's, on luma, in full resolution.
+    """Dense inverse search (Kroeger et al., ECCV 2016) of OpenCV, on luma, at full resolution.
 
-    OpenCV's presets stop at half resolution, where motion below a pixel, as between the frames of a
-    staring satellite, is hardly seen: on a picture moved by (2, 3) pixels the mean error is 0.05
-    pixels there and 2e-6 here.
+    OpenCV's presets stop at half resolution, where subpixel motion, such as between the frames of a
+    staring satellite, is hardly visible: on an image moved by (2, 3) pixels, the mean error is 0.05
+    pixels with them and 2e-6 with this class.
     """
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         height, width = first.shape[:2]
-        bottom, right = max(0, _SMALLEST - height), max(0, _SMALLEST - width)
-        grey = [
-            cv2.copyMakeBorder(
-                cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 0, bottom, 0, right, cv2.BORDER_REPLICATE
-            )
-            for image in (first, second)
-        ]
-        search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        bottom, right = max(0, _MIN_SIDE - height), max(0, _MIN_SIDE - width)
+
+        def padded_luma(image: np.ndarray) -> np.ndarray:
+            luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+            return cv2.copyMakeBorder(luma, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+
+        search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         search.setFinestScale(0)
-        return search.calc(*grey, None)[:height, :width]
+        # None asks for a new array, which OpenCV's type stubs do not know.
+        images = padded_luma(first), padded_luma(second)
+        flow = search.calc(*images, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        return flow[:height, :width]
 
 
 class FlowCache:
-    """Flows by the content of the frames, the latest ones within a limit.
+    """Keeps the most recently used flows, by the content of the frames.
 
     Args:
-        limit: Most that is held, in bytes.
+        limit: Maximum size of the kept flows, in bytes.
     """
 
     def __init__(self, limit: int = 2**29) -> None:
-        self.limit, self._held = limit, 0
+        self.limit, self._size = limit, 0
         self._flows: OrderedDict[bytes, np.ndarray] = OrderedDict()
         self._lock = Lock()
 
     def between(self, name: str, frames: np.ndarray) -> np.ndarray:
-        """As ``flow_between``, computed only where it is not held."""
+        """Returns the same as ``flow_between``, computed only if it is not in the cache."""
         frames = _to_bytes(frames)
         key = hashlib.blake2b(f"{name} {frames.shape}".encode())
-        key.update(frames)
+        key.update(frames.data)
         with self._lock:
             found = self._flows.pop(key.digest(), None)
             if found is not None:
-                self._flows[key.digest()] = found  # now the latest
+                self._flows[key.digest()] = found  # now the most recently used
                 return found
         found = flow_between(name, frames)
         with self._lock:
             if key.digest() not in self._flows:
                 self._flows[key.digest()] = found
-                self._held += found.nbytes
-            while self._held > self.limit and len(self._flows) > 1:
-                self._held -= self._flows.popitem(last=False)[1].nbytes
+                self._size += found.nbytes
+            while self._size > self.limit and len(self._flows) > 1:
+                self._size -= self._flows.popitem(last=False)[1].nbytes
         return found
 
 
@@ -90,14 +94,17 @@ _cache = FlowCache()
 
 
 def flow_between(name: str, frames: np.ndarray) -> np.ndarray:
-    """The flow between neighbouring frames, both ways.
+    """Computes the flow between neighbouring frames in both directions.
 
     Args:
-        name: A registered estimator.
-        frames: (T, 3, h, w), uint8, uint16 or float in [0, 1]; estimators see them in 8 bits.
+        name: Name of a registered estimator.
+        frames: (T, 3, h, w), uint8, uint16 or float in [0, 1]; estimators get them in 8 bits.
 
     Returns:
-        (2, T - 1, 2, h, w), float32: first from each frame to the next, then back.
+        (2, T - 1, 2, h, w), float32: first from each frame to the next, then from the next back.
+
+    Raises:
+        RegistryError: if no estimator has that name.
     """
     estimate: Estimator = FLOW_REGISTRY.get(name)()
     images = np.ascontiguousarray(_to_bytes(frames).transpose(0, 2, 3, 1))
@@ -112,10 +119,10 @@ def flow_between(name: str, frames: np.ndarray) -> np.ndarray:
 
 
 def batch_flow(name: str, lq: Tensor) -> Tensor:
-    """The flows of a batch of clips, from the cache where they were computed before.
+    """Computes the flows of a batch of clips, or takes them from the cache.
 
     Args:
-        name: A registered estimator.
+        name: Name of a registered estimator.
         lq: (N, T, 3, h, w) in [0, 1], on any device.
 
     Returns:
@@ -127,7 +134,7 @@ def batch_flow(name: str, lq: Tensor) -> Tensor:
 
 
 def orient_flow(flow: Tensor, code: int) -> Tensor:
-    """Flow (…, 2, h, w) of frames that are brought into an orientation (see ``augment``)."""
+    """Returns the flow (…, 2, h, w) of frames after they are brought into an orientation."""
     x, y = orient(flow, code).unbind(-3)
     if code % 2:
         x = -x
@@ -137,12 +144,13 @@ def orient_flow(flow: Tensor, code: int) -> Tensor:
 
 
 def orient_flow_batch(flow: Tensor, codes: Sequence[int]) -> Tensor:
-    """Flows (N, …, 2, h, w) of square frames, each in its own orientation."""
-    return torch.stack([orient_flow(one, code) for one, code in zip(flow, codes, strict=True)])
+    """Applies ``orient_flow`` to each flow of a batch (N, …, 2, h, w) of square frames."""
+    flows = zip(flow, codes, strict=True)
+    return torch.stack([orient_flow(sample, code) for sample, code in flows])
 
 
 def _to_bytes(frames: np.ndarray) -> np.ndarray:
-    """Frames in 8 bits, exactly those that they were read from, if they were of 8 bits."""
+    """Returns frames in 8 bits; floats that were converted from 8 bits become the same bytes."""
     if frames.dtype == np.uint8:
         return np.ascontiguousarray(frames)
     if frames.dtype == np.uint16:

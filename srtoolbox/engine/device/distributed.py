@@ -1,8 +1,9 @@
-"""Several processes that train as one. ``torchrun`` starts them; this tells each its part.
+"""Data-parallel training across processes that ``torchrun`` started.
 
-Gradients are averaged in one collective after the backward pass rather than by a wrapper around
-the network: super-resolution networks have few parameters for their work, so there is little to
-hide behind it, and discriminators, frozen groups and accumulated batches need no special care.
+Gradients are averaged in one collective after the backward pass, not by a wrapper around the
+network: super-resolution networks have few parameters for their amount of computation, so
+overlapping the two would save little time, and discriminators, frozen groups and gradient
+accumulation need no special cases.
 """
 
 from __future__ import annotations
@@ -13,26 +14,27 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from srtoolbox.engine.device.precision import pick_device
-from srtoolbox.engine.training.sharding import is_sharded
 from srtoolbox.errors import UserError
 
 _log = logging.getLogger("srtoolbox")
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes of a run, as one of them sees it; alone by default.
+    """Number of this process among the processes of a run, and operations over all of them.
 
     Attributes:
-        rank: Which one this is, from 0.
-        size: How many there are.
+        rank: Number of this process, from 0.
+        size: Number of processes.
     """
 
     rank: int = 0
@@ -40,11 +42,11 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Whether this one writes files and speaks."""
+        """True for the process that writes files and log lines."""
         return self.rank == 0
 
     def average(self, tensors: Iterable[Tensor]) -> None:
-        """Replaces tensors, alike in all processes, by their means over the processes."""
+        """Replaces tensors, of equal shapes in all processes, by their means over the processes."""
         tensors = list(tensors)
         if self.size == 1 or not tensors:
             return
@@ -57,12 +59,8 @@ class Ranks:
 
     @torch.no_grad()
     def average_gradients(self, net: nn.Module) -> None:
-        """Makes the gradients those of the whole batch, and running statistics those of all.
-
-        Those of a sharded network are so already.
-        """
-        if not is_sharded(net):
-            self.average(p.grad for p in net.parameters() if p.grad is not None)
+        """Averages gradients, and running statistics of norms, over the processes."""
+        self.average(p.grad for p in net.parameters() if p.grad is not None)
         self.average(
             buffer
             for name, buffer in net.named_buffers()
@@ -70,7 +68,7 @@ class Ranks:
         )
 
     def mean(self, figures: dict[str, float]) -> dict[str, float]:
-        """The means of numbers over the processes."""
+        """Returns the means of numbers over the processes."""
         if self.size == 1:
             return figures
         values = torch.tensor(list(figures.values()), dtype=torch.float64)
@@ -78,24 +76,24 @@ class Ranks:
         return dict(zip(figures, (values / self.size).tolist(), strict=True))
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process; all of them must ask."""
+        """Returns whether the flag is set in any process; all of them must call this."""
         if self.size == 1:
             return flag
         value = torch.tensor(int(flag))
         dist.all_reduce(value, dist.ReduceOp.MAX)
         return bool(value)
 
-    def gather(self, mine: list[Any]) -> list[Any]:
-        """A list of which each process has every ``size``-th entry, whole and in order."""
+    def gather(self, part: list[T]) -> list[T]:
+        """Joins lists in which process ``rank`` has the entries ``rank``, ``rank + size``, …"""
         if self.size == 1:
-            return mine
-        parts: list[list[Any]] = [[] for _ in range(self.size)]
-        dist.all_gather_object(parts, mine)
+            return part
+        parts: list[list[T]] = [[] for _ in range(self.size)]
+        dist.all_gather_object(parts, part)
         longest = max(map(len, parts))
         return [part[i] for i in range(longest) for part in parts if i < len(part)]
 
     def barrier(self) -> None:
-        """Returns once all processes are here."""
+        """Waits until all processes have called this."""
         if self.size > 1:
             dist.barrier()
 
@@ -105,9 +103,16 @@ SINGLE_PROCESS = Ranks()
 
 @contextmanager
 def join(device: str = "auto") -> Iterator[tuple[Ranks, torch.device]]:
-    """Joins the processes that ``torchrun`` started, if it did, and gives the device of this one.
+    """Joins the processes that ``torchrun`` started; without it there is a single process.
 
-    Each process takes the GPU of its local rank; on a CPU they talk by gloo.
+    Each process uses the GPU of its local rank. The processes communicate by NCCL on GPUs and by
+    Gloo on CPUs.
+
+    Args:
+        device: Name of the device, see ``precision.pick_device``.
+
+    Yields:
+        The processes and the device of this one.
 
     Raises:
         UserError: if there are fewer GPUs than processes on this machine.
@@ -126,8 +131,9 @@ def join(device: str = "auto") -> Iterator[tuple[Ranks, torch.device]]:
             )
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
-    # Functions there take the group as a default argument: imported later, by torch itself, they
-    # would keep it and its threads to the end of the interpreter, which then aborts now and then.
+    # Functions in this module have the process group as a default argument. If torch imported it
+    # later, they would keep the group and its threads until the interpreter ends, which then
+    # sometimes aborts.
     importlib.import_module("torch.distributed.nn.functional")
     backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
     dist.init_process_group(backend)
@@ -141,9 +147,9 @@ def join(device: str = "auto") -> Iterator[tuple[Ranks, torch.device]]:
 
 
 def refuse(command: str) -> None:
-    """Raises a ``UserError`` if ``torchrun`` started a command that it cannot help."""
+    """Raises a ``UserError`` if ``torchrun`` started a command that runs as one process."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError(
-            f"srtoolbox {command} is one process; start it without torchrun"
+            f"srtoolbox {command} runs as one process; start it without torchrun"
             + (" (its option 'jobs' spreads trainings over GPUs)" if command == "compare" else "")
         )

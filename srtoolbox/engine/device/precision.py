@@ -1,4 +1,4 @@
-"""Devices and number formats."""
+"""Selects devices and number formats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; ``auto`` takes a GPU where there is one.
+    """Returns the device of this name; ``auto`` is CUDA, else MPS, else the CPU.
 
     Raises:
         UserError: if the device is unknown or absent.
@@ -34,10 +34,10 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def resolve(precision: Precision, device: torch.device) -> Precision:
-    """What ``auto`` stands for on a device; everything else is itself.
+    """Returns the number format for ``auto`` on a device, and any other precision unchanged.
 
-    bf16 on GPUs that compute with it, which needs no loss scaling and loses no range; elsewhere
-    fp32, because bf16 on a CPU without the instructions is slower.
+    ``auto`` is bf16 on GPUs with hardware support, because bf16 has the range of fp32 and needs no
+    loss scaling. Otherwise it is fp32, because bf16 is slower without hardware support.
     """
     if precision != "auto":
         return precision
@@ -47,10 +47,10 @@ def resolve(precision: Precision, device: torch.device) -> Precision:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
-    """The context in which a network's forward pass runs; losses and metrics stay in fp32.
+    """Returns the context for the forward pass of a network; losses and metrics stay in fp32.
 
-    fp32 is fp32 on a GPU too: TF32, which torch allows convolutions by default, is switched by
-    entering this, for the backward pass that follows as well.
+    This call also turns TF32 on or off for the backward pass that follows. (torch uses TF32 in
+    convolutions by default; here fp32 means fp32 on a GPU too.)
     """
     precision = resolve(precision, device)
     if device.type == "cuda":
@@ -62,12 +62,12 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def loss_scaler(device: torch.device, precision: Precision) -> torch.amp.GradScaler:
-    """Scales losses so that small gradients survive in fp16; does nothing in other formats."""
+    """Returns the scaler that keeps small gradients in fp16; it is disabled in other formats."""
     return torch.amp.GradScaler(device.type, enabled=resolve(precision, device) == "fp16")
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits for the device, so that a clock read next tells the truth."""
+    """Waits for the device, so that subsequent timing is accurate."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -75,14 +75,14 @@ def synchronize(device: torch.device) -> None:
 
 
 def device_memory(device: torch.device) -> float:
-    """Largest device memory in use so far, in MiB; 0 where it cannot be told."""
+    """Returns the peak device memory so far in MiB; 0: unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return 0.0
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the machine, had no memory left."""
+    """Returns whether an error says that a device or the machine ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
@@ -90,7 +90,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
-    """Lets torch use ``count`` CPU threads inside; None leaves their number as it is."""
+    """Context in which torch uses ``count`` CPU threads; None: their number stays unchanged."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

@@ -1,4 +1,4 @@
-"""`srtoolbox doctor`: everything that could go wrong with a run, tried out before it starts."""
+"""Checks runs before they start, for `srtoolbox doctor`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,18 +16,18 @@ import torch
 from torch import nn
 
 from srtoolbox.config.files import plain
-from srtoolbox.data.prepare.examine import counting, decoded_size, examine, headers, report_by_kind
+from srtoolbox.data.base import EvalDataset, Sample, TrainDataset, dataset_info
+from srtoolbox.data.prepare.examine import decoded_size, examine, headers, report_by_kind
 from srtoolbox.data.stream import SampleStream, split_batch
 from srtoolbox.engine.build import (
     assemble,
     build_dataset,
-    build_model,
     build_network,
     check_crop,
     load_pretrained,
 )
-from srtoolbox.engine.doctor.report import Diagnosis, Forecast, find_warnings
-from srtoolbox.engine.evaluation.evaluator import Evaluator
+from srtoolbox.engine.doctor.report import Diagnosis, Estimate, find_warnings
+from srtoolbox.engine.evaluation.evaluator import Evaluator, Record
 from srtoolbox.engine.evaluation.frame_use import has_other_frames
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.profiling import TrainingStep, peak_memory
@@ -36,48 +35,51 @@ from srtoolbox.engine.training.checkpoint import CheckpointFolder
 from srtoolbox.engine.training.reporter import Reporter
 from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.errors import UserError
-from srtoolbox.models.frames import IncompatibleInput, varying_frames
+from srtoolbox.metrics import ClipMetric
+from srtoolbox.models.frames import IncompatibleInput
+from srtoolbox.utils.console import progress_bar
 from srtoolbox.utils.files import read_lines
+from srtoolbox.utils.torch_private import without_compilation
 
 _log = logging.getLogger("srtoolbox")
-_STEPS, _MORE = 2, 10
-_PATIENCE = 3  # seconds for more steps
-_CACHE = ("cache", "cache_limit")  # left out of the datasets here: nothing is built
+
+_MIN_STEPS, _MAX_EXTRA_STEPS = 2, 10
+_MAX_EXTRA_SECONDS = 3
+_CACHE_OPTIONS = ("cache", "cache_limit")  # removed from the datasets, so that no cache is built
+
+Say = Callable[[str], None]
 
 
 def diagnose(runs: Mapping[str, RunOptions], device: torch.device, repeats: int = 1) -> Diagnosis:
-    """Builds all parts of some runs, decodes all their files, and tries two steps and one image.
+    """Checks runs: builds all parts, decodes all files, trains 2 to 12 steps, scores one image.
 
-    Nothing is written but temporary files, and no cache is built.
+    It writes only temporary files and builds no cache.
 
     Args:
-        runs: Options by a name: one run, or the methods of a study, whose data are the same.
-        device: Where they are going to run.
-        repeats: How often each is going to be run, with other seeds.
+        runs: Options by name: one run, or the methods of a study, which share their data.
+        device: Device of the runs.
+        repeats: Number of seeds with which each run will be trained.
     """
     folder = next(iter(runs.values())).path.experiments_root
     found = Diagnosis(folder=folder, repeats=repeats)
-    examined: dict[str, bool] = {}
+    decoded: dict[str, bool] = {}
     for name, opt in runs.items():
         label = f"{name}: " if len(runs) > 1 else ""
-        _RunCheck(found, opt, device, name, label, examined).examine()
+        _RunCheck(found, opt, device, name, label, decoded).run()
     found.warnings += find_warnings(found, list(runs.values()), device)
     return found
 
 
-_SIDES = (lambda item: item.gt), (lambda item: item.lq)
-
-
 class _RunCheck:
-    """One run that is tried out.
+    """Checks one run.
 
     Args:
-        found: Receives what is found.
-        opt: Its options.
-        device: Where it runs.
-        name: What tables call it.
-        label: What its parts' names begin with.
-        examined: Datasets whose files have been looked at, and whether they are in order.
+        found: Receives the results.
+        opt: Options of the run.
+        device: Device of the run.
+        name: Name of the run in tables.
+        label: Prefix of the run's checks; empty if there is one run only.
+        decoded: Datasets whose files were decoded, by their options, and whether without faults.
     """
 
     def __init__(
@@ -87,40 +89,42 @@ class _RunCheck:
         device: torch.device,
         name: str,
         label: str,
-        examined: dict[str, bool],
+        decoded: dict[str, bool],
     ) -> None:
         self.found, self.opt, self.device, self.label = found, opt, device, label
-        self.examined = examined
-        self.forecast = Forecast(name)
+        self.decoded = decoded
+        self.estimate = Estimate(name)
 
-    def examine(self) -> None:
-        """Tries every part that can be tried; faulty ones do not hide the others."""
+    def run(self) -> None:
+        """Runs every check that is possible; a fault does not hide those of other parts."""
         net = self._network()
-        sets = {f"val.{key}": spec for key, spec in self.opt.datasets.val.items()}
-        sets |= {f"test.{key}": spec for key, spec in self.opt.datasets.test.items()}
-        if self._learns(net):
-            sets = {"train": self.opt.datasets.train, **sets}
-        datasets = {name: self._dataset(name, spec, net) for name, spec in sets.items()}
+        specs = {f"val.{key}": spec for key, spec in self.opt.datasets.val.items()}
+        specs |= {f"test.{key}": spec for key, spec in self.opt.datasets.test.items()}
+        train_set = None
+        if self.opt.datasets.train is not None and self._trains(net):
+            train_set = self._dataset("train", self.opt.datasets.train, net)
+        built = {name: self._dataset(name, spec, net) for name, spec in specs.items()}
+        eval_sets = {name: dataset for name, dataset in built.items() if dataset is not None}
         evaluator = self._evaluator()
         if net is None:
             return
-        crops = datasets.pop("train", None)
-        if crops is not None:
-            self._train(net, crops)
-        scored = {name: data for name, data in datasets.items() if data is not None}
-        if evaluator is not None and scored:
-            self._evaluate(evaluator, net, *next(iter(scored.items())))
-        self._predict(net, scored)
-        self.found.forecasts.append(self.forecast)
+        if train_set is not None:
+            self._train(net, train_set)
+        if evaluator is not None and eval_sets:
+            self._evaluate(evaluator, net, *next(iter(eval_sets.items())))
+        self._estimate_run(net, eval_sets)
+        self.found.estimates.append(self.estimate)
 
-    def _learns(self, net: nn.Module | None) -> bool:
-        if self.opt.train is None or self.opt.datasets.train is None:
+    def _trains(self, net: nn.Module | None) -> bool:
+        """Returns whether the run trains; a network without parameters does not."""
+        if self.opt.train is None:
             return False
         return net is None or any(weight.requires_grad for weight in net.parameters())
 
     def _network(self) -> nn.Module | None:
+        """Builds the network and loads its weights; returns None if that fails."""
         net = None
-        with self.found.trying(f"{self.label}network") as say:
+        with self.found.check(f"{self.label}network") as say:
             net = build_network(self.opt, self.device)
             say(f"{type(net).__name__}, {sum(p.numel() for p in net.parameters()):,} parameters")
             if line := load_pretrained(self.opt, net):
@@ -128,170 +132,194 @@ class _RunCheck:
             assemble(self.opt, net)
         return net
 
-    def _dataset(self, name: str, spec: dict[str, Any], net: nn.Module | None) -> Any:
-        """The dataset, without a cache; None if it is faulty."""
-        dataset, training = None, name == "train"
-        known = json.dumps([name, plain(spec), self.opt.scale], sort_keys=True, default=str)
-        if self.examined.get(known, True):
-            with self.found.trying(f"datasets.{name}", self.label) as say:
-                if known not in self.examined:
-                    self.examined[known] = False
-                    self._files(name, spec, training, say)
-                    self.examined[known] = True
-                if net is not None:
-                    spec = {key: value for key, value in spec.items() if key not in _CACHE}
-                    try:
-                        dataset = build_dataset(name, spec, self.opt, net)
-                    except UserError as error:
-                        # Methods of a study need not take every test set.
-                        if not (self.label and name.startswith("test.")) or not isinstance(
-                            error.__cause__, IncompatibleInput
-                        ):
-                            raise
-                        say(f"left out of it: {error.__cause__}")
-                        return None
-                    count = getattr(dataset, "num_source", None) if training else None
-                    goal = "draw from" if training else "score on"
-                    say(f"{count or len(dataset):,} to {goal}")
-                    if training:
-                        check_crop(dataset, net)
-        return dataset
+    def _dataset(self, name: str, spec: Mapping[str, Any], net: nn.Module | None) -> Any:
+        """Decodes the files of a dataset, once for all runs, and builds it without a cache.
 
-    def _files(
-        self, name: str, spec: dict[str, Any], training: bool, say: Callable[[str], None]
-    ) -> None:
-        with counting(f"decoding datasets.{name}") as progress:
-            seen = examine(spec, self.opt.scale, training, progress)
+        Returns:
+            The dataset; None if it is faulty, does not suit the network, or there is no network.
+        """
+        key = json.dumps([name, plain(spec), self.opt.scale], sort_keys=True, default=str)
+        if self.decoded.get(key) is False:  # its faults are reported already
+            return None
+        with self.found.check(f"datasets.{name}", self.label) as say:
+            if key not in self.decoded:
+                self.decoded[key] = False
+                self._decode(name, spec, say)
+                self.decoded[key] = True
+            if net is not None:
+                return self._build(name, spec, net, say)
+        return None
+
+    def _decode(self, name: str, spec: Mapping[str, Any], say: Say) -> None:
+        """Decodes all files of a dataset and notes the size of its cache."""
+        with progress_bar(f"decoding datasets.{name}") as progress:
+            seen = examine(spec, self.opt.scale, name == "train", progress)
         if seen is None:
             return
         if seen.faults:
             raise UserError(report_by_kind(seen.faults, spec["type"]))
-        gt, lq = ([*dict.fromkeys(p for i in seen.items for p in side(i))] for side in _SIDES)
+        gt = list(dict.fromkeys(path for item in seen.items for path in item.gt))
+        lq = list(dict.fromkeys(path for item in seen.items for path in item.lq))
         say(f"{len(gt) + len(lq):,} files decoded")
         if folder := spec.get("cache"):
             size = decoded_size([*headers(gt), *headers(lq, seen.raw)])
             caches = self.found.caches
             caches[Path(folder)] = caches.get(Path(folder), 0) + size
 
+    def _build(
+        self, name: str, spec: Mapping[str, Any], net: nn.Module, say: Say
+    ) -> TrainDataset | EvalDataset | None:
+        spec = {key: value for key, value in spec.items() if key not in _CACHE_OPTIONS}
+        try:
+            dataset = build_dataset(name, spec, self.opt, net)
+        except UserError as error:
+            # In a study, a method may skip test sets that its network cannot use.
+            may_skip = self.label and name.startswith("test.")
+            if not may_skip or not isinstance(error.__cause__, IncompatibleInput):
+                raise
+            say(f"skipped: {error.__cause__}")
+            return None
+        if name == "train":
+            say(f"{dataset_info(dataset).num_source or len(dataset):,} to draw from")
+            check_crop(dataset, net)
+        else:
+            say(f"{len(dataset):,} to score on")
+        return dataset
+
     def _evaluator(self) -> Evaluator | None:
+        """Builds the evaluator without the metrics that are not available on this machine."""
         evaluator = None
-        with self.found.trying("metrics", self.label) as say:
+        with self.found.check("metrics", self.label) as say:
             precision = self.opt.train.precision if self.opt.train else "fp32"
             evaluator = Evaluator(self.opt.val, self.device, precision)
             say(f"protocol {evaluator.protocol.name}")
-            for key, metric in list(evaluator.metrics.items()):
+            for name, metric in list(evaluator.metrics.items()):
                 if reason := metric.available():
-                    self.found.warn(f"{key} is left out: {reason}")
-                    del evaluator.metrics[key]
+                    self.found.warn(f"{name} is left out: {reason}")
+                    del evaluator.metrics[name]
         return evaluator
 
-    def _train(self, net: nn.Module, dataset: Any) -> None:
-        """Two steps as they will be, and their checkpoint, in a folder that is then removed."""
-        section, opt = self.opt.train, self.opt
+    def _train(self, net: nn.Module, dataset: TrainDataset) -> None:
+        """Trains a few steps and saves a checkpoint, in a temporary folder."""
+        opt = replace(self.opt, logger=replace(self.opt.logger, print_freq=1))
         with (
-            self.found.trying(f"{self.label}training") as say,
+            self.found.check(f"{self.label}training") as say,
             tempfile.TemporaryDirectory(prefix="srtoolbox-") as name,
         ):
             folder = Path(name)
-            frames = varying_frames(net, dataset, section.num_frame_range)
-            model = build_model(opt, net, dataset)
-            stream = partial(SampleStream, dataset, opt.manual_seed, section.batch_size)
-            trainer = Trainer(
-                model,
-                stream(num_frame_range=frames),
-                section,
-                replace(opt.logger, print_freq=1),
-                CheckpointFolder(folder / "checkpoints", 1),
-                self.device,
-            )
-            most = stream(num_frame_range=frames and frames[1:] * 2)
-            memory = self._step_memory(model, most)
-            seconds = _run(trainer, folder, _STEPS)
-            # Where they are short, some more tell the time with less chance in it.
-            seconds = _run(trainer, folder, _STEPS + min(_MORE, int(_PATIENCE / seconds)))
+            checkpoints = CheckpointFolder(folder / "checkpoints", 1)
+            trainer = Trainer.from_options(opt, net, dataset, checkpoints, self.device)
+            memory = self._step_memory(trainer)
+            seconds = _run_steps(trainer, folder, _MIN_STEPS)
+            # If steps are short, some more of them make the measured time more reliable.
+            extra = min(_MAX_EXTRA_STEPS, int(_MAX_EXTRA_SECONDS / seconds))
+            seconds = _run_steps(trainer, folder, _MIN_STEPS + extra)
             (checkpoint,) = (folder / "checkpoints").iterdir()
             size = checkpoint.stat().st_size
-            self.forecast.seconds, self.forecast.checkpoint = seconds, size
-            # A checkpoint is what stays in memory between steps: weights, optimizer, average.
-            self.forecast.step_memory = memory + size / 2**20
+            self.estimate.seconds, self.estimate.checkpoint = seconds, size
+            # A checkpoint has what stays in memory between steps: weights, optimizer, average.
+            self.estimate.step_memory = memory + size / 2**20
             say(f"{trainer.step} iterations")
 
-    def _step_memory(self, model: Any, stream: SampleStream) -> float:
-        """Peak MiB of a step without what stays between steps; of the network as it is written."""
-        section, net = self.opt.train, model.networks["g"]
+    def _step_memory(self, trainer: Trainer) -> float:
+        """Returns the peak MiB that a step adds, with the most frames and without compilation."""
+        opt, net, stream = trainer.opt, trainer.model.networks["g"], trainer.stream
+        if stream.num_frame_range is not None:
+            most_frames = stream.num_frame_range[1]
+            stream = SampleStream(
+                stream.dataset,
+                stream.seed,
+                stream.batch_size,
+                num_frame_range=(most_frames, most_frames),
+            )
         batch = next(stream.batches(0, 1, device=self.device))
-        part = next(split_batch(batch, section.accumulate))
+        part = next(split_batch(batch, opt.accumulate))
         net.train()
-        compiled, net._compiled_call_impl = net._compiled_call_impl, None
-        memory = TrainingStep(model, part, self.device, section.precision).memory()
-        net._compiled_call_impl = compiled
-        return memory
+        with without_compilation(net):
+            return TrainingStep(trainer.model, part, self.device, opt.precision).memory()
 
-    def _evaluate(self, evaluator: Evaluator, net: nn.Module, name: str, dataset: Any) -> None:
-        with self.found.trying(f"{self.label}evaluation") as say:
-            records: list[dict[str, Any]] = []
+    def _evaluate(
+        self, evaluator: Evaluator, net: nn.Module, name: str, dataset: EvalDataset
+    ) -> None:
+        """Scores the first sample; measures time and memory."""
+        with self.found.check(f"{self.label}evaluation") as say:
+            first = _FirstSamples(dataset, evaluator)
             net, enhance = assemble(self.opt, net), self.opt.val.enhance
+            records: list[Record] = []
 
             def score() -> None:
-                records.extend(evaluator.run(net, _First(dataset), enhance=enhance))
+                found = evaluator.run(net, first, enhance=enhance)
+                records.extend(found[evaluator.protocol.name])
 
             with torch.no_grad():
-                self.forecast.test_memory = peak_memory(score, self.device)
-            self.forecast.test_seconds = sum(record["seconds"] for record in records)
+                self.estimate.test_memory = peak_memory(score, self.device)
+            seconds = sum(record["seconds"] for record in records)
+            self.estimate.test_seconds = seconds / len(first)
             scores = [f"{m} {v:.2f}" for m, v in records[0]["metrics"].items() if v is not None]
             say(f"{records[0]['key']} of {name} (untrained: {', '.join(scores)})")
 
-    def _predict(self, net: nn.Module, scored: Mapping[str, Any]) -> None:
-        """Time and disk of the whole run."""
-        opt, forecast = self.opt, self.forecast
-        weights = sum(one.numel() * one.element_size() for one in net.state_dict().values())
-        if forecast.seconds is None or forecast.checkpoint is None:
+    def _estimate_run(self, net: nn.Module, eval_sets: Mapping[str, EvalDataset]) -> None:
+        """Estimates time and disk space of the whole run."""
+        opt, train, estimate = self.opt, self.opt.train, self.estimate
+        if train is None or estimate.seconds is None or estimate.checkpoint is None:
             return
-        watched = sum(
-            len(data) * (1 + (opt.val.frame_use and has_other_frames(net, data)))
-            for name, data in scored.items()
+        num_sample = sum(
+            len(dataset) * (1 + (opt.val.frame_use and has_other_frames(net, dataset)))
+            for name, dataset in eval_sets.items()
             if name.startswith("val.")
         )
-        rounds = -(-opt.train.total_iter // opt.val.val_freq)
-        forecast.total = opt.train.total_iter * forecast.seconds
-        forecast.total += rounds * watched * (forecast.test_seconds or 0)
-        forecast.keep = opt.logger.keep_checkpoint
-        # The newest is written before the oldest goes; latest and best weights, and the average.
-        files = 3 if opt.train.ema_decay else 2
-        forecast.disk = (opt.logger.keep_checkpoint + 1) * forecast.checkpoint + files * weights
+        num_evaluation = -(-train.total_iter // opt.val.val_freq)
+        estimate.total = train.total_iter * estimate.seconds
+        estimate.total += num_evaluation * num_sample * (estimate.test_seconds or 0)
+        estimate.keep = opt.logger.keep_checkpoint
+        weights = sum(value.numel() * value.element_size() for value in net.state_dict().values())
+        # The newest checkpoint is written before the oldest is deleted. Weights: the latest, the
+        # best, and the moving average.
+        num_file = 3 if train.ema_decay else 2
+        estimate.disk = (estimate.keep + 1) * estimate.checkpoint + num_file * weights
 
 
-def _run(trainer: Trainer, folder: Path, stop: int) -> float:
-    """Trains to step ``stop``, or to the end; seconds of a step, without those of the first."""
-    section = trainer.section
-    stop = min(stop, section.total_iter)
-    trainer.section = replace(section, total_iter=stop)  # the schedule stays that of the whole run
-    with _quiet():
-        trainer.run(Reporter(folder, "trying", stop, trainer.step, tensorboard=False))
-    trainer.section = section
+def _run_steps(trainer: Trainer, folder: Path, stop: int) -> float:
+    """Trains to step ``stop`` or to the end; returns the median time of a step in seconds.
+
+    The first step is left out if there are others.
+    """
+    opt = trainer.opt
+    stop = min(stop, opt.total_iter)
+    trainer.opt = replace(opt, total_iter=stop)  # the schedulers keep the length of the whole run
+    with _only_warnings():
+        trainer.run(Reporter(folder, "doctor", stop, trainer.step, tensorboard=False))
+    trainer.opt = opt
     seconds = [1 / line["it/s"] for line in read_lines(folder / "log.jsonl")]
     return median(seconds[1:] or seconds)
 
 
-class _First:
-    """A dataset of which only the first sample is there."""
+class _FirstSamples:
+    """Wraps a dataset and keeps its first sample, or the first two frames of a clip.
 
-    def __init__(self, dataset: Any) -> None:
+    Metrics that compare neighbouring frames need two.
+    """
+
+    def __init__(self, dataset: EvalDataset, evaluator: Evaluator) -> None:
         self._dataset = dataset
+        self.scale, self.num_frame = dataset.scale, dataset.num_frame
+        self.reference = dataset.reference
+        clips = dataset_info(dataset).clip_names
+        pairs = any(isinstance(metric, ClipMetric) for metric in evaluator.metrics.values())
+        two = pairs and clips is not None and len(clips) > 1 and clips[0] == clips[1]
+        self._length = 2 if two else 1
+        self.clip_names = None if clips is None else clips[: self._length]
 
     def __len__(self) -> int:
-        return 1
+        return self._length
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> Sample:
         return self._dataset[index]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._dataset, name)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps log points of runs that are none out of the log; warnings are shown."""
+def _only_warnings() -> Iterator[None]:
+    """Keeps the log points of the few steps out of the log."""
     level = _log.level
     _log.setLevel(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""What the doctor found: parts, faults, forecasts and warnings."""
+"""Collects the results of the doctor's checks and shows them."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from rich.text import Text
 from srtoolbox.engine.device.precision import is_out_of_memory
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.utils.console import size_text
+from srtoolbox.utils.console import duration_text, size_text
+from srtoolbox.utils.cpu import cpu_count
 from srtoolbox.utils.environment import device_name
 
 _MIB = 2**20
 
 
 @dataclass
-class Forecast:
-    """What one run will cost.
+class Estimate:
+    """The estimated cost of one run; None if it could not be measured.
 
     Attributes:
-        name: The run's.
-        step_memory: Peak MiB of a training step, with weights and the optimizer's state.
-        test_memory: Peak MiB of evaluating one image, beyond the weights.
-        seconds: Of one training step.
-        test_seconds: Of one image.
-        total: Seconds of the whole run, with its evaluations.
+        name: Name of the run.
+        step_memory: Peak MiB of a training step, including weights and optimizer state.
+        test_memory: Peak MiB of the evaluation of one sample, without the weights.
+        seconds: Time of a training step.
+        test_seconds: Time of the forward pass of one sample.
+        total: Seconds of the whole run with its evaluations.
         checkpoint: Bytes of a checkpoint.
-        keep: How many of them are kept.
-        disk: Bytes of all that the run keeps.
+        keep: Number of checkpoints that are kept.
+        disk: Bytes of all checkpoints and weights.
     """
 
     name: str
@@ -53,22 +54,22 @@ class Forecast:
 
 @dataclass
 class Diagnosis:
-    """What the doctor found.
+    """The results of all checks.
 
     Attributes:
-        parts: Of each part that was tried its name and a few words.
-        faults: Of each faulty part its name and everything that is wrong with it.
-        warnings: What does not keep the runs from being started.
-        forecasts: One per run.
-        caches: Folders of decoded images, and the bytes that they take when built.
-        folder: Where the runs write.
-        repeats: How often each is run, with other seeds.
+        passed: Name and description of each passed check.
+        faults: Name and error of each failed check.
+        warnings: Problems that do not prevent the runs from starting.
+        estimates: One per run.
+        caches: Folders of decoded images, and their size in bytes when they are complete.
+        folder: Output folder of the runs.
+        repeats: Number of seeds with which each run will be trained.
     """
 
-    parts: list[tuple[str, str]] = field(default_factory=list)
+    passed: list[tuple[str, str]] = field(default_factory=list)
     faults: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    forecasts: list[Forecast] = field(default_factory=list)
+    estimates: list[Estimate] = field(default_factory=list)
     caches: dict[Path, int] = field(default_factory=dict)
     folder: Path = Path("experiments")
     repeats: int = 1
@@ -76,95 +77,96 @@ class Diagnosis:
     @property
     def disk(self) -> int:
         """Bytes of the weights and checkpoints of all runs."""
-        return self.repeats * sum(one.disk for one in self.forecasts)
+        return self.repeats * sum(estimate.disk for estimate in self.estimates)
 
     @contextmanager
-    def trying(self, part: str, owner: str = "") -> Iterator[Callable[[str], None]]:
-        """Enters a part as in order, once, or as faulty if it raises an error of ours.
+    def check(self, name: str, label: str = "") -> Iterator[Callable[[str], None]]:
+        """Records a check as passed, or as failed if it raises a toolbox error.
 
         Args:
-            part: What is tried inside.
-            owner: Whose part it is, for a fault of one that others have too.
+            name: Name of the check; a check that several runs share is listed once if it passes.
+            label: Prefix of the name in faults, to tell the runs apart.
 
         Yields:
-            What takes the words for a part that is in order.
+            A function that adds a text to the description of the check.
         """
-        words = ["ok"]
+        texts = ["ok"]
         try:
-            yield words.append
+            yield texts.append
         except (UserError, RunError) as error:
-            self.faults.append((owner + part, str(error)))
+            self.faults.append((label + name, str(error)))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            self.faults.append((owner + part, "out of memory"))
+            self.faults.append((label + name, "out of memory"))
         else:
-            if part not in dict(self.parts):
-                self.parts.append((part, ", ".join(words)))
+            if name not in dict(self.passed):
+                self.passed.append((name, ", ".join(texts)))
 
     def warn(self, text: str) -> None:
-        """Adds a warning, once."""
+        """Adds a warning once."""
         if text not in self.warnings:
             self.warnings.append(text)
 
     def raise_faults(self) -> None:
-        """Does nothing if all is well.
+        """Raises an error if a check failed.
 
         Raises:
-            UserError: names everything that is wrong.
+            UserError: with all faults.
         """
         if self.faults:
-            raise UserError("\n".join(f"{part}: {text}" for part, text in self.faults))
+            raise UserError("\n".join(f"{name}: {text}" for name, text in self.faults))
 
 
 def find_warnings(found: Diagnosis, runs: Sequence[RunOptions], device: torch.device) -> list[str]:
-    """What will go slowly, or not to its end, though all parts are in order."""
+    """Returns warnings about slow devices and about too little memory or disk space."""
     warnings = []
     if device.type == "cpu":
         warnings.append(f"no GPU: this runs on {device_name(device)}")
-    cores = _num_core()
-    for worker in sorted({run.train.num_worker for run in runs if run.train}):
-        if worker > cores:
-            warnings.append(f"train.num_worker {worker} is more than the {cores} CPU cores")
+    cores = cpu_count()
+    for workers in sorted({run.train.num_worker for run in runs if run.train}):
+        if workers > cores:
+            warnings.append(f"train.num_worker {workers} is more than the {cores} CPU cores")
     memory = _memory(device)
-    for one in found.forecasts:
-        if memory and one.step_memory and one.step_memory > memory:
+    for estimate in found.estimates:
+        if memory and estimate.step_memory and estimate.step_memory > memory:
             warnings.append(
-                f"{one.name}: a training step takes {size_text(one.step_memory * _MIB)}, more "
-                f"than the {size_text(memory * _MIB)} there are; raise train.accumulate, lower "
+                f"{estimate.name}: a training step needs {size_text(estimate.step_memory * _MIB)}, "
+                f"but the device has {size_text(memory * _MIB)}; raise train.accumulate, lower "
                 "train.batch_size or gt_size, or set train.checkpointing"
             )
     missing = {folder: size - _cached(folder) for folder, size in found.caches.items()}
-    needs: dict[int, float] = {}  # by disk
+    needed: dict[int, float] = {}  # bytes by disk
     for folder, size in [*missing.items(), (found.folder, found.disk)]:
-        place = _existing(folder)
-        disk = place.stat().st_dev
-        needs[disk] = needs.get(disk, 0) + max(0, size)
-        free = shutil.disk_usage(place).free
-        if needs[disk] > free:
+        existing = _existing(folder)
+        disk = existing.stat().st_dev
+        needed[disk] = needed.get(disk, 0) + max(0, size)
+        free = shutil.disk_usage(existing).free
+        if needed[disk] > free:
             warnings.append(
-                f"the disk of {folder} is too small: {size_text(needs[disk])} are needed and "
-                f"{size_text(free)} free"
+                f"the disk of {folder} is too small: {size_text(needed[disk])} are needed, "
+                f"{size_text(free)} are free"
             )
     return warnings
 
 
 def to_terminal(found: Diagnosis, title: str) -> Group:
-    """Tables of the parts and of the forecasts, then disk and warnings."""
-    parts = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    parts.add_column("part", no_wrap=True)
-    parts.add_column("state")
-    for name, words in found.parts:
-        parts.add_row(name, Text(words, "green"))
+    """Returns tables of the checks and the estimates, then disk space and warnings."""
+    checks = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    checks.add_column("part", no_wrap=True)
+    checks.add_column("state")
+    for name, text in found.passed:
+        checks.add_row(name, Text(text, "green"))
     for name, fault in found.faults:
-        parts.add_row(name, Text(f"fault: {fault.splitlines()[0]}", "red"))
-    shown: list[Table | Text] = [parts]
-    if any(one.seconds or one.test_seconds for one in found.forecasts):
-        shown.append(_forecasts(found.forecasts))
+        checks.add_row(name, Text(f"fault: {fault.splitlines()[0]}", "red"))
+    shown: list[Table | Text] = [checks]
+    if any(estimate.seconds or estimate.test_seconds for estimate in found.estimates):
+        shown.append(_estimates_table(found.estimates))
     for folder, size in found.caches.items():
-        there = min(_cached(folder), size)
         text = f"decoded images: {size_text(size)} in {folder}"
-        shown.append(Text(text + (f", of which {size_text(there)} may be there" if there else "")))
+        if cached := min(_cached(folder), size):
+            text += f"; up to {size_text(cached)} of them exist"
+        shown.append(Text(text))
     if found.disk:
         free = size_text(shutil.disk_usage(_existing(found.folder)).free)
         text = f"weights and checkpoints: {size_text(found.disk)} in {found.folder} ({free} free)"
@@ -173,50 +175,38 @@ def to_terminal(found: Diagnosis, title: str) -> Group:
     return Group(*shown)
 
 
-def _forecasts(forecasts: Sequence[Forecast]) -> Table:
+def _estimates_table(estimates: Sequence[Estimate]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("run", overflow="fold")
-    titles = (
+    for title in (
         "memory:\nstep",
         "\nimage",
         "time:\nimage",
         "1,000\nsteps",
-        "\nin all",
+        "\ntotal",
         "\ncheckpoints",
-    )
-    for title in titles:
+    ):
         table.add_column(title, justify="right", no_wrap=True)
-    for one in forecasts:
+    for estimate in estimates:
+        size = estimate.checkpoint
         table.add_row(
-            one.name,
-            "–" if one.step_memory is None else size_text(one.step_memory * _MIB),
-            "–" if one.test_memory is None else size_text(one.test_memory * _MIB),
-            _clock(one.test_seconds),
-            _clock(one.seconds and 1000 * one.seconds),
-            _clock(one.total),
-            "–" if one.checkpoint is None else f"{one.keep} × {size_text(one.checkpoint)}",
+            estimate.name,
+            _mib_text(estimate.step_memory),
+            _mib_text(estimate.test_memory),
+            duration_text(estimate.test_seconds),
+            duration_text(estimate.seconds and 1000 * estimate.seconds),
+            duration_text(estimate.total),
+            "–" if size is None else f"{estimate.keep} × {size_text(size)}",
         )
     return table
 
 
-def _clock(seconds: float | None) -> str:
-    """A time as people say it."""
-    if seconds is None:
-        return "–"
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
-
-
-def _num_core() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _mib_text(mib: float | None) -> str:
+    return "–" if mib is None else size_text(mib * _MIB)
 
 
 def _memory(device: torch.device) -> float | None:
-    """MiB of the device's memory; None if it cannot be told."""
+    """Returns the MiB of a device's memory; None if they are unknown."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory / _MIB
     if device.type == "cpu" and hasattr(os, "sysconf"):
@@ -225,11 +215,11 @@ def _memory(device: torch.device) -> float | None:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+    """Returns the folder, or its nearest parent that exists."""
     folder = folder.absolute()
-    return next(place for place in (folder, *folder.parents) if place.exists())
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _cached(folder: Path) -> int:
-    """Bytes of decoded images that are there."""
+    """Returns the bytes of decoded images in a cache folder."""
     return sum(path.stat().st_size for path in folder.glob("pixels-*/pixels.bin"))

@@ -1,10 +1,11 @@
-"""Evaluates a network on a dataset under one protocol: one record per image, burst or frame."""
+"""Evaluates a network on a dataset: one record per image, burst or frame, under each protocol."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from srtoolbox.config.schema import build
+from srtoolbox.data.base import EvalDataset, Sample, dataset_info
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.device.distributed import SINGLE_PROCESS, Ranks
 from srtoolbox.engine.device.precision import Precision, autocast, is_out_of_memory, synchronize
@@ -20,89 +22,146 @@ from srtoolbox.errors import RunError, UserError
 from srtoolbox.inference.padding import run_padded
 from srtoolbox.inference.prediction import PLAIN, EnhanceOptions, predict
 from srtoolbox.inference.tiling import halve, run_tiled
-from srtoolbox.metrics import ClipMetric, MetricUnavailable, Protocol, get_protocol
+from srtoolbox.metrics import ClipMetric, Metric, MetricUnavailable, Protocol, get_protocol
 
 _log = logging.getLogger("srtoolbox")
 
 Record = dict[str, Any]
+"""The scores of one image: ``{"key", "seconds", "metrics": {name: value or None}}``, and
+``"kind"`` (``"given"`` or ``"interpolated"``) for a frame of space-time super-resolution."""
+
+
+@dataclass
+class _Frame:
+    """A result (C, H, W), its ground truth and its records by protocol name."""
+
+    records: dict[str, Record]
+    sr: Tensor
+    gt: Tensor
+
+    @property
+    def clip(self) -> str:
+        return clip_of(next(iter(self.records.values()))["key"])
 
 
 class Evaluator:
-    """Scores networks with a fixed set of metrics. Prints nothing and writes nothing.
+    """Scores networks with a fixed set of metrics under one or several protocols.
+
+    It prints nothing and writes no file.
 
     Args:
-        section: Protocol and metrics.
-        device: Where networks run; they are expected to be there.
+        opt: Metrics and tiles, and the protocol if ``protocols`` is None.
+        device: Device of the networks.
         precision: Number format of the forward pass.
+        protocols: Names of the protocols. All of them must leave out the same number of frames at
+            the ends of a clip (``skip_frames``).
+
+    Attributes:
+        protocols: The protocols by name.
+        metrics: The metrics by name.
     """
 
     def __init__(
-        self, section: ValOptions, device: torch.device, precision: Precision = "fp32"
+        self,
+        opt: ValOptions,
+        device: torch.device,
+        precision: Precision = "fp32",
+        protocols: Sequence[str] | None = None,
     ) -> None:
-        self.protocol: Protocol = get_protocol(section.protocol)
-        self.metrics = {name: build("metric", spec) for name, spec in section.metrics.items()}
-        self.device, self.precision = device, precision
+        self.protocols: dict[str, Protocol] = {
+            name: get_protocol(name) for name in protocols or [opt.protocol]
+        }
+        self.metrics: dict[str, Metric | ClipMetric] = {
+            name: build("metric", spec) for name, spec in opt.metrics.items()
+        }
+        self.device = device
+        self.precision: Precision = precision
         self._unavailable: set[str] = set()
-        self._tile, self._halo = section.tile, section.tile_halo
+        self._tile, self._halo = opt.tile, opt.tile_halo
+
+    @property
+    def protocol(self) -> Protocol:
+        """The first protocol."""
+        return next(iter(self.protocols.values()))
 
     def run(
         self,
         net: nn.Module,
-        dataset: Any,
+        dataset: EvalDataset,
         on_image: Callable[[str, Tensor], None] | None = None,
         enhance: EnhanceOptions = PLAIN,
         ranks: Ranks = SINGLE_PROCESS,
-    ) -> list[Record]:
-        """One record per sample: ``{"key", "seconds", "metrics": {name: value or None}}``.
+    ) -> dict[str, list[Record]]:
+        """Returns the records by protocol name; see ``Record``.
 
-        A sample that is a whole clip gives one for each of its frames but the protocol's
-        ``skip_frames`` at both ends; its time is shared among them. Where frames are of several
-        kinds (given and interpolated, in space and time), ``"kind"`` says which.
-        A metric that cannot be had here (LPIPS without its backbone) is None in every record and
-        is named once in the log. The network's training mode is put back afterwards.
+        The network runs once per sample, for any number of protocols. A sample that is a whole
+        clip has one record for each of its frames except the protocol's ``skip_frames`` at both
+        ends; the time of its forward pass is divided equally among them. The value of a clip
+        metric is in the record of each frame of the clip. A metric that is not available on this
+        machine (LPIPS without its backbone) is None in every record and is named once in the log.
+        The network's training mode is restored afterwards.
 
         Args:
             net: A registered arch on ``device``, or a cascade of them.
             dataset: An evaluation dataset.
-            on_image: Called with each key and SR image, (3, H, W) float32 in [0, 1] on the CPU.
-            enhance: What is done beside one forward pass; its time is part of ``seconds``.
+            on_image: Called with each key and SR image, (C, H, W) float32 in [0, 1] on the CPU.
+            enhance: Inference options beyond one forward pass; their time is part of ``seconds``.
             ranks: The processes that share the work; each gets all records.
+
+        Raises:
+            UserError: if the result does not match the ground truth, if a clip metric is asked for
+                a dataset without clips, or if the protocols' ``skip_frames`` differ.
+            RunError: if memory does not suffice for the smallest tiles.
         """
         was_training = net.training
         net.eval()
         try:
-            scored = []
-            clips = ClipScores(self._of_clips, self._measure_clip(dataset.scale))
+            scored: list[tuple[int, list[dict[str, Record]]]] = []
+            clip: list[_Frame] = []  # frames of the clip that is not complete yet
             for index in self._share(dataset, ranks):
                 frames = self._score(net, dataset, index, on_image, enhance)
-                clips.add(frames)
-                scored.append((index, [record for record, *_ in frames]))
-            clips.finish()
+                scored.append((index, [frame.records for frame in frames]))
+                if self._clip_metrics and frames:
+                    if clip and clip[0].clip != frames[0].clip:
+                        self._score_clip(clip, dataset.scale)
+                        clip = []
+                    clip += [_Frame(f.records, f.sr.cpu(), f.gt.cpu()) for f in frames]
+            if clip:
+                self._score_clip(clip, dataset.scale)
         finally:
             net.train(was_training)
-        everything = sorted(ranks.gather(scored), key=lambda one: one[0])
-        return [record for _, records in everything for record in records]
+        gathered = sorted(ranks.gather(scored), key=lambda item: item[0])
+        return {
+            protocol: [records[protocol] for _, sample in gathered for records in sample]
+            for protocol in self.protocols
+        }
 
     @property
-    def _of_clips(self) -> list[str]:
-        return [name for name, metric in self.metrics.items() if isinstance(metric, ClipMetric)]
+    def _clip_metrics(self) -> dict[str, ClipMetric]:
+        return {name: m for name, m in self.metrics.items() if isinstance(m, ClipMetric)}
 
-    def _share(self, dataset: Any, ranks: Ranks) -> Iterable[int]:
-        """The samples that this process scores: every so many, or every so many clips whole."""
-        if not self._of_clips:
+    def _share(self, dataset: EvalDataset, ranks: Ranks) -> Iterable[int]:
+        """Returns the samples that this process scores; clip metrics need whole clips."""
+        if not self._clip_metrics:
             return range(ranks.rank, len(dataset), ranks.size)
-        clips = clips_of(dataset)
+        clips = dataset_info(dataset).clip_names
+        if clips is None:
+            raise UserError(
+                f"metrics {', '.join(self._clip_metrics)} compare neighbouring frames and need "
+                f"clips; {type(dataset).__name__} provides single images"
+            )
         number = {clip: i for i, clip in enumerate(dict.fromkeys(clips))}
         return [i for i, clip in enumerate(clips) if number[clip] % ranks.size == ranks.rank]
 
     def _score(
         self,
         net: nn.Module,
-        dataset: Any,
+        dataset: EvalDataset,
         index: int,
         on_image: Callable[[str, Tensor], None] | None,
         enhance: EnhanceOptions,
-    ) -> list[Scored]:
+    ) -> list[_Frame]:
+        """Runs the network on a sample and scores its frames; clip metrics are still missing."""
         sample = dataset[index]
         lq = to_float(torch.from_numpy(sample["lq"]).to(self.device))[None]
         synchronize(self.device)
@@ -111,25 +170,38 @@ class Evaluator:
         synchronize(self.device)
         seconds = time.perf_counter() - start
         gt = to_float(torch.from_numpy(sample["gt"]).to(self.device))
-        scored = []
-        for facts, one, truth in self._frames(sample, sr, gt):
-            scores = {
-                name: None
-                if isinstance(metric, ClipMetric)  # known once the clip is complete
-                else self._measure(name, metric, one, truth, dataset.scale)
-                for name, metric in self.metrics.items()
-            }
-            scored.append(({**facts, "seconds": seconds, "metrics": scores}, one, truth))
+        frames = []
+        for facts, frame_sr, frame_gt in self._frames(sample, sr, gt):
+            records: dict[str, Record] = {}
+            for protocol in self.protocols:
+                scores = {
+                    name: None
+                    if isinstance(metric, ClipMetric)
+                    else self._measure(name, protocol, frame_sr, frame_gt, dataset.scale)
+                    for name, metric in self.metrics.items()
+                }
+                records[protocol] = {**facts, "seconds": seconds, "metrics": scores}
+            frames.append(_Frame(records, frame_sr, frame_gt))
             if on_image is not None:
-                on_image(facts["key"], one.clamp(0, 1).cpu())
-        for record, *_ in scored:
-            record["seconds"] /= len(scored)
-        return scored
+                on_image(facts["key"], frame_sr.clamp(0, 1).cpu())
+        for frame in frames:
+            for record in frame.records.values():
+                record["seconds"] /= len(frames)
+        return frames
+
+    def _score_clip(self, frames: Sequence[_Frame], scale: int) -> None:
+        """Enters the clip metrics of a complete clip into the records of its frames."""
+        sr, gt = [frame.sr for frame in frames], [frame.gt for frame in frames]
+        for protocol in self.protocols:
+            for name in self._clip_metrics:
+                value = self._measure(name, protocol, sr, gt, scale)
+                for frame in frames:
+                    frame.records[protocol]["metrics"][name] = value
 
     def _predict(
         self, net: nn.Module, lq: Tensor, reference: int | None, enhance: EnhanceOptions, key: str
     ) -> Tensor:
-        """The SR image of one stack; out of memory, in tiles, which are halved until it works."""
+        """Returns the SR image of one stack. Out of memory, it halves the tiles until they fit."""
         while True:
             tile, halo = self._tile, self._halo
             run = partial(run_tiled, tile=tile, halo=halo) if tile else run_padded
@@ -146,35 +218,42 @@ class Evaluator:
                         f"{tile or max(lq.shape[-2:])}; lower val.tile_halo or use another device"
                     ) from error
             _log.warning(
-                "out of memory at %s, LR %s: going on in tiles of %d with a halo of %d",
+                "out of memory at %s, LR %s: continuing in tiles of %d with a halo of %d",
                 *(key, tuple(lq.shape[1:]), self._tile, halo),
             )
 
     def _frames(
-        self, sample: dict[str, Any], sr: Tensor, gt: Tensor
+        self, sample: Sample, sr: Tensor, gt: Tensor
     ) -> Iterator[tuple[Record, Tensor, Tensor]]:
-        """What of a sample is scored: (key and kind, sr, gt) of one image or of a clip's frames."""
+        """Yields (key and kind, sr, gt) of a sample's image, or of each frame that is scored."""
         if gt.ndim == 3:
             yield {"key": sample["key"]}, sr, gt
             return
         if len(sr) != len(gt):
             raise UserError(
-                f"{sample['key']}: the network gave {len(sr)} frames, its ground truth has "
+                f"{sample['key']}: the network returned {len(sr)} frames, but the ground truth has "
                 f"{len(gt)}"
             )
-        skip = self.protocol.skip_frames
-        for t in sample.get("scored", range(skip, len(gt) - skip)):
+        scored = sample.get("scored")
+        if scored is None:
+            skips = {name: protocol.skip_frames for name, protocol in self.protocols.items()}
+            skip = self.protocol.skip_frames
+            if any(other != skip for other in skips.values()):
+                raise UserError(
+                    f"protocols with different skip_frames need separate evaluations, got {skips}"
+                )
+            scored = range(skip, len(gt) - skip)
+        names = sample.get("frames", range(len(gt)))
+        for t in scored:
             kind = {"kind": sample["kinds"][t]} if "kinds" in sample else {}
-            yield {"key": f"{sample['key']}/{sample['frames'][t]}", **kind}, sr[t], gt[t]
+            yield {"key": f"{sample['key']}/{names[t]}", **kind}, sr[t], gt[t]
 
-    def _measure_clip(self, scale: int) -> Measure:
-        return lambda name, sr, gt: self._measure(name, self.metrics[name], sr, gt, scale)
-
-    def _measure(self, name: str, metric: Any, sr: Any, gt: Any, scale: int) -> float | None:
+    def _measure(self, name: str, protocol: str, sr: Any, gt: Any, scale: int) -> float | None:
+        """Returns a metric's value of an image or clip; None if the metric is unavailable."""
         if name in self._unavailable:
             return None
         try:
-            return metric(sr, gt, protocol=self.protocol, scale=scale)
+            return self.metrics[name](sr, gt, protocol=self.protocols[protocol], scale=scale)
         except MetricUnavailable as error:
             self._unavailable.add(name)
             _warn_once(f"{name} is left out: {error}")
@@ -186,92 +265,40 @@ def _warn_once(message: str) -> None:
     _log.warning("%s", message)
 
 
-def average(records: list[Record], over: str = "images") -> dict[str, float | None]:
-    """The score of a dataset by metric; None where a metric was not to be had.
+def clip_of(key: str) -> str:
+    """Returns the clip of a frame, whose key is ``clip/frame``; empty for the key of an image."""
+    return key.rpartition("/")[0]
 
-    Where records are of several kinds, those of each kind have scores of their own, as
-    ``psnr_given`` and ``psnr_interpolated``.
+
+def average(records: Sequence[Record], over: str = "images") -> dict[str, float | None]:
+    """Returns the score of a dataset by metric; None where a metric was unavailable.
+
+    Records of several kinds also give one score per kind, such as ``psnr_given`` and
+    ``psnr_interpolated``.
 
     Args:
-        records: Of one evaluation.
-        over: ``"images"``: the mean over all records. ``"clips"``: the mean over the clips' means;
-            a frame's key is ``clip/frame``.
+        records: The records of one dataset under one protocol.
+        over: ``"images"``: the mean over all records. ``"clips"``: the mean over the clips' means.
     """
     means = _average(records, over)
     for kind in dict.fromkeys(record["kind"] for record in records if "kind" in record):
-        alike = _average([record for record in records if record.get("kind") == kind], over)
-        means |= {f"{name}_{kind}": value for name, value in alike.items()}
+        of_kind = _average([record for record in records if record.get("kind") == kind], over)
+        means |= {f"{name}_{kind}": value for name, value in of_kind.items()}
     return means
 
 
-def _average(records: list[Record], over: str) -> dict[str, float | None]:
+def _average(records: Sequence[Record], over: str) -> dict[str, float | None]:
     means: dict[str, float | None] = {}
     for name in records[0]["metrics"] if records else ():
         groups: dict[str, list[float | None]] = {}
         for record in records:
-            group = record["key"].rpartition("/")[0] if over == "clips" else ""
+            group = clip_of(record["key"]) if over == "clips" else ""
             groups.setdefault(group, []).append(record["metrics"][name])
         means[name] = mean([mean(values) for values in groups.values()])
     return means
 
 
-def mean(values: list[float | None]) -> float | None:
-    """The mean; None if any value is missing, since a mean over fewer images is another number."""
-    return None if not values or None in values else sum(values) / len(values)
-
-
-Scored = tuple[Record, Tensor, Tensor]  # a frame's record, its result and its truth
-
-Measure = Callable[[str, Sequence[Tensor], Sequence[Tensor]], "float | None"]
-
-
-def clips_of(dataset: Any) -> list[str]:
-    """The clip that each sample of a dataset belongs to.
-
-    Raises:
-        UserError: if it has no clips.
-    """
-    if not hasattr(dataset, "clip_names"):
-        raise UserError(
-            f"metrics of neighbouring frames need clips, which {type(dataset).__name__} has not"
-        )
-    return dataset.clip_names
-
-
-class ClipScores:
-    """Keeps the frames of one clip until it is complete, then scores it.
-
-    The clip's value goes into the record of each of its frames, so that the mean over frames and
-    the mean over clips are formed as of any other metric.
-
-    Args:
-        names: The metrics.
-        measure: Called as ``measure(name, sr, gt)`` with all frames of a clip, in order.
-    """
-
-    def __init__(self, names: Sequence[str], measure: Measure) -> None:
-        self._names, self._measure = names, measure
-        self._kept: list[Scored] = []
-
-    def add(self, frames: Sequence[Scored]) -> None:
-        """The next frames, all of one clip."""
-        if not self._names or not frames:
-            return
-        if self._kept and _clip(self._kept[0]) != _clip(frames[0]):
-            self.finish()
-        self._kept += [(record, sr.cpu(), gt.cpu()) for record, sr, gt in frames]
-
-    def finish(self) -> None:
-        """Scores the clip that is kept, if there is one."""
-        if not self._kept:
-            return
-        records, sr, gt = zip(*self._kept, strict=True)
-        for name in self._names:
-            value = self._measure(name, sr, gt)
-            for record in records:
-                record["metrics"][name] = value
-        self._kept = []
-
-
-def _clip(frame: Scored) -> str:
-    return frame[0]["key"].rpartition("/")[0]
+def mean(values: Sequence[float | None]) -> float | None:
+    """Returns the mean; None if a value is missing, since a mean over fewer images misleads."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None

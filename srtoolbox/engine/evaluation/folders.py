@@ -1,4 +1,4 @@
-"""Scores folders of images that any program wrote against their ground truth."""
+"""Scores folders of result images of any program against their ground truth."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import tee
+from itertools import takewhile, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -18,42 +18,44 @@ from torch import Tensor
 
 from srtoolbox.config.files import as_tree, plain, read
 from srtoolbox.config.schema import Component, build, check
-from srtoolbox.data.files.reader import read_image
-from srtoolbox.data.prepare.examine import counting
+from srtoolbox.data.files.checks import report_faults
+from srtoolbox.data.files.find import Fault
+from srtoolbox.data.files.image_info import ImageFault, ImageInfo
+from srtoolbox.data.files.reader import IMAGE_SUFFIXES, image_info, read_image
+from srtoolbox.data.files.walk import natural, walk
 from srtoolbox.data.stream import to_float
-from srtoolbox.engine.evaluation.evaluator import Record, average
+from srtoolbox.engine.evaluation.evaluator import Record, average, clip_of
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.metrics import ClipMetric, Metric, Protocol, get_protocol
 from srtoolbox.registry import METRIC_REGISTRY
+from srtoolbox.utils.console import progress_bar
+from srtoolbox.utils.cpu import map_threads
 from srtoolbox.utils.files import write_atomic
 
 if TYPE_CHECKING:
     from rich.table import Table
-from itertools import takewhile
-
-from srtoolbox.data.files.checks import report_faults
-from srtoolbox.data.files.find import Fault
-from srtoolbox.data.files.image_info import ImageFault, ImageInfo
-from srtoolbox.data.files.reader import IMAGE_SUFFIXES, image_info
-from srtoolbox.data.files.walk import natural, walk
-from srtoolbox.data.layouts.base import Files
-from srtoolbox.utils.cpu import map_threads
 
 
 @dataclass(frozen=True)
-class _Section:
+class _Options:
     metrics: dict[str, Annotated[dict, Component("metric")]]
 
 
 class Limit(NamedTuple):
-    """A mean that a script asks for."""
+    """A limit on a mean score.
+
+    Attributes:
+        metric: Name of the metric.
+        value: The limit.
+        below: Whether a mean below the limit is a failure; otherwise a mean above it.
+    """
 
     metric: str
     value: float
-    below: bool  # whether it fails below the value, or above it
+    below: bool
 
     def failure(self, mean: float) -> str | None:
-        """One line if ``mean`` is on the wrong side, or is no number."""
+        """Returns a message if ``mean`` is beyond the limit, or NaN; otherwise None."""
         if mean >= self.value if self.below else mean <= self.value:
             return None
         return f"{self.metric} is {mean:.4f}, {'below' if self.below else 'above'} {self.value:g}"
@@ -64,12 +66,12 @@ class Scores:
     """The scores of a folder.
 
     Attributes:
-        name: Of the folder.
-        records: ``{"key", "metrics": {name: value}}`` of each image; a value of a whole clip is in
-            the records of all its frames.
-        metrics: By name.
-        protocol: Under which they were scored.
-        scale: Of the super-resolution.
+        name: Name of the folder.
+        records: ``{"key", "metrics": {name: value}}`` of each image. The value of a clip metric is
+            in the records of all frames of the clip.
+        metrics: The metrics by name.
+        protocol: The protocol.
+        scale: Super-resolution factor.
     """
 
     name: str
@@ -80,19 +82,18 @@ class Scores:
 
     @property
     def mean(self) -> dict[str, float]:
-        """Mean by metric, averaged as the protocol says."""
-        return average(self.records, self.protocol.average)
+        """Mean by metric, over images or over clips as the protocol defines."""
+        return _means(self.records, self.protocol.average)
 
     def by_folder(self) -> dict[str, list[Record]]:
-        """The records of each clip; of images without clips, all of them."""
+        """Returns the records of each clip; images without clips are one entry."""
         folders: dict[str, list[Record]] = {}
         for record in self.records:
-            clip = record["key"].rpartition("/")[0] or self.name
-            folders.setdefault(clip, []).append(record)
+            folders.setdefault(clip_of(record["key"]) or self.name, []).append(record)
         return folders
 
     def table(self) -> Table:
-        """For the terminal: a line for each folder, the mean, and the protocol below."""
+        """Returns a table for the terminal: a row per folder, the mean, and the protocol."""
         from rich.table import Table
 
         table = Table(
@@ -106,11 +107,11 @@ class Scores:
             unit = f" [{metric.unit}]" if metric.unit else ""
             arrow = "↑" if metric.higher_is_better else "↓"
             header = f"{name.upper()}{unit} {arrow}".replace("[", r"\[")
-            # Cut off, a number is another one: so many columns make the table wider, if need be.
+            # A truncated number would be wrong, so many columns make the table wider instead.
             table.add_column(header, justify="right", min_width=8, overflow="fold")
         folders = self.by_folder()
         for clip, records in folders.items():
-            table.add_row(clip, str(len(records)), *self._cells(average(records)))
+            table.add_row(clip, str(len(records)), *self._cells(_means(records)))
         if len(folders) > 1:
             table.add_section()
             label = f"mean over {self.protocol.average}"
@@ -118,37 +119,42 @@ class Scores:
         return table
 
     def write_csv(self, path: Path) -> None:
-        """A line for each image."""
+        """Writes a row per image."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["key", *self.metrics])
-        writer.writerows([one["key"], *one["metrics"].values()] for one in self.records)
+        writer.writerows([record["key"], *record["metrics"].values()] for record in self.records)
         write_atomic(path, text.getvalue())
 
     def write_json(self, path: Path) -> None:
-        """Protocol, mean, means of the folders, and images."""
+        """Writes protocol, mean, means of the folders, and the scores of each image."""
         protocol = self.protocol
         content = {
             "protocol": {"name": protocol.name, "hash": protocol.hash, "text": protocol.describe()},
             "scale": self.scale,
             "mean": self.mean,
-            "folders": {clip: average(records) for clip, records in self.by_folder().items()},
+            "folders": {clip: _means(records) for clip, records in self.by_folder().items()},
             "images": self.records,
         }
         write_atomic(path, json.dumps(content, indent=1) + "\n")
 
     def require(self, limits: Sequence[Limit]) -> None:
-        """Does nothing if the means are as good as asked for.
+        """Checks the means.
 
         Raises:
-            RunError: naming those that are not.
+            RunError: with a message about each mean that is beyond its limit.
         """
         failures = [limit.failure(self.mean[limit.metric]) for limit in limits]
         if any(failures):
             raise RunError("; ".join(filter(None, failures)))
 
     def _cells(self, means: Mapping[str, float]) -> list[str]:
-        return [f"{means[name]:.{max(4, one.digits)}f}" for name, one in self.metrics.items()]
+        return [f"{means[name]:.{max(4, metric.digits)}f}" for name, metric in self.metrics.items()]
+
+
+def _means(records: Sequence[Record], over: str = "images") -> dict[str, float]:
+    means = average(records, over)
+    return {name: value for name, value in means.items() if value is not None}  # none is missing
 
 
 def score_folders(
@@ -163,56 +169,55 @@ def score_folders(
     limits: Sequence[Limit] = (),
     device: torch.device | None = None,
 ) -> Scores:
-    """Scores the images of a folder.
+    """Scores the images of a folder; see ``pair_files`` for its structure.
 
     Args:
-        sr: Folder of the results: images, or a folder of them for each clip; ``{clip}`` in it says
-            where the clips are.
-        gt: Folder of the ground truth, likewise.
+        sr: Folder of the results.
+        gt: Folder of the ground truth.
         protocol: Name of the protocol.
-        metrics: ``"lpips"``, or with options ``"lpips:net=vgg,fetch=true"``. One of clips takes the
-            images of a folder, in natural order, for its frames.
-        scale: Of the super-resolution.
-        template: Stem of a result from that of its ground truth: ``"{}_x4"``.
-        subset: Whether there may be ground truth without a result.
-        limits: What ``Scores.require`` will be asked; their metrics must be among ``metrics``.
-        device: Where metrics are computed; default the CPU.
+        metrics: Metrics as ``build_metrics`` reads them. The frames of a clip metric are the images
+            of a folder in natural order.
+        scale: Super-resolution factor.
+        template: Stem of a result, made from that of its ground truth: ``"{}_x4"``.
+        subset: Whether ground truth without a result is allowed.
+        limits: Limits that ``Scores.require`` will check; their metrics must be among ``metrics``.
+        device: Device of the metrics; default: the CPU.
 
     Raises:
-        UserError: for every fault of names, files and options.
-        RunError: if a metric cannot be computed on this machine.
+        UserError: for faulty names, files or options.
+        RunError: if a metric is not available on this machine.
     """
-    rules, chosen = get_protocol(protocol), build_metrics(metrics)
+    rules, built = get_protocol(protocol), build_metrics(metrics)
     for limit in limits:
-        if limit.metric not in chosen:
+        if limit.metric not in built:
             raise UserError(
-                f"a limit on '{limit.metric}', which is not scored: {', '.join(chosen)} are"
+                f"a limit is set on '{limit.metric}', but the metrics are {', '.join(built)}"
             )
-    for name, metric in chosen.items():
+    for name, metric in built.items():
         if reason := metric.available():
             raise RunError(f"{name}: {reason}")
-    pairs = pair_files(
+    clips = pair_files(
         sr, gt, scale=scale, template=template, subset=subset, skip_frames=rules.skip_frames
     )
-    scorer = _Scorer(chosen, rules, scale, device or torch.device("cpu"))
+    scorer = _Scorer(built, rules, scale, device or torch.device("cpu"))
     records: list[Record] = []
-    total = sum(map(len, pairs.values()))
-    with counting("scoring") as progress:
-        for clip, some in pairs.items():
+    total = sum(map(len, clips.values()))
+    with progress_bar("scoring") as progress:
+        for clip, pairs in clips.items():
             start = len(records)
-            for pair in some:
-                records.append(scorer.image(pair))
+            for pair in pairs:
+                records.append({"key": pair.key, "metrics": scorer.image(pair)})
                 progress(len(records), total)
-            whole = scorer.clip(clip or str(sr), some)
+            of_clip = scorer.clip(clip or str(sr), pairs)
             for record in records[start:]:
-                scores = record["metrics"] | whole
-                record["metrics"] = {name: scores[name] for name in chosen}
+                scores = record["metrics"] | of_clip
+                record["metrics"] = {name: scores[name] for name in built}
     name = Path(str(sr).partition("{clip}")[0]).resolve().name
-    return Scores(name, records, chosen, rules, scale)
+    return Scores(name, records, built, rules, scale)
 
 
 def build_metrics(texts: Sequence[str]) -> dict[str, Metric | ClipMetric]:
-    """Metrics by what they are called on the command line, ``"psnr"`` or ``"lpips:net=vgg"``.
+    """Builds metrics from texts of the command line: ``"psnr"``, ``"lpips:net=vgg,fetch=true"``.
 
     Raises:
         UserError: for an unknown metric or option.
@@ -223,15 +228,15 @@ def build_metrics(texts: Sequence[str]) -> dict[str, Metric | ClipMetric]:
         name, _, options = text.partition(":")
         given = plain(read(None, options.split(","))) if options else {}
         specs[text] = {"type": known.get(name.lower(), name), **given}
-    section = check(as_tree({"metrics": specs}, "--metrics"), _Section)
-    return {text: build("metric", spec) for text, spec in section.metrics.items()}
+    checked = check(as_tree({"metrics": specs}, "--metrics"), _Options)
+    return {text: build("metric", spec) for text, spec in checked.metrics.items()}
 
 
 def read_limit(text: str, below: bool) -> Limit:
-    """``"psnr=30"`` as a limit.
+    """Reads a limit such as ``"psnr=30"``.
 
     Raises:
-        UserError: if it is something else.
+        UserError: for any other text.
     """
     metric, _, value = text.rpartition("=")
     with suppress(ValueError):
@@ -241,7 +246,7 @@ def read_limit(text: str, below: bool) -> Limit:
 
 
 class _Scorer:
-    """Reads pairs and scores them."""
+    """Reads pairs of images and scores them."""
 
     def __init__(
         self,
@@ -250,39 +255,44 @@ class _Scorer:
         scale: int,
         device: torch.device,
     ) -> None:
-        self._of_images = {n: m for n, m in metrics.items() if isinstance(m, Metric)}
-        self._of_clips = {n: m for n, m in metrics.items() if isinstance(m, ClipMetric)}
-        self._how = {"protocol": protocol, "scale": scale}
-        self._device = device
+        self._image_metrics = {n: m for n, m in metrics.items() if isinstance(m, Metric)}
+        self._clip_metrics = {n: m for n, m in metrics.items() if isinstance(m, ClipMetric)}
+        self._protocol, self._scale, self._device = protocol, scale, device
 
-    def image(self, pair: Pair) -> Record:
-        """The record of one image, with what can be said of it alone."""
-        scores = {}
-        if self._of_images:
-            sr, gt = self._read(pair)
-            with _naming(pair.key):
-                scores = {name: one(sr, gt, **self._how) for name, one in self._of_images.items()}
-        return {"key": pair.key, "metrics": scores}
+    def image(self, pair: Pair) -> dict[str, float]:
+        """Returns the scores of one image."""
+        if not self._image_metrics:
+            return {}
+        sr, gt = self._read(pair)
+        with _naming(pair.key):
+            return {
+                name: metric(sr, gt, protocol=self._protocol, scale=self._scale)
+                for name, metric in self._image_metrics.items()
+            }
 
     def clip(self, name: str, pairs: Sequence[Pair]) -> dict[str, float]:
-        """The scores of a whole clip."""
-        if not self._of_clips:
+        """Returns the scores of a whole clip; it holds few frames in memory at a time."""
+        if not self._clip_metrics:
             return {}
         if pairs[-1].position - pairs[0].position != len(pairs) - 1:
             raise UserError(
-                f"{name}: {', '.join(self._of_clips)} compare neighbouring frames, but some "
+                f"{name}: {', '.join(self._clip_metrics)} compare neighbouring frames, but some "
                 f"between {pairs[0].key} and {pairs[-1].key} have no result"
             )
+        scores = {}
         with _naming(name):
-            scores = {}
-            for metric, one in self._of_clips.items():
-                sr, gt = tee(map(self._read, pairs))
-                truths = (truth for _, truth in gt)
-                scores[metric] = one((result for result, _ in sr), truths, **self._how)
-            return scores
+            for metric_name, metric in self._clip_metrics.items():
+                first, second = tee(map(self._read, pairs))
+                scores[metric_name] = metric(
+                    (sr for sr, _ in first),
+                    (gt for _, gt in second),
+                    protocol=self._protocol,
+                    scale=self._scale,
+                )
+        return scores
 
     def _read(self, pair: Pair) -> tuple[Tensor, Tensor]:
-        """Result and truth (C, H, W), the truth cut to the result's size."""
+        """Returns result and ground truth (C, H, W), the latter cropped to the result's size."""
         sr, gt = (
             to_float(torch.from_numpy(np.array(read_image(path), order="C")).to(self._device))
             for path in (pair.sr, pair.gt)
@@ -292,22 +302,19 @@ class _Scorer:
 
 @contextmanager
 def _naming(key: str) -> Iterator[None]:
-    """Says which image or clip an error is about."""
+    """Adds the name of an image or clip to errors."""
     try:
         yield
     except UserError as error:
         raise UserError(f"{key}: {error}") from error
 
 
-_Side = dict[str, dict[str, Path]]  # files by clip and frame; images by themselves in clip ""
-
-
 class Pair(NamedTuple):
     """A result and its ground truth.
 
     Attributes:
-        key: Stem of the ground truth, of clips as ``clip/frame``.
-        position: Of the frame among the clip's ground truth.
+        key: Stem of the ground truth; in clips ``clip/frame``.
+        position: Index of the frame in the clip's ground truth.
         sr: File of the result.
         gt: File of the ground truth.
     """
@@ -316,6 +323,9 @@ class Pair(NamedTuple):
     position: int
     sr: Path
     gt: Path
+
+
+_Side = dict[str, dict[str, Path]]  # files by clip and frame; images without clips in clip ""
 
 
 def pair_files(
@@ -327,25 +337,25 @@ def pair_files(
     subset: bool = False,
     skip_frames: int = 0,
 ) -> dict[str, list[Pair]]:
-    """The pairs of two folders in natural order, by clip; images that lie in no clip are in "".
+    """Returns the pairs of two folders by clip, in natural order; images without clips in "".
 
-    A folder holds images, or else a sub-folder for each clip; ``{clip}`` in it says where those
-    are: ``Vid4/{clip}/GT``.
+    A folder has either images, or a sub-folder with images for each clip. ``{clip}`` in its path
+    stands for the name of a clip where it is not the last part: ``Vid4/{clip}/GT``.
 
     Args:
         sr: Folder of the results.
         gt: Folder of the ground truth.
-        scale: Of the results; the ground truth may be larger by less.
-        template: Stem of a result from that of its ground truth: ``"{}_x4"``.
-        subset: Whether there may be ground truth without a result.
-        skip_frames: Frames at each end of a clip that need no result and are not paired.
+        scale: Super-resolution factor; the ground truth may be larger than the result by less.
+        template: Stem of a result, made from that of its ground truth: ``"{}_x4"``.
+        subset: Whether ground truth without a result is allowed.
+        skip_frames: Frames at each end of a clip that are not scored.
 
     Raises:
-        UserError: with every fault, one a line.
+        UserError: with all faults, one per line.
     """
     if "{}" not in template:
         raise UserError(
-            f"template '{template}' must hold {{}}, the place of the ground truth's stem"
+            f"template '{template}' must contain {{}} for the stem of the ground truth's file"
         )
     faults: list[Fault] = []
     truths, results = _collect(gt, "{}", faults), _collect(sr, template, faults)
@@ -354,33 +364,32 @@ def pair_files(
     if ("" in truths) != ("" in results):
         flat, deep = (gt, sr) if "" in truths else (sr, gt)
         raise UserError(
-            f"{flat} holds images, {deep} a folder for each clip; give two of a kind, or say with "
-            "{clip} where the clips are, as in DIR/{clip}/GT"
+            f"{flat} has images, but {deep} has a folder for each clip; give two folders with the "
+            "same structure, or write {clip} where the names of clips are, as in DIR/{clip}/GT"
         )
-    pairs: dict[str, list[Pair]] = {}
+    clips: dict[str, list[Pair]] = {}
     for clip in sorted({*truths, *results}, key=natural):
         truth, result = truths.get(clip, {}), results.get(clip, {})
         frames = sorted(truth, key=natural)
         skip = skip_frames if clip else 0
         wanted = range(skip, len(frames) - skip)
-        faults += _strangers(truth, result, gt)
+        faults += _without_truth(truth, result, gt)
         if not subset:
-            faults += _lacking(clip, [frames[i] for i in wanted], truth, result, template)
-        pairs[clip] = [
-            Pair(
-                f"{clip}/{frames[i]}" if clip else frames[i], i, result[frames[i]], truth[frames[i]]
-            )
+            faults += _without_result(clip, [frames[i] for i in wanted], truth, result, template)
+        prefix = f"{clip}/" if clip else ""
+        clips[clip] = [
+            Pair(prefix + frames[i], i, result[frames[i]], truth[frames[i]])
             for i in wanted
             if frames[i] in result
         ]
-    faults += _check([pair for some in pairs.values() for pair in some], scale)
+    faults += _check([pair for pairs in clips.values() for pair in pairs], scale)
     if faults:
         raise UserError(report_faults(faults, f"{sr} for {gt}", limit=len(faults)))
-    return {clip: some for clip, some in pairs.items() if some}
+    return {clip: pairs for clip, pairs in clips.items() if pairs}
 
 
 def _collect(folder: Path, template: str, faults: list[Fault]) -> _Side:
-    """The images of one side."""
+    """Returns the images of a folder; adds faults."""
     root = Path(*takewhile(lambda part: "{clip}" not in part, folder.parts))
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
@@ -388,23 +397,23 @@ def _collect(folder: Path, template: str, faults: list[Fault]) -> _Side:
     if below == ".":
         flat = any(file.suffix.lower() in IMAGE_SUFFIXES for file in root.iterdir())
         below = "" if flat else "{clip}"
-    files = Files(below, template.replace("{}", "{frame}"))
+    name = template.replace("{}", "{frame}")
     side: _Side = {}
-    for found in walk(files, root, 1, faults):
+    for found in walk(f"{below}/{name}" if below else name, root, 1, faults):
         clip = found.key if below else ""
         path = Path(found.path)
         other = side.setdefault(clip, {}).setdefault(found.frame, path)
         if other != path:
-            text = f"stands for the same image as {other.name}; remove one of them"
+            text = f"has the same stem as {other.name}; remove one of them"
             faults.append(Fault(path, "duplicate stem", text))
     if not side:
         named = "" if template == "{}" else f" named {template}"
-        text = f"no images{named} here, nor in its folders; {{clip}} says where clips are"
+        text = f"no images{named} here or in its folders; write {{clip}} where clips' names are"
         faults.append(Fault(folder, "no files", text))
     return side
 
 
-def _strangers(truth: dict[str, Path], result: dict[str, Path], gt: Path) -> list[Fault]:
+def _without_truth(truth: dict[str, Path], result: dict[str, Path], gt: Path) -> list[Fault]:
     return [
         Fault(path, "missing partner", f"has no ground truth '{frame}' in {gt}")
         for frame, path in sorted(result.items())
@@ -412,21 +421,22 @@ def _strangers(truth: dict[str, Path], result: dict[str, Path], gt: Path) -> lis
     ]
 
 
-def _lacking(
+def _without_result(
     clip: str,
     wanted: list[str],
     truth: dict[str, Path],
     result: dict[str, Path],
     template: str,
 ) -> list[Fault]:
+    hint = "--subset scores the existing results"
     if clip and wanted and not result:
-        text = f"clip '{clip}' has no result; --subset scores what there is"
+        text = f"clip '{clip}' has no result; {hint}"
         return [Fault(truth[wanted[0]].parent, "missing partner", text)]
     return [
         Fault(
             truth[frame],
             "missing partner",
-            f"has no result '{template.replace('{}', frame)}'; --subset scores what there is",
+            f"has no result '{template.replace('{}', frame)}'; {hint}",
         )
         for frame in wanted
         if frame not in result
@@ -434,16 +444,15 @@ def _lacking(
 
 
 def _check(pairs: Sequence[Pair], scale: int) -> list[Fault]:
-    """What is wrong with the files themselves, by their headers."""
+    """Returns the faults of the files themselves, read from their headers."""
     infos = map_threads(_examine, [path for pair in pairs for path in (pair.sr, pair.gt)])
-    faults = []
+    faults: list[Fault] = []
     for pair, sr, gt in zip(pairs, infos, infos, strict=True):
-        unreadable = [one for one in (sr, gt) if isinstance(one, Fault)]
-        if unreadable:
-            faults += unreadable
+        if isinstance(sr, Fault) or isinstance(gt, Fault):
+            faults += [info for info in (sr, gt) if isinstance(info, Fault)]
         elif sr.channels == 1 and gt.channels == 3:
             faults.append(Fault(pair.sr, "wrong channels", f"is grey, but {pair.gt} is RGB"))
-        elif not all(0 <= b - a < scale for a, b in zip(sr[1:3], gt[1:3], strict=True)):
+        elif not (0 <= gt.width - sr.width < scale and 0 <= gt.height - sr.height < scale):
             text = (
                 f"is {sr.width}×{sr.height}, but {pair.gt} is {gt.width}×{gt.height} (it may be "
                 f"larger by less than the scale, {scale})"

@@ -1,8 +1,7 @@
-"""Does a multi-frame network use its other frames? Its PSNR with fewer, blind and mixed-up ones.
+"""Measures how much a multi-frame network uses its other frames.
 
 A network whose training settled on the reference frame alone has an ordinary loss curve and an
-ordinary score. It gives itself away here: what it is told by the other frames can be taken from it
-without any loss.
+ordinary score. Its PSNR does not drop, however, when the reference replaces the other frames.
 """
 
 from __future__ import annotations
@@ -10,12 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from srtoolbox.archs.base import arch_info
+from srtoolbox.data.base import EvalDataset, Sample
 from srtoolbox.data.stream import nearest_frames
 from srtoolbox.engine.device.distributed import SINGLE_PROCESS, Ranks
 from srtoolbox.engine.device.precision import Precision
@@ -27,8 +27,8 @@ from srtoolbox.inference.prediction import PLAIN, EnhanceOptions
 _log = logging.getLogger("srtoolbox")
 BLIND = "reference only"
 SHUFFLED = "shuffled"
-_SHUFFLE = 3  # separates these random numbers from those of the data
-_NOTHING = 0.05  # dB; less is no more than two trainings of one network differ by
+_SHUFFLE_SEED = 3  # separates these random numbers from those of the data
+_NEGLIGIBLE_DB = 0.05  # two trainings of one network differ by as much
 _PSNR = {"psnr": {"type": "PSNR"}}
 
 Order = Callable[[int], list[int]]  # from a sample's index to the frames that the network gets
@@ -36,115 +36,134 @@ Order = Callable[[int], list[int]]  # from a sample's index to the frames that t
 
 def frame_use(
     net: nn.Module,
-    dataset: Any,
-    section: ValOptions,
+    dataset: EvalDataset,
+    opt: ValOptions,
     device: torch.device,
     precision: Precision = "fp32",
     counts: Sequence[int] = (1, 3, 5, 7, 14),
 ) -> dict[str, float | None]:
-    """The mean PSNR of a network by what it is given.
+    """Returns the mean PSNR in dB of a network for several selections of its LR frames.
 
-    - ``"3 frames"``: the reference and those nearest to it in time. A network that takes one number
-      of frames only gets copies of the reference in the place of the others. All frames come last.
-    - ``"reference only"``: every frame is the reference, so there is nothing more to be learned
-      from them. What is lost against all frames is what the network owes to the other frames.
+    - ``"3 frames"``: the reference and the frames nearest to it in time. A network with a fixed
+      number of frames gets copies of the reference in place of the others. The last of these
+      entries has all frames.
+    - ``"reference only"``: every frame is the reference. The gain from the other frames is the PSNR
+      with all frames minus this one.
     - ``"shuffled"``: the other frames in a random order, the same in every run.
 
     Args:
         net: A multi-frame arch on ``device``.
         dataset: An evaluation dataset with a reference frame.
-        section: Protocol and tiles; of the metrics only PSNR is measured.
-        device: Where the network runs.
+        opt: Protocol and tiles. Only PSNR is measured, whatever its metrics.
+        device: Device of the network.
         precision: Number format of the forward pass.
-        counts: Numbers of frames; those beyond the dataset's are left out.
+        counts: Numbers of frames; those above the dataset's are left out.
 
     Raises:
-        UserError: for a single-image network, and a dataset of which every frame is restored.
+        UserError: for a single-image network, and for a dataset without a reference frame.
     """
-    if net.num_frame == 1:
+    wanted = arch_info(net).num_frame
+    if wanted == 1:
         raise UserError(f"{type(net).__name__} takes single images: it has no other frames to use")
-    if dataset.reference is None:
+    num_frame, reference = dataset.num_frame, dataset.reference
+    if reference is None or num_frame is None:
         raise UserError("frame use needs a reference frame; set target: centre of the dataset")
-    evaluator = Evaluator(replace(section, metrics=_PSNR), device, precision)
-    scores = {}
-    for name, order in _orders(dataset.num_frame, dataset.reference, counts, net.num_frame).items():
-        records = evaluator.run(net, _ReorderedFrames(dataset, order))
-        scores[name] = average(records, evaluator.protocol.average)["psnr"]
-    return scores
+    evaluator = Evaluator(replace(opt, metrics=_PSNR), device, precision)
+    return {
+        name: _psnr(evaluator, net, _ReorderedFrames(dataset, order))
+        for name, order in _orders(num_frame, reference, counts, wanted).items()
+    }
 
 
 def gain_from_frames(scores: Mapping[str, float | None]) -> float | None:
-    """What a network owes to the other frames, in dB, by what `frame_use` returned."""
-    full = [value for name, value in scores.items() if name.endswith(("frame", "frames"))][-1]
-    blind = scores[BLIND]
-    return None if full is None or blind is None else _lost(full, blind)
+    """Returns the gain from the other frames in dB, from the result of `frame_use`."""
+    full = [psnr for name, psnr in scores.items() if name.endswith(("frame", "frames"))][-1]
+    return _difference(full, scores[BLIND])
 
 
-class FrameWatch:
-    """What a network owes to its other frames, looked at while it is trained.
+class FrameGain:
+    """Measures the gain from other frames during training.
 
     Args:
-        section: Protocol, metrics and tiles of the validations.
+        opt: Protocol, metrics and tiles of the evaluations.
         total_iter: Steps of the whole training.
-        device: Where the network runs.
+        device: Device of the network.
         precision: Number format of the forward pass.
-        enhance: What validations do beside one forward pass.
+        enhance: Inference options beyond one forward pass.
         ranks: The processes that share the work.
     """
 
     def __init__(
         self,
-        section: ValOptions,
+        opt: ValOptions,
         total_iter: int,
         device: torch.device,
         precision: Precision = "fp32",
         enhance: EnhanceOptions = PLAIN,
         ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
-        self._evaluator = Evaluator(replace(section, metrics=_PSNR), device, precision)
-        self._known = [name for name, spec in section.metrics.items() if spec["type"] == "PSNR"]
-        self._total, self._enhance, self._ranks = total_iter, enhance, ranks
+        self._evaluator = Evaluator(replace(opt, metrics=_PSNR), device, precision)
+        self._psnr_names = [name for name, spec in opt.metrics.items() if spec["type"] == "PSNR"]
+        self._total_iter, self._enhance, self._ranks = total_iter, enhance, ranks
         self._warned = False
 
-    def gain_from_frames(
-        self, net: nn.Module, dataset: Any, scores: Mapping[str, float | None], step: int
+    def measure(
+        self, net: nn.Module, dataset: EvalDataset, scores: Mapping[str, float | None], step: int
     ) -> float | None:
-        """The PSNR, in dB, that is lost if every frame is the reference; None if it has no others.
+        """Returns the PSNR gain in dB over using the reference frame only.
 
-        In the second half of a training it warns, once, of a network that owes them nothing.
+        It is None for a single-image network and for a dataset without other frames. In the second
+        half of a training, a network that gains less than 0.05 dB causes one warning.
 
         Args:
             net: A network in training.
             dataset: An evaluation dataset.
-            scores: What the validation found.
-            step: Steps that were done.
+            scores: Scores of the network on it; they save an evaluation if they have a PSNR.
+            step: Number of training steps done.
         """
-        if not has_other_frames(net, dataset):
+        num_frame, reference = dataset.num_frame, dataset.reference
+        if num_frame is None or reference is None or not has_other_frames(net, dataset):
             return None
-        full = scores[self._known[0]] if self._known else self._psnr(net, dataset)
-        order = [dataset.reference] * dataset.num_frame
-        gain_from_frames = _lost(full, self._psnr(net, _ReorderedFrames(dataset, lambda _: order)))
-        if gain_from_frames < _NOTHING and 2 * step >= self._total and not self._warned:
+        full = scores[self._psnr_names[0]] if self._psnr_names else self._psnr(net, dataset)
+        blind = _ReorderedFrames(dataset, lambda _: [reference] * num_frame)
+        gain = _difference(full, self._psnr(net, blind))
+        if gain is None:
+            return None
+        if gain < _NEGLIGIBLE_DB and 2 * step >= self._total_iter and not self._warned:
             self._warned = True
-            settled = "has settled on the reference frame"
-            meaning = settled if gain_from_frames > -_NOTHING else "does better without them"
+            ignores = gain > -_NEGLIGIBLE_DB
             _log.warning(
-                "after %d of %d steps %s owes %.2f dB to the frames beside the reference: it %s",
-                *(step, self._total, type(net).__name__, gain_from_frames, meaning),
+                "after %d of %d steps %s gains %s%.2f dB from the other frames: it %s",
+                *(step, self._total_iter, type(net).__name__, "only " if ignores else "", gain),
+                "ignores them" if ignores else "does better without them",
             )
-        return gain_from_frames
+        return gain
 
-    def _psnr(self, net: nn.Module, dataset: Any) -> float:
-        records = self._evaluator.run(net, dataset, enhance=self._enhance, ranks=self._ranks)
-        return average(records, self._evaluator.protocol.average)["psnr"]
-
-
-def has_other_frames(net: nn.Module, dataset: Any) -> bool:
-    """Whether a network is given frames beside the one that it restores."""
-    return net.num_frame != 1 and dataset.reference is not None and dataset.num_frame > 1
+    def _psnr(self, net: nn.Module, dataset: EvalDataset) -> float | None:
+        return _psnr(self._evaluator, net, dataset, self._enhance, self._ranks)
 
 
-def _lost(full: float, blind: float) -> float:
+def has_other_frames(net: nn.Module, dataset: EvalDataset) -> bool:
+    """Returns whether a network gets frames beside the reference frame that it restores."""
+    several = dataset.num_frame is not None and dataset.num_frame > 1
+    return several and dataset.reference is not None and arch_info(net).num_frame != 1
+
+
+def _psnr(
+    evaluator: Evaluator,
+    net: nn.Module,
+    dataset: EvalDataset,
+    enhance: EnhanceOptions = PLAIN,
+    ranks: Ranks = SINGLE_PROCESS,
+) -> float | None:
+    protocol = evaluator.protocol
+    records = evaluator.run(net, dataset, enhance=enhance, ranks=ranks)[protocol.name]
+    return average(records, protocol.average)["psnr"]
+
+
+def _difference(full: float | None, blind: float | None) -> float | None:
+    if full is None or blind is None:
+        return None
     return 0.0 if full == blind else full - blind  # also where both are infinite
 
 
@@ -165,27 +184,29 @@ def _orders(
 
 
 def _shuffled(num_frame: int, reference: int, index: int) -> list[int]:
-    """All frames, of which only the reference is where it was for certain."""
+    """Returns all frames in random order, with the reference kept in place."""
     others = [t for t in range(num_frame) if t != reference]
-    order = np.random.default_rng(np.random.SeedSequence([_SHUFFLE, index])).permutation(others)
+    seed = np.random.SeedSequence([_SHUFFLE_SEED, index])
+    order = np.random.default_rng(seed).permutation(others)
     frames = (order[::-1] if order.tolist() == others else order).tolist()
     frames.insert(reference, reference)
     return frames
 
 
 class _ReorderedFrames:
-    """A dataset whose samples hold other frames of its stacks; the ground truth stays."""
+    """Wraps a dataset and selects or reorders the LR frames of each sample."""
 
-    def __init__(self, dataset: Any, order: Order) -> None:
+    def __init__(self, dataset: EvalDataset, order: Order) -> None:
         self._dataset, self._order = dataset, order
         self.scale, frames = dataset.scale, order(0)
-        self.num_frame, self.reference = len(frames), dataset.reference
-        if self.num_frame < dataset.num_frame:
-            self.reference = frames.index(dataset.reference)
+        self.num_frame: int | None = len(frames)
+        self.reference = dataset.reference
+        if self.reference is not None and len(frames) != dataset.num_frame:
+            self.reference = frames.index(self.reference)
 
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Sample:
         sample = self._dataset[index]
         return {**sample, "lq": np.ascontiguousarray(sample["lq"][self._order(index)])}

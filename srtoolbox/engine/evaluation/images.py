@@ -1,4 +1,4 @@
-"""Writes SR images."""
+"""Writes SR images as files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def save_image(path: Path, image: Tensor) -> None:
-    """Writes (3, H, W) or (1, H, W) in [0, 1] as an 8-bit RGB PNG."""
+    """Writes an image (3, H, W) or (1, H, W), clamped to [0, 1], as an 8-bit RGB PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = image.expand(3, -1, -1)
     pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
@@ -19,5 +19,5 @@ def save_image(path: Path, image: Tensor) -> None:
 
 
 def image_writer(folder: Path) -> Callable[[str, Tensor], None]:
-    """Writes each image it is called with, by its key, below ``folder``."""
+    """Returns a function that writes each image to ``folder``/``key``.png."""
     return lambda key, sr: save_image(folder / f"{key}.png", sr)

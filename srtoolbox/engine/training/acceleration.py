@@ -1,4 +1,4 @@
-"""Memory formats, compilation and recomputation: what changes a network's cost, not its result."""
+"""Changes the cost of a network, not its result: memory format, compilation, recomputation."""
 
 from __future__ import annotations
 
@@ -11,50 +11,53 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from srtoolbox.archs.base import arch_info
 from srtoolbox.engine.options import TrainOptions
 from srtoolbox.errors import UserError
+from srtoolbox.utils.torch_private import compiled_call, set_compiled_call
 
 _log = logging.getLogger("srtoolbox")
 
 
-def accelerate(net: nn.Module, section: TrainOptions, *, generator: bool) -> None:
-    """Prepares a network for training as the options say, in place.
+def accelerate(net: nn.Module, opt: TrainOptions, *, generator: bool) -> None:
+    """Applies memory format, recomputation and compilation to a network, in place.
 
     Args:
-        net: On its device.
-        section: The options.
-        generator: Whether it is the network that gives the results, not a discriminator.
+        net: A network on its device.
+        opt: Options of the training.
+        generator: Whether it is the super-resolution network; a discriminator only gets the memory
+            format.
 
     Raises:
-        UserError: if the network offers no blocks to recompute.
+        UserError: if recomputation is on and the network declares no ``checkpoint_blocks``.
     """
-    if section.channels_last:
+    if opt.channels_last:
         net.to(memory_format=torch.channels_last)
-    if not generator:  # a discriminator is switched back and forth too often to be compiled
+    if not generator:  # a discriminator changes its mode in every step, which recompiles it
         return
-    if section.checkpointing:
+    if opt.checkpointing:
         _recompute_blocks(net)
-    if section.compile is not None:
-        net.compile(mode=section.compile)
+    if opt.compile is not None:
+        net.compile(mode=opt.compile)
 
 
 def compile_fails(networks: dict[str, nn.Module], error: Exception) -> bool:
-    """Switches compilation off; whether it was on, so that the step is worth another try."""
-    compiled = [net for net in networks.values() if net._compiled_call_impl is not None]
+    """Turns compilation off after an error; returns whether it was on, to repeat the step."""
+    compiled = [net for net in networks.values() if compiled_call(net) is not None]
     for net in compiled:
-        net._compiled_call_impl = None
+        set_compiled_call(net, None)
     if compiled:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        _log.warning("train.compile: going on without it (%s: %s)", type(error).__name__, reason)
+        _log.warning("train.compile: continuing without it (%s: %s)", type(error).__name__, reason)
     return bool(compiled)
 
 
 def _recompute_blocks(net: nn.Module) -> None:
-    names = getattr(net, "checkpoint_blocks", ())
+    names = arch_info(net).checkpoint_blocks
     if not names:
         raise UserError(
-            f"train.checkpointing: {type(net).__name__} names no blocks to recompute (an arch does "
-            "by its attribute checkpoint_blocks); set it to false"
+            f"train.checkpointing: {type(net).__name__} names no blocks to recompute (attribute "
+            "checkpoint_blocks of the network); set the option to false"
         )
     for name in names:
         for block in net.get_submodule(name).children():
@@ -62,6 +65,7 @@ def _recompute_blocks(net: nn.Module) -> None:
 
 
 def _recomputed(forward: Callable[..., Any], *inputs: Any) -> Any:
+    """Runs ``forward``; the backward pass computes its intermediate results again."""
     if not torch.is_grad_enabled():
         return forward(*inputs)
     return checkpoint(forward, *inputs, use_reentrant=False)

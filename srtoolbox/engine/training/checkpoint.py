@@ -1,4 +1,4 @@
-"""Checkpoints from which a run goes on."""
+"""Writes and reads the checkpoints of a run."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _NAME = re.compile(r"step_(\d+)-([0-9a-f]{16})\.ckpt")
 
 
 class CheckpointFolder:
-    """The checkpoints of one run. A file's name holds the hash of its content.
+    """The checkpoints of one run. The name of a file contains the hash of its content.
 
     Args:
-        folder: Where they lie; made when the first one is saved.
-        keep: How many of the newest are kept.
-        run: Identity of the run; checkpoints of another one are not taken.
+        folder: Folder of the files; created for the first one.
+        keep: Number of newest checkpoints to keep.
+        run: Fingerprint of the run; checkpoints of other runs are not loaded.
     """
 
     def __init__(self, folder: Path, keep: int = 2, run: str = "") -> None:
@@ -33,13 +33,13 @@ class CheckpointFolder:
         self._unusable: set[Path] = set()
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
-        """Writes the state of ``step`` atomically, then removes the oldest surplus ones.
+        """Writes the state of ``step`` atomically, then removes old checkpoints; returns its path.
 
-        States of this and of later steps go too, and those found unusable: the run had gone back
-        to an older one. While the disk is full it waits; nothing is removed before.
+        Checkpoints of this and later steps and unusable ones are removed too: the run had resumed
+        from an earlier one. While the disk is full, this waits; nothing is removed before.
 
         Raises:
-            KeyboardInterrupt: on SIGINT or SIGTERM while it waits.
+            KeyboardInterrupt: on SIGINT or SIGTERM while waiting.
         """
         buffer = io.BytesIO()
         torch.save({"run": self.run, "state": state}, buffer)
@@ -54,10 +54,10 @@ class CheckpointFolder:
         return path
 
     def load_latest(self, device: torch.device) -> dict[str, Any] | None:
-        """The newest state that is whole and of this run; None if there is no checkpoint.
+        """Returns the newest undamaged state of this run; None if there is no checkpoint.
 
         Raises:
-            RunError: if there are checkpoints but none that can be used.
+            RunError: if there are checkpoints, but all are unusable.
         """
         paths = self._newest_first()
         for path in paths:
@@ -65,29 +65,29 @@ class CheckpointFolder:
             if isinstance(state, dict):
                 return state
             self._unusable.add(path)
-            _log.warning("%s %s; trying the one before", path, state)
+            _log.warning("%s %s; trying the previous one", path, state)
         if paths:
             raise RunError(
-                f"{self.folder}: none of its checkpoints ({len(paths)}) can be used; put back a "
+                f"{self.folder}: none of its checkpoints ({len(paths)}) can be used; restore a "
                 "copy of one, or remove the folder of the run to start at step 0"
             )
         return None
 
     def _read(self, path: Path, device: torch.device) -> dict[str, Any] | str:
-        """The state in a file, or what is wrong with it."""
+        """Returns the state in a file, or a description of its fault."""
         try:
             content = path.read_bytes()
         except OSError as error:
             return f"cannot be read ({error.strerror})"
-        if _checksum(content) != _NAME.fullmatch(path.name)[2]:
+        if _checksum(content) not in path.name:
             return "is damaged (checksum differs)"
         try:
             saved = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
         except (pickle.UnpicklingError, EOFError):
-            return "is no checkpoint"
+            return "is not a checkpoint"
         if not isinstance(saved, dict) or "state" not in saved:
-            return "is no checkpoint"
-        return saved["state"] if saved.get("run") == self.run else "is of another run"
+            return "is not a checkpoint"
+        return saved["state"] if saved.get("run") == self.run else "belongs to another run"
 
     def _newest_first(self) -> list[Path]:
         if not self.folder.is_dir():
@@ -97,7 +97,7 @@ class CheckpointFolder:
 
 
 def _step_of(path: Path) -> int:
-    return int(_NAME.fullmatch(path.name)[1])
+    return int(path.name.removeprefix("step_").partition("-")[0])
 
 
 def _checksum(content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The exponential moving average of a network's weights."""
+"""Exponential moving average of the weights of a network."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from srtoolbox.utils.torch_private import lerp_all
+
 
 class EMA(AveragedModel):
-    """torch's ``AveragedModel``, updated in two kernels and without waiting for the device.
+    """torch's ``AveragedModel`` with an update in two kernels that does not wait for the device.
 
-    (The original's update copies its counter to the device each time, for which the host waits.)
+    (The update of ``AveragedModel`` copies its counter to the device, and the host waits for it.)
 
     Args:
         net: The network to average.
-        decay: Share of the average that each update keeps.
+        decay: Factor of the average in each update, in [0, 1).
     """
 
     def __init__(self, net: nn.Module, decay: float) -> None:
@@ -23,10 +25,10 @@ class EMA(AveragedModel):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Takes in the present weights; the first time, all of them. Buffers are copied."""
-        mine, theirs = list(self.module.parameters()), list(model.parameters())
-        first = int(self.n_averaged) == 0  # a counter on the CPU, wherever the network is
-        torch._foreach_lerp_(mine, theirs, 1.0 if first else 1 - self.decay)
+        """Updates the average; the first update copies the weights. Buffers are always copied."""
+        ours, theirs = list(self.module.parameters()), list(model.parameters())
+        first = int(self.n_averaged) == 0  # this counter is always on the CPU
+        lerp_all(ours, theirs, 1.0 if first else 1 - self.decay)
         for average, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
             average.copy_(buffer)
         self.n_averaged += 1

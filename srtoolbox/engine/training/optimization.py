@@ -1,4 +1,4 @@
-"""Optimizers, parameter groups and learning-rate schedules by their torch names."""
+"""Builds optimizers, parameter groups and learning rate schedules by their torch names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LinearLR, LRScheduler, SequentialLR
 
 from srtoolbox.config.schema import build
-from srtoolbox.engine.training.sharding import full_tensor
 from srtoolbox.errors import UserError
 from srtoolbox.registry import constructor_parameters
 
@@ -26,10 +25,10 @@ def build_optimizer(
     device: torch.device,
     groups: Sequence[ParamGroup] = (),
 ) -> Optimizer:
-    """The optimizer of all trainable parameters of ``net``, fused where torch offers it.
+    """Builds the optimizer of all trainable parameters of ``net``, fused if torch has it.
 
     Raises:
-        UserError: if the network has nothing to train, for a group whose pattern fits no
+        UserError: if the network has no trainable parameters, for a group whose pattern matches no
             parameter, or for an optimizer that runs the network several times per step.
     """
     if spec["type"] == "LBFGS":
@@ -39,19 +38,19 @@ def build_optimizer(
         raise UserError(f"{type(net).__name__} has no parameters to train; use `srtoolbox test`")
     members = assign_groups(named, groups)
     rest = [p for name, p in named.items() if not any(name in chosen for chosen in members)]
-    cls = getattr(torch.optim, spec["type"])
-    lr = spec.get("lr", getattr(constructor_parameters(cls).get("lr"), "default", None))
+    known = constructor_parameters(getattr(torch.optim, spec["type"]))
+    lr: float = spec["lr"] if "lr" in spec else known["lr"].default
     params: list[dict[str, Any]] = [{"params": rest}] if rest else []
     for group, chosen in zip(groups, members, strict=True):
-        entry: dict[str, Any] = {"params": list(chosen.values()), "lr": lr * group.lr_mult}
+        entry: dict[str, Any] = {"params": list(chosen.values()), "lr": group.lr_mult * lr}
         if group.weight_decay is not None:
             entry["weight_decay"] = group.weight_decay
         params.append(entry)
     injected: dict[str, Any] = {"params": params if groups else rest}
-    # foreach and fused exclude each other; a user's word on either comes first.
+    # foreach and fused exclude each other; an option of the user for either has priority.
     if (
         device.type in ("cuda", "cpu")
-        and "fused" in constructor_parameters(cls)
+        and "fused" in known
         and not {"foreach", "fused"} & spec.keys()
     ):
         injected["fused"] = True
@@ -61,10 +60,10 @@ def build_optimizer(
 def assign_groups(
     named: dict[str, nn.Parameter], groups: Sequence[ParamGroup]
 ) -> list[dict[str, nn.Parameter]]:
-    """The parameters of each group by name; the first pattern that fits a name has it.
+    """Returns the parameters of each group by name; the first matching pattern takes a parameter.
 
     Raises:
-        UserError: for a group that is left without parameters.
+        UserError: for a group without parameters.
     """
     members: list[dict[str, nn.Parameter]] = [{} for _ in groups]
     for name, parameter in named.items():
@@ -74,16 +73,16 @@ def assign_groups(
                 break
     for group, chosen in zip(groups, members, strict=True):
         if not chosen:
-            some = ", ".join(list(named)[:5])
+            examples = ", ".join(list(named)[:5])
             raise UserError(
-                f"train.param_groups: '{group.pattern}' fits no parameter that an earlier pattern "
-                f"has not taken; there are {some}, …"
+                f"train.param_groups: '{group.pattern}' matches no parameter that is left by the "
+                f"earlier patterns; there are {examples}, …"
             )
     return members
 
 
 class ParameterFreezer:
-    """Keeps groups of parameters from being trained until their step has come.
+    """Freezes groups of parameters for their first ``frozen_iter`` steps.
 
     Args:
         net: The network.
@@ -100,32 +99,33 @@ class ParameterFreezer:
         ]
 
     def apply(self, step: int) -> None:
-        """What is to be trained in ``step``, which follows from its number alone."""
+        """Sets which parameters are trained in ``step``; this depends on its number only."""
         for frozen_iter, parameters in self._frozen:
             for parameter in parameters:
                 parameter.requires_grad_(step >= frozen_iter)
 
 
-def build_scheduler(section: TrainOptions, optimizer: Optimizer) -> LRScheduler:
-    """The schedule of a run, stepped once per optimizer step, with linear warm-up if asked.
+def build_scheduler(opt: TrainOptions, optimizer: Optimizer) -> LRScheduler:
+    """Builds the learning rate schedule of a run, with linear warm-up if ``warmup_iter`` is set.
 
-    ``T_max`` (cosine) and ``total_steps`` (one-cycle) default to the steps after the warm-up.
+    It is stepped once per optimizer step. ``T_max`` (cosine) and ``total_steps`` (one-cycle)
+    default to the number of steps after the warm-up.
 
     Raises:
         UserError: for a schedule that depends on scores.
     """
-    if section.scheduler is not None and section.scheduler["type"] == "ReduceLROnPlateau":
+    if opt.scheduler is not None and opt.scheduler["type"] == "ReduceLROnPlateau":
         raise UserError(
             "scheduler ReduceLROnPlateau depends on scores, not on the step; try CosineAnnealingLR"
         )
-    warmup = section.warmup_iter
-    if section.scheduler is None:
+    warmup = opt.warmup_iter
+    if opt.scheduler is None:
         main: LRScheduler = ConstantLR(optimizer, factor=1.0, total_iters=0)
     else:
-        length = section.total_iter - warmup
-        spec = dict(section.scheduler)
+        length = opt.total_iter - warmup
+        spec = dict(opt.scheduler)
         if "max_lr" in spec and len(optimizer.param_groups) > 1:
-            # One-cycle sets every group's rate itself, so the groups' factors go in here.
+            # One-cycle sets the rate of every group, so it needs the factors of the groups.
             base = optimizer.defaults["lr"]
             spec["max_lr"] = [spec["max_lr"] * g["lr"] / base for g in optimizer.param_groups]
         main = build("scheduler", spec, optimizer=optimizer, T_max=length, total_steps=length)
@@ -136,9 +136,9 @@ def build_scheduler(section: TrainOptions, optimizer: Optimizer) -> LRScheduler:
 
 
 def gradient_norm(parameters: Sequence[nn.Parameter], clip: float | None) -> Tensor:
-    """The norm of all gradients, which are then scaled down to ``clip`` if they exceed it."""
+    """Returns the norm of all gradients; scales them down to ``clip`` if it is exceeded."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = full_tensor(nn.utils.get_total_norm(gradients))
+    norm = nn.utils.get_total_norm(gradients)
     if clip is not None:
         nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     return norm

@@ -1,41 +1,44 @@
-"""Where a training run tells how it goes: terminal, ``log.jsonl`` and TensorBoard."""
+"""Logs a training run to the terminal, JSONL files and TensorBoard."""
 
 from __future__ import annotations
 
-import io
 import logging
 import os
-import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from srtoolbox.utils.console import progress_console, shows_progress
+from srtoolbox.utils.console import duration_text, progress_console, shows_progress
 from srtoolbox.utils.files import append_lines, keep_lines, read_lines, wait_for_room
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 _log = logging.getLogger("srtoolbox")
 
 _SPEED = ("it/s", "data wait", "memory")
 
-Point = tuple[int, dict[str, float]]
+Point = tuple[int, dict[str, float]]  # step, and values by TensorBoard tag
 
 
 class Reporter:
-    """Log points of one run. On a terminal a progress bar stands below the lines.
+    """Logs one run; on a terminal, a progress bar stays below the log lines.
 
-    The JSONL files are what counts: they are on the disk before the run goes on, and while the disk
-    is full the run waits. TensorBoard's file is a copy of them, made anew when a run goes on and
-    when it could not be written.
+    The JSONL files are the reference: each record is synced to the disk before the run continues,
+    and while the disk is full the run waits. TensorBoard's files are a copy of them. They are
+    written again from the JSONL files when a run resumes and after a failed write.
 
     Args:
-        folder: The run's folder; gets ``log.jsonl``, ``evaluation.jsonl`` and ``tb/``.
-        title: What the run is called in the progress bar.
+        folder: Folder of the run, for ``log.jsonl``, ``evaluation.jsonl`` and ``tb/``.
+        title: Name of the run in log lines and progress bar.
         total: Steps of the whole run.
-        start: Step at which the run goes on; later entries of an earlier try are dropped.
-        evaluated: The last step whose scores are kept; by default ``start``. An earlier try may
-            have scored step ``start`` after its state was saved, and this one does so again.
+        start: Step at which the run resumes; records of later steps are dropped.
+        evaluated: The last step whose scores are kept; by default ``start``. It is lower if the
+            run was killed between the checkpoint of step ``start`` and the one that follows its
+            evaluation: this evaluation is then repeated.
         tensorboard: Whether to write TensorBoard files.
     """
 
@@ -52,8 +55,9 @@ class Reporter:
         self._title, self._total = title, total
         keep_lines(self._figures, start)
         keep_lines(self._scores, start if evaluated is None else evaluated)
-        self._board = Board(folder / "tb") if tensorboard else None
-        self._to_board(())
+        self._tb_folder = folder / "tb" if tensorboard else None
+        self._tb_writer: SummaryWriter | None = None
+        self._to_tensorboard(())
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=28),
@@ -71,31 +75,36 @@ class Reporter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._board is not None and not self._board.usable:
-            self._to_board(())
+        self._to_tensorboard(())
+        if self._tb_writer is not None:
+            with suppress(OSError):  # everything is written already
+                self._tb_writer.close()
         self._progress.stop()
 
     def advance(self, step: int) -> None:
-        """Moves the progress bar; costs nothing and touches no device."""
+        """Moves the progress bar; it does not wait for the device."""
         self._progress.update(self._task, completed=step)
 
-    def training(self, step: int, figures: dict[str, float], rate: dict[str, float]) -> None:
-        """A log point: losses and learning rate in ``figures``, speed and memory in ``rate``.
+    def training(self, step: int, figures: dict[str, float], speed: dict[str, float]) -> None:
+        """Writes a log point.
 
-        ``rate`` has ``it/s``, ``data wait`` (share of the time spent waiting for samples) and
-        ``memory`` in MiB (0 if unknown).
+        Args:
+            step: Number of finished steps.
+            figures: Mean losses and gradient norms since the last log point, and learning rate.
+            speed: ``it/s``, ``data wait`` (share of the time spent waiting for samples) and
+                ``memory`` in MiB (0: unknown).
         """
-        record = {"step": step, **figures, **rate}
+        record = {"step": step, **figures, **speed}
         wait_for_room(lambda: append_lines(self._figures, [record]), self._figures)
-        self._to_board([_training_point(record)])
+        self._to_tensorboard([_training_point(record)])
         shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        speed = f"{rate['it/s']:.2f} it/s, data wait {100 * rate['data wait']:.0f} %"
-        self._progress.update(self._task, figures=speed)
-        memory = f", {rate['memory']:.0f} MiB" if rate["memory"] else ""
-        left = _clock((self._total - step) / rate["it/s"])
+        pace = f"{speed['it/s']:.2f} it/s, data wait {100 * speed['data wait']:.0f} %"
+        self._progress.update(self._task, figures=pace)
+        memory = f", {speed['memory']:.0f} MiB" if speed["memory"] else ""
+        left = duration_text((self._total - step) / speed["it/s"])
         _log.info(
             "%s %d/%d  %s  (%s%s, %s left)",
-            *(self._title, step, self._total, shown, speed, memory, left),
+            *(self._title, step, self._total, shown, pace, memory, left),
         )
 
     def evaluation(
@@ -105,38 +114,51 @@ class Reporter:
         scores: dict[str, float | None],
         gain: float | None = None,
     ) -> None:
-        """Mean scores on one dataset after ``step``.
+        """Writes the mean scores of one dataset.
 
-        ``gain`` is what the network owes to its other frames, in dB, where that was measured.
+        Args:
+            step: Number of finished steps.
+            dataset: Name of the dataset.
+            scores: Scores by metric; None: the metric was unavailable.
+            gain: Gain from the other frames in dB; None: not measured.
         """
-        record = {"step": step, "dataset": dataset, **scores}
+        record: dict[str, Any] = {"step": step, "dataset": dataset, **scores}
         if gain is not None:
-            record["owed_to_frames"] = gain
+            record["gain_from_frames"] = gain
         wait_for_room(lambda: append_lines(self._scores, [record]), self._scores)
-        self._to_board([_score_point(record)])
+        self._to_tensorboard([_score_point(record)])
         shown = "  ".join(f"{name} {v:.4f}" for name, v in scores.items() if v is not None)
         if gain is not None:
-            shown += f"  owed to the other frames {gain:.2f} dB"
+            shown += f"  gain from other frames {gain:.2f} dB"
         _log.info("%s %d/%d  on %s: %s", self._title, step, self._total, dataset, shown)
 
     def _points(self) -> Iterator[Point]:
+        """Yields the points of all records in the JSONL files."""
         yield from map(_training_point, read_lines(self._figures))
         yield from map(_score_point, read_lines(self._scores))
 
-    def _to_board(self, points: Iterable[Point]) -> None:
-        if self._board is None:
+    def _to_tensorboard(self, points: Iterable[Point]) -> None:
+        """Adds points to TensorBoard's file, or writes a new file if there is no usable one."""
+        if self._tb_folder is None:
             return
         try:
-            if self._board.usable:
-                self._board.add(points)
-            else:
-                self._board.write(self._points())
-        except OSError as error:  # no reason to stop: everything is in the JSONL files
-            _log.warning("%s: not written (%s); tried again later", self._board, error.strerror)
+            if self._tb_writer is None:
+                self._tb_writer, points = _open_writer(self._tb_folder), self._points()
+            for step, scalars in points:
+                for tag, value in scalars.items():
+                    self._tb_writer.add_scalar(tag, value, step)
+            self._tb_writer.flush()  # raises errors of the writer's thread
+        except OSError as error:  # the JSONL files have everything, so the run can continue
+            self._tb_writer = None
+            _log.warning(
+                "%s: not written (%s); this is tried again later", self._tb_folder, error.strerror
+            )
 
 
-class NullReporter:
-    """The reporter of the processes that only help the main one."""
+class NullReporter(Reporter):
+    """Logs nothing; for all processes except the main one."""
+
+    def __init__(self) -> None: ...
 
     def __enter__(self) -> NullReporter:
         return self
@@ -145,7 +167,7 @@ class NullReporter:
 
     def advance(self, step: int) -> None: ...
 
-    def training(self, step: int, figures: dict[str, float], rate: dict[str, float]) -> None: ...
+    def training(self, step: int, figures: dict[str, float], speed: dict[str, float]) -> None: ...
 
     def evaluation(
         self,
@@ -159,67 +181,16 @@ class NullReporter:
 NULL_REPORTER = NullReporter()
 
 
-class Board:
-    """TensorBoard's file of a run.
+def _open_writer(folder: Path) -> SummaryWriter:
+    """Opens a new TensorBoard file whose points replace those of all earlier files."""
+    from torch.utils.tensorboard import SummaryWriter
 
-    Written without the threads of TensorBoard's own writer, which keeps points back for minutes
-    (those a killed run would lose) and does not survive a full disk.
-
-    Args:
-        folder: Where it lies.
-
-    Attributes:
-        usable: Whether the file is whole, so that points can be added; else ``write`` makes one.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._path, self.usable = folder, folder, False
-
-    def __str__(self) -> str:
-        return str(self._folder)
-
-    def write(self, points: Iterable[Point]) -> None:
-        """Makes a new file of these points in place of all earlier ones."""
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-
-        self._folder.mkdir(parents=True, exist_ok=True)
-        earlier = list(self._folder.glob("events.out.tfevents.[0-9]*"))
-        # Readers take files in the order of their names. A running TensorBoard forgets what it has
-        # read when it meets the start of a session at step 0.
-        number = max((int(path.name.split(".")[3]) for path in earlier), default=0) + 1
-        self._path = self._folder / f"events.out.tfevents.{number:010d}.srtoolbox"
-        head = [Event(file_version="brain.Event:2"), Event(session_log=SessionLog(status=1))]
-        self._append([*head, *map(_event, points)])
-        for path in earlier:  # a reader that is in the midst of one needs it to come to the next
-            os.truncate(path, 0)
-
-    def add(self, points: Iterable[Point]) -> None:
-        """Adds points to the file."""
-        self._append(map(_event, points))
-
-    def _append(self, events: Iterable[Any]) -> None:
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        buffer = io.BytesIO()
-        writer = RecordWriter(buffer)
-        for event in events:
-            event.wall_time = time.time()
-            writer.write(event.SerializeToString())
-        self.usable = False
-        with self._path.open("ab") as file:
-            file.write(buffer.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-        self.usable = True
-
-
-def _event(point: Point) -> Any:
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    step, scalars = point
-    values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
-    return Event(step=step, summary=Summary(value=values))
+    # A running TensorBoard reads the files in the order of their names. It needs the name of the
+    # earlier file to find the next one, so the earlier file is emptied and not removed.
+    for earlier in folder.glob("events.out.tfevents.*"):
+        os.truncate(earlier, 0)
+    # purge_step makes a running TensorBoard drop the points that it has already read.
+    return SummaryWriter(str(folder), purge_step=0, flush_secs=30)
 
 
 def _training_point(record: dict[str, Any]) -> Point:
@@ -231,9 +202,3 @@ def _training_point(record: dict[str, Any]) -> Point:
 def _score_point(record: dict[str, Any]) -> Point:
     scores = {k: v for k, v in record.items() if k not in ("step", "dataset") and v is not None}
     return record["step"], {f"{record['dataset']}/{name}": value for name, value in scores.items()}
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

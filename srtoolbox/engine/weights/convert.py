@@ -1,4 +1,4 @@
-"""Rewriting a weight file so that it says its arch, as `srtoolbox convert` does."""
+"""Rewrites a weight file with name and options of its arch, for `srtoolbox convert`."""
 
 from __future__ import annotations
 
@@ -27,26 +27,28 @@ def convert(
     overrides: Sequence[str] = (),
     key: str | None = None,
 ) -> str:
-    """Writes the weights of ``source`` with the arch and the options that they belong to.
+    """Writes the weights of ``source`` together with name and options of their arch.
 
     Args:
-        source: Any weight file that `read_weights` takes.
-        target: ``.safetensors``, or ``.pth`` for a file as BasicSR's.
-        arch: Name of the arch; default what ``source`` says.
-        overrides: ``"num_feat=64"`` each: its options, over those that ``source`` says.
-        key: The entry of ``source`` to take.
+        source: Any weight file that `read_weights` reads.
+        target: Path of the new file, ending in ``.safetensors``, or in ``.pth`` for a file with the
+            entries of BasicSR.
+        arch: Name of the arch; default: the one that ``source`` contains.
+        overrides: Options of the arch such as ``"num_feat=64"``; they replace those that ``source``
+            contains.
+        key: The entry of ``source`` with the tensors.
 
     Returns:
-        A line that says what was written.
+        Lines for the terminal: the loaded tensors and the written file.
 
     Raises:
-        UserError: if the arch is not known, or not every tensor fits it.
+        UserError: if the arch is not known, or a tensor does not match it.
     """
     if target.suffix not in _SUFFIXES:
         raise UserError(f"{target}: the name must end in {' or '.join(_SUFFIXES)}")
     file = read_weights(source, key)
     if target.exists() and target.samefile(source):
-        raise UserError(f"{target}: would replace the file that it is made from")
+        raise UserError(f"{target}: is the input file itself; choose another name")
     spec = _spec(file, arch, overrides)
     net = build("arch", spec)
     loaded = file.load_into(net)
@@ -55,11 +57,11 @@ def convert(
 
 
 def _spec(file: WeightFile, arch: str | None, overrides: Sequence[str]) -> dict:
-    """What the file says, below what is asked for; another arch's options do not count."""
-    asked = read(None, overrides)
+    """Returns the checked options of the arch: those of the file, overridden by the user's."""
+    given = read(None, overrides)
     if arch is not None:
-        asked.put("type", arch, "--arch")
-    tree = asked if file.arch is None and "type" in asked else merge(file.require_arch(), asked)
-    whole = Tree()
-    whole.put("network_g", tree, "")
-    return check(whole, _Network).network_g
+        given.put("type", arch, "--arch")
+    tree = given if file.arch is None and "type" in given else merge(file.require_arch(), given)
+    root = Tree()
+    root.put("network_g", tree, "")
+    return check(root, _Network).network_g

@@ -1,4 +1,4 @@
-"""Says in words why a file could not be read as weights, and what to do about it."""
+"""Explains why a file could not be read as weights, and what to do about it."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ import re
 import zipfile
 from pathlib import Path
 
-_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how torch's files began before 1.6
-_WEB = re.compile(rb"^(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml|!--)", re.IGNORECASE)
-_OBJECT = re.compile(r"GLOBAL (\S+)")  # in the refusal of torch's restricted unpickler
+_LEGACY_HEAD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # of torch's files before version 1.6
+_WEB_PAGE = re.compile(rb"^(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml|!--)", re.IGNORECASE)
+_PICKLED_OBJECT = re.compile(r"GLOBAL (\S+)")  # in the error of torch's restricted unpickler
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Whether a file begins with the length of a JSON header (100 MB at most), then the header."""
+    """Returns whether a file begins with the length of a JSON header (at most 100 MB) and "{"."""
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= 100_000_000
 
 
 def explain_fault(path: Path, head: bytes, error: Exception) -> str:
-    """The fault of a file that ``error`` was raised for.
+    """Returns the fault of a file and its remedy, as the end of a message.
 
     Args:
         path: The file.
-        head: Its first bytes.
-        error: What the reader of its format raised.
+        head: Its first 512 bytes.
+        error: The error of the reader of its format.
     """
     if not head:
         return "is empty; download or copy it again"
     if head.startswith(b"version https://git-lfs"):
         return (
-            "not a weight file but a Git LFS pointer to one; fetch the content by `git lfs pull` "
-            "in its repository"
+            "is a Git LFS pointer, not the weight file itself; fetch the file by `git lfs pull` in "
+            "its repository"
         )
-    if _WEB.match(head):
+    if _WEB_PAGE.match(head):
         return (
-            "not a weight file but a web page saved under its name; download the file itself (a "
+            "is a web page saved under the name of a weight file; download the file itself (the "
             "host may ask for a log-in or a confirmation first)"
         )
     if head.startswith(b"\x89HDF"):
         return (
-            "is an HDF5 file, as Keras writes; for the weights of idealo's networks see "
+            "is an HDF5 file of Keras; for the weights of idealo's networks see "
             "srtoolbox.archs.isr.load_keras"
         )
     if _is_cut_off(path, head, error):
@@ -47,13 +47,13 @@ def explain_fault(path: Path, head: bytes, error: Exception) -> str:
             f"incomplete: the file is cut off after {path.stat().st_size} bytes; download or copy "
             "it again"
         )
-    found = _OBJECT.search(str(error))
+    found = _PICKLED_OBJECT.search(str(error))
     if found or head[:1] == b"\x80":
         what = f" ({found[1]})" if found else ""
         return (
-            f"holds pickled Python objects{what}, as torch.save(net) of a whole module does, not "
-            "just tensors; they are not loaded, since they could run any code: load it in the "
-            "project that it is from and save net.state_dict()"
+            f"holds pickled Python objects{what}, as written by torch.save(net), not only tensors; "
+            "they are not loaded, since they could run any code; load the file in the project that "
+            "wrote it and save net.state_dict()"
         )
     if "TorchScript" in str(error):
         return "is a TorchScript program, not a file of tensors; save its state_dict() instead"
@@ -66,9 +66,9 @@ def explain_fault(path: Path, head: bytes, error: Exception) -> str:
 
 
 def _is_cut_off(path: Path, head: bytes, error: Exception) -> bool:
-    if head.startswith(b"PK\x03\x04"):  # an archive's table of contents stands at its end
+    if head.startswith(b"PK\x03\x04"):  # the table of contents of an archive is at its end
         return not zipfile.is_zipfile(path)
-    if head.startswith(_LEGACY):
+    if head.startswith(_LEGACY_HEAD):
         return isinstance(error, EOFError | IndexError) or "unexpected EOF" in str(error)
     if is_safetensors(head):
         return path.stat().st_size < _promised_size(path)
@@ -76,7 +76,7 @@ def _is_cut_off(path: Path, head: bytes, error: Exception) -> bool:
 
 
 def _promised_size(path: Path) -> int:
-    """How large a safetensors file must be by its header; if that is cut, larger than it is."""
+    """Returns the size of a safetensors file by its header; a too large one if that is cut off."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         try:

@@ -1,4 +1,4 @@
-"""Reads and writes weight files, and gives networks their weights."""
+"""Reads and writes weight files and loads their tensors into networks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import hashlib
 import io
 import json
 import logging
-import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import safetensors.torch
 import torch
@@ -22,6 +20,7 @@ from torch import Tensor, nn
 from srtoolbox import __version__
 from srtoolbox.config.files import Tree, as_tree
 from srtoolbox.config.schema import build
+from srtoolbox.engine.weights.detect import bare_name, closest_arch
 from srtoolbox.engine.weights.faults import explain_fault, is_safetensors
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
@@ -29,20 +28,21 @@ from srtoolbox.utils.files import write_atomic
 
 _log = logging.getLogger("srtoolbox")
 
-_ENTRIES = ("params_ema", "params", "state_dict")  # the first one that is there is taken
-
-_SHOWN = 3  # how many names a message gives of each kind
+_ENTRIES = ("params_ema", "params", "state_dict")  # the first of these in a file is used
+_MAX_NAMES = 3  # of each kind in a message
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """What a weight file holds.
+    """The content of a weight file.
 
     Attributes:
         path: The file.
-        state: Its tensors by name, on the CPU.
-        entry: The key that they stand under; None in a plain file.
-        arch: Name and options of the network, ``{"type": …}``, if the file says them.
+        state: Tensors by name, on the CPU. Values that are not tensors may be among them; they
+            match no parameter.
+        entry: The key of ``state`` in the file; None if the tensors are at its top level.
+        arch: Name and options of the network, ``{"type": "EDSR", "scale": 4, …}``; None if the file
+            does not contain them.
     """
 
     path: Path
@@ -51,28 +51,35 @@ class WeightFile:
     arch: dict[str, Any] | None
 
     def require_arch(self) -> Tree:
-        """``arch`` as options that name this file as their place.
+        """Returns ``arch`` as options; faults in them are reported with the path of this file.
 
         Raises:
-            UserError: if the file does not say its arch; with a guess from its tensors' names.
+            UserError: if the file does not contain its arch. The message guesses it from the names
+                of the tensors.
         """
         if self.arch is None:
             close = closest_arch(self.state)
-            guess = f" (its tensors are named like those of {close})" if close else ""
+            guess = f" (its tensors have the names of {close})" if close else ""
             raise UserError(
-                f"{self.path}: does not say its arch{guess}; give an option file with network_g, "
-                "or write it down by `srtoolbox convert FILE OUT.safetensors --arch NAME`"
+                f"{self.path}: does not contain the name of its arch{guess}; give an option file "
+                "with network_g, or store the arch in the file: "
+                "`srtoolbox convert FILE OUT.safetensors --arch NAME`"
             )
         return as_tree(self.arch, str(self.path))
 
     def load_into(self, net: nn.Module, strict: bool = True) -> str:
-        """Gives ``net`` the tensors of the file.
+        """Copies the tensors into ``net``.
+
+        Args:
+            net: A network on any device.
+            strict: Whether every tensor must match; otherwise those that match are copied.
 
         Returns:
-            A line that says how many tensors matched, and which did not.
+            A line for the log: how many tensors matched, and which did not.
 
         Raises:
-            UserError: if they do not fit (``strict``), or none does; ``net`` stays as it was.
+            UserError: if a tensor does not match (``strict``), or none does. ``net`` is unchanged
+                then.
         """
         own = net.state_dict()
         state = _unwrapped(self.state, own)
@@ -80,66 +87,78 @@ class WeightFile:
         fitting = {k: v for k, v in state.items() if k in own and own[k].shape == shapes[k]}
         name = type(net).__name__
         matched = f"{len(fitting)} of {len(own)} tensors"
-        misfits = _misfits({key: _shape(value) for key, value in own.items()}, shapes)
-        if misfits and (strict or not fitting):
+        differences = _differences({key: _shape(value) for key, value in own.items()}, shapes)
+        if differences and (strict or not fitting):
             raise UserError(
-                f"{self.path}: does not fit {name}: {matched} match; {misfits}; {self._advice(net)}"
+                f"{self.path}: does not fit {name}: {matched} match; {differences}; "
+                f"{self._advice(net)}"
             )
         net.load_state_dict({**own, **fitting})
         line = f"{self.path}: {matched} loaded from {self.entry or 'a plain file'}"
-        return f"{line}; {misfits}" if misfits else line
+        return f"{line}; {differences}" if differences else line
 
     def _advice(self, net: nn.Module) -> str:
         close = closest_arch(self.state)
         if close is None:
-            return "it looks like no registered arch"
+            return "its tensors have the names of no registered arch"
         if ARCH_REGISTRY.get(close) is not type(net):
-            return f"its tensors are named like those of {close}"
+            return f"its tensors have the names of {close}"
         return (
-            f"it looks like {close} with other options (scale, sizes); in an option file, "
-            "path.strict_load_g: false takes what fits"
+            f"it seems to be {close} with other options (scale, sizes); in an option file, "
+            "path.strict_load_g: false loads the tensors that match"
         )
 
 
 def read_weights(path: Path, key: str | None = None) -> WeightFile:
-    """Reads a weight file; nothing in it is executed.
+    """Reads a weight file of torch or safetensors. No code in it is executed.
 
     Args:
-        path: The file; what it is is told by its content, not by its name.
-        key: The entry that holds the tensors; by default the first of ``params_ema`` (the
-            average), ``params`` and ``state_dict``, or else the top level.
+        path: The file. Its format is recognised by its content, not by its name.
+        key: The entry with the tensors; by default the first of ``params_ema`` (moving average),
+            ``params`` and ``state_dict``, or else the top level.
 
     Raises:
-        UserError: if it is missing, incomplete, or no file of tensors.
+        UserError: if the file is missing, incomplete, or not a file of tensors.
     """
     content, arch = _read_content(path)
-    entry = key if key is not None else next((one for one in _ENTRIES if one in content), None)
-    if entry is not None and entry not in content:
-        names = ", ".join(f"'{one}'" for one, value in content.items() if _is_state(value))
-        raise UserError(f"{path}: has no entry '{entry}'; it has {names or 'none: it is plain'}")
-    state = content if entry is None else content[entry]
+    entry = key if key is not None else next((e for e in _ENTRIES if e in content), None)
+    state = content if entry is None else content.get(entry)
     if not _is_state(state):
-        inner = ", ".join(f"'{one}'" for one, value in content.items() if _is_state(value))
-        hint = f"; name the entry to take by --key or path.param_key_g: {inner}" if inner else ""
-        raise UserError(f"{path}: '{entry or 'its top level'}' holds no named tensors{hint}")
+        entries = ", ".join(f"'{e}'" for e, value in content.items() if _is_state(value))
+        if entry is not None and entry not in content:
+            found = entries or "no entries: its tensors are at the top level"
+            raise UserError(f"{path}: has no entry '{entry}'; it has {found}")
+        hint = f"; set --key or path.param_key_g to one of these entries: {entries}"
+        where = "its top level" if entry is None else f"'{entry}'"
+        raise UserError(f"{path}: {where} has no named tensors{hint if entries else ''}")
     known = isinstance(arch, dict) and isinstance(arch.get("type"), str)
     return WeightFile(path, dict(state), entry, arch if known else None)
 
 
 def load_weights(net: nn.Module, path: Path, strict: bool = True, key: str | None = None) -> str:
-    """``read_weights`` and ``WeightFile.load_into`` in one."""
+    """Reads a weight file and loads it; see ``read_weights`` and ``WeightFile.load_into``."""
     return read_weights(path, key).load_into(net, strict)
 
 
-def load_trained(
-    path: Path, device: torch.device, key: str | None = None
+def load(
+    path: str | Path, device: str | torch.device = "cpu", key: str | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of a weight file that says its arch, in eval mode, and what it says.
+    """Builds the network of a weight file that contains its arch.
+
+    ``srtoolbox train`` and ``srtoolbox convert`` write such files.
+
+    Args:
+        path: The file.
+        device: Device of the network.
+        key: The entry with the tensors, see ``read_weights``.
+
+    Returns:
+        The network in eval mode, and the name and options of its arch.
 
     Raises:
-        UserError: if it does not, or its tensors do not fit.
+        UserError: if the file does not contain its arch, or its tensors do not match it.
     """
-    file = read_weights(path, key)
+    file = read_weights(Path(path), key)
     arch = dict(file.require_arch())
     net = build("arch", arch)
     _log.info("%s", file.load_into(net))
@@ -149,11 +168,17 @@ def load_trained(
 def save_weights(
     path: Path, arch: dict[str, Any], net: nn.Module, ema: nn.Module | None = None
 ) -> str:
-    """Writes a weight file that says its arch, and returns the hash of the weights.
+    """Writes a weight file that contains its arch, and returns the hash of the weights.
 
-    A ``.safetensors`` file holds the tensors (of the average, where there is one) and the arch as
-    JSON in its metadata. Any other holds ``params`` (and ``params_ema``), as BasicSR's files do,
-    and ``arch``.
+    A ``.safetensors`` file has the tensors (of ``ema`` if it is given) and the arch as JSON in its
+    metadata. Any other file is written by ``torch.save`` with the entries ``params`` (and
+    ``params_ema``) of BasicSR, and ``arch``.
+
+    Args:
+        path: The file; an existing one is replaced.
+        arch: Name and options of the network.
+        net: The network.
+        ema: The moving average of the network.
     """
     final = net if ema is None else ema
     if path.suffix == ".safetensors":
@@ -170,7 +195,7 @@ def save_weights(
 
 
 def weights_hash(net: nn.Module) -> str:
-    """First 12 hex digits of the SHA-256 of all weights: equal exactly if the networks are."""
+    """Returns the first 12 hex digits of the SHA-256 of all tensors and their names."""
     sha = hashlib.sha256()
     for key, value in sorted(net.state_dict().items()):
         sha.update(key.encode())
@@ -179,7 +204,7 @@ def weights_hash(net: nn.Module) -> str:
 
 
 def _read_content(path: Path) -> tuple[dict[Any, Any], Any]:
-    """Everything in the file, and its arch entry."""
+    """Returns the content of a file and its arch entry."""
     try:
         with path.open("rb") as file:
             head = file.read(512)
@@ -193,33 +218,33 @@ def _read_content(path: Path) -> tuple[dict[Any, Any], Any]:
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
                 return state, _parsed((file.metadata() or {}).get("arch"))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickles of other kinds; they are refused below
+            warnings.simplefilter("ignore")  # about other pickles, which are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # many kinds are raised for files that are not weights
+    except Exception as error:  # the readers raise many kinds for files that are not weights
         raise UserError(f"{path}: {explain_fault(path, head, error)}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a {type(content).__name__}, not a dict of tensors")
+        raise UserError(f"{path}: contains a {type(content).__name__}, not a dict of tensors")
     return content, content.get("arch")
 
 
 def _parsed(text: str | None) -> Any:
     try:
         return json.loads(text or "null")
-    except json.JSONDecodeError:  # somebody else's metadata of that name
+    except json.JSONDecodeError:  # metadata of another program under this name
         return None
 
 
-def _is_state(value: Any) -> bool:
-    """Whether this is a dict of named tensors (a few other values may stand among them)."""
+def _is_state(value: Any) -> TypeGuard[dict[str, Any]]:
+    """Returns whether a value is a dict of named tensors; other values may be among them."""
     return (
         isinstance(value, dict)
         and all(isinstance(key, str) for key in value)
-        and (not value or any(isinstance(one, Tensor) for one in value.values()))
+        and (not value or any(isinstance(entry, Tensor) for entry in value.values()))
     )
 
 
 def _unwrapped(state: dict[str, Any], own: Mapping[str, Tensor]) -> dict[str, Any]:
-    """``state`` without the prefix of a wrapper, unless a network's own part is called so."""
+    """Removes a wrapper's prefix from the names, unless the network itself has such names."""
     if state.keys() & own.keys():
         return state
     return {bare_name(key): value for key, value in state.items() if key != "n_averaged"}
@@ -229,9 +254,9 @@ def _shape(value: Any) -> tuple[int, ...] | None:
     return tuple(value.shape) if isinstance(value, Tensor) else None
 
 
-def _misfits(own: dict[str, Any], given: dict[str, Any]) -> str:
-    """What keeps ``given`` from being ``own`` (shapes by name), the first few of each kind."""
-    other = [
+def _differences(own: dict[str, Any], given: dict[str, Any]) -> str:
+    """Describes the differences between two sets of shapes by name; empty if there are none."""
+    reshaped = [
         f"{key} {given[key]} instead of {own[key]}"
         for key in own
         if key in given and given[key] != own[key]
@@ -239,67 +264,19 @@ def _misfits(own: dict[str, Any], given: dict[str, Any]) -> str:
     kinds = {
         "not found": [key for key in own if key not in given],
         "not used": [key for key in given if key not in own],
-        "of another shape": other,
+        "of another shape": reshaped,
     }
     return "; ".join(f"{kind}: {_first(names)}" for kind, names in kinds.items() if names)
 
 
 def _first(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more
 
 
 def _to_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies, since safetensors takes neither shared memory nor other memory formats."""
+    """Returns copies: safetensors accepts neither shared memory nor other memory formats."""
     return {
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in state.items()
     }
-
-
-_ENOUGH = 0.5
-
-_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # of DataParallel, AveragedModel, compile
-
-
-def bare_name(key: str) -> str:
-    """A tensor's name without the prefixes that wrappers of a network put before it."""
-    return _WRAPPERS.sub("", key)
-
-
-def closest_arch(state: Mapping[str, Any]) -> str | None:
-    """The arch whose tensors are named most like these; None if no arch is close.
-
-    Numbers in names are disregarded, since they count blocks. Between archs of the same names, the
-    one decides whose default configuration shares more names with their shapes.
-    """
-    shapes = {bare_name(key): getattr(value, "shape", None) for key, value in state.items()}
-    archs = {name: ARCH_REGISTRY.get(name) for name in ARCH_REGISTRY}
-    known = {
-        name: _default_shapes(arch)
-        for name, arch in archs.items()
-        if getattr(arch, "own_weights", True)
-    }
-    scored = [(*_likeness(shapes, own), name) for name, own in known.items() if own]
-    likeness, _, name = max(scored)
-    return name if likeness >= _ENOUGH else None
-
-
-def _likeness(given: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[float, int]:
-    ours, theirs = set(map(_pattern, own)), set(map(_pattern, given))
-    shared = sum(given.get(key) == shape for key, shape in own.items())
-    return len(ours & theirs) / max(1, len(ours | theirs)), shared
-
-
-def _pattern(key: str) -> str:
-    return re.sub(r"\d+", "#", key)
-
-
-@cache
-def _default_shapes(arch: type) -> dict[str, torch.Size] | None:
-    """Names and shapes of an arch's tensors, built without memory for them."""
-    try:
-        with torch.device("meta"):
-            return {key: value.shape for key, value in arch().state_dict().items()}
-    except Exception:  # a plugin that has no defaults: the guess does without it
-        return None

@@ -14,7 +14,7 @@ def attention(size: int = 4, overlap: int = 1) -> OverlappingCrossAttention:
 
 
 def by_hand(layer: OverlappingCrossAttention, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Pixel by pixel, from the definition."""
+    """Computes the attention of each pixel from the definition."""
     _, c, h, w = x.shape
     size, reach, heads = layer.window, layer.overlap, layer.num_head
     query = layer.query(x)

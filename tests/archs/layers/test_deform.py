@@ -17,7 +17,7 @@ from srtoolbox.errors import RunError, UserError
 
 
 def inputs(n=2, channels=6, out=4, groups=3, size=(5, 7), kernel_size=3, reach=2.0, dtype=None):
-    """x, offset, weight, bias, mask. Offsets reach beyond the border."""
+    """Returns x, offset, weight, bias, mask; some sampling positions are beyond the border."""
     points = kernel_size**2
     tensors = (
         torch.randn(n, channels, *size),
@@ -196,12 +196,19 @@ def test_gradient_reaches_offsets_and_masks_of_a_fresh_pack():
     assert torch.all(per_output > 0)
 
 
-def test_magnitude_of_offsets_is_kept():
+def test_magnitude_of_offsets_is_measured_only_inside():
     net = torch.nn.ModuleDict({"align": DeformConv(4, 4, deformable_groups=2, bias=False)})
     assert set(net.state_dict()) == {"align.weight"}
-    offset = torch.randn(1, 36, 5, 6) * 100
-    net["align"](torch.randn(1, 4, 5, 6), offset)
-    torch.testing.assert_close(offset_magnitudes(net), {"align": offset.abs().mean()})
+    assert not list(net.buffers())
+    x, offset = torch.randn(1, 4, 5, 6), torch.randn(1, 36, 5, 6) * 100
+    with pytest.raises(ZeroDivisionError), offset_magnitudes(net) as magnitudes:
+        assert magnitudes == {}
+        net["align"](x, offset)
+        torch.testing.assert_close(magnitudes, {"align": offset.abs().mean()})
+        net["align"](x, 2 * offset)
+        _ = 1 / 0
+    net["align"](x, 3 * offset)
+    torch.testing.assert_close(magnitudes, {"align": 2 * offset.abs().mean()})
 
 
 def needs_torchvision():

@@ -92,7 +92,7 @@ def test_windows_and_back():
 
 
 def by_hand(layer: WindowAttention, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """All pixels with all, those of other windows masked, by softmax; (h, w, C)."""
+    """Attention of all pixels to all, masked outside of the windows; (h, w, C)."""
     (h, w, c), size, heads, shift = x.shape, layer.window_size, layer.num_head, layer.shift
     q, k, v = layer.qkv(x).reshape(h * w, 3, heads, -1).permute(1, 2, 0, 3)
     y, z = torch.cartesian_prod(torch.arange(h), torch.arange(w)).t()
@@ -169,6 +169,7 @@ def test_blocks_are_skipped_in_training_only():
 
 def test_recomputed_groups_give_the_same_gradients():
     class Net(nn.Module):
+        scales = (4,)
         checkpoint_blocks = ("hat.layers",)
 
         def __init__(self):
@@ -193,7 +194,7 @@ def test_recomputed_groups_give_the_same_gradients():
 def test_tiles_of_whole_windows_change_nothing_but_the_attention_to_channels():
     net = small(conv_scale=0.0).double()
     net.size_multiple = net.min_size = 4
-    net.scale = 4
+    net.scales, net.scale = (4,), 4
     x = torch.randn(1, 5, 16, 72, dtype=torch.float64)
     with torch.no_grad():
         whole = net(x)

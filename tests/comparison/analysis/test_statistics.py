@@ -1,4 +1,4 @@
-"""Intervals and tests against scipy's own, and against simulations where the truth is known."""
+"""Intervals and tests against those of scipy, and against simulations with a known truth."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_few_values_have_students_interval(n):
 
 @pytest.mark.parametrize("n", [5, 12, 60])
 @pytest.mark.parametrize("level", [0.8, 0.95])
-def test_the_interval_holds_the_truth_as_often_as_it_says(n, level):
+def test_the_interval_has_the_stated_coverage(n, level):
     rng, repeats = np.random.default_rng(n), 400
     samples = rng.gamma(9, 1, (repeats, n))  # mean 9, skewed as differences in dB are
     held = 0
@@ -68,14 +68,14 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(n, level):
     assert held / repeats == pytest.approx(level, abs=3 * error)
 
 
-def test_pairing_removes_what_the_images_have_in_common():
+def test_pairing_removes_the_variance_between_images():
     rng = np.random.default_rng(3)
     images = rng.normal(28, 4, 50)
     a, b = images + 0.1 + rng.normal(0, 0.1, 50), images + rng.normal(0, 0.1, 50)
     found = paired(a, b)
     assert 0 < found.low < 0.1 < found.high < 0.2
     assert found.p < 1e-3
-    assert bootstrap(a).low < bootstrap(b).high  # unpaired, nothing could be said
+    assert bootstrap(a).low < bootstrap(b).high  # without pairs there is no significant difference
 
 
 @pytest.mark.parametrize("n", [3, 30])
@@ -88,7 +88,7 @@ def test_p_is_scipys(n):
 def test_equal_infinite_and_single_values():
     values = np.array([30.0, 31.0, math.inf])
     assert paired(values, values) == (0, 0, 0, 1)
-    more = paired(values + 1, values)  # the images of infinite values differ by nothing
+    more = paired(values + 1, values)  # images with two infinite values have a difference of 0
     assert (more.mean, more.p) == pytest.approx((2 / 3, stats.ttest_1samp([1, 1, 0], 0).pvalue))
     assert paired([30.0, 31.0], [29.0, 30.0]).p == 0
     lost = paired(values, np.array([30.0, 31.0, 32.0]))
@@ -103,12 +103,12 @@ def test_equal_infinite_and_single_values():
 
 
 @pytest.mark.parametrize("values", [[], [[1.0, 2.0]], 3.0])
-def test_no_list_of_values(values):
+def test_values_must_be_a_list(values):
     with pytest.raises(UserError, match="list of values"):
         bootstrap(values)
 
 
-def test_other_images():
+def test_different_numbers_of_images_are_refused():
     with pytest.raises(UserError, match="one has 3 and the other 2"):
         paired([1, 2, 3], [1, 2])
 
@@ -119,8 +119,8 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
-def test_holm_rejects_what_the_definition_rejects():
-    """The k-th smallest of m is rejected while all up to it stay below α / (m - k + 1)."""
+def test_holm_agrees_with_its_definition():
+    """The k-th smallest of m is rejected if all up to it are below α / (m - k + 1)."""
     rng = np.random.default_rng(0)
     for _ in range(50):
         p = rng.beta(0.3, 2, 7)
@@ -133,7 +133,7 @@ def test_holm_rejects_what_the_definition_rejects():
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_what_cannot_be_told_apart(sign):
+def test_methods_without_a_significant_difference(sign):
     rng = np.random.default_rng(0)
     images = rng.normal(28, 3, 100)
     scores = {
@@ -144,7 +144,7 @@ def test_what_cannot_be_told_apart(sign):
 
 
 def test_equal_methods_are_marked_together():
-    """With 95 %, not one of six equal methods is left out, whichever happens to look best."""
+    """In 95 % of the cases all of six equal methods are marked, whichever has the best mean."""
     rng, repeats = np.random.default_rng(1), 400
     left_out = 0
     for _ in range(repeats):

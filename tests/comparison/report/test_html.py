@@ -33,10 +33,10 @@ console.error = console.warn = (...words) => faults.push("console: " + words.joi
 _READER = """<script>
 const seen = {};
 const all = (selector) => [...document.querySelectorAll(selector)];
-const shown = (one) => one.checkVisibility();
+const shown = (element) => element.checkVisibility();
 const table = document.querySelector("table");
 const names = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
-const head = [...table.tHead.rows[0].cells].findIndex((one) => one.textContent.includes("PSNR"));
+const head = [...table.tHead.rows[0].cells].findIndex((cell) => cell.textContent.includes("PSNR"));
 const button = table.tHead.rows[0].cells[head].querySelector("button");
 seen.before = names();
 button.click();
@@ -63,24 +63,24 @@ choose(left, "GT");
 choose(right, "Late");
 choose(picture, picture.options[1].value);
 const stages = all(".stage").filter(shown);
-seen.stages = stages.map((one) => one.dataset.picture);
-seen.versions = all(".stage img").filter(shown).map((one) => one.alt).sort();
+seen.stages = stages.map((stage) => stage.dataset.picture);
+seen.versions = all(".stage img").filter(shown).map((image) => image.alt).sort();
 
 const select = (name) => document.querySelector(`.filters select[name=${name}]`);
-const heads = () => all("table:first-of-type thead th").filter(shown).map((one) => one.textContent);
+const heads = () => all("table:first-of-type thead th").filter(shown).map((th) => th.textContent);
 choose(select("dataset"), "images");
-seen.filtered = heads().map((one) => one.replace(/\u00a0/g, " "));
+seen.filtered = heads().map((title) => title.replace(/\u00a0/g, " "));
 choose(select("protocol"), "rgb");
-seen.titles = all("h3, summary").filter(shown).map((one) => one.textContent);
+seen.titles = all("h3, summary").filter(shown).map((element) => element.textContent);
 choose(select("dataset"), "");
 choose(select("protocol"), "");
 
 seen.images = document.images.length;
 seen.width = [document.documentElement.scrollWidth, innerWidth];
 addEventListener("load", () => {
-  seen.empty = [...document.images].filter((one) => !one.hidden && !one.naturalWidth).length;
+  seen.empty = [...document.images].filter((image) => !image.hidden && !image.naturalWidth).length;
   seen.requests = performance.getEntriesByType("resource")
-    .map((one) => one.name).filter((name) => !name.startsWith("data:"));
+    .map((entry) => entry.name).filter((name) => !name.startsWith("data:"));
   seen.faults = faults;
   const out = document.createElement("pre");
   out.id = "seen";
@@ -148,23 +148,30 @@ def test_a_browser_shows_it(page: str, tmp_path: Path, width: int) -> None:
 
 
 class _Parts(HTMLParser):
-    """What a page fetches, and whether its tags are closed."""
+    """The addresses, open tags, anchors, attributes and texts of a page."""
 
     def __init__(self) -> None:
         super().__init__()
         self.addresses: list[str] = []
         self.open: list[str] = []
         self.anchors: set[str] = set()
+        self.attributes: dict[str, set[str]] = {}
+        self.texts: set[str] = set()
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         facts = dict(attributes)
         self.addresses += [facts[name] or "" for name in ("src", "href", "action") if name in facts]
         self.anchors.add(facts.get("id") or "")
+        for name, value in attributes:
+            self.attributes.setdefault(name, set()).add(value or "")
         if tag not in ("meta", "link", "img", "hr", "input", "br"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.add(data.strip())
 
 
 def test_nothing_is_fetched_and_every_tag_is_closed(page: str) -> None:
@@ -181,6 +188,30 @@ def test_nothing_is_fetched_and_every_tag_is_closed(page: str) -> None:
 def test_names_are_text_and_never_markup(page: str) -> None:
     assert "<i>C</i>" not in page and "A_B &amp; &lt;i&gt;C&lt;/i&gt;" in page
     assert "<title>rich &lt;study&gt; (×4)</title>" in page
+
+
+def test_no_name_gets_out_of_its_attribute(rich_study: Path) -> None:
+    method, dataset, key = (f"""{name}'"><img onerror="{name}()">""" for name in "mdk")
+    for name in ("study.json", "results.jsonl"):
+        content = (rich_study / name).read_text()
+        for old, new in (("Late", method), ("images", dataset), ("im_0", key)):
+            content = content.replace(f'"{old}"', json.dumps(new))
+        (rich_study / name).write_text(content)
+    study = json.loads((rich_study / "study.json").read_text())
+    study["other_protocols"][0]["average"] = "images"  # this word is not the dataset
+    (rich_study / "study.json").write_text(json.dumps(study))
+    (rich_study / "images" / "images").rename(rich_study / "images" / dataset)
+    for path in (rich_study / "images").rglob("im_0*.png"):
+        path.rename(path.with_name(path.name.replace("im_0", key)))
+    write_report(rich_study, ["html"])
+    page = (rich_study / "report.html").read_text()
+    parts = _Parts()
+    parts.feed(page)
+    assert parts.open == [] and not any(name.startswith("on") for name in parts.attributes)
+    assert {method, key, f"{dataset}: {key}"} <= parts.texts
+    assert {method, key} <= parts.attributes["alt"]
+    assert dataset in parts.attributes["data-dataset"]
+    assert f"{dataset}: {key}" in parts.attributes["data-picture"]
 
 
 def test_the_protocol_stands_under_every_table(page: str) -> None:

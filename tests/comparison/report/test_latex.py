@@ -9,17 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from srtoolbox.comparison.analysis.scores import Scores
 from srtoolbox.comparison.report.latex import escape, to_latex
 from srtoolbox.comparison.report.table import Table
-from srtoolbox.comparison.report.tables import all_tables
-from srtoolbox.comparison.store import ResultStore
 
 
 @pytest.fixture
-def tables(rich_study: Path) -> list[Table]:
-    store = ResultStore(rich_study)
-    return all_tables([Scores(store, card) for card in store.load_card().views()])
+def tables(tables: dict[str, Table]) -> list[Table]:
+    return list(tables.values())
 
 
 def test_nothing_is_a_command_but_what_is_meant() -> None:

@@ -27,19 +27,19 @@ def store(study_file) -> ResultStore:
 
 
 def test_a_report_can_be_made_again(rich_study: Path) -> None:
-    title, table, written = write_report(rich_study)
-    assert title == "rich <study> (x4)"
-    first = {path: path.read_bytes() for path in written}
-    names = {str(path.relative_to(rich_study)) for path in written}
+    report = write_report(rich_study)
+    assert report.title == "rich <study> (x4)"
+    first = {path: path.read_bytes() for path in report.files}
+    names = {str(path.relative_to(rich_study)) for path in report.files}
     assert {"table.md", "table.csv", "images.csv", "table.tex", "report.html"} < names
     for figure in ("crops.png", "errors.png", "profiles.png", "curves.svg", "curves.png"):
         assert f"figures/{figure}" in names
     assert {f"figures/{kind}_{d}.svg" for kind in ("tradeoff", "differences")
             for d in ("clips", "images")} < names  # fmt: skip
-    for path in written:
+    for path in report.files:
         path.unlink()
-    assert write_report(rich_study)[1] == table
-    assert {path: path.read_bytes() for path in written} == first
+    assert write_report(rich_study) == report
+    assert {path: path.read_bytes() for path in report.files} == first
     with Image.open(rich_study / "figures" / "crops.png") as image:
         assert image.width > 800 and np.ptp(np.asarray(image)) > 100
         assert not image.info.get("Software")
@@ -47,9 +47,10 @@ def test_a_report_can_be_made_again(rich_study: Path) -> None:
 
 def test_a_study_that_was_run_is_reported(store: ResultStore) -> None:
     card = store.load_card()
-    _, table, written = write_report(store.folder, ["md", "html"])
-    assert [path.name for path in written] == ["table.md", "report.html"]
-    assert table.methods == ["Bicubic", "EDSR", "EDVR"]
+    report = write_report(store.folder, ["md", "html"])
+    table = report.overview
+    assert [path.name for path in report.files] == ["table.md", "report.html"]
+    assert table.names == ["Bicubic", "EDSR", "EDVR"]
     psnr = [
         record["metrics"]["psnr"]
         for entry in card.entries
@@ -94,11 +95,11 @@ def test_the_command_writes_what_is_asked_for(rich_study: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--to", "pdf"], "no report as 'pdf'"),
+        (["--to", "pdf"], "unknown report format 'pdf'; known: md, csv"),
         (["--baseline", "Nobody"], "no method 'Nobody'"),
         (["--region", "im_0=1,2"], "expected KEY=Y,X,SIDE"),
-        (["--region", "im_0=30,0,8"], "leaves the image im_0 of 32×40"),
-        (["--region", "im=0,0,8"], "no image 'im'"),
+        (["--region", "im_0=30,0,8"], "exceeds the image im_0 of 32×40"),
+        (["--region", "im=0,0,8"], "no image 'im' is stored"),
     ],
 )
 def test_what_does_not_exist_is_said(rich_study: Path, capsys, arguments, said) -> None:
@@ -122,9 +123,9 @@ def test_a_study_without_results_has_a_report(tmp_path: Path, rich_study: Path) 
     card.entries = [entry for entry in card.entries if entry.failure]
     card.published = []
     empty.save_card(card)
-    _, table, written = write_report(empty.folder)
-    assert table.methods == ["Broken ✗"] and not table.columns
-    assert {path.name for path in written} >= {"table.md", "report.html", "table.tex"}
+    report = write_report(empty.folder)
+    assert report.overview.names == ["Broken ✗"] and not report.overview.columns
+    assert {path.name for path in report.files} >= {"table.md", "report.html", "table.tex"}
 
 
 def test_a_folder_without_a_study_is_named(tmp_path: Path) -> None:

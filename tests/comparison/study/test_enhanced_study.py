@@ -1,27 +1,19 @@
-"""``val.enhance`` in a study: for all methods, and as what tells two methods apart."""
+"""``val.enhance`` in a study: for all methods, and as the only difference of two methods."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
+from support.studies import compare
 
 from srtoolbox.comparison.options import StudyOptions
 from srtoolbox.comparison.report.write import write_report
-from srtoolbox.comparison.store import ResultStore
-from srtoolbox.comparison.study.plan import plan
-from srtoolbox.comparison.study.run import run_study
+from srtoolbox.comparison.study.plan import list_jobs
 from srtoolbox.config.load import load_options
 from srtoolbox.config.schema import OptionErrors
 from srtoolbox.errors import UserError
 
 CPU = torch.device("cpu")
-
-
-def compare(path: Path, *overrides: str) -> ResultStore:
-    opt, tree = load_options(path, overrides, StudyOptions)
-    return run_study(opt, tree, CPU)
 
 
 PLUS = """
@@ -37,7 +29,7 @@ methods:
 """
 
 
-def test_a_method_beside_its_enhanced_self(study_file) -> None:
+def test_a_method_with_and_without_self_ensemble(study_file) -> None:
     store = compare(study_file(PLUS))
     entries = {entry.method: entry for entry in store.load_card().entries}
     assert entries["EDSR"].run == entries["EDSR+"].run  # one training for both
@@ -54,7 +46,7 @@ def test_a_method_beside_its_enhanced_self(study_file) -> None:
     assert entries["Bicubic twice"].deviations == ["cascade 2 instead of 1"]
 
 
-def test_one_option_for_all_methods_makes_a_new_evaluation(study_file) -> None:
+def test_an_inference_option_of_all_methods_gives_new_evaluations(study_file) -> None:
     only_bicubic = "methods: {EDSR: !delete, EDVR: !delete}"
     path = study_file(only_bicubic)
     before = compare(path).load_card().entries[0].evaluations
@@ -63,12 +55,12 @@ def test_one_option_for_all_methods_makes_a_new_evaluation(study_file) -> None:
     assert before != after
     scores = [[r["metrics"]["psnr"] for r in store.records(e["sample"])] for e in (before, after)]
     assert scores[0] != scores[1]
-    note = write_report(store.folder)[1].notes[0]
+    note = write_report(store.folder).overview.notes[0]
     assert note.endswith("Predicted with 5 iterations of back-projection (replicate edge).")
     assert compare(path).load_card().entries[0].evaluations == before
 
 
-def test_protocol_and_metrics_are_everybodys(study_file) -> None:
+def test_a_method_cannot_set_protocol_or_metrics(study_file) -> None:
     path = study_file("methods: {EDSR: {val: {protocol: duf-y}}}")
     with pytest.raises(OptionErrors, match=r"methods.EDSR.val.protocol: unknown; known: enhance"):
         load_options(path, (), StudyOptions)
@@ -78,9 +70,10 @@ def test_a_cascade_of_a_multi_frame_network_is_refused(study_file) -> None:
     path = study_file("methods: {EDVR: {val: {enhance: {cascade: 2}}}}")
     opt, tree = load_options(path, (), StudyOptions)
     with pytest.raises(UserError, match="cascade: EDVR takes several frames"):
-        plan(opt, tree)
+        list_jobs(opt, tree)
 
 
-def test_a_cascade_that_would_have_to_be_trained_is_refused(study_file) -> None:
-    with pytest.raises(UserError, match=r"method EDSR: val.enhance.cascade: its stages"):
+def test_training_a_cascade_is_refused(study_file) -> None:
+    message = r"method EDSR: val.enhance.cascade: stages of a cascade are trained separately"
+    with pytest.raises(UserError, match=message):
         compare(study_file("methods: {EDSR: {val: {enhance: {cascade: 2}}}}"))

@@ -1,23 +1,19 @@
-"""What multi-frame methods owe to their frames, as part of a study and its report."""
+"""The gain of multi-frame methods from other frames, in a study and its report."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-import torch
+from support import studies
 
-from srtoolbox.comparison.options import StudyOptions
 from srtoolbox.comparison.report.write import write_report
 from srtoolbox.comparison.store import ResultStore
-from srtoolbox.comparison.study import evaluate as scorekeeper
-from srtoolbox.comparison.study.run import run_study
-from srtoolbox.config.load import load_options
+from srtoolbox.comparison.study import evaluate
 
 
 def compare(path: Path) -> ResultStore:
-    opt, tree = load_options(path, ["train.total_iter=2", "val.val_freq=2"], StudyOptions)
-    return run_study(opt, tree, torch.device("cpu"))
+    return studies.compare(path, "train.total_iter=2", "val.val_freq=2")
 
 
 def test_it_is_measured_once_and_reported(study_file, monkeypatch) -> None:
@@ -34,21 +30,25 @@ def test_it_is_measured_once_and_reported(study_file, monkeypatch) -> None:
 
     write_report(store.folder, ["md"])
     report = (store.folder / "table.md").read_text()
-    table = report.partition("sample: PSNR (dB) by the frames that are given")[2]
+    table = report.partition("sample: PSNR (dB) by input frames")[2]
+    head = next(line for line in table.splitlines() if line.startswith("| method"))
+    titles = [title.strip() for title in head.split("|")[2:-1]]
+    frames = ["1 frame", "3 frames", "reference repeated", "shuffled"]
+    assert titles == [*frames, "gain from other frames"]
     row = next(line for line in table.splitlines() if line.startswith("| EDVR"))
     cells = [float(cell.strip(" *+").replace("−", "-")) for cell in row.split("|")[2:-1]]
     psnr = list(use["psnr"].values())
     assert cells == pytest.approx([*psnr, psnr[1] - psnr[2]], abs=0.0051)
 
-    monkeypatch.setattr(scorekeeper, "frame_use", None)  # a second run must not measure again
+    monkeypatch.setattr(evaluate, "frame_use", None)  # a second run must not measure again
     assert compare(path).frame_uses() == [use]
 
 
-def test_it_is_left_out_unless_asked_for(study_file) -> None:
+def test_it_is_off_by_default(study_file) -> None:
     assert compare(study_file()).frame_uses() == []
 
 
-def test_it_may_be_asked_for_on_some_test_sets(study_file) -> None:
+def test_it_may_be_measured_on_some_test_sets(study_file) -> None:
     data = "{{type: SampleBursts, split: val, num_frame: 3, gt_size: 32, num_burst: {}}}"
     path = study_file(
         f"datasets: {{val: !delete, test: {{a: {data.format(1)}, b: {data.format(2)}}}}}\n"
@@ -60,6 +60,6 @@ def test_it_may_be_asked_for_on_some_test_sets(study_file) -> None:
     (entry,) = store.load_card().entries
     assert use["evaluation"] == entry.evaluations["b"] != entry.evaluations["a"]
     write_report(store.folder, ["md", "html"])
-    assert "## b: PSNR (dB) by the frames" in (store.folder / "table.md").read_text()
+    assert "## b: PSNR (dB) by input frames" in (store.folder / "table.md").read_text()
     page = (store.folder / "report.html").read_text()
     assert 'id="statistics:-b"' in page and 'id="statistics:-a"' not in page

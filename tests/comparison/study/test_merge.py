@@ -1,4 +1,4 @@
-"""Parts of a study that were run apart give what the whole gives."""
+"""Merged parts of a study give the same results as the whole study."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
+from support.studies import compare
 
-from srtoolbox.comparison.options import StudyOptions
 from srtoolbox.comparison.store import ResultStore
 from srtoolbox.comparison.study.merge import merge_studies
-from srtoolbox.comparison.study.run import run_study
-from srtoolbox.config.load import load_options
 from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.errors import UserError
 from srtoolbox.utils.files import read_lines
@@ -42,13 +39,8 @@ def write(root: Path) -> Path:
     return path
 
 
-def compare(path: Path, *overrides: str) -> ResultStore:
-    opt, tree = load_options(path, overrides, StudyOptions)
-    return run_study(opt, tree, torch.device("cpu"))
-
-
 def table(store: ResultStore) -> list[tuple]:
-    """All that a table says but times."""
+    """Returns the content of the tables without times."""
     return [
         (
             view.protocol["name"],
@@ -74,7 +66,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return first.folder, compare(path, "name=second", *without("Bicubic", "EDSR")).folder
 
 
-def test_two_halves_are_the_whole(halves, tmp_path, monkeypatch) -> None:
+def test_two_halves_give_the_whole(halves, tmp_path, monkeypatch) -> None:
     path = write(tmp_path)
     whole = compare(path, "name=whole")
     root = tmp_path / "experiments" / "compare"
@@ -85,7 +77,7 @@ def test_two_halves_are_the_whole(halves, tmp_path, monkeypatch) -> None:
     names = {p.relative_to(whole.folder) for p in whole.folder.rglob("*.png")}
     assert names == {p.relative_to(merged.folder) for p in merged.folder.rglob("*.png")}
     assert len(list(merged.folder.glob("runs/*/log.jsonl"))) == 4
-    # The merged study goes on as if all had been run there: nothing is left to be done.
+    # The merged study is finished: running it again trains and evaluates nothing.
     monkeypatch.setattr(Trainer, "run", lambda *_: pytest.fail("trained again"))
     lines = (merged.folder / "results.jsonl").read_text()
     again = compare(path, "name=merged")
@@ -106,7 +98,7 @@ def test_merging_again_or_one_by_one_changes_nothing(halves, tmp_path) -> None:
     )  # Bicubic's seeds are one evaluation
 
 
-def test_parts_of_one_method_by_seeds(tmp_path) -> None:
+def test_parts_with_different_seeds(tmp_path) -> None:
     path = write(tmp_path)
     only = without("Bicubic", "DSRNet")
     one = compare(path, "name=one", "seeds=[0]", *only).folder
@@ -116,7 +108,7 @@ def test_parts_of_one_method_by_seeds(tmp_path) -> None:
 
 
 def change(folder: Path, target: Path, by: float) -> Path:
-    """A copy of a study in which the first PSNR is another."""
+    """Copies a study and changes its first PSNR."""
     shutil.copytree(folder, target)
     file = target / "results.jsonl"
     first, *rest = read_lines(file)
@@ -125,7 +117,7 @@ def change(folder: Path, target: Path, by: float) -> Path:
     return target
 
 
-def test_other_scores_of_the_same_are_refused(halves, tmp_path) -> None:
+def test_different_scores_of_one_image_are_refused(halves, tmp_path) -> None:
     changed = change(halves[0], tmp_path / "changed", 0.02)
     with pytest.raises(
         UserError, match=r"Bicubic, seed 0, sample \w+.*: psnr is .* in .*first and"
@@ -136,7 +128,7 @@ def test_other_scores_of_the_same_are_refused(halves, tmp_path) -> None:
     merge_studies([halves[0], rounded], tmp_path / "merged")
 
 
-def test_other_weights_of_the_same_method_are_refused(halves, tmp_path) -> None:
+def test_different_weights_of_one_method_are_refused(halves, tmp_path) -> None:
     other = compare(
         write(tmp_path), "name=other", "methods.EDSR.network_g.num_feat=6", *without("DSRNet")
     )

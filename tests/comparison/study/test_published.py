@@ -1,14 +1,13 @@
-"""Rows with printed numbers stand in tables of their own protocol only."""
+"""Published numbers are only in the tables of their own protocol."""
 
 from __future__ import annotations
 
 import pytest
-import torch
+from support.studies import compare
 
 from srtoolbox.comparison.options import StudyOptions
 from srtoolbox.comparison.report.footnotes import published_marks, published_notes
 from srtoolbox.comparison.store import Published
-from srtoolbox.comparison.study.run import run_study
 from srtoolbox.config.load import load_options
 from srtoolbox.config.schema import OptionErrors
 
@@ -29,8 +28,7 @@ def row(dataset="sample", protocol="rgb", metric="psnr", source="'Table II of LG
 
 def test_a_row_is_on_the_card_of_its_protocol(study_file) -> None:
     only = "methods: {EDSR: !delete, EDVR: !delete}\nprotocols: [basicsr-y, rgb]\n"
-    opt, tree = load_options(study_file(row() + only), (), StudyOptions)
-    card = run_study(opt, tree, torch.device("cpu")).load_card()
+    card = compare(study_file(row() + only)).load_card()
     published = Published(
         "LGTD", "sample", "rgb", {"psnr": 36.08, "ssim": 0.9604}, "Table II of LGTD", 20.7e6
     )
@@ -45,20 +43,20 @@ def test_a_row_is_on_the_card_of_its_protocol(study_file) -> None:
         (
             {"protocol": "jilin189-table"},
             r"study.yml:6: published.0.protocol: the scores of LGTD are of protocol "
-            r"jilin189-table, the table is of rgb: their numbers do not compare; add",
+            r"jilin189-table, the table is of rgb: their numbers cannot be compared; add",
         ),
         ({"protocol": "jilin"}, r"published.0.protocol: unknown protocol 'jilin'; did you mean"),
         ({"dataset": "samples"}, r"published.0.dataset: the study has no 'samples'; did you mean"),
         ({"metric": "psnt"}, r"published.0.scores.psnt: the study has no 'psnt'"),
-        ({"source": "''"}, r"published.0.source: say where the numbers are printed"),
+        ({"source": "''"}, r"published.0.source: name the publication that prints the numbers"),
     ],
 )
-def test_what_has_no_place_in_the_table_is_refused(study_file, values: dict, message: str) -> None:
+def test_a_row_that_matches_no_table_is_refused(study_file, values: dict, message: str) -> None:
     with pytest.raises(OptionErrors, match=message):
         load_options(study_file(row(**values)), (), StudyOptions)
 
 
-def test_rows_of_several_sources_are_told_apart() -> None:
+def test_rows_of_several_sources_have_numbers() -> None:
     rows = [
         Published("TDAN", "clips", "rgb", {"psnr": 34.97}, "ten clips", 1.97e6),
         Published("Bicubic", "clips", "rgb", {"psnr": 31.16}, "ten clips"),
@@ -66,11 +64,11 @@ def test_rows_of_several_sources_are_told_apart() -> None:
     ]
     assert published_marks(rows[:2]) == {"ten clips": "published"}
     assert published_marks(rows) == {"ten clips": "published 1", "five clips": "published 2"}
-    end = "not measured here, hence not ranked:"
+    end = "(not measured here, not ranked):"
     assert published_notes(rows, sizes=False) == [
-        f"Published 1, {end} TDAN, Bicubic (ten clips).",
-        f"Published 2, {end} TDAN (five clips).",
+        f"Published 1 {end} TDAN, Bicubic. Source: ten clips.",
+        f"Published 2 {end} TDAN. Source: five clips.",
     ]
     assert published_notes(rows, sizes=True)[0] == (
-        f"Published 1, {end} TDAN, 1.97 M parameters; Bicubic (ten clips)."
+        f"Published 1 {end} TDAN, 1.97 M parameters; Bicubic. Source: ten clips."
     )

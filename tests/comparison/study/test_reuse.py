@@ -1,4 +1,4 @@
-"""Trainings that another study has finished are not done again."""
+"""Finished trainings of another study are copied, not repeated."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import studies
 
 from srtoolbox.comparison.analysis.scores import Scores
-from srtoolbox.comparison.options import StudyOptions
 from srtoolbox.comparison.report.charts import draw_curves
 from srtoolbox.comparison.store import ResultStore
-from srtoolbox.comparison.study import reuse as trainings
+from srtoolbox.comparison.study import reuse
 from srtoolbox.comparison.study.dry_run import estimate
 from srtoolbox.comparison.study.reuse import copy_training, index_finished_runs
-from srtoolbox.comparison.study.run import run_study
 from srtoolbox.config.files import read
-from srtoolbox.config.load import load_options
 from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.errors import UserError
 
@@ -28,8 +26,7 @@ TEST_SET = "datasets.val.sample.num_burst=2"  # other images than those of the f
 
 
 def compare(path: Path, *overrides: str) -> ResultStore:
-    opt, tree = load_options(path, (*SHORT, *overrides), StudyOptions)
-    return run_study(opt, tree, CPU)
+    return studies.compare(path, *SHORT, *overrides)
 
 
 def results(store: ResultStore) -> dict[str, tuple]:
@@ -44,7 +41,7 @@ def results(store: ResultStore) -> dict[str, tuple]:
     }
 
 
-def test_they_are_taken_and_give_the_same(study_file, tmp_path, monkeypatch, caplog) -> None:
+def test_copied_trainings_give_the_same_results(study_file, tmp_path, monkeypatch, caplog) -> None:
     path = study_file()
     first = compare(path, "name=first").folder
     (first / "runs" / "unfinished").mkdir()
@@ -54,20 +51,20 @@ def test_they_are_taken_and_give_the_same(study_file, tmp_path, monkeypatch, cap
     monkeypatch.setattr(Trainer, "run", lambda *a: trained.append(1) or run(*a))
     shared = (f"trainings_from=[{first}]", "name=taken", TEST_SET)
     tasks = estimate(read(path, (*SHORT, *shared)), CPU)
-    assert [(task.step, task.scored) for task in tasks] == [(0, 0), (2, 0), (2, 0)]
+    assert [(task.step, task.evaluated) for task in tasks] == [(0, 0), (2, 0), (2, 0)]
     assert not (tmp_path / "experiments" / "compare" / "taken").exists()
     with caplog.at_level(logging.INFO, "srtoolbox"):
         taken = compare(path, *shared)
     assert not trained
     assert results(taken) == results(trained_here)
     source = next(first.glob("runs/EDSR*"))
-    assert f"EDSR, seed 0: taken from {source}" in caplog.text
+    assert f"EDSR, seed 0: copied from {source}" in caplog.text
     seconds = {entry.method: entry.train_seconds for entry in taken.load_card().entries}
     assert seconds == {e.method: e.train_seconds for e in ResultStore(first).load_card().entries}
     lines = [line.get_label() for line in draw_curves(Scores(taken)).axes[0].lines]
     assert lines == ["EDSR", "EDVR"]
     assert not list(taken.folder.glob("runs/*/checkpoints")) and next(source.glob("checkpoints/*"))
-    # Nothing of it is needed any more; and what it has not is trained.
+    # The first study is no longer needed, and missing trainings run.
     shutil.rmtree(first)
     assert results(compare(path, "name=taken", TEST_SET)) == results(taken)
     assert not trained
@@ -75,14 +72,14 @@ def test_they_are_taken_and_give_the_same(study_file, tmp_path, monkeypatch, cap
     assert len(trained) == 2
 
 
-def test_a_method_may_have_another_name_there(study_file, monkeypatch) -> None:
+def test_a_method_may_have_another_name_in_the_other_study(study_file, monkeypatch) -> None:
     first = compare(study_file(), "methods.EDVR=!delete").folder
     monkeypatch.setattr(Trainer, "run", lambda *_: pytest.fail("trained again"))
     renamed = "methods: {EDSR: !delete, EDVR: !delete, Mine: {network_g: {type: EDSR, "
     path = study_file(f"{renamed}num_feat: 4, num_block: 1}}}}}}\ntrainings_from: ['{first}']\n")
     (_, entry) = compare(path, "name=second").load_card().entries
     assert entry.run.startswith("runs/Mine-s0-") and entry.steps == 2
-    # So may it have in the same study: a renamed method is not trained again.
+    # A method that is renamed in the same study is not trained again either.
     (_, entry) = compare(path, "name=tiny").load_card().entries
     assert entry.run.startswith("runs/Mine-s0-") and entry.failure is None
 
@@ -103,10 +100,10 @@ def make_study(folder: Path, fingerprint: str = "abc") -> Path:
     return run
 
 
-def test_a_copy_is_whole_or_not_there(tmp_path: Path, monkeypatch) -> None:
+def test_a_copy_is_complete_or_missing(tmp_path: Path, monkeypatch) -> None:
     run, target = make_study(tmp_path / "a"), tmp_path / "b" / "runs" / "EDSR-s0-abc"
     (target / "checkpoints").mkdir(parents=True)
-    write, written = trainings.write_atomic, []
+    write, written = reuse.write_atomic, []
 
     def write_and_die(path: Path, content: bytes) -> None:
         write(path, content)
@@ -114,27 +111,27 @@ def test_a_copy_is_whole_or_not_there(tmp_path: Path, monkeypatch) -> None:
         if len(written) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainings, "write_atomic", write_and_die)
+    monkeypatch.setattr(reuse, "write_atomic", write_and_die)
     with pytest.raises(KeyboardInterrupt):
         copy_training(run, target)
     assert [path.name for path in target.iterdir()] == ["checkpoints"]
     (tmp_path / "b" / "study.yml").touch()
-    assert index_finished_runs([tmp_path / "b"]) == {}  # the half copy is none
-    monkeypatch.setattr(trainings, "write_atomic", write)
+    assert index_finished_runs([tmp_path / "b"]) == {}  # a partial copy does not count
+    monkeypatch.setattr(reuse, "write_atomic", write)
     copy_training(run, target)
     names = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     assert names == {"run.json", "finished.json", "weights/net_g_latest.pth"}
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
-def test_only_finished_ones_are_found(tmp_path: Path) -> None:
+def test_only_finished_trainings_are_found(tmp_path: Path) -> None:
     run = make_study(tmp_path / "a")
     assert index_finished_runs([tmp_path / "a"]) == {"abc": run}
     (run / "finished.json").unlink()
     assert index_finished_runs([tmp_path / "a"]) == {}
 
 
-def test_a_folder_that_is_no_study_is_named(study_file, tmp_path: Path) -> None:
+def test_a_folder_without_a_study_is_named(study_file, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^trainings_from: .*nothing: no study here \(study\.yml"):
         compare(study_file(), f"trainings_from=[{tmp_path / 'nothing'}]")
     assert not (tmp_path / "experiments").exists()
@@ -144,9 +141,9 @@ def test_a_folder_that_is_no_study_is_named(study_file, tmp_path: Path) -> None:
         index_finished_runs([tmp_path / "a"])
 
 
-def test_where_it_was_trained_is_said(tmp_path: Path) -> None:
+def test_the_device_of_a_copied_training_is_named(tmp_path: Path) -> None:
     run = make_study(tmp_path / "a")
-    assert trainings.device_of(run, "a CPU") == "a CPU"
+    assert reuse.device_of(run, "a CPU") == "a CPU"
     (run / "environment.json").write_text('{"device": "NVIDIA H200"}')
-    assert trainings.device_of(run, "a CPU") == "NVIDIA H200 (training) and a CPU"
-    assert trainings.device_of(run, "NVIDIA H200") == "NVIDIA H200"
+    assert reuse.device_of(run, "a CPU") == "NVIDIA H200 (training) and a CPU"
+    assert reuse.device_of(run, "NVIDIA H200") == "NVIDIA H200"

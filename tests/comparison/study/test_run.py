@@ -1,4 +1,4 @@
-"""Studies: nothing is done twice, nothing is lost, everybody is treated alike."""
+"""Runs of whole studies: finished work is recognised, interrupted work resumes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.studies import compare
 
-from srtoolbox.comparison.options import StudyOptions
 from srtoolbox.comparison.store import ResultStore
 from srtoolbox.comparison.study.dry_run import estimate, to_terminal
-from srtoolbox.comparison.study.parallel import count_workers
-from srtoolbox.comparison.study.plan import plan
-from srtoolbox.comparison.study.run import run_study
 from srtoolbox.config.files import read
-from srtoolbox.config.load import load_options
-from srtoolbox.config.schema import OptionErrors
 from srtoolbox.engine.evaluation import evaluator
 from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.errors import UserError
@@ -31,13 +26,8 @@ from srtoolbox.errors import UserError
 CPU = torch.device("cpu")
 
 
-def compare(path: Path, *overrides: str) -> ResultStore:
-    opt, tree = load_options(path, overrides, StudyOptions)
-    return run_study(opt, tree, CPU)
-
-
 def scores(store: ResultStore) -> dict[str, list[dict]]:
-    """The metrics of every image by method: what must not depend on how the run went."""
+    """Returns the metrics of every image by method; interruptions must not change them."""
     return {
         entry.method: [r["metrics"] for r in store.records(entry.evaluations["sample"])]
         for entry in store.load_card().entries
@@ -63,7 +53,7 @@ def test_every_method_is_trained_scored_and_measured(study_file) -> None:
         assert len(list(images.iterdir())) == 2
 
 
-def test_a_second_run_does_nothing_and_says_the_same(study_file, monkeypatch) -> None:
+def test_a_second_run_changes_nothing(study_file, monkeypatch) -> None:
     path = study_file()
     first = compare(path)
     lines = (first.folder / "results.jsonl").read_text()
@@ -78,7 +68,7 @@ def test_a_second_run_does_nothing_and_says_the_same(study_file, monkeypatch) ->
     assert scores(first) == scores(second)
 
 
-def test_only_what_changed_is_done_again(study_file) -> None:
+def test_only_a_changed_method_is_trained_again(study_file) -> None:
     path = study_file()
     before = {e.method: e.run for e in compare(path).load_card().entries}
     after = {
@@ -89,7 +79,7 @@ def test_only_what_changed_is_done_again(study_file) -> None:
     assert before["EDSR"] != after["EDSR"]
 
 
-def test_a_training_that_was_broken_off_ends_with_the_same_scores(study_file, monkeypatch) -> None:
+def test_an_interrupted_training_ends_with_the_same_scores(study_file, monkeypatch) -> None:
     whole = scores(compare(study_file(), "name=whole"))
     save = Trainer.save
     saved = []
@@ -112,7 +102,7 @@ def test_a_training_that_was_broken_off_ends_with_the_same_scores(study_file, mo
     ("number", "jobs", "code"),
     [(signal.SIGKILL, 1, -9), (signal.SIGKILL, 2, -9), (signal.SIGTERM, 2, 130)],
 )
-def test_a_killed_comparison_goes_on(study_file, tmp_path, number, jobs: int, code: int) -> None:
+def test_a_killed_study_resumes(study_file, tmp_path, number, jobs: int, code: int) -> None:
     longer = "train.total_iter=40"
     whole = scores(compare(study_file(), "name=whole", longer))
     path = study_file()
@@ -131,19 +121,7 @@ def test_a_killed_comparison_goes_on(study_file, tmp_path, number, jobs: int, co
     assert scores(compare(path, "name=killed", longer)) == whole
 
 
-def test_all_methods_share_data_and_training(study_file) -> None:
-    opt, tree = load_options(study_file(), ["seeds=[0, 1]"], StudyOptions)
-    jobs = plan(opt, tree)
-    assert [(job.seed, job.method) for job in jobs] == [
-        (seed, method) for seed in (0, 1) for method in ("Bicubic", "EDSR", "EDVR")
-    ]
-    assert all(job.opt.train == opt.train for job in jobs)
-    assert all(job.opt.datasets == opt.datasets for job in jobs)
-    assert all(job.opt.manual_seed == job.seed for job in jobs)
-    assert not any(job.deviations for job in jobs)
-
-
-def test_an_unequal_training_is_named(study_file) -> None:
+def test_a_deviating_training_is_named(study_file) -> None:
     extra = "methods: {EDSR: {train: {total_iter: 4}}, EDVR: {train: null}}"
     card = compare(study_file(extra)).load_card()
     deviations = {entry.method: entry.deviations for entry in card.entries}
@@ -163,33 +141,7 @@ def test_a_method_that_fails_does_not_stop_the_others(study_file) -> None:
     assert "non-finite at step" in failures["EDSR"]
 
 
-@pytest.mark.parametrize(
-    ("extra", "words"),
-    [
-        ("methods: {EDVR: {network_g: {num_frame: 5}}}", ["EDVR", "takes 5 frames", "gives 3"]),
-        ("datasets: {train: {gt_size: 36}}", ["EDVR", "gt_size 36", "multiples of 4"]),
-        ("methods: {EDSR: {network_g: {scale: 2}}}", ["EDSR", "scale is 2 but scale is 4"]),
-        ("datasets: {val: {sample: {scale: 2}}}", ["sample", "scale"]),
-    ],
-)
-def test_what_does_not_fit_is_said_before_anything_is_trained(
-    study_file, tmp_path, extra, words
-) -> None:
-    with pytest.raises(UserError) as caught:
-        compare(study_file(extra))
-    for word in words:
-        assert word in str(caught.value)
-    assert not (tmp_path / "experiments").exists()
-
-
-def test_a_faulty_method_option_names_its_line(study_file) -> None:
-    path = study_file("methods:\n  EDSR:\n    train:\n      totaliter: 4\n")
-    opt, tree = load_options(path, (), StudyOptions)
-    with pytest.raises(OptionErrors, match=r"study.yml:5: train.totaliter: unknown; did you mean"):
-        plan(opt, tree)
-
-
-def test_a_torn_last_line_is_scored_again(study_file) -> None:
+def test_an_evaluation_with_a_torn_record_is_repeated(study_file) -> None:
     path = study_file()
     first = compare(path)
     whole = scores(first)
@@ -200,13 +152,13 @@ def test_a_torn_last_line_is_scored_again(study_file) -> None:
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_an_arch_from_outside_the_package_joins(study_file, tmp_path, jobs: int) -> None:
+def test_an_arch_of_a_plugin_is_compared(study_file, tmp_path, jobs: int) -> None:
     (tmp_path / "mine.py").write_text(
         "from torch import nn\n"
         "from srtoolbox import ARCH_REGISTRY\n"
         "@ARCH_REGISTRY.register()\n"
         f"class MineForTheStudy{jobs}(nn.Module):\n"
-        "    paper, scales, num_frame, size_multiple, min_size = 'mine', (4,), 1, 1, 1\n"
+        "    scales = (4,)\n"  # all that a network has to declare
         "    def __init__(self, scale: int = 4) -> None:\n"
         "        super().__init__()\n"
         "        self.scale = scale\n"
@@ -224,31 +176,20 @@ def test_an_arch_from_outside_the_package_joins(study_file, tmp_path, jobs: int)
 
 
 @pytest.mark.slow
-def test_trainings_side_by_side_give_the_same_scores(study_file) -> None:
+def test_parallel_trainings_give_the_same_scores(study_file) -> None:
     alone = scores(compare(study_file(), "name=alone", "threads=1"))
-    side_by_side = compare(study_file(), "name=together", "threads=1", "jobs=2")
-    assert scores(side_by_side) == alone
-    assert [entry.threads for entry in side_by_side.load_card().entries] == [0, 1, 1]
+    parallel = compare(study_file(), "name=together", "threads=1", "jobs=2")
+    assert scores(parallel) == alone
+    assert [entry.threads for entry in parallel.load_card().entries] == [0, 1, 1]
 
 
 @pytest.mark.slow
-def test_a_training_that_fails_beside_another_is_named(study_file) -> None:
+def test_a_failed_parallel_training_is_named(study_file) -> None:
     extra = "methods: {EDSR: {train: {optim_g: {lr: 1e36}}}}"
     card = compare(study_file(extra), "threads=1", "jobs=2").load_card()
     failures = {entry.method: entry.failure for entry in card.entries}
     assert failures["EDVR"] is None
     assert "non-finite at step" in failures["EDSR"]
-
-
-@pytest.mark.parametrize(
-    ("wanted", "trainings", "threads", "expected"),
-    [(1, 5, 1, 1), (4, 5, 1, 4), (8, 5, 1, 4), (4, 2, 1, 2), (4, 5, 2, 2), (4, 0, 1, 1)],
-)
-def test_no_more_trainings_at_a_time_than_there_are_cores(
-    monkeypatch, wanted: int, trainings: int, threads: int, expected: int
-) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
-    assert count_workers(wanted, trainings, CPU, threads) == expected
 
 
 def test_several_protocols_score_one_forward_pass(study_file, monkeypatch) -> None:
@@ -285,7 +226,7 @@ train: {total_iter: 2}
 """
 
 
-def test_a_method_that_does_not_fit_a_test_set_lacks_that_column(study_file) -> None:
+def test_a_method_that_cannot_use_a_test_set_lacks_that_column(study_file) -> None:
     store = compare(study_file(SINGLE))
     card = store.load_card()
     scored = {entry.method: set(entry.evaluations) for entry in card.entries}
@@ -298,31 +239,27 @@ def test_a_method_that_does_not_fit_a_test_set_lacks_that_column(study_file) -> 
     assert not any(entry.failure for entry in card.entries)
 
 
-def test_costs_are_measured_on_a_test_set_that_fits_everybody(study_file) -> None:
+def test_costs_are_measured_on_a_test_set_of_all_methods(study_file) -> None:
     longer = "{type: SampleBursts, split: val, num_frame: 5, gt_size: 32, num_burst: 2}"
     for only in ((), ("EDSR",)):
-        opt, tree = load_options(
-            study_file(SINGLE),
-            [f"datasets.test.longer={longer}", f"name=s{len(only)}"],
-            StudyOptions,
-        )
-        store = run_study(opt, tree, CPU, only)
+        overrides = [f"datasets.test.longer={longer}", f"name=s{len(only)}"]
+        store = compare(study_file(SINGLE), *overrides, only=only)
         entries = store.load_card().entries
-        assert len(entries) == len(only or opt.methods)
+        assert len(entries) == len(only or ("Bicubic", "EDSR", "EDVR"))
         assert {tuple(store.cost(e.cost)["input"]) for e in entries} == {(1, 3, 3, 8, 8)}
 
 
-def test_a_test_set_that_nobody_fits_is_an_error(study_file) -> None:
+def test_a_test_set_that_no_method_can_use_is_an_error(study_file) -> None:
     only = ("methods.EDSR=!delete", "methods.Bicubic=!delete")
     with pytest.raises(
-        UserError, match=r"datasets\.single: no method fits it: EDVR takes 3 frames"
+        UserError, match=r"datasets\.single: no method can use it: EDVR takes 3 frames"
     ):
         compare(study_file(SINGLE), *only)
     with pytest.raises(UserError, match=r"EDVR: datasets\.single: EDVR takes 3 frames"):
         compare(study_file(SINGLE), *only, "datasets.test.bursts=!delete")
 
 
-def test_a_faulty_test_set_is_an_error_for_everybody(study_file) -> None:
+def test_a_faulty_test_set_is_an_error(study_file) -> None:
     with pytest.raises(UserError, match=r"EDVR: datasets.single: its scale is 2"):
         compare(
             study_file(SINGLE),
@@ -335,24 +272,25 @@ def test_only_some_methods(study_file, monkeypatch) -> None:
     path = study_file("train: {total_iter: 2}")
 
     def run(*only: str, override: str = "seeds=[0]") -> list[str]:
-        opt, tree = load_options(path, [override], StudyOptions)
-        return [e.method for e in run_study(opt, tree, CPU, only).load_card().entries]
+        return [e.method for e in compare(path, override, only=only).load_card().entries]
 
     assert run("EDVR") == ["EDVR"]
     monkeypatch.setattr(Trainer, "run", lambda *_: pytest.fail("trained"))
     assert run("Bicubic") == ["Bicubic", "EDVR"]
-    # What is no longer what the file says is not shown.
+    # Results of other options than those of the file are not shown.
     assert run("Bicubic", override="methods.EDVR.network_g.num_feat=4") == ["Bicubic"]
     with pytest.raises(UserError, match="--only EDS: no such method; there are: Bicubic, EDSR"):
         run("EDS")
 
 
-def test_a_dry_run_says_what_is_left_and_writes_nothing(study_file, tmp_path, monkeypatch) -> None:
+def test_a_dry_run_shows_remaining_work_and_writes_nothing(
+    study_file, tmp_path, monkeypatch
+) -> None:
     def look(path: Path) -> dict[str, tuple[int, int, int, int]]:
         tasks = estimate(read(path), CPU)
         assert all((task.seconds > 0) != task.is_done for task in tasks)
-        assert "left in all" in str(to_terminal(tasks, "t").renderables[-1])
-        return {t.method: (t.step, t.total, t.scored, t.to_score) for t in tasks}
+        assert "left in total" in str(to_terminal(tasks, "t").renderables[-1])
+        return {t.method: (t.step, t.total, t.evaluated, t.to_evaluate) for t in tasks}
 
     path = study_file("protocols: [rgb, basicsr-y]")
     assert look(path) == {"Bicubic": (0, 0, 0, 2), "EDSR": (0, 6, 0, 2), "EDVR": (0, 6, 0, 2)}
@@ -374,7 +312,7 @@ def test_a_dry_run_says_what_is_left_and_writes_nothing(study_file, tmp_path, mo
     assert set(look(path).values()) == {(0, 0, 2, 2), (6, 6, 2, 2)}
 
 
-def test_a_test_set_is_known_wherever_it_lies(study_file, tmp_path) -> None:
+def test_a_test_set_may_move_to_another_folder(study_file, tmp_path) -> None:
     for name in ("here", "there"):
         (tmp_path / name / "hr").mkdir(parents=True)
         for index in range(2):

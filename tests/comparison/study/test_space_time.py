@@ -1,4 +1,4 @@
-"""Space and time from the command line on a real clip: training, scores by kind, comparison."""
+"""Space-time super-resolution of a real clip from the command line: train, test, compare."""
 
 from __future__ import annotations
 
@@ -50,19 +50,20 @@ def write(reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             part = Image.open(path).crop((side, side, 2 * side, 2 * side))
             part.save(tmp_path / "data" / "001" / folder / path.name)
 
-    def write_one(rest: str) -> Path:
+    def write_options(rest: str) -> Path:
         path = tmp_path / "st.yml"
         path.write_text(SHARED + rest)
         return path
 
-    return write_one
+    return write_options
 
 
 def test_two_stages_with_bicubic(reference: Path) -> None:
     data = SpaceTimeClips("jilin189", str(reference / "data" / "Jilin"), "test")
-    section = check({"protocol": "jilin189", "metrics": {"psnr": {"type": "PSNR"}}}, ValOptions)
+    val = check({"protocol": "jilin189", "metrics": {"psnr": {"type": "PSNR"}}}, ValOptions)
     net = TwoStage(4, {"type": "Bicubic"})
-    scores = average(Evaluator(section, torch.device("cpu")).run(net, data), "clips")
+    records = Evaluator(val, torch.device("cpu")).run(net, data)["jilin189"]
+    scores = average(records, "clips")
     # All seven frames, enlarged from their own LR frames, have 30.37 dB; the scene hardly moves.
     assert scores["psnr_given"] == pytest.approx(30.37, abs=0.02)
     assert scores["psnr_interpolated"] == pytest.approx(30.27, abs=0.03)

@@ -27,7 +27,7 @@ SHIFT, NOISE = "largest shift (HR pixels)", "noise σ <levels>"
 
 @pytest.fixture
 def swept(rich_study: Path) -> Path:
-    """The rich study with two more test sets, and a sweep of each metric's two; of three."""
+    """The rich study with two more test sets and two sweeps, one with a missing test set."""
     store = ResultStore(rich_study)
     card = store.load_card()
     for entry in card.entries:
@@ -51,26 +51,26 @@ def test_a_table_of_each_quantity(swept: Path) -> None:
     table = tables[f"PSNR (dB) ↑ by {SHIFT}, protocol duf-y"]
     assert [column.title for column in table.columns] == ["0", "12.5"]
     names = ["Bicubic", "A_B & <i>C</i>", "Net|D$", "Late", "TDAN (published)"]
-    assert table.methods == names
+    assert table.names == names
     means = [means["psnr"] for means in views[0].seed_means("Late", "near")]
     assert table.values[3][0] == pytest.approx(np.mean(means))
     assert table.spreads[3][0] == pytest.approx(np.std(means, ddof=1))
-    assert (table.rank(3, 0), table.rank(3, 1), table.values[4]) == (1, 1, [None, 29.0])
+    assert (table.cell(3, 0).rank, table.cell(3, 1).rank, table.values[4]) == (1, 1, [None, 29.0])
     assert table.notes[0].startswith("Protocol duf-y")
     assert table.notes[1] == (
         "Test sets from left to right: near, far. Mean ± standard deviation over seeds."
     )
     other = tables[f"PSNR (dB) ↑ by {NOISE}, protocol rgb"]
-    assert [row[1] for row in other.values] == [None] * 4  # nobody was scored there yet
+    assert [row[1] for row in other.values] == [None] * 4  # no method has scores there yet
 
 
-def test_their_test_sets_are_in_no_other_table(swept: Path) -> None:
+def test_swept_test_sets_are_in_no_other_table(swept: Path) -> None:
     views = load(swept)
     assert views[0].main_datasets == ["clips", "images"]
     others = [table for table in all_tables(views) if table.quantity is None]
     assert {table.dataset for table in others} == {None, "clips", "images"}
     assert {column.dataset for column in others[0].columns} == {None, "clips", "images"}
-    assert "DUF (published)" in others[0].methods and "TDAN (published)" not in others[0].methods
+    assert "DUF (published)" in others[0].names and "TDAN (published)" not in others[0].names
 
 
 def test_one_set_under_two_names_has_one_table_of_its_frames(swept: Path) -> None:
@@ -81,7 +81,7 @@ def test_one_set_under_two_names_has_one_table_of_its_frames(swept: Path) -> Non
             store.add_frame_use({"evaluation": entry.evaluations["images"], "psnr": use})
     views = load(swept)
     assert [name for name in views[0].datasets if views[0].repeats(name)] == ["far", "near"]
-    found = [table.dataset for table in all_tables(views) if "by the frames" in table.title]
+    found = [table.dataset for table in all_tables(views) if "by input frames" in table.title]
     assert found == ["images"]
 
 
@@ -95,7 +95,7 @@ def test_a_panel_of_each_quantity(swept: Path) -> None:
     assert labels == ["Bicubic", "A_B & <i>C</i>", "Net|D$", "Late"]
     for line, method in zip(left.lines, labels, strict=True):
         means = [
-            np.mean([one["psnr"] for one in scores.seed_means(method, name)])
+            np.mean([means["psnr"] for means in scores.seed_means(method, name)])
             for name in ("near", "far")
         ]
         assert line.get_xdata().tolist() == [0, 12.5]
@@ -105,7 +105,7 @@ def test_a_panel_of_each_quantity(swept: Path) -> None:
 
 
 @pytest.mark.parametrize(("count", "shape"), [(1, (1, 1)), (4, (2, 2)), (5, (2, 3))])
-def test_many_quantities_are_a_grid(swept: Path, count: int, shape: tuple[int, int]) -> None:
+def test_several_quantities_are_a_grid(swept: Path, count: int, shape: tuple[int, int]) -> None:
     (scores, _) = load(swept)
     scores.card.sweeps = {str(i): scores.card.sweeps[SHIFT] for i in range(count)}
     axes = draw_sweeps(scores).axes
@@ -113,12 +113,12 @@ def test_many_quantities_are_a_grid(swept: Path, count: int, shape: tuple[int, i
     assert axes[0].get_gridspec().get_geometry() == shape
 
 
-def test_they_are_in_every_report(swept: Path) -> None:
-    _, overview, written = write_report(swept)
-    names = {str(path.relative_to(swept)) for path in written}
+def test_sweeps_are_in_every_report(swept: Path) -> None:
+    report = write_report(swept)
+    names = {str(path.relative_to(swept)) for path in report.files}
     assert {"figures/sweeps.svg", "figures/sweeps.png"} <= names
     assert not any("far" in name or "near" in name for name in names)
-    assert not any("far" in column.title for column in overview.columns)
+    assert not any("far" in column.title for column in report.overview.columns)
     with Image.open(swept / "figures" / "sweeps.png") as image:
         assert image.width > 1000 and np.ptp(np.asarray(image)) > 100
     page = (swept / "report.html").read_text()
@@ -131,17 +131,17 @@ def test_they_are_in_every_report(swept: Path) -> None:
     assert {row["dataset"] for row in rows} == {"clips", "images", "far", "near"}
 
 
-def test_a_study_of_nothing_else_has_a_report(swept: Path) -> None:
+def test_a_study_of_sweeps_only_has_a_report(swept: Path) -> None:
     store = ResultStore(swept)
     card = store.load_card()
     card.sweeps = {"all": {"clips": 0, "images": 1, "far": 2, "near": 3}}
     store.save_card(card)
-    _, overview, written = write_report(swept)
-    assert overview.columns[0].title == "params (K)"
-    assert "figures/sweeps.png" in {str(path.relative_to(swept)) for path in written}
+    report = write_report(swept)
+    assert report.overview.columns[0].title == "params (K)"
+    assert "figures/sweeps.png" in {str(path.relative_to(swept)) for path in report.files}
 
 
-def test_an_older_card_has_none(rich_study: Path) -> None:
+def test_an_older_study_has_no_sweeps(rich_study: Path) -> None:
     path = rich_study / "study.json"
     content = json.loads(path.read_text())
     assert content.pop("sweeps") == {}
@@ -171,14 +171,14 @@ SETS = f"datasets: {{val: !delete, test: {{sample: {POINT}, low: {POINT}, high: 
         ("frame_use: sample", "report.frame_use: expected true or false, got 'sample'"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(study_file, report: str, message: str) -> None:
+def test_faulty_sweeps_are_refused(study_file, report: str, message: str) -> None:
     with pytest.raises(OptionErrors) as caught:
         load_options(study_file(f"{SETS}report: {{{report}}}"), (), StudyOptions)
     (line,) = caught.value.errors
     assert message in line and line.partition(": ")[0].endswith("study.yml:3")
 
 
-def test_a_study_keeps_them_and_so_does_its_merger(study_file, tmp_path: Path) -> None:
+def test_sweeps_of_a_study_and_of_merged_parts(study_file, tmp_path: Path) -> None:
     only = ["methods.EDSR=!delete", "methods.EDVR=!delete"]
     path = study_file(f"{SETS}report: {{sweeps: {{noise: {{low: 0, high: 5}}}}}}")
     opt, tree = load_options(path, only, StudyOptions)
@@ -187,7 +187,7 @@ def test_a_study_keeps_them_and_so_does_its_merger(study_file, tmp_path: Path) -
     part = write_part(store.folder, tmp_path / "part", {"noise": {"low": 9.0}, "blur": {"low": 1}})
     merged = merge_studies([store.folder, part], tmp_path / "merged").load_card()
     assert merged.sweeps == {"noise": {"low": 0.0, "high": 5.0}, "blur": {"low": 1}}
-    # One set under several names is scored once, and each name has images to show.
+    # One set under several names is evaluated once, and each name has images to show.
     lines = (store.folder / "results.jsonl").read_text().splitlines()
     assert len(lines) == 1
     shown = {path.parent.name for path in (store.folder / "images").glob("*/*_gt.png")}
@@ -195,7 +195,7 @@ def test_a_study_keeps_them_and_so_does_its_merger(study_file, tmp_path: Path) -
 
 
 def write_part(folder: Path, target: Path, sweeps: dict) -> Path:
-    """Another part of the same study that says something else of sweeps."""
+    """Writes another part of the same study with other sweeps."""
     store, part = ResultStore(folder), ResultStore(target)
     card = store.load_card()
     card.entries, card.sweeps = [], sweeps

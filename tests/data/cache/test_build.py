@@ -1,4 +1,4 @@
-"""Building the cache: it may be killed, run out of disk or meet another process at any time."""
+"""Builds the cache despite kills, full disks and other processes at any time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.pixel_cache import check, the_store
 
 from srtoolbox.data.cache import build as cache_build
 from srtoolbox.data.cache.pixels import open_pixels
@@ -22,7 +23,7 @@ from srtoolbox.errors import RunError, UserError
 
 
 def build_slowly(files: list[Path], cache: Path, seconds: float, log: Path) -> None:
-    """Syncs after each file, so that it can be stopped between any two."""
+    """Builds the cache and flushes after each file, so that a test can stop it between files."""
 
     def read(path: Path, raw: bool = False) -> np.ndarray:
         time.sleep(seconds)
@@ -33,18 +34,6 @@ def build_slowly(files: list[Path], cache: Path, seconds: float, log: Path) -> N
     cache_build.read_image = read
     cache_build._SYNC_SECONDS = 0
     check(open_pixels(files, cache), files)
-
-
-def the_store(cache: Path) -> Path:
-    (store,) = (path for path in cache.iterdir() if path.is_dir())
-    return store
-
-
-def check(pixels, files: list[Path]) -> None:
-    for path in files:
-        view, wanted = pixels(path), read_image(path)
-        assert view.dtype == wanted.dtype
-        assert np.array_equal(view, wanted)
 
 
 def run_builder(files: list[Path], cache: Path, seconds: float, log: Path) -> BaseProcess:

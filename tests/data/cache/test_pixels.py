@@ -1,4 +1,4 @@
-"""The cache of decoded pixels: built once, shared, and memory-mapped."""
+"""The cache of decoded pixels is built once, shared, and memory-mapped."""
 
 from __future__ import annotations
 
@@ -12,22 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.pixel_cache import check, the_store
 
 from srtoolbox.data.cache.pixels import open_pixels
 from srtoolbox.data.files.reader import read_image
 from srtoolbox.errors import UserError
-
-
-def the_store(cache: Path) -> Path:
-    (store,) = (path for path in cache.iterdir() if path.is_dir())
-    return store
-
-
-def check(pixels, files: list[Path]) -> None:
-    for path in files:
-        view, wanted = pixels(path), read_image(path)
-        assert view.dtype == wanted.dtype
-        assert np.array_equal(view, wanted)
 
 
 def bases(array: np.ndarray) -> Iterator[object]:
@@ -124,14 +113,14 @@ def test_a_damaged_cache_is_built_again_with_a_warning(
         index.write_text(json.dumps(content))
     with caplog.at_level(logging.WARNING, "srtoolbox"):
         check(open_pixels(files, cache), files)
-    assert "damaged; it is built again" in caplog.text
+    assert "damaged; building it again" in caplog.text
 
 
 def test_missing_files_and_impossible_folders(files: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.png: no such file"):
         open_pixels([*files, tmp_path / "none.png"], tmp_path / "cache")
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cache: .*/file/cache cannot be made"):
+    with pytest.raises(UserError, match=r"cache: .*/file/cache cannot be created"):
         open_pixels(files, tmp_path / "file" / "cache")
 
 

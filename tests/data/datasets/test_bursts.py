@@ -11,6 +11,7 @@ import pytest
 from support.images import chw, picture, save
 
 from srtoolbox.data.datasets.bursts import Bursts
+from srtoolbox.data.layouts import get_layout
 from srtoolbox.data.transforms.orientation import orient
 from srtoolbox.errors import UserError
 
@@ -145,7 +146,7 @@ def test_raw_layouts(tmp_path: Path, layout: str) -> None:
             expected = ((packed + t - float(black)) / white).clip(0, 1)
             np.testing.assert_allclose(sample["lq"][t], expected, atol=1e-6)
         gt = sample["gt"]
-        gain = dataset.layout.gt_white_level
+        gain = get_layout(layout).gt_white_level
         if gain is None:
             assert np.array_equal(gt, truth)
         else:

@@ -110,7 +110,7 @@ def test_missing_neighbours(root: Path, rule: str, frames: list[int]) -> None:
 def test_target_all(root: Path) -> None:
     dataset = clips(root, target="all", num_frame=3)
     assert dataset.reference is None
-    with pytest.raises(UserError, match="evaluate whole clips by num_frame: null"):
+    with pytest.raises(UserError, match="set num_frame: null to evaluate whole clips"):
         dataset[5]
     drawn = dataset.draw(1, np.random.default_rng(0))
     assert drawn["lq"].shape == (3, 3, 4, 4)

@@ -1,4 +1,4 @@
-"""What must hold for every dataset that can be trained on, drawn through the stream."""
+"""Properties of every dataset that can be trained on, drawn through the stream."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from srtoolbox.config.schema import build
+from srtoolbox.data.base import dataset_info
 from srtoolbox.data.stream import SampleStream
 from srtoolbox.registry import DATASET_REGISTRY
 
@@ -135,10 +136,10 @@ def batches(dataset: Any, start: int, stop: int, **given: int) -> list[dict[str,
 
 def assert_same(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
     assert len(ours) == len(theirs)
-    for one, other in zip(ours, theirs, strict=True):
-        assert one["key"] == other["key"]
-        assert torch.equal(one["lq"], other["lq"])
-        assert torch.equal(one["gt"], other["gt"])
+    for our_batch, their_batch in zip(ours, theirs, strict=True):
+        assert our_batch["key"] == their_batch["key"]
+        assert torch.equal(our_batch["lq"], their_batch["lq"])
+        assert torch.equal(our_batch["gt"], their_batch["gt"])
 
 
 def test_all_are_here() -> None:
@@ -148,20 +149,31 @@ def test_all_are_here() -> None:
 @every_dataset
 def test_batches_are_what_networks_expect(make, name: str) -> None:
     dataset = make(name)
-    dataset.check_training() if hasattr(dataset, "check_training") else None
+    info = dataset_info(dataset)
+    if info.check_training is not None:
+        info.check_training()
     (batch,) = batches(dataset, 0, 1)
     lq, gt = batch["lq"], batch["gt"]
-    size = dataset.gt_size // dataset.scale
-    channels = getattr(dataset, "channels", 3)
-    assert lq.shape == (BATCH, dataset.num_frame, channels, size, size)
+    size = info.gt_size // dataset.scale
+    assert lq.shape == (BATCH, dataset.num_frame, info.channels, size, size)
     frames = ()
     if dataset.reference is None:
-        frames = (getattr(dataset, "time_scale", 1) * (dataset.num_frame - 1) + 1,)
-    assert gt.shape == (BATCH, *frames, 3, dataset.gt_size, dataset.gt_size)
+        frames = (info.time_scale * (dataset.num_frame - 1) + 1,)
+    assert gt.shape == (BATCH, *frames, 3, info.gt_size, info.gt_size)
     for pixels in (lq, gt):
         assert pixels.dtype == torch.float32
         assert pixels.is_contiguous()
         assert 0 <= pixels.min() < pixels.max() <= 1
+
+
+@every_dataset
+def test_the_optional_attributes_agree_with_the_samples(make, name: str) -> None:
+    dataset = make(name)
+    info = dataset_info(dataset)
+    assert (info.num_source or len(dataset)) == (6 if name == "sample bursts" else NUM_SOURCE)
+    assert info.clip_names is None or len(info.clip_names) == len(dataset)
+    assert info.paths is None or all(path.is_file() for path in info.paths())
+    assert (info.paths is None) == (name == "sample bursts")
 
 
 @every_dataset

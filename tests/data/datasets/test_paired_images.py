@@ -76,8 +76,8 @@ def test_orientations_are_drawn_but_not_applied(pairs: Path) -> None:
     )
     assert {sample["orientation"] for sample in turned} == set(range(8))
     assert {sample["orientation"] for sample in plain} == {0}
-    for one, other in zip(turned, plain, strict=True):
-        assert np.array_equal(one["gt"], other["gt"])
+    for turned_crop, plain_crop in zip(turned, plain, strict=True):
+        assert np.array_equal(turned_crop["gt"], plain_crop["gt"])
 
 
 def test_draws_depend_on_the_given_numbers_only(pairs: Path) -> None:
@@ -247,8 +247,8 @@ def test_crop_sizes(pairs: Path) -> None:
     [
         ({}, "give either dataroot .* or dataroot_gt"),
         ({"dataroot": "a", "dataroot_gt": "b"}, "give either dataroot .* or dataroot_gt"),
-        ({"dataroot_gt": "a", "split": "all"}, "split belongs to dataroot"),
-        ({"dataroot": "a", "filename_tmpl": "{}x4"}, "filename_tmpl belongs to dataroot_gt"),
+        ({"dataroot_gt": "a", "split": "all"}, "split works with dataroot only"),
+        ({"dataroot": "a", "filename_tmpl": "{}x4"}, "filename_tmpl works with dataroot_gt only"),
         ({"dataroot": "a", "layout": "clips"}, "layout 'clips' describes clips.*type: Clips"),
         ({"dataroot": "a", "layout": "foldr"}, "'folder'"),
     ],

@@ -201,7 +201,7 @@ def test_the_cache_changes_no_sample(root: Path, tmp_path: Path) -> None:
         ({"pipeline": "raw", "scale": 8, "object_shift": 1.0}, "'raw' has no object_shift"),
         ({"truncate": False}, "'rgb' has no truncate"),
         ({"num_frame": 0}, "num_frame must be at least 1"),
-        ({"blur_sigma": (2, 1)}, "blur_sigma is a range"),
+        ({"blur_sigma": (2, 1)}, r"blur_sigma must be \(low, high\)"),
     ],
 )
 def test_bad_options(root: Path, options: dict[str, Any], message: str) -> None:

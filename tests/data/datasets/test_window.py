@@ -5,11 +5,49 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from srtoolbox.data.datasets.window import Rule, window_indices
 from srtoolbox.errors import UserError
 
 RULES = get_args(Rule)
+
+
+def _by_definition(t: int, centre: int, num_frame: int, length: int, rule: Rule) -> int:
+    """The frame that a rule puts at time ``t`` of a window, which the clip may not have."""
+    clip = list(range(length))
+    reflected = clip + clip[-2:0:-1]  # one period: 0 1 2 3 2 1
+    mirrored = clip + clip[::-1]  # 0 1 2 3 3 2 1 0
+    first = centre - num_frame // 2
+    if t in clip:
+        return t
+    if rule == "centre":
+        return centre
+    if rule == "replicate":
+        return clip[0] if t < 0 else clip[-1]
+    if rule == "mirror":
+        return mirrored[t % len(mirrored)]
+    if rule == "circle":  # the window is moved by its own length
+        t += num_frame if t < 0 else -num_frame
+    if rule == "reflection_circle":  # the n-th missing frame is the n-th beyond the other side
+        t = first + num_frame - 1 - t if t < 0 else first - (t - clip[-1])
+    return reflected[t % len(reflected)]
+
+
+@settings(deadline=None)
+@given(st.data(), st.sampled_from(RULES), st.integers(1, 40), st.integers(1, 25))
+def test_every_rule_is_its_definition(
+    data: st.DataObject, rule: Rule, length: int, num_frame: int
+) -> None:
+    centre = data.draw(st.integers(0, length - 1))
+    frames = window_indices(centre, num_frame, length, rule)
+    assert len(frames) == num_frame
+    assert all(0 <= frame < length for frame in frames)
+    assert frames[num_frame // 2] == centre
+    first = centre - num_frame // 2
+    times = range(first, first + num_frame)
+    assert frames == [_by_definition(t, centre, num_frame, length, rule) for t in times]
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -32,7 +32,7 @@ def put(image: Tensor, half: tuple[float, float], place: tuple[float, float], **
 
 
 def white(side: int = 61, **shape: Any) -> Tensor:
-    """How much of each pixel of a black image a white object covers."""
+    """Returns the fraction of each pixel of a black image that a white object covers."""
     return put(torch.zeros(1, 1, side, side), light=torch.ones(1, 1), **shape)[0, 0] / 255
 
 

@@ -1,4 +1,4 @@
-"""What is found wrong with the files of a dataset."""
+"""Checks of the files of a dataset: every kind of fault is found and named once."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import pytest
 
 from srtoolbox.data.files.checks import check_items, raise_faults, report_faults
 from srtoolbox.data.files.find import Fault, Item
-from srtoolbox.data.layouts.base import Layout
 from srtoolbox.errors import UserError
 
 
 class Folder:
-    """Writes images of noise, which no format can pack away."""
+    """Writes images of noise, which no format can compress."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -65,7 +64,10 @@ def test_wrong_scale(folder: Folder, gt: tuple) -> None:
     name, kind, text = only(check(item))
     wanted = f"{gt[1] // 4}×{gt[0] // 4}"
     assert (name, kind) == ("a.png", "wrong scale")
-    assert text == f"12×8; expected {wanted}, for {item.gt[0]} is {gt[1]}×{gt[0]} and the scale 4"
+    assert (
+        text
+        == f"12×8; expected {wanted}, because {item.gt[0]} is {gt[1]}×{gt[0]} and the scale is 4"
+    )
 
 
 def test_order_and_progress(folder: Folder) -> None:
@@ -144,7 +146,7 @@ def test_wrong_channels(folder: Folder) -> None:
     grey = Item("g", (folder("g.png", 32, 32),), (folder("g4.png", 8, 8, 1),))
     name, kind, text = only(check(grey))
     assert (name, kind) == ("g4.png", "wrong channels")
-    assert text == f"grey; expected RGB, which {grey.gt[0]} is"
+    assert text == f"grey; expected RGB like {grey.gt[0]}"
     both = Item("b", (folder("b.png", 32, 32, 1),), (folder("b4.png", 8, 8, 1),))
     colour = Item("c", (folder("c.png", 32, 32, 1),), (folder("c4.png", 8, 8),))
     assert check(both, colour) == []
@@ -176,8 +178,8 @@ def test_mixed_frames(folder: Folder, kind: str) -> None:
         ("0.png", "mixed sizes"),
         ("3.png", "mixed types"),
     ]
-    assert faults[0].text == "8×8; expected 12×8 as the other frames of x"
-    assert faults[1].text == "uint16, RGB; expected uint8, RGB as the other frames of x"
+    assert faults[0].text == "8×8; expected 12×8 like the other frames of x"
+    assert faults[1].text == "uint16, RGB; expected uint8, RGB like the other frames of x"
 
 
 def test_a_burst_of_another_size_than_its_ground_truth_is_one_fault(folder: Folder) -> None:
@@ -190,7 +192,7 @@ def test_images_may_differ(folder: Folder) -> None:
 
 
 def test_one_fault_has_no_sequel(folder: Folder) -> None:
-    """A frame of the wrong size is not also said to have the wrong scale, nor is its partner."""
+    """A frame of the wrong size is not reported again for its scale, nor is its partner."""
     item = Item("x", folder.frames("gt", 3, 32, 48), folder.frames("lq", 3, 8, 12))
     folder("gt/1.png", 20, 20)
     assert only(check(item, kind="clip", gt_size=32))[:2] == ("1.png", "mixed sizes")
@@ -209,22 +211,6 @@ def test_too_small(folder: Folder) -> None:
     assert (
         texts == ["12×8; expected at least 10×10 (gt_size 40); lower gt_size or leave it out"] * 2
     )
-
-
-def test_what_a_layout_expects(folder: Folder) -> None:
-    layout = Layout(
-        *("x", "burst", "XBurst", "", "", "", (4,), {}), gt_size=(32, 48), lq_size=(8, 12)
-    )
-    item = Item("x", (folder("gt.png", 32, 48),), folder.frames("lq", 2, 8, 12))
-    assert check(item, kind="burst", expected=layout) == []
-    folder("gt.png", 64, 96)
-    folder("lq/0.png", 8, 12, 3, "uint16")
-    folder("lq/1.png", 8, 12, 3, "uint16")
-    faults = check(item, kind="burst", expected=layout)
-    assert [fault.text for fault in faults] == [
-        "96×64; expected 48×32, as XBurst has",
-        *["uint16; expected uint8, as XBurst has"] * 2,
-    ]
 
 
 def test_report(folder: Folder) -> None:

@@ -1,15 +1,19 @@
-"""Finding the files of every known layout, and naming every fault of their names and places."""
+"""Finds the files of every known layout, and names every fault in names and folders."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from srtoolbox.data.files import walk
 from srtoolbox.data.files.find import Fault, Item, compare_counts, scan, scan_pair
-from srtoolbox.data.layouts import LAYOUTS, Files, Layout, Split, get_layout
+from srtoolbox.data.files.walk import natural
+from srtoolbox.data.layouts import LAYOUTS, Layout, Split, get_layout
 from srtoolbox.errors import UserError
 
 SCALE = 4
@@ -27,21 +31,21 @@ def touch(path: Path) -> Path:
     return path
 
 
-def path_of(root: Path, files: Files, key: str, frame: str = "") -> Path:
-    """Where a file of an item should be, written down independently of the code under test."""
-    folder = files.folder
+def path_of(root: Path, files: str, key: str, frame: str = "") -> Path:
+    """Returns the path of a file of an item, independently of the code under test."""
+    folder, _, name = files.rpartition("/")
     for part in key.split("/"):
         folder = folder.replace("{clip}", part, 1)
-    text = f"{folder}/{files.name}.png".replace("{clip}", key.split("/")[-1])
+    text = f"{folder}/{name}.png".replace("{clip}", key.split("/")[-1])
     for name, value in (("stem", key), ("frame", frame), ("any", "q-7"), ("scale", str(SCALE))):
         text = text.replace(f"{{{name}}}", value)
     return root / text.lstrip("/")
 
 
-def plant(root: Path, files: Files | None, key: str, frames: list[str]) -> tuple[Path, ...]:
+def plant(root: Path, files: str | None, key: str, frames: list[str]) -> tuple[Path, ...]:
     if files is None:
         return ()
-    if "{frame}" not in str(files):
+    if "{frame}" not in files:
         return (touch(path_of(root, files, key)),)
     return tuple(touch(path_of(root, files, key, frame)) for frame in frames)
 
@@ -59,7 +63,7 @@ def kinds(faults: list[Fault]) -> list[str]:
 
 @pytest.mark.parametrize(("layout", "part", "found"), ARRANGEMENTS)
 def test_every_arrangement_is_found(tmp_path: Path, layout: Layout, part: str, found: Split):
-    two_levels = "{clip}/{clip}" in (found.gt or found.lq).folder
+    two_levels = "{clip}/{clip}" in (found.gt or found.lq).rpartition("/")[0]
     keys = list(found.only[:2]) or (["00001/0266", "00002/0010"] if two_levels else ["7", "12"])
     frames = ["00", "01", "02"]
     expected = [
@@ -104,7 +108,7 @@ def test_real_clips(reference: Path):
     notes = compare_counts(get_layout("jilin189"), "test", items)
     assert notes == [
         "clips: 1; Jilin-189 has 12 in split 'test'",
-        "clips of other than 100 frames: 1, 001 (7)",
+        "clips that do not have 100 frames: 1, 001 (7)",
     ]
 
 
@@ -252,7 +256,7 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path):
 
 @pytest.mark.parametrize("side", ["HR", "LR_bicubic/X4"])
 def test_unreadable_folders_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str):
-    """Permissions do not bind an administrator, so the refusal is staged."""
+    """Permissions have no effect for an administrator, so the error is simulated."""
     for folder in ("HR", "LR_bicubic/X4"):
         touch(tmp_path / folder / "a.png")
     scandir = os.scandir
@@ -336,13 +340,13 @@ def test_listed_clips_that_are_not_there_are_counted(tmp_path: Path):
     items, faults = scan(get_layout("vimeo90k"), tmp_path, "test", 4)
     assert [item.key for item in items] == ["00001/0001", "00001/0003"]
     assert kinds(faults) == ["missing item"]
-    assert faults[0].text == "names 3 items, of which 1 are not there: 00096/0936"
+    assert faults[0].text == "1 of the 3 items that it names do not exist: 00096/0936"
 
 
-def test_a_listing_may_not_lead_out_of_the_dataset(tmp_path: Path):
+def test_a_listing_may_not_point_outside_the_dataset(tmp_path: Path):
     plant_vimeo(tmp_path, "00001/0001")
     (tmp_path / "sep_testlist.txt").write_text("00001/0001\n../../etc\n")
-    with pytest.raises(UserError, match=r"line 2: '\.\./\.\./etc' leads out of the dataset"):
+    with pytest.raises(UserError, match=r"line 2: '\.\./\.\./etc' points outside the dataset"):
         scan(get_layout("vimeo90k"), tmp_path, "test", 4)
 
 
@@ -411,3 +415,53 @@ def test_faulty_plain_folders(tmp_path: Path):
         scan_pair(tmp_path / "gt", tmp_path / "gt", "x4")
     with pytest.raises(UserError, match="no such folder"):
         scan_pair(tmp_path / "none")
+
+
+STEMS = st.sets(st.text("ab019_", min_size=1, max_size=4), max_size=6)
+
+
+@settings(deadline=None)  # a slow disk is no fault
+@given(STEMS, STEMS)
+def test_pairs_and_faults_account_for_every_image(hr: set[str], lr: set[str]):
+    with TemporaryDirectory() as folder:
+        gt, lq = Path(folder, "gt"), Path(folder, "lq")
+        for side, stems in ((gt, hr), (lq, lr)):
+            side.mkdir()
+            for stem in stems:
+                touch(side / f"{stem}.png")
+        items, faults = scan_pair(gt, lq)
+    assert [item.key for item in items] == sorted(hr & lr, key=natural)
+    assert [(item.gt, item.lq) for item in items] == [
+        ((gt / f"{item.key}.png",), (lq / f"{item.key}.png",)) for item in items
+    ]
+    if hr and lr:
+        assert kinds(faults) == ["missing partner"] * len(hr ^ lr)
+        assert {fault.path.stem for fault in faults} == hr ^ lr
+    else:
+        assert kinds(faults) == (["missing partner"] if hr | lr else ["no files"])
+
+
+FRAMES = st.sets(st.integers(0, 12), min_size=1)
+
+
+@settings(deadline=None)
+@given(FRAMES, FRAMES)
+def test_the_frames_of_a_clip_are_paired_and_others_are_named(hr: set[int], lr: set[int]):
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        for side, frames in (("GT", hr), ("LR", lr)):
+            for t in frames:
+                touch(root / side / "clip" / f"{t}.png")
+        items, faults = scan(get_layout("clips"), root, "all", 4)
+    paired = [f"{t}.png" for t in sorted(hr & lr)]
+    assert [path.name for item in items for path in item.gt] == paired
+    assert [path.name for item in items for path in item.lq] == paired
+    expected = []
+    for side, have, other in (("HR", hr, lr), ("LR", lr, hr)):
+        absent = [str(t) for t in sorted(other - have)]
+        if absent:
+            more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+            names = ", ".join(absent[:3]) + more
+            counts = f"({len(have)} files for {len(other)})"
+            expected.append(f"clip clip lacks {side} frame {names} {counts}")
+    assert [fault.text for fault in faults if fault.kind == "missing partner"] == expected

@@ -1,4 +1,4 @@
-"""Reading images, and what is said about those that cannot be read."""
+"""Reads images of all supported formats, and names those that cannot be read."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_transparent_colours_and_animations_are_refused(tmp_path: Path) -> None:
     for suffix in ("png", "webp", "tif"):
         path = tmp_path / f"moving.{suffix}"
         image.save(path, save_all=True, append_images=[Image.fromarray(PIXELS[::-1].copy())])
-        with pytest.raises(UserError, match=rf"moving\.{suffix}: 2 pictures.*save them singly"):
+        with pytest.raises(UserError, match=rf"moving\.{suffix}: .*2 images.*save them separately"):
             image_info(path)
 
 

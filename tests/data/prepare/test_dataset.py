@@ -1,9 +1,10 @@
-"""Preparing datasets: all damage is reported, work can be broken off, training finds it."""
+"""Prepares datasets: all damage is reported, interrupted work continues, training finds all."""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def test_training_by_the_option_files_finds_raw_bursts(
         write(tmp_path / f"raw/test/b/samsung_{frame:02d}/im_raw.png", 52, 52, 4, "uint16")
     done = prepare("burstsr", tmp_path / "raw")
     assert [part.num_frame for part in done.parts] == [14, 14]
-    assert "test: no ground truth, so neither to train nor to score on" in done.notes
+    assert "test: no ground truth; not usable for training or evaluation" in done.notes
     assert done.options()["scale"] == 8 and list(done.options()["datasets"]) == ["train"]
     assert done.option_file() == BASE / "burstsr_x4.yml"
     forbidden()
@@ -183,12 +184,13 @@ def test_a_full_disk_while_lr_is_made(
     calls = iter(range(99))
 
     def fsync(descriptor: int) -> None:
-        if next(calls) == 1:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        if is_file and next(calls) == 1:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     command = ["prepare", "folder", "--source", str(photographs), "--make-lr", "--no-cache"]
     with monkeypatch.context() as patch:
-        patch.setattr("srtoolbox.data.prepare.make_lr.os.fsync", fsync)
+        patch.setattr(os, "fsync", fsync)
         assert main(command) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert all(path.suffix == ".png" for path in (photographs / "LR").iterdir())
@@ -212,7 +214,7 @@ def test_a_full_disk_while_the_cache_is_built(
         patch.setattr(cache_build.os, "pwrite", fails)
         assert main(command) == 1
     error = capsys.readouterr().err
-    assert "No space left on device" in error and "goes on from there" in error
+    assert "No space left on device" in error and "continues from there" in error
     assert "Traceback" not in error
     stores = [path for path in Path("datasets/.cache").iterdir() if path.suffix == ""]
     assert stores == []  # nothing that looks finished
@@ -223,7 +225,7 @@ def test_a_full_disk_while_the_cache_is_built(
 
 @pytest.fixture
 def damaged(tmp_path: Path) -> tuple[Path, dict[str, str]]:
-    """Clips with every kind of damage; the path of each file that must be named."""
+    """Makes clips with every kind of damage; returns their folder and the paths to be named."""
     root = tmp_path / "damaged"
     for clip in "abcd":
         for frame in range(4):
@@ -336,7 +338,7 @@ def test_the_options_that_are_printed_can_be_used(photographs: Path) -> None:
 
 
 class _Net:
-    scale, num_frame, reference, channels = 4, 1, 0, 3
+    scales, scale, num_frame, reference, channels = (4,), 4, 1, 0, 3
 
 
 def test_missing_data_says_where_it_is(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Datasets as option files describe them, decoded to the last file."""
+"""Checks all files of datasets that option files describe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from srtoolbox.data.prepare.examine import (
     examine,
     headers,
     report_by_kind,
-    without_lq,
 )
 from srtoolbox.errors import UserError
 
@@ -98,9 +97,9 @@ def test_decoded_size(tmp_path: Path) -> None:
 
 
 def test_layouts_without_lr() -> None:
-    layout = without_lq(get_layout("div2k"))
-    assert all(one.gt and one.lq is None for split in layout.splits.values() for one in split)
-    assert without_lq(get_layout("burstsr")).splits["test"] == ()
+    layout = get_layout("div2k").without_lq()
+    assert all(found.gt and found.lq is None for split in layout.splits.values() for found in split)
+    assert get_layout("burstsr").without_lq().splits["test"] == ()
 
 
 def test_faults_stand_together_by_kind_and_none_is_left_out() -> None:

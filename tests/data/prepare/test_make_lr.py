@@ -1,4 +1,4 @@
-"""LR files made here are those that the datasets' publishers made."""
+"""LR files made by the toolbox equal those of the datasets' publishers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ import pytest
 from srtoolbox.data.files.find import scan
 from srtoolbox.data.files.reader import read_image
 from srtoolbox.data.layouts import get_layout
-from srtoolbox.data.prepare.examine import without_lq
 from srtoolbox.data.prepare.make_lr import make_lr
 
 
 def run(name: str, split: str, root: Path, scale: int, out: Path | None = None) -> int:
     layout = get_layout(name)
-    items, faults = scan(without_lq(layout), root, split, scale)
+    items, faults = scan(layout.without_lq(), root, split, scale)
     assert faults == []
     return make_lr(layout, split, items, root, out or root, scale)
 

@@ -1,4 +1,4 @@
-"""The picture of a training batch shows the very pixels that the network is fed."""
+"""The image of a training batch shows exactly the pixels that the network gets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = "options/train/EDSR/sample_x4.yml"
 
 
 def contains(sheet: np.ndarray, image: np.ndarray) -> bool:
-    """Whether an image (H, W, 3) stands somewhere on a sheet."""
+    """Returns whether a sheet contains an image (H, W, 3)."""
     height, width = image.shape[:2]
     corners = np.argwhere((sheet[: 1 - height, : 1 - width] == image[0, 0]).all(axis=-1))
     return any(
@@ -74,7 +74,7 @@ def test_raw_becomes_rgb() -> None:
 
 
 class _Clip(_Raw):
-    """Windows of which all frames are wanted."""
+    """Clips whose ground truth has all frames."""
 
     reference = None
 

@@ -1,4 +1,4 @@
-"""Satellite-like clips: where their frames look, what moves, and which files are written."""
+"""Satellite-like clips: motion of the platform and the objects, and the files written."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.generated import content, stop_at_file
 from support.images import picture, save
 
 from srtoolbox.cli import main
 from srtoolbox.data.datasets.clips import Clips
 from srtoolbox.data.datasets.space_time_clips import SpaceTimeClips
 from srtoolbox.data.layouts import get_layout
-from srtoolbox.data.prepare import generate as generated
 from srtoolbox.data.prepare.satellite import SatellitePipeline, generate_satellite_clips
 from srtoolbox.data.resize.array import imresize
 from srtoolbox.errors import UserError
@@ -44,13 +44,8 @@ def made(images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-
 def waves(height: int, width: int) -> np.ndarray:
-    """An image that blurring hardly changes, (3, H, W), of what lies at places from its centre."""
+    """An image (3, H, W) that blurring hardly changes, as a function of the position."""
     y, x = (np.arange(side)[:, None] - (side - 1) / 2 for side in (height, width))
     return wave(x.T, y)
 
@@ -145,7 +140,7 @@ class TestObjects:
 
 
 def _after_platform(pipeline: SatellitePipeline, seed: int) -> np.random.Generator:
-    """The numbers that are left for the objects of a clip."""
+    """The random generator after it drew the window and the platform of a clip."""
     numbers = rng(seed)
     numbers.integers(1), numbers.integers(1)  # the window
     pipeline._draw_platform(numbers)
@@ -201,17 +196,7 @@ class TestFiles:
         monkeypatch: pytest.MonkeyPatch,
         stop: int,
     ) -> None:
-        write, count = generated._write, 0
-
-        def write_some(path: Path, data: bytes) -> None:
-            nonlocal count
-            count += 1
-            if count == stop:
-                write(path, data[: len(data) // 2])
-                raise KeyboardInterrupt
-            write(path, data)
-
-        monkeypatch.setattr(generated, "_write", write_some)
+        stop_at_file(monkeypatch, stop)
         with pytest.raises(KeyboardInterrupt):
             generate_satellite_clips(images, tmp_path, num_frame=NUM_FRAME)
         there = [path.name for path in (tmp_path / "GT").glob("*")]

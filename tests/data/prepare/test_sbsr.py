@@ -1,4 +1,4 @@
-"""Burst sets written to disk: complete or absent, resumable, and those of the fixed bursts."""
+"""Generated bursts are complete or absent, can be continued, and equal the fixed bursts."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.generated import content, stop_at_file
 from support.images import picture, save
 
 from srtoolbox.data.datasets.bursts import Bursts
 from srtoolbox.data.datasets.synthetic_bursts import SyntheticBursts
-from srtoolbox.data.prepare import generate as generated
 from srtoolbox.data.prepare.sbsr import generate_sbsr
 from srtoolbox.errors import UserError
 
@@ -23,11 +23,6 @@ def images(tmp_path: Path) -> list[Path]:
         save(tmp_path / "images" / f"{name}.png", picture(25, 34, seed))
         for seed, name in enumerate(NAMES)
     ]
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def test_files(images: list[Path], tmp_path: Path) -> None:
@@ -75,19 +70,9 @@ def test_bursts_do_not_depend_on_their_company_but_on_the_seed(
 def test_a_set_that_was_stopped_is_completed_to_the_same_files(
     images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
-    """Stopped while writing its ``stop``-th file."""
+    """The generator is stopped while it writes file number ``stop``."""
     generate_sbsr(images, tmp_path / "whole", num_frame=2)
-    write, count = generated._write, 0
-
-    def write_some(path: Path, data: bytes) -> None:
-        nonlocal count
-        count += 1
-        if count == stop:
-            write(path, data[: len(data) // 2])
-            raise KeyboardInterrupt
-        write(path, data)
-
-    monkeypatch.setattr(generated, "_write", write_some)
+    stop_at_file(monkeypatch, stop)
     with pytest.raises(KeyboardInterrupt):
         generate_sbsr(images, tmp_path / "part", num_frame=2)
     part = content(tmp_path / "part")

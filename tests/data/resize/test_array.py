@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from srtoolbox.data.resize.array import imresize, imresize_window
@@ -187,6 +189,33 @@ def test_a_window_is_that_of_the_whole(scale, edge, round_between_passes):
                 assert part.dtype == dtype
                 assert part.flags.c_contiguous
                 assert np.array_equal(part, whole[:, top : top + h, left : left + w])
+
+
+@settings(deadline=None)
+@given(
+    st.data(),
+    st.sampled_from([np.uint8, np.uint16, np.float32, np.float64]),
+    st.tuples(st.integers(1, 4), st.integers(1, 90), st.integers(1, 90)),
+    st.one_of(st.sampled_from([1 / 8, 1 / 4, 1 / 3, 1 / 2, 1, 2, 3, 4]), st.floats(0.08, 4.5)),
+    st.sampled_from(["symmetric", "replicate"]),
+    st.booleans(),
+)
+def test_any_window_of_any_image_is_that_of_the_whole(
+    data, dtype, shape, scale, edge, round_between_passes
+):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    is_integer = np.issubdtype(dtype, np.integer)
+    top_value = np.iinfo(dtype).max if is_integer else 1
+    image = (rng.random(shape) * top_value).astype(dtype)
+    options = {"edge": edge, "round_between_passes": round_between_passes and is_integer}
+    whole = imresize(image.transpose(1, 2, 0), scale, **options).transpose(2, 0, 1)
+    top, left = (data.draw(st.integers(0, length - 1)) for length in whole.shape[1:])
+    height = data.draw(st.integers(1, whole.shape[1] - top))
+    width = data.draw(st.integers(1, whole.shape[2] - left))
+    part = imresize_window(image, scale, (top, left, height, width), **options)
+    expected = whole[:, top : top + height, left : left + width]
+    assert part.dtype == whole.dtype
+    np.testing.assert_allclose(part, expected, rtol=0, atol=0 if is_integer else 1e-13)
 
 
 @pytest.mark.parametrize("edge", ["symmetric", "replicate"])

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
@@ -85,6 +87,32 @@ def test_integers_are_rounded_as_by_numpy(dtype, round_between_passes):
         ours = imresize_tensor(x, scale, **options)
         assert ours.dtype == dtype
         assert np.array_equal(ours.numpy(), _by_numpy(x, scale, **options))
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([torch.uint8, torch.uint16, torch.float64]),
+    st.lists(st.integers(1, 70), min_size=2, max_size=4),
+    st.one_of(st.sampled_from([1 / 8, 1 / 4, 1 / 3, 1 / 2, 1, 2, 3, 4]), st.floats(0.08, 4.5)),
+    st.sampled_from(EDGES),
+    st.booleans(),
+    st.booleans(),
+)
+def test_any_image_is_resized_as_by_numpy(
+    seed, dtype, shape, scale, edge, antialias, round_between_passes
+):
+    shape = [min(length, 3) for length in shape[:-2]] + shape[-2:]
+    is_integer = dtype != torch.float64
+    top_value = torch.iinfo(dtype).max if is_integer else 1
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    x = (x * top_value).to(dtype)
+    options = {"edge": edge, "antialias": antialias}
+    options["round_between_passes"] = round_between_passes and is_integer
+    ours = imresize_tensor(x, scale, **options).numpy()
+    expected = _by_numpy(x, scale, **options)
+    assert ours.dtype == expected.dtype
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=0 if is_integer else 1e-12)
 
 
 def test_out_size_and_antialias():

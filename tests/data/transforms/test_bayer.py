@@ -1,4 +1,4 @@
-"""Augmented mosaics: every packed channel keeps its colour and its place on the ground truth."""
+"""Augmented mosaics: every packed channel keeps its colour and its position on the GT."""
 
 from __future__ import annotations
 

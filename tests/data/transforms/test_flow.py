@@ -1,4 +1,4 @@
-"""Flow: its direction and sign, the cache, orientations, any size and type of images."""
+"""Flow: direction and sign, cache, orientations, any size and type of images."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def test_batches_of_floats_are_the_bytes_that_were_read() -> None:
     frames = np.stack([moving(40, 48, [(1, 0)]), moving(40, 48, [(0, 2)])])
     flow = batch_flow("DIS", torch.from_numpy(frames).float() / 255)
     assert flow.shape == (2, 2, 1, 2, 40, 48)
-    for one, clip in zip(flow, frames, strict=True):
-        assert np.array_equal(one.numpy(), flow_between("DIS", clip))
+    for result, clip in zip(flow, frames, strict=True):
+        assert np.array_equal(result.numpy(), flow_between("DIS", clip))
 
 
 def test_unknown_estimators() -> None:

@@ -1,4 +1,4 @@
-"""Two processes that train together do what one does with the whole batch."""
+"""Two processes that train together get the result of one with the whole batch."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ pytestmark = pytest.mark.skipif(
 
 
 def free_address() -> dict[str, str]:
-    """Where processes can meet, as the variables that say it."""
+    """Returns a free address for processes to join, as environment variables."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
 
 
 def together(work: Callable[[Ranks], Any], size: int = 2) -> list[int]:
-    """Runs ``work`` in ``size`` forked processes that have joined; their exit codes."""
+    """Runs ``work`` in ``size`` forked processes that have joined; returns their exit codes."""
     meeting = free_address()
 
     def one(rank: int) -> None:
@@ -68,21 +68,21 @@ def test_collectives() -> None:
         assert ranks.gather([f"{ranks.rank}{i}" for i in range(3 - ranks.rank)]) == [
             *("00", "10", "20", "01", "11", "02")
         ]
-        ranks.wait()
+        ranks.barrier()
 
     assert together(work, 3) == [0, 0, 0]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="lists a process's threads as Linux does")
 def test_no_thread_outlives_the_group() -> None:
-    """One that does may abort the process after its work is done, and so fail the run."""
+    """Such a thread may abort the process after its work, so that the run fails."""
     script = """
 from pathlib import Path
-from srtoolbox.engine.distributed import join
+from srtoolbox.engine.device.distributed import join
 threads = lambda: " ".join(file.read_text() for file in Path("/proc/self/task").glob("*/comm"))
 with join("cpu") as (ranks, _):
     import torch.distributed.nn.functional
-    ranks.wait()
+    ranks.barrier()
     assert "gloo" in threads(), threads()
 assert "gloo" not in threads(), threads()
 """
@@ -127,7 +127,6 @@ MODELS = {
         "train.accumulate=2",
         "train.param_groups=[{pattern: '^body', frozen_iter: 2}]",
     ),
-    "sharded": ("train.shard=true", "train.ema_decay=0.8", "train.grad_clip=0.1"),
 }
 
 
@@ -196,8 +195,7 @@ def test_a_stop_is_agreed_upon_and_gone_on_from(options, tmp_path: Path) -> None
 def test_a_run_goes_on_with_another_number_of_processes(
     options, tmp_path: Path, first: int, then: int
 ) -> None:
-    """Sharded or alone: what is saved is whole."""
-    overrides = ("train.batch_size=4", "train.shard=true", "train.ema_decay=0.8")
+    overrides = ("train.batch_size=4", "train.ema_decay=0.8")
     whole = train(options("name=whole", *overrides), CPU, resume=False)
     opt = options("name=parts", *overrides)
 
@@ -237,7 +235,7 @@ def test_other_commands_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_torchrun(tmp_path: Path, options) -> None:
-    """The command of the documentation, and that the death of one process ends the run."""
+    """Runs the documented command; a failure of one process ends the run."""
     file = tmp_path / "tiny.yml"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", "-m", "srtoolbox", "train", str(file), "--device", "cpu"]

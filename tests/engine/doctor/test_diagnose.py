@@ -1,10 +1,11 @@
-"""What the doctor finds in runs and studies, and that it leaves nothing behind."""
+"""Tests the checks of runs and studies; they must leave no files behind."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,12 +13,15 @@ import torch
 from PIL import Image
 
 from srtoolbox.cli import main
+from srtoolbox.data import SampleBursts
+from srtoolbox.data.base import Sample
 from srtoolbox.engine.doctor import report as doctor_report
 from srtoolbox.engine.doctor.diagnose import diagnose
 from srtoolbox.engine.doctor.report import Diagnosis
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.training.train import train
 from srtoolbox.errors import UserError
+from srtoolbox.registry import DATASET_REGISTRY
 
 CPU = torch.device("cpu")
 Options = Callable[..., RunOptions]
@@ -42,30 +46,30 @@ def test_a_sound_run_is_tried_and_leaves_nothing(options: Options, tmp_path: Pat
     found = look_at(opt)
     assert found.faults == []
     parts = ["network", "datasets.train", "datasets.val.sample", "metrics", "training"]
-    assert [name for name, _ in found.parts] == [*parts, "evaluation"]
-    (forecast,) = found.forecasts
-    assert forecast.step_memory > 0 and forecast.test_memory > 0
-    assert forecast.total > 1000 * forecast.seconds > 0
-    assert forecast.disk > 3 * forecast.checkpoint
+    assert [name for name, _ in found.passed] == [*parts, "evaluation"]
+    (estimate,) = found.estimates
+    assert estimate.step_memory > 0 and estimate.test_memory > 0
+    assert estimate.total > 1000 * estimate.seconds > 0
+    assert estimate.disk > 3 * estimate.checkpoint
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yml"]
 
 
 def test_the_checkpoint_has_the_size_of_a_real_one(options: Options) -> None:
     opt = options("train.total_iter=4")
-    (forecast,) = look_at(opt).forecasts
+    (estimate,) = look_at(opt).estimates
     train(opt, CPU, resume=False)
     sizes = [path.stat().st_size for path in (opt.folder / "checkpoints").iterdir()]
-    assert forecast.checkpoint == pytest.approx(max(sizes), rel=0.05)
+    assert estimate.checkpoint == pytest.approx(max(sizes), rel=0.05)
 
 
 def test_a_run_of_one_step_is_tried(options: Options) -> None:
     found = look_at(options("train.total_iter=1"))
-    assert found.faults == [] and dict(found.parts)["training"] == "ok, 1 iterations"
+    assert found.faults == [] and dict(found.passed)["training"] == "ok, 1 iterations"
 
 
 def test_an_accumulated_step_needs_less_memory(options: Options) -> None:
     whole, parts = (
-        look_at(options("train.batch_size=8", f"train.accumulate={parts}")).forecasts[0]
+        look_at(options("train.batch_size=8", f"train.accumulate={parts}")).estimates[0]
         for parts in (1, 8)
     )
     assert parts.step_memory < whole.step_memory
@@ -83,7 +87,7 @@ def test_all_faults_are_listed(options: Options, tmp_path: Path) -> None:
         found.raise_faults()
     assert "no.pth: no such weight file" in str(caught.value)
     assert "nowhere: no such folder" in str(caught.value)
-    assert ("datasets.val.sample", "ok, 2 to score on") in found.parts
+    assert ("datasets.val.sample", "ok, 2 to score on") in found.passed
 
 
 def test_a_crop_that_does_not_fit_is_a_fault(options: Options, pictures: Path) -> None:
@@ -98,7 +102,7 @@ def test_a_step_that_diverges_is_a_fault(options: Options) -> None:
     found = look_at(options("train.optim_g={type: SGD, lr: 1e36}"))
     ((part, fault),) = found.faults
     assert part == "training" and "non-finite" in fault
-    assert found.forecasts[0].seconds is None
+    assert found.estimates[0].seconds is None
 
 
 def test_the_cache_is_measured_and_not_built(options: Options, pictures: Path) -> None:
@@ -113,11 +117,11 @@ def test_warnings(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(doctor_report.shutil, "disk_usage", lambda _: usage._replace(free=1000))
     monkeypatch.setattr(doctor_report, "_memory", lambda _: 0.001)
-    monkeypatch.setattr(doctor_report, "_num_core", lambda: 0)
+    monkeypatch.setattr(doctor_report, "cpu_count", lambda: 0)
     words = "\n".join(look_at(options("train.num_worker=1")).warnings)
     assert "experiments is too small" in words
     assert "num_worker 1 is more than the 0 CPU cores" in words
-    assert "a training step takes" in words
+    assert "a training step needs" in words
     assert "no GPU" in words
 
 
@@ -136,7 +140,7 @@ def test_a_study_is_examined_method_by_method(
     assert main([command[0], str(study), *command[1:]]) == 0
     shown = capsys.readouterr().out
     assert "2 methods, 2 seeds" in shown and "EDSR: training" in shown
-    assert "Bicubic: training" not in shown and "all parts are in order" in shown
+    assert "Bicubic: training" not in shown and "all checks passed" in shown
     assert shown.count("datasets.val.sample") == 1
     assert not (tmp_path / "experiments").exists()
     wrong = ["--set", "methods.EDSR.network_g.scale=2"]
@@ -157,3 +161,29 @@ def test_methods_of_a_study_need_not_take_every_test_set(options: Options) -> No
     alone = [fault for _, fault in diagnose({"TDAN": runs["TDAN"]}, CPU).faults]
     assert len(alone) == 1
     assert "TDAN takes 3 frames but the dataset gives 1" in alone[0]
+
+
+def test_metrics_of_clips_are_tried_on_two_frames(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Frames(SampleBursts):
+        """The frames of a clip, by name only."""
+
+        seen: ClassVar[list[int]] = []
+
+        @property
+        def clip_names(self) -> list[str]:
+            return ["clip"] * len(self)
+
+        def __getitem__(self, index: int) -> Sample:
+            self.seen.append(index)
+            sample = super().__getitem__(index)
+            return {**sample, "key": f"clip/{index}"}
+
+    monkeypatch.setitem(DATASET_REGISTRY._entries, "SampleBursts", Frames)
+    opt = options("val.metrics={psnr: {type: PSNR}, tpsnr: {type: TemporalPSNR}}")
+    found = look_at(options("datasets.val.sample.num_burst=4", "val=!delete"))
+    assert found.faults == [] and set(Frames.seen) == {0}
+    found = look_at(opt)
+    assert found.faults == [] and set(Frames.seen) == {0, 1}
+    assert "tpsnr" in dict(found.passed)["evaluation"]

@@ -9,8 +9,9 @@ import torch
 
 from srtoolbox.cli import main
 from srtoolbox.engine.build import build_network
-from srtoolbox.engine.evaluation import test as testing
+from srtoolbox.engine.device.distributed import SINGLE_PROCESS
 from srtoolbox.engine.evaluation.evaluator import Evaluator
+from srtoolbox.engine.evaluation.test import run_test
 from srtoolbox.engine.training import train as training
 from srtoolbox.engine.weights.load import save_weights
 from srtoolbox.errors import UserError
@@ -24,7 +25,7 @@ num_burst: 3, read_noise: [0, 0], shot_noise: [0, 0]}"
 
 
 def score(opt, weights: Path | None = None) -> float:
-    return testing.test(opt, CPU, weights)[0]["sample"]["psnr"]
+    return run_test(opt, CPU, weights).scores["sample"]["psnr"]
 
 
 def test_one_option_of_the_command_changes_the_score(options, tmp_path: Path, capsys) -> None:
@@ -49,7 +50,7 @@ def test_self_ensemble_changes_a_networks_score(options, tmp_path: Path) -> None
     save_weights(tmp_path / "w.pth", {}, build_network(options(), CPU))
     plain, opt = options(), options("val.enhance.self_ensemble=true")
     assert score(plain, tmp_path / "w.pth") != score(opt, tmp_path / "w.pth")
-    note = testing.test(opt, CPU, tmp_path / "w.pth")[1]
+    note = run_test(opt, CPU, tmp_path / "w.pth").protocol
     assert note.endswith("Predicted with geometric self-ensemble ×8.")
 
 
@@ -77,7 +78,7 @@ def test_a_cascade_of_two_weight_files(options, tmp_path: Path) -> None:
             ["network_g={type: DSTCSRNet}", "val.enhance.cascade=2"],
             r"DSTCSRNet takes several frames",
         ),
-        (["val.enhance.cascade=3"], r"no whole number to the power of 3 is scale 4"),
+        (["val.enhance.cascade=3"], r"cascade: scale 4 is not an integer to the power of 3"),
         (["val.enhance.back_projection=-1"], r"val.enhance.back_projection: must be >= 0, got -1"),
     ],
 )
@@ -88,22 +89,24 @@ def test_wrong_use(options, overrides: list[str], words: str) -> None:
 
 def test_wrong_stage_scale(options) -> None:
     opt = options("network_g={type: Bicubic, scale: 4}", "val.enhance.cascade=2")
-    with pytest.raises(UserError, match=r"is 4 but scale is 4 in a cascade of 2, so 2 each"):
-        testing.test(opt, CPU)
+    with pytest.raises(UserError, match=r"is 4 but scale is 4 in a cascade of 2 stages, so 2 each"):
+        run_test(opt, CPU)
 
 
 def test_a_cascade_is_not_trained(options) -> None:
-    with pytest.raises(UserError, match=r"val.enhance.cascade: its stages are trained by themsel"):
+    with pytest.raises(
+        UserError, match=r"val.enhance.cascade: stages of a cascade are trained sep"
+    ):
         training.train(options("val.enhance.cascade=2"), CPU, resume=False)
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_training_is_watched_plainly_unless_asked(options, monkeypatch, asked: bool) -> None:
+def test_evaluations_in_training_are_plain_by_default(options, monkeypatch, asked: bool) -> None:
     seen, run = [], Evaluator.run
 
-    def watch(self, *args, enhance=PLAIN, **more):
+    def watch(self, net, dataset, on_image=None, enhance=PLAIN, ranks=SINGLE_PROCESS):
         seen.append(enhance.self_ensemble)
-        return run(self, *args, enhance=enhance, **more)
+        return run(self, net, dataset, on_image, enhance, ranks)
 
     monkeypatch.setattr(Evaluator, "run", watch)
     on = ("val.enhance.self_ensemble=true", f"val.enhance.in_training={str(asked).lower()}")

@@ -1,4 +1,4 @@
-"""Scoring: records, averages, missing metrics, and the field's published bicubic numbers."""
+"""Tests records, averages, protocols, unavailable metrics and the published Bicubic scores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from srtoolbox.config.schema import check
 from srtoolbox.data import PairedImages, SampleBursts
 from srtoolbox.engine.device.distributed import Ranks
 from srtoolbox.engine.evaluation import evaluator as module
-from srtoolbox.engine.evaluation.evaluator import Evaluator, average, mean
+from srtoolbox.engine.evaluation.evaluator import Evaluator, Record, average, mean
 from srtoolbox.engine.options import ValOptions
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.metrics import Metric, MetricUnavailable, Protocol
@@ -30,7 +30,7 @@ OF_CLIPS = {"psnr": PSNR, "tpsnr": {"type": "TemporalPSNR"}}
 class Nearest(nn.Module):
     """Repeats every pixel, and insists on sizes of 4 · n from 16 on."""
 
-    num_frame, reference, size_multiple, min_size = 1, 0, 4, 16
+    scales, num_frame, reference, size_multiple, min_size = (2, 3), 1, 0, 4, 16
 
     def __init__(self, scale: int = 2, gain: float = 1.0) -> None:
         super().__init__()
@@ -60,12 +60,16 @@ class Repeated:
         return {"key": f"clip/{index}", "lq": lq, "gt": lq[1].repeat(2, 1).repeat(2, 2)}
 
 
-def section(**options: Any) -> ValOptions:
+def val_options(**options: Any) -> ValOptions:
     return check({"protocol": "rgb", "metrics": {"psnr": PSNR}, **options}, ValOptions)
 
 
+def run(evaluator: Evaluator, *args: Any) -> list[Record]:
+    return evaluator.run(*args)[evaluator.protocol.name]
+
+
 def test_a_perfect_network_scores_infinite_at_any_size() -> None:
-    records = Evaluator(section(), CPU).run(Nearest(), Repeated())
+    records = run(Evaluator(val_options(), CPU), Nearest(), Repeated())
     assert [record["metrics"]["psnr"] for record in records] == [math.inf] * 4
     assert average(records) == {"psnr": math.inf}
 
@@ -73,14 +77,14 @@ def test_a_perfect_network_scores_infinite_at_any_size() -> None:
 def test_records() -> None:
     seen: dict[str, Tensor] = {}
     net = Nearest(gain=1.5)
-    records = Evaluator(section(), CPU).run(net, Repeated(), seen.__setitem__)
+    records = run(Evaluator(val_options(), CPU), net, Repeated(), seen.__setitem__)
     assert [record["key"] for record in records] == [f"clip/{i}" for i in range(4)]
     assert all(set(record) == {"key", "seconds", "metrics"} for record in records)
     assert all(record["seconds"] > 0 for record in records)
     assert list(seen) == [record["key"] for record in records]
     assert seen["clip/1"].shape == (3, 34, 62)
     assert seen["clip/1"].max() == 1  # clamped
-    again = Evaluator(section(), CPU).run(net, Repeated())
+    again = run(Evaluator(val_options(), CPU), net, Repeated())
     assert [r["metrics"] for r in again] == [r["metrics"] for r in records]
 
 
@@ -106,8 +110,11 @@ class WholeClips:
 
 def test_whole_clips_are_scored_frame_by_frame() -> None:
     seen = []
-    records = Evaluator(section(metrics={"psnr": PSNR}), CPU).run(
-        EveryFrame(), WholeClips(), lambda key, sr: seen.append((key, sr.shape))
+    records = run(
+        Evaluator(val_options(metrics={"psnr": PSNR}), CPU),
+        EveryFrame(),
+        WholeClips(),
+        lambda key, sr: seen.append((key, sr.shape)),
     )
     keys = [f"clip{i}/{t:03d}" for i in range(2) for t in range(4 + i)]
     assert [record["key"] for record in records] == keys
@@ -117,25 +124,27 @@ def test_whole_clips_are_scored_frame_by_frame() -> None:
 
 
 def test_frames_at_both_ends_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluator = Evaluator(section(metrics={"psnr": PSNR}), CPU)
-    monkeypatch.setattr(evaluator, "protocol", Protocol("inner", skip_frames=1))
-    keys = [record["key"] for record in evaluator.run(EveryFrame(), WholeClips())]
+    evaluator = Evaluator(val_options(metrics={"psnr": PSNR}), CPU)
+    monkeypatch.setattr(evaluator, "protocols", {"inner": Protocol("inner", skip_frames=1)})
+    keys = [record["key"] for record in run(evaluator, EveryFrame(), WholeClips())]
     assert keys == ["clip0/001", "clip0/002", "clip1/001", "clip1/002", "clip1/003"]
 
 
-def test_a_network_with_too_few_frames_is_told() -> None:
+def test_too_few_frames_are_reported() -> None:
     class Halved(EveryFrame):
         def forward(self, lq: Tensor) -> Tensor:
             return super().forward(lq[:, ::2])
 
-    with pytest.raises(UserError, match="gave 2 frames, its ground truth has 4"):
-        Evaluator(section(), CPU).run(Halved(), WholeClips())
+    with pytest.raises(
+        UserError, match=r"Halved .* shape \(1, 2, 3, 32, 32\) .* return .* \(1, 4, 3, 32, 32\)"
+    ):
+        run(Evaluator(val_options(), CPU), Halved(), WholeClips())
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_training_mode_is_restored(training: bool) -> None:
     net = Nearest().train(training)
-    Evaluator(section(), CPU).run(net, Repeated())
+    run(Evaluator(val_options(), CPU), net, Repeated())
     assert net.modes == [False] * 4
     assert net.training is training
 
@@ -143,7 +152,7 @@ def test_training_mode_is_restored(training: bool) -> None:
 def test_training_mode_is_restored_after_a_failure() -> None:
     net = Nearest(scale=3).train()  # does not fit the data
     with pytest.raises(UserError, match="shape"):
-        Evaluator(section(), CPU).run(net, Repeated())
+        run(Evaluator(val_options(), CPU), net, Repeated())
     assert net.training
 
 
@@ -160,7 +169,7 @@ def test_bf16_scores_are_computed_in_full_precision() -> None:
     images: dict[str, Tensor] = {}
     net = Convolution()
     nn.init.constant_(net.conv.weight, 1 / 3)
-    records = Evaluator(section(), CPU, "bf16").run(net, Repeated(), images.__setitem__)
+    records = run(Evaluator(val_options(), CPU, "bf16"), net, Repeated(), images.__setitem__)
     for name, image in images.items():
         lq = Repeated()[int(name[5:])]["lq"][1].astype(np.float64).mean(0) / 255
         error = np.abs(image[0, ::2, ::2].numpy() - lq).max()
@@ -176,15 +185,15 @@ class Missing(Metric):
         raise MetricUnavailable("the backbone is not here")
 
 
-def test_an_unavailable_metric_is_none_and_said_once(
+def test_an_unavailable_metric_is_none_and_reported_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module._warn_once.cache_clear()
     with caplog.at_level(logging.WARNING, "srtoolbox"):
         for _ in range(2):
-            evaluator = Evaluator(section(), CPU)
+            evaluator = Evaluator(val_options(), CPU)
             evaluator.metrics["other"] = Missing()
-            records = evaluator.run(Nearest(), Repeated())
+            records = run(evaluator, Nearest(), Repeated())
     assert [record["metrics"]["other"] for record in records] == [None] * 4
     assert average(records) == {"psnr": math.inf, "other": None}
     assert [record.message for record in caplog.records] == [
@@ -215,19 +224,19 @@ class TestAverage:
     ("options", "words"),
     [
         ({"protocol": "basicsr"}, "protocol: unknown protocol 'basicsr'.*'basicsr-y'"),
-        ({"best_metric": "ssim"}, "best_metric: 'ssim' is none of"),
+        ({"best_metric": "ssim"}, "best_metric: 'ssim' is not one of .*psnr"),
         ({"metrics": {"psnr": {"type": "PSNRR"}}}, "metrics.psnr.type.*'PSNR'"),
         ({"val_freq": 0}, "val_freq: must be >= 1"),
     ],
 )
 def test_faulty_sections(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        section(**options)
+        val_options(**options)
 
 
 def test_bursts_give_the_reference_frame_to_a_single_image_network() -> None:
     dataset = SampleBursts("val", num_frame=3, gt_size=64, num_burst=3)
-    scores = average(Evaluator(section(), CPU).run(Bicubic(4), dataset))
+    scores = average(run(Evaluator(val_options(), CPU), Bicubic(4), dataset))
     assert scores["psnr"] > 20  # of a frame that is not aligned it would be less
 
 
@@ -250,8 +259,8 @@ def test_published_bicubic_scores(reference: Path, name: str, scale: int, made: 
     lq = None if made else str(root / "LR_bicubic" / f"X{scale}")
     dataset = PairedImages(dataroot_gt=str(root / "HR"), dataroot_lq=lq, scale=scale)
     metrics = {"psnr": PSNR, "ssim": {"type": "SSIM"}}
-    evaluator = Evaluator(section(protocol="basicsr-y", metrics=metrics), CPU)
-    scores = average(evaluator.run(Bicubic(scale), dataset))
+    evaluator = Evaluator(val_options(protocol="basicsr-y", metrics=metrics), CPU)
+    scores = average(run(evaluator, Bicubic(scale), dataset))
     psnr, ssim = BICUBIC[name, scale]
     assert scores["psnr"] == pytest.approx(psnr, abs=1e-3)
     assert scores["ssim"] == pytest.approx(ssim, abs=1e-4)
@@ -272,21 +281,21 @@ class Large(Repeated):
 
 def test_out_of_memory_goes_on_in_tiles(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "srtoolbox"):
-        records = Evaluator(section(metrics={"psnr": PSNR}, tile_halo=0), CPU).run(
-            Narrow(), Large()
+        records = run(
+            Evaluator(val_options(metrics={"psnr": PSNR}, tile_halo=0), CPU), Narrow(), Large()
         )
     assert [record["metrics"]["psnr"] for record in records] == [math.inf] * 3
-    assert "out of memory at clip/0, LR (3, 3, 64, 64): going on in tiles of 32" in caplog.text
+    assert "out of memory at clip/0, LR (3, 3, 64, 64): continuing in tiles of 32" in caplog.text
     assert "clip/2" not in caplog.text
 
 
 def test_out_of_memory_even_in_tiles_is_a_failure() -> None:
     with pytest.raises(RunError, match=r"even in tiles of 32; lower val\.tile_halo"):
-        Evaluator(section(tile_halo=16), CPU).run(Narrow(), Large())
+        run(Evaluator(val_options(tile_halo=16), CPU), Narrow(), Large())
 
 
-def test_tiles_stand_under_the_table() -> None:
-    assert section(tile=128).describe().endswith("In tiles of 128 with a halo of 64.")
+def test_tiles_are_in_the_description() -> None:
+    assert val_options(tile=128).describe().endswith("In tiles of 128 with a halo of 64.")
 
 
 class SpaceTime(Repeated):
@@ -320,7 +329,7 @@ class Holding(Nearest):
 
 
 def test_given_and_interpolated_frames_have_scores_of_their_own() -> None:
-    records = Evaluator(section(), CPU).run(Holding(), SpaceTime())
+    records = run(Evaluator(val_options(), CPU), Holding(), SpaceTime())
     assert [record["key"] for record in records] == [f"clip/{t}" for t in range(5)]
     assert [record["kind"] for record in records] == ["given", "interpolated"] * 2 + ["given"]
     for over in ("images", "clips"):
@@ -335,8 +344,10 @@ def test_a_network_must_give_all_frames() -> None:
         def forward(self, lq: Tensor) -> Tensor:
             return super().forward(lq)[:, :-1]
 
-    with pytest.raises(UserError, match="clip: the network gave 2 frames, its ground truth has 3"):
-        Evaluator(section(), CPU).run(Short(), SpaceTime())
+    with pytest.raises(
+        UserError, match=r"Short .* shape \(1, 2, 3, 32, 40\) .* return .* \(1, 3, 3, 32, 40\)"
+    ):
+        run(Evaluator(val_options(), CPU), Short(), SpaceTime())
 
 
 class Windows:
@@ -359,7 +370,7 @@ class Windows:
 
 
 def test_metrics_of_neighbouring_frames_are_one_value_per_clip() -> None:
-    records = Evaluator(section(metrics=OF_CLIPS), CPU).run(Nearest(), Windows())
+    records = run(Evaluator(val_options(metrics=OF_CLIPS), CPU), Nearest(), Windows())
     assert [record["key"] for record in records] == list(Windows.keys)
     values = [record["metrics"]["tpsnr"] for record in records]
     assert values[0] == values[1] == values[2] == pytest.approx(20 * math.log10(255 / 10))
@@ -368,12 +379,63 @@ def test_metrics_of_neighbouring_frames_are_one_value_per_clip() -> None:
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_processes_share_whole_clips(rank: int) -> None:
-    evaluator = Evaluator(section(metrics=OF_CLIPS), CPU)
+    evaluator = Evaluator(val_options(metrics=OF_CLIPS), CPU)
     found = [Windows.keys[i] for i in evaluator._share(Windows(), Ranks(rank, 2))]
     assert found == [key for key in Windows.keys if key[0] == "ab"[rank]]
 
 
 def test_images_have_no_neighbouring_frames() -> None:
-    evaluator = Evaluator(section(metrics=OF_CLIPS), CPU)
-    with pytest.raises(UserError, match="need clips, which Repeated has not"):
-        evaluator.run(Nearest(), Repeated())
+    evaluator = Evaluator(val_options(metrics=OF_CLIPS), CPU)
+    with pytest.raises(
+        UserError, match=r"metrics tpsnr compare .* need clips; Repeated provides single images"
+    ):
+        run(evaluator, Nearest(), Repeated())
+
+
+def test_a_clip_needs_a_ground_truth_of_every_frame() -> None:
+    class Shorter(WholeClips):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            sample = super().__getitem__(index)
+            return {**sample, "gt": sample["gt"][1:]}
+
+    words = "clip0: the network returned 4 frames, but the ground truth has 3"
+    with pytest.raises(UserError, match=words):
+        Evaluator(val_options(), CPU).run(EveryFrame(), Shorter())
+
+
+class Counting(Nearest):
+    def __init__(self) -> None:
+        super().__init__(gain=1.1)
+        self.count = 0
+
+    def forward(self, lq: Tensor) -> Tensor:
+        self.count += 1
+        return super().forward(lq)
+
+
+@pytest.mark.parametrize("metrics", [{"psnr": PSNR, "ssim": {"type": "SSIM"}}, OF_CLIPS])
+def test_several_protocols_score_one_forward_pass(metrics: dict[str, Any]) -> None:
+    names, net, data = ["basicsr-y", "rgb", "matlab-y"], Counting(), Windows()
+    evaluator = Evaluator(val_options(metrics=metrics), CPU, protocols=names)
+    assert list(evaluator.protocols) == names and evaluator.protocol.name == "basicsr-y"
+    images: list[str] = []
+    found = evaluator.run(net, data, lambda key, _: images.append(key))
+    assert list(found) == names
+    assert net.count == len(data) and images == list(data.keys)
+    values = []
+    for name in names:
+        alone = run(Evaluator(val_options(protocol=name, metrics=metrics), CPU), Counting(), data)
+        for record in [*alone, *found[name]]:
+            assert record.pop("seconds") > 0
+        assert found[name] == alone
+        values.append([record["metrics"] for record in alone])
+    assert values[0] != values[1]
+
+
+def test_protocols_must_want_the_same_frames_of_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluator = Evaluator(val_options(), CPU)
+    protocols = {"all": Protocol("all"), "inner": Protocol("inner", skip_frames=1)}
+    monkeypatch.setattr(evaluator, "protocols", protocols)
+    assert len(evaluator.run(Nearest(), Repeated())["inner"]) == 4  # images have no ends
+    with pytest.raises(UserError, match=r"different skip_frames .*'all': 0, 'inner': 1"):
+        evaluator.run(EveryFrame(), WholeClips())

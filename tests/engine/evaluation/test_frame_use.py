@@ -1,4 +1,4 @@
-"""The diagnostic against networks whose use of the frames is known."""
+"""Tests the measure with networks whose use of the frames is known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from srtoolbox.engine.options import ValOptions
 from srtoolbox.errors import UserError
 
 CPU = torch.device("cpu")
-SECTION = check(
+OPTIONS = check(
     {"protocol": "rgb", "metrics": {"ssim": {"type": "SSIM"}, "psnr": {"type": "PSNR"}}}, ValOptions
 )
 
@@ -39,7 +39,7 @@ class Noisy:
 class Frames(nn.Module):
     """A weighted mean of the frames it is given; remembers them."""
 
-    scale, size_multiple, min_size = 1, 1, 1
+    scale, scales, size_multiple, min_size = 1, (1,), 1, 1
 
     def __init__(self, weights: list[float] | None = None, num_frame: int | None = None) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Frames(nn.Module):
 
 
 def test_a_network_that_averages_gains_with_every_frame() -> None:
-    scores = frame_use(Frames(), Noisy(), SECTION, CPU)
+    scores = frame_use(Frames(), Noisy(), OPTIONS, CPU)
     assert list(scores) == ["1 frame", "3 frames", "5 frames", "7 frames", BLIND, SHUFFLED]
     assert scores["7 frames"] == pytest.approx(scores["1 frame"] + 10 * np.log10(7), abs=0.3)
     assert scores["1 frame"] < scores["3 frames"] < scores["5 frames"] < scores["7 frames"]
@@ -63,16 +63,16 @@ def test_a_network_that_averages_gains_with_every_frame() -> None:
     assert scores[SHUFFLED] == pytest.approx(scores["7 frames"], abs=1e-3)
 
 
-def test_a_network_that_looks_at_the_reference_alone_is_found_out() -> None:
+def test_a_network_that_looks_at_the_reference_alone_is_detected() -> None:
     net = Frames([0, 0, 0, 1, 0, 0, 0], num_frame=7)
-    scores = frame_use(net, Noisy(), SECTION, CPU)
+    scores = frame_use(net, Noisy(), OPTIONS, CPU)
     assert len(set(scores.values())) == 1
 
 
-def test_a_network_that_minds_the_order_is_found_out() -> None:
+def test_a_network_that_minds_the_order_is_detected() -> None:
     net = Frames([0.4, 0, 0, 0.6, 0, 0, 0], num_frame=7)
     sample = Noisy()[0]["lq"]
-    scores = frame_use(net, Noisy(), SECTION, CPU, counts=[3])
+    scores = frame_use(net, Noisy(), OPTIONS, CPU, counts=[3])
     assert list(scores) == ["3 frames", "7 frames", BLIND, SHUFFLED]
     first = [lq[0].numpy() for lq in net.seen[::3]]  # of sample 0, for each of the variants
     np.testing.assert_array_equal(first[0], sample[[3, 3, 2, 3, 4, 3, 3]])
@@ -82,27 +82,27 @@ def test_a_network_that_minds_the_order_is_found_out() -> None:
     np.testing.assert_array_equal(first[3][3], sample[3])
     assert sorted(first[3].sum((1, 2, 3))) == sorted(sample.sum((1, 2, 3)))
     net.seen.clear()
-    assert frame_use(net, Noisy(), SECTION, CPU, counts=[3]) == scores
+    assert frame_use(net, Noisy(), OPTIONS, CPU, counts=[3]) == scores
 
 
 def test_the_reference_goes_where_a_network_expects_it() -> None:
     net = Frames()
-    frame_use(net, Noisy(), SECTION, CPU, counts=[3])
+    frame_use(net, Noisy(), OPTIONS, CPU, counts=[3])
     sample = Noisy()[0]["lq"]
     np.testing.assert_array_equal(net.seen[0][0].numpy(), sample[[3, 2, 4]])
     np.testing.assert_array_equal(net.seen[3][0].numpy(), sample[[3, 0, 1, 2, 4, 5, 6]])
 
 
-def test_what_cannot_be_asked() -> None:
+def test_unusable_networks_and_datasets() -> None:
     with pytest.raises(UserError, match="EDSR takes single images"):
-        frame_use(EDSR(num_feat=4, num_block=1), Noisy(), SECTION, CPU)
+        frame_use(EDSR(num_feat=4, num_block=1), Noisy(), OPTIONS, CPU)
     every = Noisy()
     every.reference = None
     with pytest.raises(UserError, match="target: centre"):
-        frame_use(Frames(), every, SECTION, CPU)
+        frame_use(Frames(), every, OPTIONS, CPU)
 
 
-def test_what_is_owed() -> None:
+def test_gain_from_frames() -> None:
     assert gain_from_frames({"1 frame": 20.0, "5 frames": 23.5, BLIND: 20.5, SHUFFLED: 23.4}) == 3.0
     assert gain_from_frames({"1 frame": np.inf, "5 frames": np.inf, BLIND: np.inf}) == 0
     assert (

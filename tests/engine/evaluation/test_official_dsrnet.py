@@ -10,9 +10,8 @@ import torch
 
 from srtoolbox.config.load import load_options
 from srtoolbox.engine.build import build_network, load_pretrained
-from srtoolbox.engine.evaluation import test as testing
+from srtoolbox.engine.evaluation.test import run_test
 from srtoolbox.engine.options import RunOptions
-from srtoolbox.errors import UserError
 from srtoolbox.metrics import PROTOCOLS, Protocol
 
 CPU = torch.device("cpu")
@@ -38,19 +37,10 @@ def official(reference: Path, *overrides: str) -> RunOptions:
             f"datasets.test.Set5.dataroot={reference / 'data' / 'Set5'}",
             *overrides,
         ],
+        RunOptions,
     )[0]
 
 
-@pytest.fixture(scope="module")
-def _complete(reference: Path) -> None:
-    opt = official(reference)
-    try:
-        load_pretrained(opt, build_network(opt, CPU))
-    except UserError as error:
-        pytest.skip(str(error))
-
-
-@pytest.mark.usefixtures("_complete")
 @pytest.mark.parametrize("branch", [1, 2])
 def test_outputs(reference: Path, branch: int) -> None:
     opt = official(reference, f"network_g.branch={branch}")
@@ -65,7 +55,6 @@ def test_outputs(reference: Path, branch: int) -> None:
     )
 
 
-@pytest.mark.usefixtures("_complete")
 @pytest.mark.parametrize(("protocol", "branch"), SCORES)
 def test_scores(
     reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, branch: int
@@ -77,7 +66,7 @@ def test_scores(
         f"val.protocol={protocol}",
         f"path.experiments_root={tmp_path}",
     )
-    scores, _, _ = testing.test(opt, CPU)
+    scores = run_test(opt, CPU).scores["Set5"]
     psnr, ssim = SCORES[protocol, branch]
-    assert scores["Set5"]["psnr"] == pytest.approx(psnr, abs=6e-4)
-    assert scores["Set5"]["ssim"] == pytest.approx(ssim, abs=6e-5)
+    assert scores["psnr"] == pytest.approx(psnr, abs=6e-4)
+    assert scores["ssim"] == pytest.approx(ssim, abs=6e-5)

@@ -1,4 +1,4 @@
-"""What only changes the cost of a training changes no result."""
+"""Options that change the cost of a training do not change its result."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import logging
 
 import pytest
 import torch
+from support.networks import SMALL
+from support.runs import go, start
 
+from srtoolbox.archs.base import arch_info
 from srtoolbox.archs.bicubic import Bicubic
 from srtoolbox.engine.options import TrainOptions
 from srtoolbox.engine.training.acceleration import accelerate
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
-from tests.archs.test_properties import SMALL
 
 OFFERING = [name for name in SMALL if hasattr(ARCH_REGISTRY.get(name), "checkpoint_blocks")]
 
@@ -27,7 +29,8 @@ def gradients(net: torch.nn.Module, lq: torch.Tensor) -> list[torch.Tensor]:
 def test_recomputed_blocks_give_the_same_gradients(name: str) -> None:
     torch.manual_seed(0)
     net = ARCH_REGISTRY.get(name)(**SMALL[name])
-    shape = (1, 3, 8, 8) if net.num_frame == 1 else (1, net.num_frame, 3, 8, 8)
+    num_frame = arch_info(net).num_frame
+    shape = (1, 3, 8, 8) if num_frame == 1 else (1, num_frame, 3, 8, 8)
     lq = torch.rand(shape)
     expected = gradients(net, lq)
     net.zero_grad()
@@ -49,7 +52,7 @@ def test_networks_without_such_blocks_are_told() -> None:
         accelerate(Bicubic(), TrainOptions(total_iter=1, checkpointing=True), generator=True)
 
 
-def test_a_training_with_recomputed_blocks_and_an_average(options, tmp_path, start, go) -> None:
+def test_a_training_with_recomputed_blocks_and_an_average(options, tmp_path) -> None:
     weights = []
     for flag in ("false", "true"):
         opt = options(f"train.checkpointing={flag}", "train.ema_decay=0.9")
@@ -58,9 +61,7 @@ def test_a_training_with_recomputed_blocks_and_an_average(options, tmp_path, sta
         torch.testing.assert_close(weights[1][key], value)
 
 
-def test_compilation_that_fails_goes_on_without_it(
-    options, tmp_path, start, go, caplog, monkeypatch
-) -> None:
+def test_compilation_that_fails_goes_on_without_it(options, tmp_path, caplog, monkeypatch) -> None:
     def broken(self: torch.nn.Module, **_: object) -> None:
         def fail(*_: object) -> None:
             raise RuntimeError("no compiler here\nand much more")
@@ -70,14 +71,14 @@ def test_compilation_that_fails_goes_on_without_it(
     monkeypatch.setattr(torch.nn.Module, "compile", broken)
     with caplog.at_level(logging.WARNING, "srtoolbox"):
         compiled = go(start(options("train.compile=default"), tmp_path / "a"), tmp_path / "a")
-    assert "train.compile: going on without it (RuntimeError: no compiler here)" in caplog.text
+    assert "train.compile: continuing without it (RuntimeError: no compiler here)" in caplog.text
     plain = go(start(options(), tmp_path / "b"), tmp_path / "b")
     for key, value in plain.result.state_dict().items():
         assert torch.equal(compiled.result.state_dict()[key], value)
 
 
-def test_compiled_training_is_the_same_training(options, tmp_path, start, go) -> None:
-    """With the backend that only traces: a real one takes a minute and a compiler."""
+def test_compiled_training_is_the_same_training(options, tmp_path) -> None:
+    """Uses the backend that only traces; the default one needs a compiler and a minute."""
     trainer = start(options("train.ema_decay=0.9"), tmp_path / "a")
     trainer.model.networks["g"].compile(backend="eager")
     compiled = go(trainer, tmp_path / "a").result.state_dict()

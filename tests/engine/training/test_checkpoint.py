@@ -1,4 +1,4 @@
-"""Checkpoints: what is kept, and what is said about damaged ones."""
+"""Checkpoints: rotation, damaged files and a full disk."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ class TestCheckpointFolder:
         assert f"{newest} cannot be read (" in caplog.text
 
     def test_all_damaged(self, tmp_path: Path) -> None:
-        """To start anew without a word would be to lose the work."""
+        """A silent restart would lose the work."""
         folder = CheckpointFolder(tmp_path)
         for step in (1, 2):
             folder.save(step, {"step": step}).write_bytes(b"?")
-        with pytest.raises(RunError, match=r"none of its checkpoints \(2\) can be used; put back"):
+        with pytest.raises(RunError, match=r"none of its checkpoints \(2\) can be used; restore"):
             folder.load_latest(CPU)
 
     def test_one_of_another_run(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -79,7 +79,7 @@ class TestCheckpointFolder:
         path = other.save(2, {"step": 2})
         with caplog.at_level(logging.WARNING, "srtoolbox"):
             assert mine.load_latest(CPU)["step"] == 1
-        assert f"{path} is of another run; trying the one before" in caplog.text
+        assert f"{path} belongs to another run; trying the previous one" in caplog.text
 
     @pytest.mark.parametrize("kind", ["text", "tensor", "dict"])
     def test_one_of_another_program(self, tmp_path: Path, caplog, kind: str) -> None:
@@ -93,7 +93,7 @@ class TestCheckpointFolder:
         path = tmp_path / f"step_00000002-{hashlib.sha256(data).hexdigest()[:16]}.ckpt"
         path.write_bytes(data)
         assert folder.load_latest(CPU)["step"] == 1
-        assert f"{path} is no checkpoint" in caplog.text
+        assert f"{path} is not a checkpoint" in caplog.text
 
     def test_a_damaged_one_never_drives_out_a_good_one(self, tmp_path: Path) -> None:
         folder = CheckpointFolder(tmp_path, 2)
@@ -198,7 +198,7 @@ class TestCheckpointFolder:
 
 
 def test_checkpoints_are_safe_to_load(tmp_path: Path) -> None:
-    """A checkpoint is data: loading one from elsewhere cannot run code."""
+    """Loading a checkpoint from elsewhere cannot run code."""
     folder = CheckpointFolder(tmp_path)
     trace = tmp_path / "executed"
 

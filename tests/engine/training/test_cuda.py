@@ -1,29 +1,18 @@
-"""What only a GPU can show; skipped where there is none."""
+"""Tests that need a GPU; skipped without one."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from support.runs import go, start
 
 from srtoolbox.data import SampleBursts, SampleStream
-from srtoolbox.engine.build import build_model, build_network
 from srtoolbox.engine.device.precision import autocast
-from srtoolbox.engine.training.checkpoint import CheckpointFolder
-from srtoolbox.engine.training.reporter import Reporter
-from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.errors import RunError
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 CUDA = torch.device("cuda")
-
-
-def trainer_of(opt, folder, dataset=None) -> Trainer:
-    dataset = dataset or SampleBursts(num_frame=2, gt_size=32)
-    net = build_network(opt, CUDA)
-    stream = SampleStream(dataset, 0, opt.train.batch_size)
-    model = build_model(opt, net, dataset)
-    return Trainer(model, stream, opt.train, opt.logger, CheckpointFolder(folder, 2), CUDA)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +27,7 @@ def trainer_of(opt, folder, dataset=None) -> Trainer:
     ids=["fp32", "bf16", "tf32, average, clip", "fp16", "gan"],
 )
 def test_no_step_waits_for_the_device(options, tmp_path, overrides: tuple[str, ...]) -> None:
-    trainer = trainer_of(options("train.total_iter=30", *overrides), tmp_path)
+    trainer = start(options("train.total_iter=30", *overrides), tmp_path, device=CUDA)
     batches = trainer.stream.batches(0, 25, 0, CUDA)
     for _ in range(5):
         trainer._optimize(next(batches))
@@ -63,9 +52,10 @@ def test_a_bad_step_leaves_the_weights_alone(options, tmp_path) -> None:
             return {**sample, "lq": sample["lq"].astype(np.float32) / 255}
 
     opt = options("train.total_iter=6", "logger.print_freq=6")
-    trainer = trainer_of(opt, tmp_path, Poisoned(num_frame=2, gt_size=32))
+    dataset = Poisoned(num_frame=2, gt_size=32)
+    trainer = start(opt, tmp_path, dataset=dataset, device=CUDA)
     with pytest.raises(RunError, match="non-finite at step 3"):
-        trainer.run(Reporter(tmp_path, "poisoned", 6, 0, tensorboard=False))
+        go(trainer, tmp_path)
     assert all(torch.isfinite(value).all() for value in trainer.result.state_dict().values())
 
 

@@ -1,4 +1,4 @@
-"""Runs that are killed again and again, anywhere, end with the same bits as one that is not."""
+"""Runs that are killed repeatedly, at any place, end with the same bits as uninterrupted runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.faults import KINDS, Disk, damage, in_process
+from support.runs import same
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import srtoolbox.utils.files
@@ -42,15 +43,15 @@ pytestmark = pytest.mark.skipif(
 
 
 def attempt(opt: RunOptions, disk: Disk) -> None:
-    """One try in a process of its own."""
-    srtoolbox.engine.files.sleep = lambda _: None
+    """Trains in this process, whose disk may fail."""
+    srtoolbox.utils.files.sleep = lambda _: None
     disk.install()
     train(opt, CPU, resume=True)
     (opt.folder / "calls").write_text(str(disk.calls))
 
 
 def traces(opt: RunOptions) -> dict:
-    """Everything that a run leaves and that must not depend on how it went."""
+    """Returns all outputs of a run that must not depend on faults."""
     folder = opt.folder
     state = CheckpointFolder(folder / "checkpoints", run=fingerprint(opt)).load_latest(CPU)
     # A run stopped in its last step is evaluated after that step was saved.
@@ -73,7 +74,7 @@ def traces(opt: RunOptions) -> dict:
 
 
 def torture(opt: RunOptions, calls: int, seconds: float, rng: random.Random) -> Counter:
-    """Runs to the end through one fault after the other; returns how many there were by kind."""
+    """Trains to the end through many faults; returns their number by kind."""
     met: Counter = Counter()
     damaged: set[Path] = set()
     while not (opt.folder / "finished.json").exists():
@@ -98,7 +99,7 @@ def torture(opt: RunOptions, calls: int, seconds: float, rng: random.Random) -> 
     return met
 
 
-def check(options, same, faults: int, seed: int) -> Counter:
+def check(options, faults: int, seed: int) -> Counter:
     rng = random.Random(seed)
     whole = options("name=whole", *SHORT)
     train(whole, CPU, resume=False)
@@ -122,9 +123,9 @@ def check(options, same, faults: int, seed: int) -> Counter:
     return met
 
 
-def test_any_fault_at_any_place_changes_nothing(options, same) -> None:
+def test_any_fault_at_any_place_changes_nothing(options) -> None:
     """``SRTOOLBOX_FAULTS=200`` has more of them."""
     faults = int(os.environ.get("SRTOOLBOX_FAULTS", "20"))
-    met = check(options, same, faults, seed=faults)
+    met = check(options, faults, seed=faults)
     print(dict(met))
     assert met.total() >= faults

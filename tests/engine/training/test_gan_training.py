@@ -1,15 +1,13 @@
-"""A discriminator trained along, from options to weights."""
+"""Training with a discriminator, from options to weights."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from support.runs import go, start
 
-from srtoolbox.data import SampleStream
-from srtoolbox.engine.build import build_dataset, build_model, build_network, fingerprint
-from srtoolbox.engine.training.checkpoint import CheckpointFolder
+from srtoolbox.engine.build import fingerprint
 from srtoolbox.engine.training.train import train
-from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.engine.weights.load import weights_hash
 from srtoolbox.errors import UserError
 from srtoolbox.utils.files import read_lines
@@ -33,41 +31,32 @@ def test_one_option_makes_a_regression_run_adversarial(options, tmp_path) -> Non
     )
 
 
-def trainer_of(opt, folder) -> Trainer:
-    net = build_network(opt, CPU)
-    dataset = build_dataset("train", opt.datasets.train, opt, net)
-    stream = SampleStream(dataset, opt.manual_seed, opt.train.batch_size)
-    trainer = Trainer(
-        build_model(opt, net, dataset),
-        stream,
-        opt.train,
-        opt.logger,
-        CheckpointFolder(folder, 2),
-        CPU,
-    )
-    state = trainer.checkpoints.load_latest(CPU)
-    if state is not None:
-        trainer.load_state_dict(state)
-    return trainer
-
-
 @pytest.mark.parametrize(
     "d", ["UNetDiscriminatorSN, num_feat: 4", "VGGStyleDiscriminator, num_feat: 4"]
 )
-def test_it_resumes_to_the_same_weights_of_both(options, tmp_path, go, d: str) -> None:
+def test_it_resumes_to_the_same_weights_of_both(options, tmp_path, d: str) -> None:
     overrides = ("model_type=GANModel", f"network_d={{type: {d}}}", "gan={net_d_init_iter: 2}")
-    whole = go(trainer_of(options(*overrides), tmp_path / "a"), tmp_path / "a")
-    go(trainer_of(options(*overrides, "train.total_iter=4"), tmp_path / "b"), tmp_path / "b")
-    resumed = trainer_of(options(*overrides), tmp_path / "b")
+    whole = go(start(options(*overrides), tmp_path / "a"), tmp_path / "a")
+    go(start(options(*overrides, "train.total_iter=4"), tmp_path / "b"), tmp_path / "b")
+    resumed = start(options(*overrides), tmp_path / "b")
     assert resumed.step == 4
     go(resumed, tmp_path / "b")
     for name, net in whole.model.networks.items():
         assert weights_hash(resumed.model.networks[name]) == weights_hash(net)
 
 
-def test_the_generator_waits_for_its_discriminator(options, tmp_path, go) -> None:
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_generator_runs_once_per_part_of_a_batch(options, tmp_path, parts: int) -> None:
+    trainer = start(options(*GAN, f"train.accumulate={parts}"), tmp_path)
+    calls = []
+    trainer.model.networks["g"].register_forward_hook(lambda *_: calls.append(1))
+    go(trainer, tmp_path)
+    assert len(calls) == 6 * parts
+
+
+def test_the_generator_waits_for_its_discriminator(options, tmp_path) -> None:
     opt = options(*GAN, "gan={net_d_init_iter: 6}")
-    trainer = trainer_of(opt, tmp_path)
+    trainer = start(opt, tmp_path)
     before = {name: weights_hash(net) for name, net in trainer.model.networks.items()}
     go(trainer, tmp_path)
     after = {name: weights_hash(net) for name, net in trainer.model.networks.items()}
@@ -77,12 +66,12 @@ def test_the_generator_waits_for_its_discriminator(options, tmp_path, go) -> Non
 
 def test_each_network_has_its_optimizer(options, tmp_path) -> None:
     opt = options(*GAN, "train.optim_d={type: SGD, lr: 0.5}")
-    trainer = trainer_of(opt, tmp_path)
+    trainer = start(opt, tmp_path)
     assert type(trainer.optimizers["d"]).__name__ == "SGD"
     assert trainer.optimizers["g"].param_groups[0]["lr"] == 1e-3
 
 
-def test_a_discriminator_that_nobody_would_look_at(options) -> None:
+def test_an_unused_discriminator(options) -> None:
     with pytest.raises(UserError, match="network_d: model_type SRModel has no discriminator"):
         options("network_d={type: UNetDiscriminatorSN}")
     with pytest.raises(UserError, match="gan: model_type SRModel has no discriminator"):
@@ -91,7 +80,7 @@ def test_a_discriminator_that_nobody_would_look_at(options) -> None:
         options("model_type=GANModel", "network_d={type: UNetDiscriminator}")
 
 
-def test_the_game_is_part_of_the_identity(options) -> None:
+def test_gan_options_are_part_of_the_identity(options) -> None:
     found = {
         fingerprint(options(*GAN, *more))
         for more in ((), ("gan={gan_type: hinge}",), ("network_d.num_feat=8",))

@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules as option files name them."""
+"""Optimizers and learning rate schedules by their names in option files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 def rates(total: int, warmup: int, **scheduler: Any) -> list[float]:
-    """The learning rate of every step of a run."""
+    """Returns the learning rate of every step of a run."""
     section = TrainOptions(total_iter=total, warmup_iter=warmup, scheduler=scheduler or None)
     net = nn.Linear(1, 1)
     optimizer = build_optimizer({"type": "SGD", "lr": 1.0}, net, CPU)
@@ -137,7 +137,7 @@ class TestGroups:
                 schedule.step()
 
     def test_a_pattern_that_fits_nothing(self) -> None:
-        with pytest.raises(UserError, match=r"'dcn' fits no parameter .* body\.weight"):
+        with pytest.raises(UserError, match=r"'dcn' matches no parameter .* body\.weight"):
             build_optimizer({"type": "SGD"}, self.net(), CPU, self.groups({"pattern": "dcn"}))
 
     def test_frozen_for_the_first_steps(self) -> None:

@@ -1,4 +1,4 @@
-"""A whole training in a folder: its results."""
+"""Outputs of a whole training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from srtoolbox.config.files import plain
 from srtoolbox.config.load import load_options
 from srtoolbox.engine.build import build_network, fingerprint
 from srtoolbox.engine.options import RunOptions
-from srtoolbox.engine.weights.load import load_trained, load_weights, weights_hash
+from srtoolbox.engine.weights.load import load, load_weights, weights_hash
 from srtoolbox.metrics import PSNR
 from srtoolbox.utils.files import read_lines
 
@@ -31,6 +31,7 @@ class TestResult:
         assert result.weights == weights_hash(result.net)
         for name in ("options.yml", "environment.json", "run.json", "finished.json"):
             assert (folder / name).is_file()
+        assert (folder / "options.yml").read_text().startswith("name: tiny\n")
         net = build_network(opt, CPU)
         load_weights(net, folder / "weights" / "net_g_latest.pth")
         assert weights_hash(net) == result.weights
@@ -64,7 +65,7 @@ class TestResult:
         opt = options()
         result = run(opt)
         with caplog.at_level(logging.INFO, "srtoolbox"):
-            net, arch = load_trained(opt.folder / "weights" / "net_g_latest.pth", CPU)
+            net, arch = load(opt.folder / "weights" / "net_g_latest.pth", CPU)
         assert arch == {"type": "EDSR", "num_feat": 4, "num_block": 1, "scale": 4}
         assert weights_hash(net) == result.weights
         assert not net.training

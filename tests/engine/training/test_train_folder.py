@@ -1,4 +1,4 @@
-"""The folder of a run: what is refused, what is gone on with, and what a fault must not cost."""
+"""The folder of a run: refused folders, resumed runs, and a full disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.runs import best_of, run
+from support.runs import best_of, outcome, run
 
 from srtoolbox.engine.training.train import train
 from srtoolbox.engine.training.trainer import Trainer
@@ -28,7 +28,7 @@ class TestFolder:
         run(opt)
         files = [path for path in opt.folder.rglob("*") if path.name != ".lock"]
         before = {path: path.stat().st_mtime_ns for path in files}
-        with pytest.raises(UserError, match=r"tiny holds a run already; go on with it by --resume"):
+        with pytest.raises(UserError, match=r"tiny holds a run already; continue it with --resume"):
             run(opt)
         assert {path: path.stat().st_mtime_ns for path in files} == before
         assert len(list(opt.folder.rglob("*"))) == len(files) + 1
@@ -59,7 +59,7 @@ class TestFolder:
         weights = opt.folder / "weights" / "net_g_latest.pth"
         weights.parent.mkdir(parents=True)
         weights.write_text("precious")
-        words = r"tiny has weights but is no folder of a run \(run.json is missing\)"
+        words = r"tiny contains weights but no run.json, so it is not a run folder; left untouched"
         for resume in (False, True):
             with pytest.raises(UserError, match=words):
                 run(opt, resume)
@@ -69,7 +69,7 @@ class TestFolder:
     def test_a_damaged_card(self, options) -> None:
         run(options())
         (options().folder / "run.json").write_text("")
-        with pytest.raises(RunError, match=r"run.json is damaged; put back a copy"):
+        with pytest.raises(RunError, match=r"run.json is damaged; restore a copy"):
             run(options(), resume=True)
 
     def test_damaged_checkpoints_only(self, options) -> None:
@@ -84,7 +84,7 @@ class TestFolder:
         assert (opt.folder / "log.jsonl").read_text() == log
 
     def test_checkpoints_of_another_run(self, options) -> None:
-        """Copied there by hand, say: its network has other tensors."""
+        """E.g. copied by hand; their networks have other tensors."""
         opt, other = options(), options("name=other", "network_g.num_feat=8")
         run(opt)
         run(other)
@@ -98,7 +98,7 @@ class TestFolder:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked")
     def test_two_processes(self, options, monkeypatch) -> None:
-        monkeypatch.setattr("srtoolbox.utils.files._PATIENCE", 0.1)
+        monkeypatch.setattr("srtoolbox.utils.files._MAX_LOCK_WAIT", 0.1)
         opt = options()
         opt.folder.mkdir(parents=True)
         read, write = os.pipe()
@@ -117,8 +117,8 @@ class TestFolder:
             os.waitpid(child, 0)
         assert run(opt).step == 6
 
-    def test_a_disk_that_is_full_again_and_again(self, options, outcome, monkeypatch) -> None:
-        """The run waits wherever it writes, and ends as if there had been room."""
+    def test_a_disk_that_is_full_again_and_again(self, options, monkeypatch) -> None:
+        """The run waits at each write and ends with the same result."""
         whole = options("name=whole")
         expected = run(whole)
         opt = options("logger.use_tb_logger=true")
@@ -141,8 +141,8 @@ class TestFolder:
             assert logs[0] == logs[1]
         assert not list(opt.folder.rglob("*.tmp"))
 
-    def test_scores_are_not_doubled(self, options, outcome, monkeypatch) -> None:
-        """Stopped in a step to be scored; then killed when that had been made up for."""
+    def test_scores_are_not_doubled(self, options, monkeypatch) -> None:
+        """Stopped in a step that is due for evaluation, then killed after that evaluation."""
         whole = options("name=whole")
         run(whole)
         opt = options()
@@ -200,7 +200,7 @@ class TestFolder:
     def test_a_run_that_cannot_start_leaves_its_folder_free(
         self, options, override: str, words: str
     ) -> None:
-        """Else the mended options would be refused as another run."""
+        """Otherwise the corrected options would be refused as another run."""
         with pytest.raises(UserError, match=words):
             run(options(override))
         assert run(options()).step == 6

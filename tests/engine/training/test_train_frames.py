@@ -1,4 +1,4 @@
-"""Training with a varying number of frames, and what a network owes to them in its log."""
+"""Training with a varying number of frames, and the logged gain from other frames."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VARYING = (*ANY, "train.num_frame_range=[2, 4]")
 
 
 class Frames(nn.Module):
-    """Learns to enlarge the mean of all frames, or the first alone; notes how many it gets."""
+    """Enlarges the mean of all frames, or the first frame; records the number of frames."""
 
     scales, num_frame, reference = (4,), None, 0
     size_multiple = min_size = 1
@@ -60,7 +60,7 @@ class Frames(nn.Module):
 
 @pytest.fixture(autouse=True)
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Registers networks of any and of a fixed number of frames; what they saw in training."""
+    """Registers networks; returns the numbers of frames that they got in training."""
     entries = {"AnyNumber": Frames, "Two": type("Two", (Frames,), {"num_frame": 2})}
     monkeypatch.setattr(ARCH_REGISTRY, "_entries", {**ARCH_REGISTRY._entries, **entries})
     monkeypatch.setattr(Frames, "seen", [], raising=False)
@@ -154,7 +154,7 @@ class TestNumberOfFrames:
         for name, given in (("all", ANY), ("varying", VARYING)):
             found = diagnose({"tiny": options(*given, "train.total_iter=2")}, CPU)
             assert found.faults == []
-            memory[name] = found.forecasts[0].step_memory
+            memory[name] = found.estimates[0].step_memory
         assert memory["varying"] == pytest.approx(memory["all"], rel=0.01)
         assert set(seen) > {4}
 
@@ -168,18 +168,18 @@ class TestFrameUse:
         plain = options(*given, "name=plain")
         assert run(plain) == result.weights
         found = scores(opt)
-        owed_each = [record.pop("owed_to_frames") for record in found]
+        gains = [record.pop("gain_from_frames") for record in found]
         assert found == scores(plain)
         data = build_dataset("val.sample", opt.datasets.val["sample"], opt, result.net)
-        assert owed_each[-1] == gain_from_frames(frame_use(result.net, data, opt.val, CPU))
-        assert min(owed_each) > 0.3  # it has the others' samples before it learns anything
-        assert f"owed to the other frames {owed_each[0]:.2f} dB" in caplog.text
+        assert gains[-1] == gain_from_frames(frame_use(result.net, data, opt.val, CPU))
+        assert min(gains) > 0.3  # it has the others' samples before it learns anything
+        assert f"gain from other frames {gains[0]:.2f} dB" in caplog.text
         assert not [r for r in caplog.records if r.levelno == logging.WARNING]
 
     def test_a_network_that_does_better_without_them(self, options, caplog) -> None:
-        """Blind, it returns the sharp reference; else a mean of frames that are not aligned."""
+        """With the reference only it returns a sharp image, else a mean of unaligned frames."""
         run(options(*ANY, "network_g.sharp=true", "train.optim_g.lr=1e-9", "val.frame_use=true"))
-        assert "beside the reference: it does better without them" in caplog.text
+        assert "dB from the other frames: it does better without them" in caplog.text
 
     def test_the_best_weights_are_chosen_as_without_it(self, options) -> None:
         best = []
@@ -192,11 +192,10 @@ class TestFrameUse:
     def test_a_network_that_settled_is_warned_of_once(self, options, caplog) -> None:
         opt = options(*ANY, "network_g.blind=true", "val.frame_use=true", "val.val_freq=4")
         run(opt)
-        assert [record["owed_to_frames"] for record in scores(opt)] == [0.0] * 4
+        assert [record["gain_from_frames"] for record in scores(opt)] == [0.0] * 4
         (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
         assert line == (
-            "after 8 of 16 steps Frames owes 0.00 dB to the frames beside the reference: it has "
-            "settled on the reference frame"
+            "after 8 of 16 steps Frames gains only 0.00 dB from the other frames: it ignores them"
         )
 
     def test_psnr_need_not_be_among_the_metrics(self, options) -> None:
@@ -207,11 +206,11 @@ class TestFrameUse:
         run(other)
         assert "psnr" not in scores(other)[0]
         for one, two in zip(scores(opt), scores(other), strict=True):
-            assert one["owed_to_frames"] == pytest.approx(two["owed_to_frames"])
+            assert one["gain_from_frames"] == pytest.approx(two["gain_from_frames"])
 
     def test_single_image_networks_are_silent(self, options, caplog) -> None:
         opt = options("val.frame_use=true")
         with caplog.at_level(logging.INFO, "srtoolbox"):
             run(opt)
-        assert all("owed_to_frames" not in record for record in scores(opt))
-        assert "owed" not in caplog.text
+        assert all("gain_from_frames" not in record for record in scores(opt))
+        assert "gain from" not in caplog.text

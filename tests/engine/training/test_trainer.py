@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.runs import go, same, start, stop_in
 from torch import nn
 
 from srtoolbox.engine.build import build_network
@@ -18,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 class TestSeeds:
-    def test_same_seed_same_weights_other_seed_others(self, options, tmp_path, start, go) -> None:
+    def test_same_seed_same_weights_other_seed_others(self, options, tmp_path) -> None:
         found = []
         for number, seed in enumerate((0, 0, 1)):
             folder = tmp_path / str(number)
@@ -26,7 +27,7 @@ class TestSeeds:
             found.append(weights_hash(trainer.result))
         assert found[0] == found[1] != found[2]
 
-    def test_two_methods_see_the_same_samples(self, options, tmp_path, start, go) -> None:
+    def test_two_methods_see_the_same_samples(self, options, tmp_path) -> None:
         seen: list[list[torch.Tensor]] = []
         for number, feat in enumerate((4, 6)):
             trainer = start(options(f"network_g.num_feat={feat}"), tmp_path / str(number))
@@ -41,9 +42,7 @@ class TestSeeds:
 
 class TestStep:
     @pytest.mark.parametrize("reduction", ["mean", "sum"])
-    def test_accumulation_is_a_large_batch(
-        self, options, tmp_path, start, go, reduction: str
-    ) -> None:
+    def test_accumulation_is_a_large_batch(self, options, tmp_path, reduction: str) -> None:
         results, losses = [], []
         for parts in (1, 2, 4):
             opt = options(
@@ -60,7 +59,7 @@ class TestStep:
             for key, value in results[0].items():
                 torch.testing.assert_close(other[key], value, atol=1e-6, rtol=1e-5)
 
-    def test_gradients_are_clipped(self, options, tmp_path, start, go) -> None:
+    def test_gradients_are_clipped(self, options, tmp_path) -> None:
         before = build_network(options(), CPU).state_dict()
         moves = []
         for clip in ("null", "1e-3"):
@@ -75,7 +74,7 @@ class TestStep:
         assert moves[0] > 1e-2
         assert moves[1] == pytest.approx(1e-3, rel=1e-2)
 
-    def test_average_of_weights(self, options, tmp_path, start, go) -> None:
+    def test_average_of_weights(self, options, tmp_path) -> None:
         """The first step's weights, then decay · average + (1 - decay) · weights."""
         decay = 0.8
         seen: list[dict[str, torch.Tensor]] = []
@@ -94,7 +93,7 @@ class TestStep:
             torch.testing.assert_close(value, average, atol=1e-7, rtol=1e-6)
         assert trainer.result is not trainer.model.networks["g"]
 
-    def test_bf16(self, options, tmp_path, start, go) -> None:
+    def test_bf16(self, options, tmp_path) -> None:
         found = {}
         for precision in ("fp32", "bf16"):
             opt = options(f"train.precision={precision}")
@@ -106,7 +105,7 @@ class TestStep:
         assert found["bf16"] == pytest.approx(found["fp32"], rel=0.05)
         assert found["bf16"] != found["fp32"]
 
-    def test_channels_last_changes_no_result(self, options, tmp_path, start, go) -> None:
+    def test_channels_last_changes_no_result(self, options, tmp_path) -> None:
         results = []
         for flag in ("false", "true"):
             opt = options(f"train.channels_last={flag}", "train.optim_g={type: SGD, lr: 1e-2}")
@@ -115,16 +114,14 @@ class TestStep:
         for key, value in results[0].items():
             torch.testing.assert_close(results[1][key], value, atol=1e-6, rtol=1e-4)
 
-    def test_several_losses_are_summed(self, options, tmp_path, start, go) -> None:
+    def test_several_losses_are_summed(self, options, tmp_path) -> None:
         losses = "train.losses={one: {type: L1Loss}, two: {type: MSELoss, loss_weight: 2}}"
         go(start(options(losses), tmp_path), tmp_path)
         assert {"one", "two", "grad_g", "lr", "it/s", "data wait", "memory", "step"} == set(
             next(read_lines(tmp_path / "log.jsonl"))
         )
 
-    def test_logged_losses_are_means_since_the_last_log_point(
-        self, options, tmp_path, start, go
-    ) -> None:
+    def test_logged_losses_are_means_since_the_last_log_point(self, options, tmp_path) -> None:
         for freq in (1, 4):
             folder = tmp_path / str(freq)
             go(start(options(f"logger.print_freq={freq}"), folder), folder)
@@ -136,7 +133,7 @@ class TestStep:
 
 
 class TestEvaluation:
-    def test_when_and_with_what(self, options, tmp_path, start, go) -> None:
+    def test_when_and_with_what(self, options, tmp_path) -> None:
         seen = []
         trainer = start(options(), tmp_path, lambda step, net: seen.append((step, net)))
         trainer.eval_freq = 4
@@ -144,7 +141,7 @@ class TestEvaluation:
         assert [step for step, _ in seen] == [4, 6]
         assert all(net is trainer.result for _, net in seen)
 
-    def test_it_changes_nothing(self, options, tmp_path, start, go, same) -> None:
+    def test_it_changes_nothing(self, options, tmp_path) -> None:
         def rude(_: int, net: nn.Module) -> None:
             torch.rand(7)
             np.random.default_rng().random()
@@ -157,7 +154,7 @@ class TestEvaluation:
 
 
 class Poisoned:
-    """The training bursts; at one step, the first holds a value that is no number."""
+    """The training bursts; at one step, the first sample contains NaN."""
 
     def __init__(self, dataset, step: int) -> None:
         self.inner, self.step = dataset, step
@@ -178,7 +175,7 @@ class Poisoned:
 
 
 class Vanishing(Poisoned):
-    """Files that are gone from one step on."""
+    """A dataset whose files disappear at one step."""
 
     def draw(self, index: int, rng: np.random.Generator) -> dict:
         if rng.bit_generator.seed_seq.entropy[2] >= self.step:
@@ -187,18 +184,18 @@ class Vanishing(Poisoned):
 
 
 class TestNonFinite:
-    def poisoned(self, options, start, folder: Path, **given):
+    def poisoned(self, options, folder: Path, **given):
         from srtoolbox.data import SampleBursts
 
         dataset = Poisoned(SampleBursts(num_frame=2, gt_size=32), 4)  # the fifth, from 0
         opt = options("logger.print_freq=3", "logger.save_checkpoint_freq=2", "train.ema_decay=0.9")
         return start(opt, folder, dataset=dataset, **given)
 
-    def test_it_stops_with_step_and_samples(self, options, tmp_path, start, go) -> None:
-        trainer = self.poisoned(options, start, tmp_path)
+    def test_it_stops_with_step_and_samples(self, options, tmp_path) -> None:
+        trainer = self.poisoned(options, tmp_path)
         with pytest.raises(RunError, match="non-finite at step 5") as caught:
             go(trainer, tmp_path)
-        for key in trainer.stream.keys(4):
+        for key in next(trainer.stream.batches(4, 5))["key"]:
             assert key in str(caught.value)
         for word in ("lr", "train.grad_clip", "last checkpoint is untouched", "'lq' is not finite"):
             assert word in str(caught.value)
@@ -206,19 +203,19 @@ class TestNonFinite:
         assert state["step"] == 4
         assert all(torch.isfinite(value).all() for value in state["networks"]["g"].values())
 
-    def test_no_bad_network_is_evaluated(self, options, tmp_path, start, go) -> None:
-        """Its score, no number, could pass for the best one."""
+    def test_no_bad_network_is_evaluated(self, options, tmp_path) -> None:
+        """A score of NaN could be taken for the best one."""
         finite = []
 
         def evaluate(_: int, net: nn.Module) -> None:
             finite.append(all(torch.isfinite(value).all() for value in net.state_dict().values()))
 
         with pytest.raises(RunError):
-            go(self.poisoned(options, start, tmp_path, evaluate=evaluate), tmp_path)
+            go(self.poisoned(options, tmp_path, evaluate=evaluate), tmp_path)
         assert all(finite)
 
-    def test_a_signal_saves_no_bad_state(self, options, tmp_path, start, go, stop_in) -> None:
-        trainer = stop_in(5, self.poisoned(options, start, tmp_path))
+    def test_a_signal_saves_no_bad_state(self, options, tmp_path) -> None:
+        trainer = stop_in(5, self.poisoned(options, tmp_path))
         with pytest.raises(RunError, match="step 5"):
             go(trainer, tmp_path)
         assert trainer.checkpoints.load_latest(CPU)["step"] == 4
@@ -244,7 +241,7 @@ class TestSection:
 
 
 class TestFrozenGroups:
-    def test_only_the_rest_is_trained_at_first(self, options, tmp_path, start, go) -> None:
+    def test_only_the_rest_is_trained_at_first(self, options, tmp_path) -> None:
         opt = options("train.param_groups=[{pattern: '^body', frozen_iter: 4}]")
         before = build_network(opt, CPU).state_dict()
         moved = {}
@@ -260,7 +257,7 @@ class TestFrozenGroups:
 
 
 class TestFailures:
-    def test_out_of_memory_saves_and_says_what_to_lower(self, options, tmp_path, start, go) -> None:
+    def test_out_of_memory_saves_and_says_what_to_lower(self, options, tmp_path) -> None:
         trainer = start(options(), tmp_path)
 
         def exhaust(net: nn.Module, _: tuple) -> None:
@@ -279,7 +276,7 @@ class TestFailures:
         assert weights_hash(go(resumed, tmp_path).result) == weights_hash(other.result)
 
     @pytest.mark.parametrize("workers", [0, 1])
-    def test_samples_that_vanish(self, options, tmp_path, start, go, workers: int) -> None:
+    def test_samples_that_vanish(self, options, tmp_path, workers: int) -> None:
         from srtoolbox.data import SampleBursts
 
         opt = options(f"train.num_worker={workers}")
@@ -287,12 +284,12 @@ class TestFailures:
         with pytest.raises(RunError) as caught:
             go(start(opt, tmp_path, dataset=dataset), tmp_path)
         assert str(caught.value) == (
-            "the samples of step 5 cannot be had: a/b.png: no such file; put it right and go on "
-            "with --resume"
+            "the samples of step 5 cannot be read: a/b.png: no such file; correct this and "
+            "continue with --resume"
         )
         assert start(opt, tmp_path).step == 4
 
-    def test_the_first_module_is_named(self, options, tmp_path, start, go) -> None:
+    def test_the_first_module_is_named(self, options, tmp_path) -> None:
         trainer = start(options(), tmp_path)
         block = trainer.model.networks["g"].body[0]
 
@@ -305,18 +302,18 @@ class TestFailures:
         ):
             go(trainer, tmp_path)
 
-    def test_gradients_are_watched_too(self, options, tmp_path, start, go) -> None:
+    def test_gradients_are_watched_too(self, options, tmp_path) -> None:
         trainer = start(options(), tmp_path)
         weight = trainer.model.networks["g"].conv_last.weight
         weight.register_hook(lambda grad: grad * float("inf") if trainer.step >= 3 else grad)
         good = []
-        trainer.evaluate = lambda step, net: good.append(weights_hash(net))
+        trainer.evaluate = lambda trainer, _: good.append(weights_hash(trainer.result))
         with pytest.raises(RunError, match=r"step 4 .*gradient of network_g\.conv_last\.weight"):
             go(trainer, tmp_path)
         assert weights_hash(trainer.result) == good[-1]  # the step was not taken
 
 
-def test_fp16_scales_its_losses(options, tmp_path, start, go) -> None:
+def test_fp16_scales_its_losses(options, tmp_path) -> None:
     trainer = start(options("train.precision=fp16", "train.optim_g.fused=false"), tmp_path)
     assert trainer.scaler.get_scale() == 2**16
     go(trainer, tmp_path)

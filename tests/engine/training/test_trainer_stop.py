@@ -1,4 +1,4 @@
-"""Stopping and going on: exact resumption, signals, and what a stop must not cost."""
+"""Stopping and resuming: exact results, signals, and evaluations that are due."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 
 import pytest
 import torch
+from support.runs import go, outcome, same, start, stop_in
 from torch import nn
 
 from srtoolbox.engine.build import build_network
@@ -28,7 +29,7 @@ def without_clock(state: dict) -> dict:
 
 
 class TestResume:
-    def check(self, opt, tmp_path, start, go, stop_in, same, outcome, stop: int) -> None:
+    def check(self, opt, tmp_path, stop: int) -> None:
         whole = go(start(opt, tmp_path / "whole"), tmp_path / "whole")
         broken = tmp_path / "broken"
         with pytest.raises(KeyboardInterrupt):
@@ -42,34 +43,28 @@ class TestResume:
         assert [record["step"] for record in logs[0]] == [2, 4, 6]
 
     @pytest.mark.parametrize("stop", [1, 3, 4, 5])
-    def test_is_exact(
-        self, options, tmp_path, start, go, stop_in, same, outcome, stop: int
-    ) -> None:
+    def test_is_exact(self, options, tmp_path, stop: int) -> None:
         opt = options("train.ema_decay=0.9", "train.grad_clip=0.1")
-        self.check(opt, tmp_path, start, go, stop_in, same, outcome, stop)
+        self.check(opt, tmp_path, stop)
 
     @pytest.mark.parametrize("warmup", [0, 2])
     @pytest.mark.parametrize("schedule", SCHEDULES)
-    def test_with_schedules(
-        self, options, tmp_path, start, go, stop_in, same, outcome, schedule: str, warmup: int
-    ) -> None:
+    def test_with_schedules(self, options, tmp_path, schedule: str, warmup: int) -> None:
         opt = options(
             f"train.scheduler={SCHEDULES[schedule]}",
             f"train.warmup_iter={warmup}",
             "logger.save_checkpoint_freq=100",
         )
-        self.check(opt, tmp_path, start, go, stop_in, same, outcome, 3)
+        self.check(opt, tmp_path, 3)
 
     @pytest.mark.parametrize(
         "optimizer", ["{type: SGD, lr: 1e-2, momentum: 0.9}", "{type: AdamW}", "{type: RMSprop}"]
     )
-    def test_with_optimizers(
-        self, options, tmp_path, start, go, stop_in, same, outcome, optimizer: str
-    ) -> None:
+    def test_with_optimizers(self, options, tmp_path, optimizer: str) -> None:
         opt = options(f"train.optim_g={optimizer}")
-        self.check(opt, tmp_path, start, go, stop_in, same, outcome, 3)
+        self.check(opt, tmp_path, 3)
 
-    def test_with_workers(self, options, tmp_path, start, go, same) -> None:
+    def test_with_workers(self, options, tmp_path) -> None:
         states = []
         for workers in (0, 2):
             opt = options(f"train.num_worker={workers}")
@@ -77,7 +72,7 @@ class TestResume:
             states.append(go(start(opt, folder), folder).state_dict())
         assert same(*map(without_clock, states))
 
-    def test_from_an_older_checkpoint(self, options, tmp_path, start, go, same, outcome) -> None:
+    def test_from_an_older_checkpoint(self, options, tmp_path) -> None:
         opt = options()
         whole = go(start(opt, tmp_path), tmp_path)
         log = outcome(read_lines(tmp_path / "log.jsonl"))
@@ -89,7 +84,7 @@ class TestResume:
         assert same(without_clock(resumed.state_dict()), without_clock(whole.state_dict()))
         assert outcome(read_lines(tmp_path / "log.jsonl")) == log
 
-    def test_time_is_summed_up(self, options, tmp_path, start, go, stop_in) -> None:
+    def test_time_is_summed_up(self, options, tmp_path) -> None:
         with pytest.raises(KeyboardInterrupt):
             go(stop_in(3, start(options(), tmp_path)), tmp_path)
         resumed = start(options(), tmp_path)
@@ -97,9 +92,7 @@ class TestResume:
         assert before > 0
         assert go(resumed, tmp_path).seconds > before
 
-    def test_randomness_of_a_network_survives_a_resume(
-        self, options, tmp_path, start, go, stop_in, same
-    ) -> None:
+    def test_randomness_of_a_network_survives_a_resume(self, options, tmp_path) -> None:
         def noisy(opt) -> nn.Module:
             net = build_network(opt, CPU)
             net.body.append(nn.Dropout2d(0.5))
@@ -112,10 +105,8 @@ class TestResume:
         resumed = go(start(opt, tmp_path / "b", net=noisy(opt)), tmp_path / "b")
         assert same(without_clock(resumed.state_dict()), without_clock(whole.state_dict()))
 
-    def test_a_stopped_run_evaluates_as_often_as_a_whole_one(
-        self, options, tmp_path, start, go, stop_in
-    ) -> None:
-        """A signal in a step that is to be evaluated costs no evaluation, not even the last."""
+    def test_a_stopped_run_evaluates_as_often_as_a_whole_one(self, options, tmp_path) -> None:
+        """A signal in a step that is due for evaluation skips no evaluation, not even the last."""
         for stop in (4, 6):
             seen: list[int] = []
             folder = tmp_path / str(stop)
@@ -131,9 +122,7 @@ class TestResume:
 
 class TestSignals:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_it_saves_and_stops(
-        self, options, tmp_path, start, go, stop_in, caplog, number: signal.Signals
-    ) -> None:
+    def test_it_saves_and_stops(self, options, tmp_path, caplog, number: signal.Signals) -> None:
         before = signal.getsignal(number)
         opt = options("logger.save_checkpoint_freq=100")
         trainer = stop_in(3, start(opt, tmp_path), number)
@@ -144,8 +133,8 @@ class TestSignals:
         assert signal.getsignal(number) is before
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked")
-    def test_workers_outlive_ctrl_c(self, options, tmp_path, start, go) -> None:
-        """It reaches them too, but the loop may still need a batch to end its step."""
+    def test_workers_outlive_ctrl_c(self, options, tmp_path) -> None:
+        """Ctrl-C reaches the workers too, but the loop may need one more batch."""
 
         def evaluate(step: int, _: nn.Module) -> None:
             if step == 2:
@@ -163,23 +152,21 @@ class TestSignals:
         assert child.exitcode == 0
         assert start(options(), tmp_path).step in (2, 3)
 
-    def test_a_second_one_acts_at_once(self, options, tmp_path, start, go, stop_in) -> None:
+    def test_a_second_one_acts_at_once(self, options, tmp_path) -> None:
         opt = options("logger.save_checkpoint_freq=100")
         trainer = stop_in(3, stop_in(3, start(opt, tmp_path), signal.SIGINT), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             go(trainer, tmp_path)
         assert trainer.checkpoints.load_latest(CPU) is None
 
-    def test_in_the_last_step_it_is_not_swallowed(
-        self, options, tmp_path, start, go, stop_in
-    ) -> None:
-        """Whoever runs several trainings must learn of it; a resume finishes this one."""
+    def test_in_the_last_step_it_is_not_swallowed(self, options, tmp_path) -> None:
+        """A caller that runs several trainings has to stop; a resume finishes this one."""
         with pytest.raises(KeyboardInterrupt):
             go(stop_in(6, start(options(), tmp_path)), tmp_path)
         assert start(options(), tmp_path).step == 6
         assert go(start(options(), tmp_path), tmp_path).step == 6
 
-    def test_in_the_last_evaluation_neither(self, options, tmp_path, start, go) -> None:
+    def test_in_the_last_evaluation_neither(self, options, tmp_path) -> None:
         def evaluate(step: int, _: nn.Module) -> None:
             if step == 6:
                 signal.raise_signal(signal.SIGINT)

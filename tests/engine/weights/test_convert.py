@@ -13,7 +13,7 @@ from srtoolbox.archs.edsr import EDSR
 from srtoolbox.cli import main
 from srtoolbox.engine.evaluation.test import load_test_options
 from srtoolbox.engine.weights.convert import convert
-from srtoolbox.engine.weights.load import load_trained, read_weights, save_weights, weights_hash
+from srtoolbox.engine.weights.load import load, read_weights, save_weights, weights_hash
 from srtoolbox.errors import UserError
 from srtoolbox.utils.files import read_lines
 
@@ -52,7 +52,7 @@ class TestConvert:
         target = plain_file.with_suffix(".new" + suffix)
         line = convert(plain_file, target, "EDSR", [*SIZES, "scale=2"])
         assert f"wrote {target}: EDSR x2 ({weights_hash(net())})" in line
-        built, arch = load_trained(target, CPU)
+        built, arch = load(target, CPU)
         assert arch == ARCH
         assert weights_hash(built) == weights_hash(net())
 
@@ -61,19 +61,19 @@ class TestConvert:
         convert(tmp_path / "net.pth", tmp_path / "net.safetensors", "EDSR", SIZES)
         assert read_weights(tmp_path / "net.safetensors").arch["scale"] == 4
 
-    def test_the_file_says_its_arch(self, tmp_path: Path) -> None:
+    def test_the_file_contains_its_arch(self, tmp_path: Path) -> None:
         source, target = tmp_path / "net.pth", tmp_path / "net.safetensors"
         save_weights(source, ARCH, net(0), net(1))
         for key, seed in ((None, 1), ("params", 0)):
             convert(source, target, key=key, overrides=["res_scale=0.5"])
-            built, arch = load_trained(target, CPU)
+            built, arch = load(target, CPU)
             assert arch == {**ARCH, "res_scale": 0.5}
             assert weights_hash(built) == weights_hash(net(seed))
 
     def test_faults(self, plain_file: Path, tmp_path: Path) -> None:
         target = tmp_path / "new.safetensors"
         faults = {
-            r"plain\.pth: does not say its arch \(.*those of EDSR\)": {},
+            r"plain\.pth: does not contain the name of its arch \(its .* names of EDSR\)": {},
             r"does not fit EDSR": {"arch": "EDSR", "overrides": SIZES},
             r"--set num_fet=4: network_g\.num_fet: unknown; did you mean 'num_feat'": {
                 "arch": "EDSR",
@@ -89,7 +89,7 @@ class TestConvert:
     def test_names(self, plain_file: Path) -> None:
         with pytest.raises(UserError, match=r"must end in \.safetensors or \.pth"):
             convert(plain_file, plain_file.with_suffix(".bin"), "EDSR")
-        with pytest.raises(UserError, match="would replace the file that it is made from"):
+        with pytest.raises(UserError, match="is the input file itself; choose another name"):
             convert(plain_file, plain_file, "EDSR")
         with pytest.raises(UserError, match=r"none\.pth: no such weight file"):
             convert(plain_file.with_name("none.pth"), plain_file, "EDSR")
@@ -141,12 +141,15 @@ class TestWithoutOptionFile:
         assert main([*call, "--key", "params_em"]) == 2
         assert "no entry 'params_em'; it has 'params', 'params_ema'" in capsys.readouterr().err
 
-    def test_what_is_missing_is_said(self, plain_file: Path, folders: list[str], capsys) -> None:
+    def test_missing_parts_are_named(self, plain_file: Path, folders: list[str], capsys) -> None:
         for arguments, words in (
             ([], "no images to test on: give an option file, or --data LR_DIR GT_DIR"),
             (["--weights", "plain.pth"], "no images to test on"),
             (["--data", *folders], "no network to test: give an option file, or --weights FILE"),
-            (["--weights", "plain.pth", "--data", *folders], "plain.pth: does not say its arch"),
+            (
+                ["--weights", "plain.pth", "--data", *folders],
+                "plain.pth: does not contain the name of its arch",
+            ),
             (["--weights", "none.pth", "--data", *folders], "none.pth: no such weight file"),
         ):
             assert main(["test", *arguments]) == 2

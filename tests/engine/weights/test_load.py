@@ -1,10 +1,9 @@
-"""Weight files: what is loaded, what is refused, and what is said about it."""
+"""Tests reading, loading and writing weight files, and their messages."""
 
 from __future__ import annotations
 
 import json
 import pickle
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+import srtoolbox
 from srtoolbox.archs.edsr import EDSR
 from srtoolbox.engine.weights.load import (
-    load_trained,
+    load,
     load_weights,
     read_weights,
     save_weights,
@@ -63,7 +63,7 @@ class TestWeights:
         assert (entry or "a plain file") in line
         assert weights_hash(loaded) == weights_hash(net(0))
 
-    def test_misfits_are_named(self, tmp_path: Path) -> None:
+    def test_differences_are_named(self, tmp_path: Path) -> None:
         state = net(0).state_dict()
         state["conv_1st.weight"] = state.pop("conv_first.weight")
         state["conv_last.bias"] = torch.zeros(7)
@@ -90,11 +90,14 @@ class TestWeights:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            ([torch.zeros(1)], "holds a list, not a dict of tensors"),
-            ({"params": torch.zeros(1)}, "'params' holds no named tensors"),
-            ({0: torch.zeros(1)}, "holds no named tensors"),
+            ([torch.zeros(1)], "contains a list, not a dict of tensors"),
+            ({"params": torch.zeros(1)}, "'params' has no named tensors"),
+            ({0: torch.zeros(1)}, "its top level has no named tensors"),
             ({"state_dict": {"w": torch.zeros(1)}, "epoch": 3}, "does not fit EDSR: 0 of"),
-            ({"g": {"w": torch.zeros(1)}, "epoch": 3}, "entry to take by --key .*: 'g'"),
+            (
+                {"g": {"w": torch.zeros(1)}, "epoch": 3},
+                "top level has no .*; set --key or path.param_key_g to one of these entries: 'g'",
+            ),
         ],
     )
     def test_foreign_files(self, tmp_path: Path, content: object, words: str) -> None:
@@ -184,7 +187,7 @@ class TestSafetensors:
         with safe_open(path, "pt") as file:
             assert file.metadata()["format"] == "pt"
             assert json.loads(file.metadata()["arch"]) == ARCH
-        built, arch = load_trained(path, CPU)
+        built, arch = srtoolbox.load(str(path))
         assert arch == ARCH and not built.training
         assert weights_hash(built) == weights_hash(net(1)) == name
 
@@ -202,71 +205,18 @@ class TestSafetensors:
         assert weights_hash(tied) == name
 
 
-class TestFaults:
-    @pytest.mark.parametrize(
-        ("content", "words"),
-        [
-            (b"", "is empty"),
-            (
-                b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 9\n",
-                "git lfs pull",
-            ),
-            (b"\n<!DOCTYPE html><html>Log in</html>", "a web page saved under its name"),
-            (b"\xef\xbb\xbf<HTML>", "a web page saved under its name"),
-            (b"\x89HDF\r\n\x1a\n" + bytes(9), "load_keras"),
-            (b"weights {conv: 3}" * 9, "not a weight file of tensors"),
-            (pickle.dumps([1], 4), "holds pickled Python objects"),
-        ],
-    )
-    @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-    def test_what_it_is_instead(
-        self, tmp_path: Path, content: bytes, words: str, suffix: str
-    ) -> None:
-        path = tmp_path / f"net{suffix}"
-        path.write_bytes(content)
-        with pytest.raises(UserError) as caught:
-            read_weights(path)
-        assert str(caught.value).startswith(f"{path}: ")
-        assert words in str(caught.value) and "\n" not in str(caught.value)
-
-    @pytest.mark.parametrize("share", [0.2, 0.5, 0.99])
-    @pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
-    def test_a_cut_file(self, tmp_path: Path, form: str, share: float) -> None:
-        path = tmp_path / "net.pth"
-        if form == "safetensors":
-            save_file(net().state_dict(), path)
-        else:
-            torch.save(net().state_dict(), path, _use_new_zipfile_serialization=form == "zip")
-        read_weights(path)
-        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-        with pytest.raises(UserError, match=r"net\.pth: incomplete: the file is cut off after \d+"):
-            read_weights(path)
-
-    def test_the_official_weights_of_dsrnet_are_incomplete(self, reference: Path) -> None:
-        with pytest.raises(UserError, match="incomplete: the file is cut off after 3745280 bytes"):
-            read_weights(reference / "weights" / "DSRNet_x2_600000.pth")
-
-    @pytest.mark.parametrize("form", ["zip", "legacy"])
-    def test_a_whole_module(self, tmp_path: Path, form: str) -> None:
-        torch.save(net(), tmp_path / "net.pth", _use_new_zipfile_serialization=form == "zip")
-        words = r"pickled Python objects \(srtoolbox\.archs\.edsr\.EDSR\), as torch\.save\(net\)"
-        with pytest.raises(UserError, match=words):
-            read_weights(tmp_path / "net.pth")
-
-    def test_other_archives(self, tmp_path: Path) -> None:
-        with zipfile.ZipFile(tmp_path / "net.pth", "w") as archive:
-            archive.writestr("weights/net_g.pth", b"...")
-        with pytest.raises(UserError, match="is a zip archive, not a file of tensors; unpack it"):
-            read_weights(tmp_path / "net.pth")
-
-
 class TestAdvice:
     def test_another_arch(self, tmp_path: Path) -> None:
         torch.save(nn.DataParallel(net()).state_dict(), tmp_path / "net.pth")
-        with pytest.raises(UserError, match=r"does not fit Linear.*named like those of EDSR"):
+        with pytest.raises(
+            UserError, match=r"does not fit Linear.*its tensors have the names of EDSR"
+        ):
             load_weights(nn.Linear(2, 2), tmp_path / "net.pth")
-        with pytest.raises(UserError, match=r"not say its arch \(.*like those of EDSR\); give"):
-            load_trained(tmp_path / "net.pth", CPU)
+        with pytest.raises(
+            UserError,
+            match=r"not contain the name of its arch \(its tensors have the names of EDSR\); give",
+        ):
+            load(tmp_path / "net.pth", CPU)
 
     def test_another_size(self, tmp_path: Path) -> None:
         torch.save(EDSR(scale=2, num_feat=8, num_block=2).state_dict(), tmp_path / "net.pth")
@@ -275,13 +225,15 @@ class TestAdvice:
         for words in (
             "not used: body.1.conv1.weight, body.1.conv1.bias, body.1.conv2.weight and 1 more",
             "of another shape: conv_first.weight (8, 3, 3, 3) instead of (4, 3, 3, 3)",
-            "it looks like EDSR with other options",
+            "it seems to be EDSR with other options",
         ):
             assert words in str(caught.value)
 
     def test_no_arch(self, tmp_path: Path) -> None:
         torch.save({"w": torch.zeros(1)}, tmp_path / "net.pth")
-        with pytest.raises(UserError, match=r"net\.pth: does not say its arch; give"):
-            load_trained(tmp_path / "net.pth", CPU)
-        with pytest.raises(UserError, match="it looks like no registered arch"):
+        with pytest.raises(
+            UserError, match=r"net\.pth: does not contain the name of its arch; give"
+        ):
+            load(tmp_path / "net.pth", CPU)
+        with pytest.raises(UserError, match="its tensors have the names of no registered arch"):
             load_weights(net(), tmp_path / "net.pth")

@@ -1,11 +1,12 @@
-"""Global motion of a burst without labels, and warping with it.
+"""Estimates the global motion of a burst without labels, and warps with it.
 
-Hand-held bursts of static scenes differ by little more than a shift and a small rotation of the
-camera. Three numbers per frame can be estimated to a few hundredths of a pixel from the images
-alone, which no flow network does without ground truth.
+The frames of a hand-held burst of a static scene differ mainly by a shift and a small rotation of
+the camera. These three numbers per frame can be estimated from the images alone to a few hundredths
+of a pixel, an accuracy for which a flow network needs ground truth.
 
 Conventions: coordinates are (x, y) in pixels, (0, 0) is the centre of the top-left pixel. A motion
-is a 2×3 matrix M that says where a point of the reference is seen in a frame: ``p' = M·(p, 1)``.
+is a 2×3 matrix M that maps a point p of the reference to its position in a frame,
+``p' = M·(p, 1)``.
 """
 
 from __future__ import annotations
@@ -14,25 +15,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_SMALLEST_LEVEL = 10  # pixels; three parameters cannot be told apart on less
+_MIN_LEVEL_SIZE = 10  # pixels; smaller images do not determine three parameters
 
 
 @torch.no_grad()
 def estimate_motion(
     frames: Tensor, reference: int = 0, num_level: int = 3, num_iter: int = 6
 ) -> Tensor:
-    """Euclidean motion of every frame against the reference frame.
+    """Estimates the Euclidean motion of every frame relative to the reference frame.
 
     Coarse-to-fine inverse-compositional Gauss-Newton (Baker and Matthews, "Lucas-Kanade 20 Years
-    On", IJCV 2004) with Geman-McClure weights, so that moving objects do not pull. An estimate is
-    kept only where it lowers the photometric error, else the motion is the identity. Runs in
-    float32 without gradients, also under autocast; the work per frame is linear in its pixels.
+    On", IJCV 2004) with Geman-McClure weights, which reduce the influence of moving objects. An
+    estimate is kept only if it lowers the photometric error, else the motion is the identity.
+    Computed in float32 without gradients, also under autocast; the cost is linear in the pixels.
 
     Args:
         frames: (N, T, C, h, w).
-        reference: Index of the frame that the others are compared with.
-        num_level: Levels of the pyramid, at most; small images get fewer.
-        num_iter: Iterations per level. Motion beyond about 4 pixels of the coarsest level
+        reference: Index of the reference frame.
+        num_level: Maximum number of pyramid levels; small images have fewer.
+        num_iter: Iterations per level. Motion of more than about 4 pixels at the coarsest level
             needs more.
 
     Returns:
@@ -46,7 +47,7 @@ def estimate_motion(
     with torch.autocast(frames.device.type, enabled=False):
         gray = frames.detach().float().mean(2)  # (N, T, h, w)
         pyramid = [_smooth(gray.flatten(0, 1)[:, None])]
-        while len(pyramid) < num_level and min(pyramid[-1].shape[-2:]) >= 2 * _SMALLEST_LEVEL:
+        while len(pyramid) < num_level and min(pyramid[-1].shape[-2:]) >= 2 * _MIN_LEVEL_SIZE:
             pyramid.append(F.avg_pool2d(_smooth(pyramid[-1]), 2))
 
         pose = gray.new_zeros(n * len(others), 3)  # shift x, shift y, angle about the centre
@@ -57,7 +58,7 @@ def estimate_motion(
             for _ in range(num_iter):
                 pose = aligner.step(pose)
 
-        # What the finest level says of the result, against doing nothing.
+        # Compares the errors with and without the estimate at the finest level.
         still = torch.zeros_like(pose)
         better = aligner.error(pose) < aligner.error(still)
         pose = torch.where(better[:, None], pose, still)
@@ -81,7 +82,7 @@ class _Aligner:
         )
         points = (torch.stack([xs, ys], -1) + 0.5) * stride - 0.5 - self.centre
         self.points = points.view(1, height * width, 2)
-        self.radius = self.points.norm(dim=-1).mean()  # brings the angle to the unit of the shifts
+        self.radius = self.points.norm(dim=-1).mean()  # converts the angle to pixels
 
         padded = F.pad(template, (1, 1, 1, 1), mode="replicate")
         gx = ((padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / (2 * stride)).flatten(1)
@@ -90,34 +91,34 @@ class _Aligner:
         self.jacobian = torch.stack([gx, gy, (gy * x - gx * y) / self.radius], -1)  # (B, P, 3)
 
     def residual(self, pose: Tensor) -> tuple[Tensor, Tensor]:
-        """Warped frame minus template, and where the frame has data; both (B, P)."""
-        turn = _rotation(pose[:, 2])
-        seen = self.points @ turn.transpose(1, 2) + pose[:, None, :2] + self.centre
-        index = (seen + 0.5) / self.stride - 0.5
+        """Returns warped frame minus template, and the mask of valid pixels; both (B, P)."""
+        rotation = _rotation(pose[:, 2])
+        position = self.points @ rotation.transpose(1, 2) + pose[:, None, :2] + self.centre
+        index = (position + 0.5) / self.stride - 0.5
         inside = (index >= 0) & (index <= self.size - 1)
         grid = ((2 * index + 1) / self.size - 1).view(len(pose), *self.image.shape[-2:], 2)
         warped = F.grid_sample(self.image, grid, padding_mode="border", align_corners=False)
         return (warped - self.template).flatten(1), inside.float().prod(-1)
 
     def step(self, pose: Tensor) -> Tensor:
-        """One iteration: (B, 3) to (B, 3)."""
+        """Performs one iteration: (B, 3) to (B, 3)."""
         residual, inside = self.residual(pose)
         spread = (residual.abs() * inside).sum(1, keepdim=True) / (inside.sum(1, keepdim=True) + 1)
         weight = inside / (1 + (residual / (3 * spread + 1e-4)) ** 2) ** 2
         weighted = self.jacobian * weight[..., None]
         hessian = weighted.transpose(1, 2) @ self.jacobian
-        # Damping: without structure in the image there is nothing to follow, and no step.
+        # Damping: an image without structure gives no step.
         damping = 1e-3 * hessian.diagonal(dim1=1, dim2=2).mean(1) + 1e-6
         hessian = hessian + damping[:, None, None] * torch.eye(3, device=pose.device)
         target = weighted.transpose(1, 2) @ residual[..., None]
-        delta = torch.linalg.solve_ex(hessian, target)[0][..., 0]  # unlike solve, waits for no GPU
+        delta = torch.linalg.solve_ex(hessian, target)[0][..., 0]  # solve would make a GPU wait
         # Inverse-compositional update: pose ∘ delta⁻¹.
         angle = pose[:, 2] - delta[:, 2] / self.radius
         shift = pose[:, :2] - (_rotation(angle) @ delta[:, :2, None])[..., 0]
         return torch.cat([shift, angle[:, None]], 1)
 
     def error(self, pose: Tensor) -> Tensor:
-        """Mean absolute difference where both have data, (B,); infinite below a fifth overlap."""
+        """Returns the mean absolute difference of valid pixels, (B,); inf below 20 % overlap."""
         residual, inside = self.residual(pose)
         overlap = inside.mean(1)
         error = (residual.abs() * inside).mean(1) / overlap.clamp_min(1e-6)
@@ -125,12 +126,12 @@ class _Aligner:
 
 
 def motion_to_flow(motion: Tensor, size: tuple[int, int], stride: int = 1) -> Tensor:
-    """Displacement field of a motion at every ``stride``-th pixel, in units of ``stride`` pixels.
+    """Converts motions to displacements at every ``stride``-th pixel, in units of ``stride``.
 
     Args:
         motion: (N, T, 2, 3), in pixels of the full image.
         size: (h, w) of the field.
-        stride: Of the features that the field is for; pixel i of them lies on pixel i·stride.
+        stride: Stride of the features for this field: their pixel i is at pixel i·stride.
 
     Returns:
         (N, T, 2, h, w), x before y.
@@ -141,20 +142,21 @@ def motion_to_flow(motion: Tensor, size: tuple[int, int], stride: int = 1) -> Te
         indexing="ij",
     )
     points = torch.stack([xs, ys]).flatten(1)
-    seen = motion[..., :2] @ points + motion[..., 2:] / stride
-    return (seen - points).unflatten(-1, size)
+    moved = motion[..., :2] @ points + motion[..., 2:] / stride
+    return (moved - points).unflatten(-1, size)
 
 
 def warp(features: Tensor, flow: Tensor) -> Tensor:
-    """Features as the reference would see them: ``out(p) = features(p + flow(p))``, bilinear.
+    """Warps features to the reference: ``out(p) = features(p + flow(p))``, bilinear.
+
+    Computed in float32, as half precision is too coarse for sub-pixel positions.
 
     Args:
         features: (B, C, h, w).
-        flow: (B, 2, h, w) in pixels, x before y. Computed in float32, as half precision cannot
-            hold sub-pixel positions.
+        flow: (B, 2, h, w) in pixels, x before y.
 
     Returns:
-        (B, C, h, w); beyond the border the border's value.
+        (B, C, h, w), of the type of ``features``; border values are repeated beyond the border.
     """
     height, width = flow.shape[-2:]
     x = torch.arange(width, device=flow.device) + flow[:, 0].float()
@@ -166,7 +168,7 @@ def warp(features: Tensor, flow: Tensor) -> Tensor:
 
 
 def inside(flow: Tensor) -> Tensor:
-    """1 where ``flow`` (B, 2, h, w) points into the image, else 0: (B, 1, h, w)."""
+    """Returns 1 where ``flow`` (B, 2, h, w) points into the image, else 0: (B, 1, h, w)."""
     height, width = flow.shape[-2:]
     x = torch.arange(width, device=flow.device) + flow[:, 0]
     y = torch.arange(height, device=flow.device)[:, None] + flow[:, 1]
@@ -175,20 +177,20 @@ def inside(flow: Tensor) -> Tensor:
 
 
 def _smooth(image: Tensor) -> Tensor:
-    """Binomial 3×3: takes off noise and the worst of the aliasing, both of which do not move."""
+    """Binomial 3×3 filter; reduces noise and aliasing, which do not follow the motion."""
     kernel = image.new_tensor([[1, 2, 1], [2, 4, 2], [1, 2, 1]])[None, None] / 16
     return F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernel)
 
 
 def _rotation(angle: Tensor) -> Tensor:
-    """(…) in radians to (…, 2, 2)."""
+    """Converts angles (…) in radians to matrices (…, 2, 2)."""
     cos, sin = angle.cos(), angle.sin()
     return torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
 
 
 def _pose_to_matrix(pose: Tensor, size: tuple[int, int]) -> Tensor:
-    """(…, 3) about the image centre to (…, 2, 3) about the centre of the first pixel."""
+    """Converts (…, 3) about the image centre to (…, 2, 3) about the first pixel's centre."""
     centre = pose.new_tensor([(size[1] - 1) / 2, (size[0] - 1) / 2])
-    turn = _rotation(pose[..., 2])
-    shift = pose[..., :2] + centre - turn @ centre
-    return torch.cat([turn, shift[..., None]], -1)
+    rotation = _rotation(pose[..., 2])
+    shift = pose[..., :2] + centre - rotation @ centre
+    return torch.cat([rotation, shift[..., None]], -1)

@@ -1,9 +1,9 @@
-"""Shift-and-add: the samples of all frames of a burst on one finer grid.
+"""Shift-and-add: accumulates the samples of all frames of a burst on one finer grid.
 
-The classical way to super-resolution from several frames (Elad and Hel-Or, "A Fast Super-Resolution
+This is classical multi-frame super-resolution (Elad and Hel-Or, "A Fast Super-Resolution
 Reconstruction Algorithm for Pure Translational Motion", TIP 2001; Wronski et al., "Handheld
-Multi-Frame Super-Resolution", SIGGRAPH 2019). It needs no learning, so a network that is given its
-result has the sub-pixel samples of the other frames from the first step on.
+Multi-Frame Super-Resolution", SIGGRAPH 2019). It needs no learning, so a network with this input
+can use the sub-pixel samples of the other frames from the first training step.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from torch import Tensor
 def shift_and_add(
     frames: Tensor, motion: Tensor, scale: int, trust: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Adds every sample of every frame to the cells around its place on the ×``scale`` grid.
+    """Adds every sample of every frame to the cells around its position on the ×``scale`` grid.
 
-    A sample gives each cell nearer than one cell the bilinear weight. It is computed from the
-    cell's side: each cell asks each frame for the sample next to it, as no second one can be that
-    near on a grid that is at least twice as fine. Reading instead of scattering makes the result
-    the same to the last bit on every run, on any device and with any number of threads.
+    A sample has a bilinear weight in each cell at a distance below one cell. The sum runs over
+    cells: each cell reads the nearest sample of each frame, because on a grid that is at least
+    twice as fine no second sample of a frame is near enough. Reading instead of scattering makes
+    the result identical on every run, on any device and with any number of threads.
 
     Args:
         frames: (N, T, C, h, w).
-        motion: (N, T, 2, 3): where a point of the reference is seen in each frame.
-        scale: 2 or more.
-        trust: (N, T, h, w): factor of the weights of a frame's samples around each pixel of the
-            reference; None: 1.
+        motion: (N, T, 2, 3) in pixels: maps points of the reference to each frame.
+        scale: Cells of the fine grid per pixel, at least 2.
+        trust: (N, T, h, w) in [0, 1]: factor on the weights of a frame's samples around each pixel
+            of the reference; None means 1.
 
     Returns:
-        The weighted sum (N, C, h·scale, w·scale) and the weights' sum (N, 1, h·scale, w·scale):
-        0 where no sample fell, about T / scale² on average.
+        The weighted sum (N, C, h·scale, w·scale), and the sum of weights (N, 1, h·scale, w·scale),
+        which is 0 in cells without a sample and T / scale² on average.
     """
     n, t, channels, h, w = frames.shape
     ys = (torch.arange(h * scale, device=frames.device, dtype=motion.dtype) + 0.5) / scale - 0.5
     xs = (torch.arange(w * scale, device=frames.device, dtype=motion.dtype) + 0.5) / scale - 0.5
     total = frames.new_zeros(n, channels, h * scale, w * scale)
     weights = frames.new_zeros(n, 1, h * scale, w * scale)
-    for i in range(t):  # one after the other, as all places at once would take T times the memory
+    for i in range(t):  # frame by frame: all frames at once need T times the memory
         turn, shift = motion[:, i, :, :2, None, None], motion[:, i, :, 2, None, None]
-        place = turn[:, :, 0] * xs + turn[:, :, 1] * ys[:, None] + shift  # (N, 2, H, W)
-        nearest = place.round()
-        weight = (1 - scale * (place - nearest).abs()).clamp_min(0).prod(1)
+        position = turn[:, :, 0] * xs + turn[:, :, 1] * ys[:, None] + shift  # (N, 2, H, W)
+        nearest = position.round()
+        weight = (1 - scale * (position - nearest).abs()).clamp_min(0).prod(1)
         x, y = nearest.unbind(1)
         weight = weight * ((x >= 0) & (x < w) & (y >= 0) & (y < h))
         index = y.clamp(0, h - 1).long() * w + x.clamp(0, w - 1).long()

@@ -1,4 +1,4 @@
-"""Where the frames of a burst show the same as the reference."""
+"""Estimates where the frames of a burst agree with the reference."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from torch import Tensor
 
 from srtoolbox.archs.layers.burst.motion import motion_to_flow, warp
 
-_CONTRAST, _NOISE, _LEAST = 0.15, 3.0, 0.004
-_QUIET = 0.2  # of all pixels, which differ by noise alone
+# Tolerated differences: _CONTRAST_FACTOR * contrast + _NOISE_FACTOR * noise + _MIN_DIFFERENCE.
+_CONTRAST_FACTOR, _NOISE_FACTOR, _MIN_DIFFERENCE = 0.15, 3.0, 0.004
+_NOISE_QUANTILE = 0.2  # this quantile of a frame's differences is taken as the noise
 
 
 @torch.no_grad()
 def trust_in_frames(frames: Tensor, motion: Tensor) -> Tensor:
-    """How far each frame is to be trusted around each pixel of the reference.
+    """Returns a weight for each frame around each pixel of the reference.
 
-    Objects that move by themselves are not where the motion of the scene puts them, and their
-    samples would spoil what is there. They are told by the difference of a frame, moved onto the
-    reference, from it. What sampling and noise alone make different is known from the contrast
-    around a pixel and from where frames agree best (after the robustness mask of Wronski et al.,
+    Moving objects do not follow the motion of the scene, and their samples would cause artefacts.
+    They are detected by the difference between the warped frame and the reference. Differences that
+    sampling and noise alone explain are tolerated; these are estimated from the contrast around a
+    pixel and from the pixels that agree best (similar to the robustness mask of Wronski et al.,
     "Handheld Multi-Frame Super-Resolution", SIGGRAPH 2019).
 
     Args:
         frames: (N, T, C, h, w) in [0, 1], the reference first.
-        motion: (N, T, 2, 3): where a point of the reference is seen in each frame.
+        motion: (N, T, 2, 3) in pixels: maps points of the reference to each frame.
 
     Returns:
-        (N, T, h, w) float32, from 0 to 1, which it is for the reference and nearly everywhere in a
-        scene where all moves alike.
+        (N, T, h, w), float32, from 0 to 1: 1 for the reference, and almost 1 everywhere in a scene
+        without moving objects.
     """
     n, t, _, h, w = frames.shape
     if t == 1:
@@ -36,17 +37,18 @@ def trust_in_frames(frames: Tensor, motion: Tensor) -> Tensor:
     with torch.autocast(frames.device.type, enabled=False):
         reference, others = frames[:, 0].float(), frames[:, 1:].float().flatten(0, 1)
         flow = motion_to_flow(motion[:, 1:], (h, w)).flatten(0, 1)
-        seen = warp(others, flow).unflatten(0, (n, t - 1))
-        differs = _around((seen - reference[:, None]).abs().mean(2))
+        warped = warp(others, flow).unflatten(0, (n, t - 1))
+        difference = _local_mean((warped - reference[:, None]).abs().mean(2))
         edge = F.pad(reference, (1, 1, 1, 1), mode="replicate")
         contrast = F.max_pool2d(edge, 3, 1) + F.max_pool2d(-edge, 3, 1)
-        count = max(1, int(_QUIET * differs[0].numel()))
-        noise = differs.flatten(1).kthvalue(count, 1).values[:, None, None, None]
-        usual = _CONTRAST * _around(contrast.mean(1, keepdim=True)) + _NOISE * noise + _LEAST
-        trust = torch.exp(-((differs / usual) ** 4))
+        rank = max(1, int(_NOISE_QUANTILE * difference[0].numel()))
+        noise = difference.flatten(1).kthvalue(rank, 1).values[:, None, None, None]
+        contrast = _local_mean(contrast.mean(1, keepdim=True))
+        tolerance = _CONTRAST_FACTOR * contrast + _NOISE_FACTOR * noise + _MIN_DIFFERENCE
+        trust = torch.exp(-((difference / tolerance) ** 4))
         return torch.cat([torch.ones_like(trust[:, :1]), trust], 1)
 
 
-def _around(x: Tensor) -> Tensor:
-    """Means of 3×3 pixels, (N, K, h, w) to the same shape."""
+def _local_mean(x: Tensor) -> Tensor:
+    """Mean over 3×3 pixels: (N, K, h, w) to the same shape."""
     return F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)

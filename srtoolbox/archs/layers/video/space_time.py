@@ -1,8 +1,9 @@
-"""Attention over all patches of all frames, in memory that does not grow with their pairs."""
+"""Attention over all patches of all frames, with bounded memory for the attention weights."""
 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from functools import partial
 
 import torch
@@ -10,16 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-# How many pairs of tokens are held at a time, over a batch, of one head.
+# Maximum number of attention weights (pairs of tokens) of one head that a batch computes at a time.
 PAIRS = {"cpu": 2**22, "cuda": 2**26}
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(query · keyᵀ / √d) · value, for some queries at a time.
+    """Computes softmax(query · keyᵀ / √d) · value, in parts of the queries if they are many.
 
-    The tokens here are image patches, so d is in the thousands, which no fused kernel takes, and
-    there are tens of thousands of them. Where they are taken in parts, the weights are computed
-    again in the backward pass instead of being kept.
+    The tokens are image patches. There are tens of thousands of them, and d is in the thousands,
+    which no fused kernel supports. In parts, the attention weights are recomputed in the backward
+    pass instead of being stored.
 
     Args:
         query: (N, tokens, d).
@@ -35,7 +36,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return _attend(query, key, value)
     part = partial(checkpoint, _attend, use_reentrant=False, preserve_rng_state=False)
     part = part if torch.is_grad_enabled() else _attend
-    return torch.cat([part(some, key, value) for some in query.split(size, 1)], 1)
+    return torch.cat([part(queries, key, value) for queries in query.split(size, 1)], 1)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -44,14 +45,14 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 class SpaceTimeAttention(nn.Module):
-    """Multi-head attention whose tokens are the patches of all frames, of another size per head.
+    """Multi-head attention over the patches of all frames, with another patch size for each head.
 
-    Zeng et al., "Learning joint spatial-temporal transformations for video inpainting", ECCV 2020,
-    whose names these are.
+    Zeng et al., "Learning joint spatial-temporal transformations for video inpainting", ECCV 2020;
+    attributes have the names of that work.
 
     Args:
         num_feat: Channels, a multiple of the number of heads.
-        patch_sizes: Side of the patches of each head.
+        patch_sizes: Height and width of the patches of each head.
     """
 
     def __init__(self, num_feat: int, patch_sizes: tuple[int, ...]) -> None:
@@ -65,18 +66,22 @@ class SpaceTimeAttention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, T, num_feat, h, w), h and w multiples of every patch size, to that shape."""
+        """Maps (N, T, num_feat, h, w) to the same shape; h, w are multiples of all patch sizes."""
         n, frames, _, height, width = x.shape
         flat = x.flatten(0, 1)
-        made = [self.query_embedding(flat), self.key_embedding(flat), self.value_embedding(flat)]
-        heads = zip(*(one.chunk(len(self.patch_sizes), 1) for one in made), strict=True)
+        maps = [self.query_embedding(flat), self.key_embedding(flat), self.value_embedding(flat)]
+        heads = zip(*(feat.chunk(len(self.patch_sizes), 1) for feat in maps), strict=True)
         results = []
         for size, parts in zip(self.patch_sizes, heads, strict=True):
-            tokens = [
-                F.pixel_unshuffle(part, size).flatten(2).unflatten(0, (n, frames)).transpose(2, 3)
+            query, key, value = (
+                F.pixel_unshuffle(part, size)
+                .flatten(2)
+                .unflatten(0, (n, frames))
+                .transpose(2, 3)  # (N, T, patches, d)
+                .flatten(1, 2)
                 for part in parts
-            ]  # (N, T, patches, d)
-            out = attend(*(one.flatten(1, 2) for one in tokens))
+            )
+            out = attend(query, key, value)
             out = out.unflatten(1, (frames, -1)).flatten(0, 1).transpose(1, 2)
             grid = (height // size, width // size)
             results.append(F.pixel_shuffle(out.unflatten(2, grid), size))
@@ -84,33 +89,28 @@ class SpaceTimeAttention(nn.Module):
 
 
 class SpaceTimeBlock(nn.Module):
-    """Attention and a feed-forward of dilated convolutions, each with a skip.
+    """Attention and a feed-forward of dilated convolutions, each with a skip connection.
 
     Args:
         num_feat: Channels.
-        patch_sizes: Side of the patches of each head.
+        patch_sizes: Height and width of the patches of each head.
     """
 
     def __init__(self, num_feat: int, patch_sizes: tuple[int, ...]) -> None:
         super().__init__()
         self.attention = SpaceTimeAttention(num_feat, patch_sizes)
-        self.feed_forward = _FeedForward(num_feat)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, T, num_feat, h, w) to that shape."""
-        x = x + self.attention(x)  # the second skip around it: the attention has one of its own
-        return x + self.feed_forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-
-
-class _FeedForward(nn.Module):
-    def __init__(self, num_feat: int) -> None:
-        super().__init__()
-        self.conv = nn.Sequential(
-            nn.Conv2d(num_feat, num_feat, 3, padding=2, dilation=2),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(num_feat, num_feat, 3, padding=1),
-            nn.LeakyReLU(0.2),
+        self.feed_forward = nn.Sequential(
+            OrderedDict(
+                conv=nn.Sequential(
+                    nn.Conv2d(num_feat, num_feat, 3, padding=2, dilation=2),
+                    nn.LeakyReLU(0.2),
+                    nn.Conv2d(num_feat, num_feat, 3, padding=1),
+                    nn.LeakyReLU(0.2),
+                )
+            )
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
+        """Maps (N, T, num_feat, h, w) to the same shape."""
+        x = x + self.attention(x)  # a second skip connection: the attention also adds its input
+        return x + self.feed_forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])

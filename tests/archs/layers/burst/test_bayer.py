@@ -8,7 +8,7 @@ from srtoolbox.archs.layers.burst.bayer import demosaic, shift_and_add_raw
 
 
 def packed_ramp(height: int, width: int) -> torch.Tensor:
-    """A packed frame of a scene that is x + 10·y in sensor pixels, with 100 per colour."""
+    """Returns a packed frame of x + 10·y in sensor pixels, plus 100 per colour."""
     y, x = torch.meshgrid(torch.arange(2.0 * height), torch.arange(2.0 * width), indexing="ij")
     packed = F.pixel_unshuffle((x + 10 * y)[None, None], 2)
     return packed + torch.tensor([0.0, 100, 100, 200]).view(1, 4, 1, 1)
@@ -36,7 +36,7 @@ def test_a_single_cell_can_be_demosaicked():
 
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (0.25, -0.5), (-1.0, 0.75)])
 def test_samples_go_where_their_colour_was_measured(shift):
-    """Shifted by whole cells of the fine grid, every sample falls on one cell alone."""
+    """With shifts by whole cells of the fine grid, every sample belongs to exactly one cell."""
     y, x = torch.meshgrid(torch.arange(20.0), torch.arange(24.0), indexing="ij")
     # At scale 2·odd the samples lie on the middles of fine cells: 6 is 3 cells per sensor pixel.
     frames = packed_ramp(10, 12)[:, None]

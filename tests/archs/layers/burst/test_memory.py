@@ -51,7 +51,7 @@ def test_sample_memory_is_at_low_resolution():
 
 
 def test_memory_of_shifted_features_is_that_of_the_reference():
-    """Away from the border, frames that see the same scene displaced add nothing new."""
+    """Away from the border, shifted frames of the same scene have a residual near zero."""
     torch.manual_seed(0)
     memory = MTMS(4, num_level=1, kernel_size=3, residual=False).eval()
     scene = torch.randn(1, 4, 24, 28)

@@ -10,7 +10,7 @@ from srtoolbox.archs.layers.burst.motion import estimate_motion, inside, motion_
 
 
 def scene(size: int, seed: int) -> torch.Tensor:
-    """(1, 3, size, size): structure at several scales, no finer than some pixels."""
+    """Returns (1, 3, size, size) with structure at several scales, none below some pixels."""
     draw = torch.Generator().manual_seed(seed)
     image = torch.zeros(1, 3, size, size)
     for cells in (4, 8, 16, 32):
@@ -22,7 +22,7 @@ def scene(size: int, seed: int) -> torch.Tensor:
 def moved_burst(
     size: int, num_frame: int, max_shift: float, seed: int, noise: float = 0.01
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A burst (1, T, 3, size, size) with known motion (1, T, 2, 3): ±1° about the centre."""
+    """Returns a burst (1, T, 3, size, size) with known motion (1, T, 2, 3), up to ±1°."""
     draw = torch.Generator().manual_seed(seed)
     fine, pad = 4, 8  # the scene is drawn finer than the frames, with room to move
     image = scene((size + 2 * pad) * fine, seed)
@@ -45,7 +45,7 @@ def moved_burst(
 
 
 def errors(frames: torch.Tensor, motion: torch.Tensor, **options: int) -> torch.Tensor:
-    """Mean distance, in pixels, between estimated and true place, for each moved frame."""
+    """Returns the mean distance in pixels of estimated and true positions, for each frame."""
     size = frames.shape[-2:]
     estimate = estimate_motion(frames, **options)
     difference = motion_to_flow(estimate, size) - motion_to_flow(motion, size)

@@ -7,7 +7,7 @@ from srtoolbox.archs.layers.burst.splat import shift_and_add
 
 
 def shifts(*pairs: tuple[float, float]) -> torch.Tensor:
-    """Motion (1, T, 2, 3) of frames that see the reference shifted by (x, y)."""
+    """Returns the motion (1, T, 2, 3) of frames that are shifted by (x, y)."""
     motion = torch.eye(2, 3).repeat(1, len(pairs), 1, 1)
     motion[0, :, :, 2] = torch.tensor(pairs)
     return motion
@@ -16,7 +16,7 @@ def shifts(*pairs: tuple[float, float]) -> torch.Tensor:
 def scattered(
     frames: torch.Tensor, motion: torch.Tensor, scale: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The textbook way for pure shifts: every sample is spread over the four cells around it."""
+    """Adds every sample to the four cells around it: the textbook method for pure shifts."""
     _, t, c, h, w = frames.shape
     total, weight = torch.zeros(1, c, h * scale, w * scale), torch.zeros(1, 1, h * scale, w * scale)
     for i in range(t):

@@ -1,4 +1,4 @@
-"""Frames between frames."""
+"""Frame interpolation."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from srtoolbox.archs.layers.video.interpolate import interpolate_frames
 
 
 def gradient(shift: float, size: int = 24) -> torch.Tensor:
-    """(1, 1, size, size): a waved picture moved to the right by ``shift`` pixels."""
+    """Returns a wave pattern (1, 1, size, size), moved to the right by ``shift`` pixels."""
     x = torch.arange(size) - shift
     y = torch.arange(size)[:, None]
     return (torch.sin(0.3 * x) * torch.cos(0.2 * y))[None, None]
 
 
 def constant(x: float, pairs: int = 1, size: int = 24) -> torch.Tensor:
-    """Flow (1, 2, pairs, 2, size, size) of a motion by ``x`` to the right, and back."""
+    """Returns the flow (1, 2, pairs, 2, size, size) of a motion by ``x`` to the right."""
     flow = torch.zeros(1, 2, pairs, 2, size, size)
     flow[:, 0, :, 0], flow[:, 1, :, 0] = x, -x
     return flow
@@ -48,7 +48,7 @@ def test_without_motion_it_is_the_mean() -> None:
 
 
 def test_what_is_hidden_in_one_frame_is_taken_from_the_other() -> None:
-    """A white block moves from columns 8–15 to 12–19 of a black ground."""
+    """A white block on black moves from columns 8–15 to 12–19."""
     frames, flow = torch.zeros(1, 2, 1, 24, 32), torch.zeros(1, 2, 1, 2, 24, 32)
     frames[:, 0, ..., 8:16], frames[:, 1, ..., 12:20] = 1, 1
     flow[:, 0, 0, 0, :, 8:16], flow[:, 1, 0, 0, :, 12:20] = 4, -4

@@ -64,7 +64,7 @@ def test_tokens_are_patches() -> None:
 
 @torch.no_grad()
 def test_heads_have_patches_of_their_own_size() -> None:
-    """Against patches cut and put back by ``unfold`` and ``fold``."""
+    """Compares with patches made by ``unfold`` and ``fold``."""
     torch.manual_seed(0)
     net, x = SpaceTimeAttention(8, (4, 2)), torch.randn(2, 3, 8, 8, 12)
     flat = x.flatten(0, 1)

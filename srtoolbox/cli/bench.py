@@ -1,0 +1,28 @@
+"""The command bench."""
+
+from __future__ import annotations
+
+import shlex
+from argparse import Namespace
+
+from srtoolbox.cli.arguments import Commands, add_command, add_option_file
+
+
+def add_bench(commands: Commands) -> None:
+    command = add_command(commands, "bench", bench, "measure speed and memory of networks")
+    add_option_file(command)
+
+
+def bench(arguments: Namespace) -> None:
+    from rich.console import Console
+
+    from srtoolbox.bench.run import run_bench
+    from srtoolbox.engine.device.precision import pick_device
+
+    settings = [part for override in arguments.overrides for part in ("--set", override)]
+    settings += ["--device", arguments.device] if arguments.device != "auto" else []
+    command = shlex.join(["srtoolbox", "bench", str(arguments.options), *settings])
+    device = pick_device(arguments.device)
+    tables, path = run_bench(arguments.options, arguments.overrides, device, command)
+    Console().print(tables)
+    print(f"written to {path}, and .json beside it")

@@ -1,0 +1,89 @@
+"""Commands on data: prepare, sample."""
+
+from __future__ import annotations
+
+import textwrap
+from argparse import Namespace
+from pathlib import Path
+
+from srtoolbox.cli.arguments import Commands, add_command, add_overrides
+from srtoolbox.errors import UserError
+
+
+def add_prepare(commands: Commands) -> None:
+    command = add_command(
+        commands, "prepare", prepare, "check a dataset and make what training needs from it"
+    )
+    command.add_argument("name", nargs="?", metavar="LAYOUT", help="layout of the files")
+    command.add_argument("--list", action="store_true", help="show all layouts")
+    command.add_argument("--source", type=Path, metavar="DIR", help="folder of the files")
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for new files (default: beside the others)"
+    )
+    command.add_argument("--scale", type=int, default=4, help="scale of the LR files (default 4)")
+    command.add_argument(
+        "--split", action="append", default=[], help="split to prepare (may be repeated)"
+    )
+    command.add_argument("--make-lr", action="store_true", help="write LR files")
+    command.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        default=Path("datasets", ".cache"),
+        help="folder for decoded pixels (default datasets/.cache)",
+    )
+    command.add_argument("--no-cache", action="store_true", help="keep no decoded pixels")
+
+
+def prepare(arguments: Namespace) -> None:
+    from rich.console import Console
+
+    if arguments.list:
+        from srtoolbox.cli.info import layouts_table
+
+        Console().print(layouts_table())
+        return
+    if arguments.name is None or arguments.source is None:
+        raise UserError(
+            "prepare needs the name of a layout and --source DIR; --list shows the layouts"
+        )
+    from srtoolbox.config.files import dump, shown_path
+    from srtoolbox.data.prepare.dataset import prepare
+
+    prepared = prepare(
+        arguments.name,
+        arguments.source,
+        out=arguments.out,
+        scale=arguments.scale,
+        splits=arguments.split,
+        make_lr=arguments.make_lr,
+        cache=None if arguments.no_cache else arguments.cache,
+    )
+    Console().print(prepared.table())
+    for note in prepared.notes:
+        print(f"note: {note}")
+    if prepared.options()["datasets"]:
+        file = prepared.option_file()
+        base = f" (_base_: {shown_path(file)} has more)" if file else ""
+        print(f"\nin an option file{base}:\n")
+        print(textwrap.indent(dump(prepared.options()), "  "), end="")
+
+
+def add_sample(commands: Commands) -> None:
+    command = add_command(commands, "sample", sample, "draw a training batch as a picture")
+    command.add_argument("name", metavar="NAME", help="option file, or a layout with --source")
+    command.add_argument("--out", type=Path, required=True, metavar="PNG", help="file to write")
+    command.add_argument("--source", type=Path, metavar="DIR", help="folder of the layout's files")
+    command.add_argument("--step", type=int, default=0, help="training step (default 0)")
+    add_overrides(command, "override an option, e.g. manual_seed=1 (may be repeated)")
+
+
+def sample(arguments: Namespace) -> None:
+    from srtoolbox.cli.preview import open_stream
+    from srtoolbox.data.prepare.preview import draw_batch
+
+    stream = open_stream(arguments.name, arguments.overrides, arguments.source)
+    picture = draw_batch(stream, arguments.step, arguments.name)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(arguments.out)
+    print(f"{arguments.out}: {picture.width}×{picture.height}, {stream.batch_size} samples")

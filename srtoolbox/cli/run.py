@@ -1,0 +1,205 @@
+"""Commands on one network: train, test, metrics, doctor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from argparse import Namespace
+from pathlib import Path
+
+from srtoolbox.cli.arguments import (
+    Commands,
+    add_command,
+    add_device,
+    add_option_file,
+    add_plugins,
+    load_all_plugins,
+)
+
+
+def add_train(commands: Commands) -> None:
+    command = add_command(commands, "train", train, "train one network")
+    add_option_file(command)
+    command.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        type=_auto,
+        metavar="auto",
+        help="continue from the last checkpoint, or start if there is none",
+    )
+    command.add_argument("--dry-run", action="store_true", help="check everything, as doctor does")
+
+
+def _auto(text: str) -> str:
+    """The only value of ``--resume``, which other toolboxes require."""
+    if text != "auto":
+        raise argparse.ArgumentTypeError(
+            f"expected nothing or 'auto', got '{text}' (write the option file before --resume)"
+        )
+    return text
+
+
+def train(arguments: Namespace) -> None:
+    if arguments.dry_run:
+        doctor(arguments)
+        return
+    from srtoolbox.config.load import load_options
+    from srtoolbox.engine.device.distributed import join
+    from srtoolbox.engine.options import RunOptions
+    from srtoolbox.engine.training.train import train
+
+    opt, _ = load_options(arguments.options, arguments.overrides, RunOptions)
+    with join(arguments.device) as (ranks, device):
+        result = train(opt, device, resume=bool(arguments.resume), ranks=ranks)
+    if ranks.is_main:
+        weights = opt.folder / "weights" / "net_g_latest.pth"
+        took = f"{result.step} steps in {result.seconds:.1f} s"
+        print(f"trained {took}: {weights} ({result.weights})")
+
+
+def add_test(commands: Commands) -> None:
+    command = add_command(
+        commands, "test", test, "evaluate one network, given by an option file or its weights"
+    )
+    add_option_file(command, required=False)
+    command.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="weight file; if it contains its arch, the option file may leave out network_g",
+    )
+    command.add_argument(
+        "--key", help="entry of the weight file to use (default params_ema, then params)"
+    )
+    command.add_argument(
+        "--data",
+        nargs=2,
+        type=Path,
+        metavar=("LR_DIR", "GT_DIR"),
+        help="folders of images to evaluate on",
+    )
+
+
+def test(arguments: Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from srtoolbox.engine.device.precision import pick_device
+    from srtoolbox.engine.evaluation.test import load_test_options, run_test
+
+    key = [f"path.param_key_g={json.dumps(arguments.key)}"] if arguments.key else []
+    opt = load_test_options(
+        arguments.options, [*arguments.overrides, *key], arguments.weights, arguments.data
+    )
+    result = run_test(opt, pick_device(arguments.device), arguments.weights)
+    table = Table(title=f"{opt.name} (x{opt.scale})")
+    table.add_column("dataset")
+    metrics = dict.fromkeys(metric for means in result.scores.values() for metric in means)
+    for metric in metrics:
+        table.add_column(metric.upper(), justify="right")
+    for dataset, means in result.scores.items():
+        values = (means.get(metric) for metric in metrics)
+        cells = ("–" if value is None else f"{value:.4f}" for value in values)
+        table.add_row(dataset, *cells)
+    Console().print(table)
+    print(result.protocol)
+    print(f"per-image scores: {result.folder / 'results.jsonl'}")
+
+
+def add_metrics(commands: Commands) -> None:
+    command = add_command(commands, "metrics", metrics, "score SR images of any program")
+    command.add_argument("sr", type=Path, metavar="SR_DIR", help="folder of SR images, or of clips")
+    command.add_argument(
+        "gt", type=Path, metavar="GT_DIR", help="ground truth; DIR/{clip}/GT if it lies deeper"
+    )
+    command.add_argument("--protocol", required=True, help="protocol of the scores: basicsr-y")
+    command.add_argument(
+        "--metrics",
+        nargs="+",
+        default=["psnr", "ssim"],
+        metavar="NAME",
+        help="e.g. psnr lpips:net=vgg (default psnr ssim)",
+    )
+    command.add_argument("--scale", type=int, default=4, help="scale of the images (default 4)")
+    command.add_argument(
+        "--template", default="{}", help="name of an SR image, {} is the name of its GT: {}_x4"
+    )
+    command.add_argument(
+        "--subset", action="store_true", help="allow GT images without an SR image"
+    )
+    for side in ("below", "above"):
+        command.add_argument(
+            f"--fail-{side}",
+            metavar="NAME=VALUE",
+            action="append",
+            default=[],
+            help=f"exit with code 1 if a mean is {side} this value (may be repeated)",
+        )
+    command.add_argument("--csv", type=Path, metavar="FILE", help="write one line per image")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all scores")
+    add_device(command)
+    add_plugins(command)
+
+
+def metrics(arguments: Namespace) -> None:
+    from rich.console import Console
+
+    from srtoolbox.engine.device.precision import pick_device
+    from srtoolbox.engine.evaluation.folders import read_limit, score_folders
+
+    load_all_plugins(arguments.plugin)
+    limits = [read_limit(text, below=True) for text in arguments.fail_below]
+    limits += [read_limit(text, below=False) for text in arguments.fail_above]
+    scores = score_folders(
+        arguments.sr,
+        arguments.gt,
+        protocol=arguments.protocol,
+        metrics=arguments.metrics,
+        scale=arguments.scale,
+        template=arguments.template,
+        subset=arguments.subset,
+        limits=limits,
+        device=pick_device(arguments.device),
+    )
+    Console().print(scores.table(), crop=False)
+    if arguments.csv:
+        scores.write_csv(arguments.csv)
+    if arguments.json:
+        scores.write_json(arguments.json)
+    scores.require(limits)
+
+
+def add_doctor(commands: Commands) -> None:
+    command = add_command(
+        commands, "doctor", doctor, "check everything that a run or a study needs"
+    )
+    add_option_file(command)
+
+
+def doctor(arguments: Namespace) -> None:
+    from rich.console import Console
+
+    from srtoolbox.comparison.options import StudyOptions
+    from srtoolbox.comparison.study.plan import list_jobs
+    from srtoolbox.config.files import read
+    from srtoolbox.config.load import check_options
+    from srtoolbox.engine.device.precision import pick_device
+    from srtoolbox.engine.doctor.diagnose import diagnose
+    from srtoolbox.engine.doctor.report import to_terminal
+    from srtoolbox.engine.options import RunOptions
+
+    tree = read(arguments.options, arguments.overrides)
+    if "methods" in tree:
+        study = check_options(tree, StudyOptions)
+        runs = {job.method: job.opt for job in list_jobs(study, tree)[: len(study.methods)]}
+        repeats = len(study.seeds)
+        seeds = f"{repeats} {'seed' if repeats == 1 else 'seeds'}"
+        title = f"{study.name}: {len(runs)} methods, {seeds}"
+    else:
+        opt = check_options(tree, RunOptions)
+        runs, title, repeats = {opt.name: opt}, opt.name, 1
+    found = diagnose(runs, pick_device(arguments.device), repeats)
+    Console().print(to_terminal(found, title))
+    found.raise_faults()
+    print("all checks passed")

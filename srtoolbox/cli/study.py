@@ -1,0 +1,124 @@
+"""Commands on studies: compare, merge, report."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from srtoolbox.cli.arguments import Commands, add_command, add_option_file
+from srtoolbox.errors import RunError
+
+
+def add_compare(commands: Commands) -> None:
+    command = add_command(commands, "compare", compare, "train and evaluate the methods of a study")
+    add_option_file(command)
+    command.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="METHOD",
+        help="run this method; the tables show what is finished of the others (may be repeated)",
+    )
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show what is finished and what is left, with time and disk space",
+    )
+
+
+def compare(arguments: Namespace) -> None:
+    from srtoolbox import compare
+    from srtoolbox.engine.device.distributed import refuse
+
+    refuse("compare")
+    if arguments.dry_run:
+        _dry_run(arguments)
+        return
+    store = compare(arguments.options, arguments.overrides, arguments.device, arguments.only)
+    _print_report(store.folder)
+    failed = [entry for entry in store.load_card().entries if entry.failure]
+    if failed:
+        names = ", ".join(f"{entry.method} (seed {entry.seed})" for entry in failed)
+        raise RunError(f"failed: {names}; the reasons are below the table")
+
+
+def _dry_run(arguments: Namespace) -> None:
+    from rich.console import Console
+
+    from srtoolbox.comparison.options import StudyOptions
+    from srtoolbox.comparison.study.dry_run import estimate, to_terminal
+    from srtoolbox.config.load import load_options
+    from srtoolbox.engine.device.precision import pick_device
+
+    opt, tree = load_options(arguments.options, arguments.overrides, StudyOptions)
+    tasks = estimate(tree, pick_device(arguments.device), arguments.only)
+    Console().print(to_terminal(tasks, f"{opt.name}: what is done and left"))
+
+
+def add_merge(commands: Commands) -> None:
+    command = add_command(commands, "merge", merge, "merge parts of a study from several machines")
+    command.add_argument(
+        "parts", nargs="+", type=Path, metavar="FOLDER", help="folder of a part of the study"
+    )
+    command.add_argument(
+        "--into",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="folder of the merged study (made if it is missing)",
+    )
+
+
+def merge(arguments: Namespace) -> None:
+    from srtoolbox.comparison.study.merge import merge_studies
+
+    _print_report(merge_studies(arguments.parts, arguments.into).folder)
+
+
+def add_report(commands: Commands) -> None:
+    command = add_command(
+        commands, "report", report, "write a study's tables and figures again from its results"
+    )
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="folder of the study")
+    command.add_argument(
+        "--to",
+        metavar="FORMATS",
+        help="md, csv, latex, html, figures, separated by commas (default: all)",
+    )
+    command.add_argument(
+        "--baseline", metavar="METHOD", help="compare the others with it (default: the best)"
+    )
+    command.add_argument(
+        "--region",
+        metavar="KEY=Y,X,SIDE",
+        action="append",
+        default=[],
+        help="square of image KEY to enlarge, in HR pixels (default: where the methods differ "
+        "most; may be repeated)",
+    )
+
+
+def report(arguments: Namespace) -> None:
+    formats = arguments.to.split(",") if arguments.to else None
+    _print_report(arguments.folder, formats, arguments.baseline, arguments.region)
+
+
+def _print_report(
+    folder: Path,
+    formats: Sequence[str] | None = None,
+    baseline: str | None = None,
+    regions: Sequence[str] = (),
+) -> None:
+    """Writes the report of a study, and prints its table and the names of its files."""
+    from rich.console import Console
+
+    from srtoolbox.comparison.report.table import to_terminal
+    from srtoolbox.comparison.report.write import FORMATS, parse_regions, write_report
+
+    report = write_report(folder, formats or FORMATS, baseline, parse_regions(regions))
+    Console().print(to_terminal(report.overview, report.title))
+    names = [path.name for path in report.files if path.parent == folder]
+    if len(names) < len(report.files):
+        names.append("figures/")
+    print(f"{', '.join(names)}: in {folder}")

@@ -1,0 +1,91 @@
+"""Evaluates a network during its training and keeps its best weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from srtoolbox.config.files import plain
+from srtoolbox.engine.build import build_dataset
+from srtoolbox.engine.device.distributed import Ranks
+from srtoolbox.engine.evaluation.evaluator import Evaluator, average
+from srtoolbox.engine.evaluation.frame_use import FrameGain
+from srtoolbox.engine.evaluation.images import image_writer
+from srtoolbox.engine.options import RunOptions
+from srtoolbox.engine.training.reporter import Reporter
+from srtoolbox.engine.training.trainer import Trainer
+from srtoolbox.engine.weights.load import save_weights
+from srtoolbox.inference.prediction import PLAIN
+from srtoolbox.utils.files import wait_for_room
+
+
+class Validation:
+    """Evaluates on the ``val`` datasets of a run; the first of them selects the best weights.
+
+    Args:
+        opt: A run with a ``train`` section.
+        net: The network of the run.
+        folder: Folder of the run, for ``weights/`` and ``images/``.
+        device: Device of the network.
+        ranks: The processes that share the work.
+
+    Raises:
+        UserError: for a dataset that does not suit run or network.
+    """
+
+    def __init__(
+        self, opt: RunOptions, net: nn.Module, folder: Path, device: torch.device, ranks: Ranks
+    ) -> None:
+        assert opt.train is not None, "the options have no 'train' section"
+        self._val, self._arch = opt.val, arch_options(opt)
+        self._folder, self._ranks = folder, ranks
+        self._datasets = {
+            name: build_dataset(f"val.{name}", spec, opt, net)
+            for name, spec in opt.datasets.val.items()
+        }
+        precision = opt.train.precision
+        self._evaluator = Evaluator(opt.val, device, precision)
+        self._enhance = opt.val.enhance if opt.val.enhance.in_training else PLAIN
+        self._frame_gain = None
+        if opt.val.frame_use:
+            total, enhance = opt.train.total_iter, self._enhance
+            self._frame_gain = FrameGain(opt.val, total, device, precision, enhance, ranks)
+
+    def __call__(self, trainer: Trainer, reporter: Reporter) -> None:
+        """Evaluates the trainer's network and reports its scores; all processes must call this."""
+        net, step, protocol = trainer.result, trainer.step, self._evaluator.protocol
+        for number, (name, dataset) in enumerate(self._datasets.items()):
+            folder = self._folder / "images" / name / f"{step:08d}"
+            records = self._evaluator.run(
+                net,
+                dataset,
+                image_writer(folder) if self._val.save_img else None,
+                self._enhance,
+                self._ranks,
+            )
+            scores = average(records[protocol.name], protocol.average)
+            gain = None
+            if self._frame_gain is not None:
+                gain = self._frame_gain.measure(net, dataset, scores, step)
+            reporter.evaluation(step, name, scores, gain)
+            if number == 0:
+                self._keep_best(trainer, scores[self._val.best_metric])
+
+    def _keep_best(self, trainer: Trainer, value: float | None) -> None:
+        """Saves the weights if their score is better than all scores before."""
+        higher = self._evaluator.metrics[self._val.best_metric].higher_is_better
+        best = trainer.best.get("value")
+        if value is None or (best is not None and (value <= best if higher else value >= best)):
+            return
+        trainer.best = {"value": value, "step": trainer.step}
+        if self._ranks.is_main:
+            path = self._folder / "weights" / "net_g_best.pth"
+            wait_for_room(lambda: save_weights(path, self._arch, trainer.result), path)
+
+
+def arch_options(opt: RunOptions) -> dict[str, Any]:
+    """Returns the options of a run's network, as its weight files contain them."""
+    return {**plain(opt.network_g), "scale": opt.scale}

@@ -1,0 +1,59 @@
+"""Recognises the arch of a weight file by the names of its tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from srtoolbox.archs.base import arch_info
+from srtoolbox.registry import ARCH_REGISTRY
+
+_MIN_SIMILARITY = 0.5
+_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # of DataParallel, AveragedModel, compile
+
+
+def bare_name(key: str) -> str:
+    """Removes the prefixes that wrappers of a network put before a tensor's name."""
+    return _WRAPPERS.sub("", key)
+
+
+def closest_arch(state: Mapping[str, Any]) -> str | None:
+    """Returns the registered arch with the most similar tensor names; None if none is similar.
+
+    Numbers in names are ignored, since they count blocks. Between archs with the same names, the
+    one whose default configuration shares more names and shapes is chosen.
+    """
+    shapes = {bare_name(key): getattr(value, "shape", None) for key, value in state.items()}
+    archs = {name: ARCH_REGISTRY.get(name) for name in ARCH_REGISTRY}
+    candidates = {
+        name: _default_shapes(arch) for name, arch in archs.items() if arch_info(arch).own_weights
+    }
+    scored = [(*_similarity(shapes, own), name) for name, own in candidates.items() if own]
+    similarity, _, name = max(scored)
+    return name if similarity >= _MIN_SIMILARITY else None
+
+
+def _similarity(given: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[float, int]:
+    """Returns the intersection over union of the names, and the number of shared shapes."""
+    ours, theirs = set(map(_pattern, own)), set(map(_pattern, given))
+    shared = sum(given.get(key) == shape for key, shape in own.items())
+    return len(ours & theirs) / max(1, len(ours | theirs)), shared
+
+
+def _pattern(key: str) -> str:
+    return re.sub(r"\d+", "#", key)
+
+
+@cache
+def _default_shapes(arch: type[nn.Module]) -> dict[str, torch.Size] | None:
+    """Returns names and shapes of an arch's tensors, built without memory for them."""
+    try:
+        with torch.device("meta"):
+            return {key: value.shape for key, value in arch().state_dict().items()}
+    except Exception:  # an arch of a plugin that has no defaults cannot be recognised
+        return None

@@ -1,0 +1,62 @@
+"""The commands compare and report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import srtoolbox
+from srtoolbox.cli import main
+from srtoolbox.comparison.store import ResultStore
+from srtoolbox.engine.evaluation.evaluator import Record
+from srtoolbox.errors import UserError
+
+
+def test_compare_and_report(study_file: Path, capsys) -> None:
+    assert main(["compare", str(study_file)]) == 0
+    first = capsys.readouterr().out
+    assert "EDSR" in first and "Bicubic" in first
+    assert main(["report", "experiments/compare/tiny"]) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_a_failed_method_gives_exit_code_1_and_a_table(study_file: Path, capsys) -> None:
+    bad = ["--set", "methods.EDSR.train.optim_g={type: SGD, lr: 1e36}"]
+    assert main(["compare", str(study_file), *bad]) == 1
+    out, err = capsys.readouterr()
+    assert "EDSR † ✗" in out and "non-finite" in out
+    assert "failed: EDSR (seed 0)" in err
+
+
+def test_dry_run_lists_the_work_and_does_none(study_file: Path, capsys) -> None:
+    assert main(["compare", str(study_file), "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "EDSR" in shown and "Bicubic" in shown
+    assert not Path("experiments").exists()
+
+
+def scores(store: ResultStore) -> dict[tuple[str, str], list[Record]]:
+    """The records of each method on each dataset."""
+    return {
+        (entry.method, dataset): [{**r, "evaluation": ""} for r in store.records(evaluation)]
+        for entry in store.load_card().entries
+        for dataset, evaluation in entry.evaluations.items()
+    }
+
+
+def test_compare_from_python_gives_the_results_of_the_command(study_file: Path, capsys) -> None:
+    store = srtoolbox.compare(study_file, ["name=python"], device="cpu")
+    assert store.folder == Path("experiments/compare/python")
+    assert main(["compare", str(study_file), "--device", "cpu"]) == 0
+    capsys.readouterr()
+
+    assert scores(store) == scores(ResultStore(Path("experiments/compare/tiny")))
+    assert set(scores(store)) == {("Bicubic", "sample"), ("EDSR", "sample")}
+
+
+def test_compare_from_python_runs_only_the_given_methods(study_file: Path) -> None:
+    store = srtoolbox.compare(study_file, only=["Bicubic"], device="cpu")
+    assert {entry.method for entry in store.load_card().entries} == {"Bicubic"}
+    with pytest.raises(UserError, match=r"methods\.EDSR\.train\.lr=1: train\.lr: unknown"):
+        srtoolbox.compare(study_file, ["methods.EDSR.train.lr=1"])
