@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class UserError(ValueError):
     """Invalid input that the user can correct: an option, a file, a path, a shape. Exit code 2."""
@@ -9,3 +11,10 @@ class UserError(ValueError):
 
 class RunError(RuntimeError):
     """A failure at run time although the input was valid. Exit code 1."""
+
+
+def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    """Raises a UserError that lists ``choices`` if the option ``name`` has another ``value``."""
+    *others, last = allowed = list(choices)
+    if value not in allowed:
+        raise UserError(f"{name} must be {', '.join(map(repr, others))} or {last!r}, got {value!r}")

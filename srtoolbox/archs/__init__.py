@@ -19,10 +19,8 @@ from srtoolbox.archs.rdn import RDN
 from srtoolbox.archs.rrdbnet import RRDBNet
 from srtoolbox.archs.tdan import TDAN
 from srtoolbox.archs.two_stage import TwoStage
-from srtoolbox.registry import DISCRIMINATOR_REGISTRY
 
 __all__ = [
-    "DISCRIMINATOR_REGISTRY",
     "EDSR",
     "EDVR",
     "ISR_RDN",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from srtoolbox.archs.layers.basic import init_convs_, lrelu
-from srtoolbox.errors import UserError
+from srtoolbox.errors import UserError, check_choice
 from srtoolbox.registry import DISCRIMINATOR_REGISTRY
 
 
@@ -41,8 +41,7 @@ class VGGStyleDiscriminator(nn.Module):
                 f"VGGStyleDiscriminator: input_size must be a multiple of {2**num_stage}, got "
                 f"{input_size}; 96, 128, 192 and 256 are usual"
             )
-        if norm not in ("batch", "none"):
-            raise UserError(f"VGGStyleDiscriminator: norm must be batch or none, got {norm!r}")
+        check_choice("VGGStyleDiscriminator: norm", norm, ("batch", "none"))
         self.input_size = input_size
 
         def block(num_in: int, num_out: int, stride: int, normed: bool = True) -> list[nn.Module]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from srtoolbox.archs.layers.basic import RGB_MEAN
 from srtoolbox.archs.layers.upsample import Upsample, check_scale
-from srtoolbox.errors import UserError
+from srtoolbox.errors import check_choice
 from srtoolbox.registry import ARCH_REGISTRY
 
 
@@ -46,8 +46,7 @@ class DSRNet(nn.Module):
         branch: Literal["gate", 1, 2] = "gate",
     ) -> None:
         super().__init__()
-        if branch not in ("gate", 1, 2):
-            raise UserError(f"DSRNet: branch must be 'gate', 1 or 2, got {branch!r}")
+        check_choice("DSRNet: branch", branch, ("gate", 1, 2))
         self.scale = check_scale(self, scale)
         self.branch: Literal["gate", 1, 2] = branch
         if branch != "gate":

@@ -15,7 +15,7 @@ from srtoolbox.archs.layers.burst.memory import MTMS, NUM_PLANE, SampleMemory, f
 from srtoolbox.archs.layers.burst.motion import estimate_motion
 from srtoolbox.archs.layers.residual import residual_blocks, scaled_kaiming_
 from srtoolbox.archs.layers.upsample import bicubic_upsample, check_scale
-from srtoolbox.errors import UserError
+from srtoolbox.errors import UserError, check_choice
 from srtoolbox.registry import ARCH_REGISTRY
 
 _IMAGE_GAIN = 0.1
@@ -113,8 +113,7 @@ class DSTCSRNet(nn.Module):
         super().__init__()
         if max_frame is not None and max_frame < 1:
             raise UserError(f"DSTCSRNet: max_frame must be at least 1, got {max_frame}")
-        if fusion not in ("bcaf", "concat", "sum"):
-            raise UserError(f"DSTCSRNet: fusion must be bcaf, concat or sum, got {fusion!r}")
+        check_choice("DSTCSRNet: fusion", fusion, ("bcaf", "concat", "sum"))
         self.channels, self.max_frame = channels, max_frame
         if channels == 4:
             self.scales = tuple(2 * factor for factor in type(self).scales)

@@ -147,7 +147,7 @@ class PCDAlignment(nn.Module):
             return nn.ModuleDict({name: make() for name, make in zip(LEVELS, makers, strict=False)})
 
         double, single = partial(conv3, 2 * num_feat, num_feat), partial(conv3, num_feat, num_feat)
-        deformable = partial(ModulatedDeformConvPack, num_feat, num_feat, 3, deformable_groups)
+        deformable = partial(ModulatedDeformConvPack, num_feat, num_feat, deformable_groups)
         self.offset_conv1 = levels(double, double, double)
         self.offset_conv2 = levels(double, double, single)
         self.offset_conv3 = levels(single, single)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from srtoolbox.archs.layers.basic import conv3, init_convs_
 from srtoolbox.archs.layers.upsample import check_scale
 from srtoolbox.archs.rdn import DenseBlock, RDNFeatures
-from srtoolbox.errors import UserError
+from srtoolbox.errors import UserError, check_choice
 from srtoolbox.registry import ARCH_REGISTRY
 
 SOURCE = "Cardinale et al., ISR (idealo), 2018"
@@ -45,8 +45,7 @@ class ISR_RDN(RDNFeatures):
         num_grow_ch: int = 64,
         upscaling: Literal["ups", "shuffle"] = "ups",
     ) -> None:
-        if upscaling not in ("ups", "shuffle"):
-            raise UserError(f"ISR_RDN: upscaling must be 'ups' or 'shuffle', got {upscaling!r}")
+        check_choice("ISR_RDN: upscaling", upscaling, ("ups", "shuffle"))
         super().__init__(num_feat, num_block, num_layer, num_grow_ch)
         self.scale = check_scale(self, scale)
         shuffle = upscaling == "shuffle"
@@ -109,8 +108,9 @@ class ISR_RRDN(nn.Module):
         super().__init__()
         self.scale = check_scale(self, scale)
         self.conv_first = conv3(3, num_feat)
-        block = num_feat, num_dense_block, num_layer, num_grow_ch, res_scale
-        self.body = nn.Sequential(*(_RRDB(*block) for _ in range(num_block)))
+        dense_block = num_feat, num_layer, num_grow_ch
+        blocks = (_RRDB(num_dense_block, res_scale, *dense_block) for _ in range(num_block))
+        self.body = nn.Sequential(*blocks)
         self.conv_body = conv3(num_feat, num_feat)
         self.upscale = nn.Sequential(conv3(num_feat, 3 * scale**2), nn.PixelShuffle(scale))
         self.output = nn.Conv2d(3, 3, 3, padding=1)
@@ -180,20 +180,11 @@ def load_keras(net: ISR_RDN | ISR_RRDN, arrays: Mapping[str, Tensor]) -> None:
 class _RRDB(nn.Module):
     """Dense blocks, each with a residual connection, and one around all of them."""
 
-    def __init__(
-        self,
-        num_feat: int,
-        num_dense_block: int,
-        num_layer: int,
-        num_grow_ch: int,
-        res_scale: float,
-    ) -> None:
+    def __init__(self, num_dense_block: int, res_scale: float, *dense_block: int) -> None:
         super().__init__()
         self.res_scale = res_scale
-        self.blocks = nn.ModuleList(
-            DenseBlock(num_feat, num_layer, num_grow_ch, fusion_size=3)
-            for _ in range(num_dense_block)
-        )
+        blocks = (DenseBlock(*dense_block, fusion_size=3) for _ in range(num_dense_block))
+        self.blocks = nn.ModuleList(blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         y = x

@@ -18,7 +18,7 @@ from srtoolbox.archs.layers.video.msd import (
     resnet_blocks,
     start_kaiming,
 )
-from srtoolbox.errors import UserError
+from srtoolbox.errors import UserError, check_choice
 from srtoolbox.registry import ARCH_REGISTRY
 
 
@@ -80,8 +80,7 @@ class LGTD(nn.Module):
         self.scale = check_scale(self, scale)
         if num_frame < 3 or num_frame % 2 == 0:
             raise UserError(f"LGTD: num_frame must be odd and at least 3, got {num_frame}")
-        if tail not in ("hat", "conv"):
-            raise UserError(f"LGTD: tail must be 'hat' or 'conv', got {tail!r}")
+        check_choice("LGTD: tail", tail, ("hat", "conv"))
         self.tail = tail
         self.num_frame = num_frame
         self.reference = num_frame // 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.basic import conv3
 from srtoolbox.archs.layers.upsample import Upsample, check_scale
 from srtoolbox.registry import ARCH_REGISTRY
 
@@ -16,14 +17,12 @@ class RDNFeatures(nn.Module):
 
     def __init__(self, num_feat: int, num_block: int, num_layer: int, num_grow_ch: int) -> None:
         super().__init__()
-        self.sfe1 = nn.Conv2d(3, num_feat, 3, padding=1)
-        self.sfe2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.sfe1, self.sfe2 = conv3(3, num_feat), conv3(num_feat, num_feat)
         self.rdbs = nn.ModuleList(
             DenseBlock(num_feat, num_layer, num_grow_ch) for _ in range(num_block)
         )
         self.gff = nn.Sequential(
-            nn.Conv2d(num_block * num_feat, num_feat, 1),
-            nn.Conv2d(num_feat, num_feat, 3, padding=1),
+            nn.Conv2d(num_block * num_feat, num_feat, 1), conv3(num_feat, num_feat)
         )
 
     def features(self, lq: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class TDAN(nn.Module):
         self.num_frame = num_frame
         self.reference = num_frame // 2
 
-        deformable = partial(DeformConv, num_feat, num_feat, 3, deformable_groups, bias=False)
+        deformable = partial(DeformConv, num_feat, num_feat, deformable_groups, bias=False)
         self.conv_first = conv3(3, num_feat)
         self.residual_layer = nn.Sequential(
             *(ResidualBlock(num_feat) for _ in range(num_extract_block))

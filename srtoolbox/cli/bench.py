@@ -6,6 +6,7 @@ import shlex
 from argparse import Namespace
 
 from srtoolbox.cli.arguments import Commands, add_command, add_option_file
+from srtoolbox.utils.console import print_rich
 
 
 def add_bench(commands: Commands) -> None:
@@ -14,8 +15,6 @@ def add_bench(commands: Commands) -> None:
 
 
 def bench(arguments: Namespace) -> None:
-    from rich.console import Console
-
     from srtoolbox.bench.run import run_bench
     from srtoolbox.engine.device.precision import pick_device
 
@@ -24,5 +23,5 @@ def bench(arguments: Namespace) -> None:
     command = shlex.join(["srtoolbox", "bench", str(arguments.options), *settings])
     device = pick_device(arguments.device)
     tables, path = run_bench(arguments.options, arguments.overrides, device, command)
-    Console().print(tables)
+    print_rich(tables)
     print(f"written to {path}, and .json beside it")

@@ -8,17 +8,18 @@ from pathlib import Path
 
 from srtoolbox.cli.arguments import Commands, add_command, add_overrides
 from srtoolbox.errors import UserError
+from srtoolbox.utils.console import print_rich
 
 
 def add_prepare(commands: Commands) -> None:
     command = add_command(
-        commands, "prepare", prepare, "check a dataset and make what training needs from it"
+        commands, "prepare", prepare, "check a dataset and prepare it for training"
     )
     command.add_argument("name", nargs="?", metavar="LAYOUT", help="layout of the files")
     command.add_argument("--list", action="store_true", help="show all layouts")
     command.add_argument("--source", type=Path, metavar="DIR", help="folder of the files")
     command.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for new files (default: beside the others)"
+        "--out", type=Path, metavar="DIR", help="folder for new files (default: beside the source)"
     )
     command.add_argument("--scale", type=int, default=4, help="scale of the LR files (default 4)")
     command.add_argument(
@@ -36,12 +37,10 @@ def add_prepare(commands: Commands) -> None:
 
 
 def prepare(arguments: Namespace) -> None:
-    from rich.console import Console
-
     if arguments.list:
         from srtoolbox.cli.info import layouts_table
 
-        Console().print(layouts_table())
+        print_rich(layouts_table())
         return
     if arguments.name is None or arguments.source is None:
         raise UserError(
@@ -59,12 +58,12 @@ def prepare(arguments: Namespace) -> None:
         make_lr=arguments.make_lr,
         cache=None if arguments.no_cache else arguments.cache,
     )
-    Console().print(prepared.table())
+    print_rich(prepared.table())
     for note in prepared.notes:
         print(f"note: {note}")
     if prepared.options()["datasets"]:
         file = prepared.option_file()
-        base = f" (_base_: {shown_path(file)} has more)" if file else ""
+        base = f" (to inherit more: _base_: {shown_path(file)})" if file else ""
         print(f"\nin an option file{base}:\n")
         print(textwrap.indent(dump(prepared.options()), "  "), end="")
 

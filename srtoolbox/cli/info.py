@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from srtoolbox.cli.arguments import Commands, add_command, add_plugins, load_all_plugins
 from srtoolbox.errors import RunError, UserError
+from srtoolbox.utils.console import print_rich
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -40,25 +41,21 @@ def add_list(commands: Commands) -> None:
 
 
 def list_kind(arguments: Namespace) -> None:
-    from rich.console import Console
-
     load_all_plugins(arguments.plugin)
-    Console().print(list_components(KINDS[arguments.kind]))
+    print_rich(list_components(KINDS[arguments.kind]))
 
 
 def add_show(commands: Commands) -> None:
     command = add_command(commands, "show", show, "show one component and its options")
     command.add_argument("kind", choices=list(KINDS.values()))
-    command.add_argument("name")
+    command.add_argument("name", metavar="NAME")
     add_plugins(command)
 
 
 def show(arguments: Namespace) -> None:
-    from rich.console import Console
-
     load_all_plugins(arguments.plugin)
     for part in show_component(arguments.kind, arguments.name):
-        Console().print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
+        print_rich(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
 
 
 def add_options(commands: Commands) -> None:
@@ -73,7 +70,7 @@ def add_options(commands: Commands) -> None:
         actions, "copy", copy_options, "copy a shipped option file, with all that it inherits"
     )
     copy.add_argument("name", metavar="NAME", help="name of a shipped file, e.g. quickstart")
-    copy.add_argument("target", nargs="?", type=Path, help="file to write (default ./NAME.yml)")
+    copy.add_argument("target", nargs="?", type=Path, help="file or folder (default ./NAME.yml)")
     schema = add_command(
         actions, "schema", write_schema, "write the JSON Schema of option files, for editors"
     )
@@ -172,7 +169,8 @@ def show_component(kind: str, name: str) -> Iterator[Any]:
     from srtoolbox.config.json_schema import parameter_docs
     from srtoolbox.registry import REGISTRIES
 
-    component = REGISTRIES[kind].get(name)
+    known = REGISTRIES[kind]
+    component = known.get(name)
     yield f"{name}: {_without_arguments(inspect.getdoc(component) or '')}"
     if kind == "arch":
         info = _arch_info(component)
@@ -185,8 +183,9 @@ def show_component(kind: str, name: str) -> Iterator[Any]:
     table.add_column("default")
     table.add_column("meaning")
     for option, parameter in parameters_of(component).items():
-        default = "(required)" if parameter.required else repr(parameter.default)
-        table.add_row(option, describe(parameter.hint), default, docs.get(option, ""))
+        if option not in known.injected:
+            default = "(required)" if parameter.required else repr(parameter.default)
+            table.add_row(option, describe(parameter.hint), default, docs.get(option, ""))
     if table.rows:
         yield table
 

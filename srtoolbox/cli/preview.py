@@ -78,13 +78,15 @@ def _describe(name: str, source: Path) -> dict[str, Any]:
 
 def _sample_tree(tree: Tree) -> Tree:
     """Returns the part of ``tree`` that decides the samples."""
+    part = _select(tree, "datasets", "scale", "manual_seed", "plugins")
+    if isinstance(train := tree.get("train"), Tree):
+        part.put("train", _select(train, "batch_size"), tree.marks["train"])
+    return part
+
+
+def _select(tree: Tree, *keys: str) -> Tree:
     part = Tree(tree.where)
-    for key in ("datasets", "scale", "manual_seed", "plugins"):
+    for key in keys:
         if key in tree:
             part.put(key, tree[key], tree.marks[key])
-    train = tree.get("train")
-    if isinstance(train, Tree) and "batch_size" in train:
-        batch = Tree(train.where)
-        batch.put("batch_size", train["batch_size"], train.marks["batch_size"])
-        part.put("train", batch, tree.marks["train"])
     return part

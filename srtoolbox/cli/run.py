@@ -15,6 +15,7 @@ from srtoolbox.cli.arguments import (
     add_plugins,
     load_all_plugins,
 )
+from srtoolbox.utils.console import print_rich, terminal_table
 
 
 def add_train(commands: Commands) -> None:
@@ -26,9 +27,9 @@ def add_train(commands: Commands) -> None:
         const="auto",
         type=_auto,
         metavar="auto",
-        help="continue from the last checkpoint, or start if there is none",
+        help="continue from the last checkpoint, or start if there is none (auto: the same)",
     )
-    command.add_argument("--dry-run", action="store_true", help="check everything, as doctor does")
+    command.add_argument("--dry-run", action="store_true", help="only check, as doctor does")
 
 
 def _auto(text: str) -> str:
@@ -82,9 +83,6 @@ def add_test(commands: Commands) -> None:
 
 
 def test(arguments: Namespace) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from srtoolbox.engine.device.precision import pick_device
     from srtoolbox.engine.evaluation.test import load_test_options, run_test
 
@@ -93,27 +91,24 @@ def test(arguments: Namespace) -> None:
         arguments.options, [*arguments.overrides, *key], arguments.weights, arguments.data
     )
     result = run_test(opt, pick_device(arguments.device), arguments.weights)
-    table = Table(title=f"{opt.name} (x{opt.scale})")
-    table.add_column("dataset")
     metrics = dict.fromkeys(metric for means in result.scores.values() for metric in means)
-    for metric in metrics:
-        table.add_column(metric.upper(), justify="right")
+    rows = []
     for dataset, means in result.scores.items():
         values = (means.get(metric) for metric in metrics)
-        cells = ("–" if value is None else f"{value:.4f}" for value in values)
-        table.add_row(dataset, *cells)
-    Console().print(table)
+        rows.append([dataset, *("–" if value is None else f"{value:.4f}" for value in values)])
+    head = ["dataset", *(metric.upper() for metric in metrics)]
+    print_rich(terminal_table(f"{opt.name} (x{opt.scale})", head, rows))
     print(result.protocol)
     print(f"per-image scores: {result.folder / 'results.jsonl'}")
 
 
 def add_metrics(commands: Commands) -> None:
     command = add_command(commands, "metrics", metrics, "score SR images of any program")
-    command.add_argument("sr", type=Path, metavar="SR_DIR", help="folder of SR images, or of clips")
+    command.add_argument("sr", type=Path, metavar="SR_DIR", help="folder of SR images or of clips")
     command.add_argument(
-        "gt", type=Path, metavar="GT_DIR", help="ground truth; DIR/{clip}/GT if it lies deeper"
+        "gt", type=Path, metavar="GT_DIR", help="ground truth; e.g. DIR/{clip}/GT for clips"
     )
-    command.add_argument("--protocol", required=True, help="protocol of the scores: basicsr-y")
+    command.add_argument("--protocol", required=True, help="protocol of the scores, e.g. basicsr-y")
     command.add_argument(
         "--metrics",
         nargs="+",
@@ -143,8 +138,6 @@ def add_metrics(commands: Commands) -> None:
 
 
 def metrics(arguments: Namespace) -> None:
-    from rich.console import Console
-
     from srtoolbox.engine.device.precision import pick_device
     from srtoolbox.engine.evaluation.folders import read_limit, score_folders
 
@@ -162,7 +155,7 @@ def metrics(arguments: Namespace) -> None:
         limits=limits,
         device=pick_device(arguments.device),
     )
-    Console().print(scores.table(), crop=False)
+    print_rich(scores.table(), crop=False)
     if arguments.csv:
         scores.write_csv(arguments.csv)
     if arguments.json:
@@ -178,8 +171,6 @@ def add_doctor(commands: Commands) -> None:
 
 
 def doctor(arguments: Namespace) -> None:
-    from rich.console import Console
-
     from srtoolbox.comparison.options import StudyOptions
     from srtoolbox.comparison.study.plan import list_jobs
     from srtoolbox.config.files import read
@@ -200,6 +191,6 @@ def doctor(arguments: Namespace) -> None:
         opt = check_options(tree, RunOptions)
         runs, title, repeats = {opt.name: opt}, opt.name, 1
     found = diagnose(runs, pick_device(arguments.device), repeats)
-    Console().print(to_terminal(found, title))
+    print_rich(to_terminal(found, title))
     found.raise_faults()
     print("all checks passed")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from srtoolbox.cli.arguments import Commands, add_command, add_option_file
 from srtoolbox.errors import RunError
+from srtoolbox.utils.console import print_rich
 
 
 def add_compare(commands: Commands) -> None:
@@ -18,12 +19,12 @@ def add_compare(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="METHOD",
-        help="run this method; the tables show what is finished of the others (may be repeated)",
+        help="run only this method; the others keep their finished results (may be repeated)",
     )
     command.add_argument(
         "--dry-run",
         action="store_true",
-        help="show what is finished and what is left, with time and disk space",
+        help="list finished and remaining work, with time and disk space, and run nothing",
     )
 
 
@@ -44,8 +45,6 @@ def compare(arguments: Namespace) -> None:
 
 
 def _dry_run(arguments: Namespace) -> None:
-    from rich.console import Console
-
     from srtoolbox.comparison.options import StudyOptions
     from srtoolbox.comparison.study.dry_run import estimate, to_terminal
     from srtoolbox.config.load import load_options
@@ -53,7 +52,7 @@ def _dry_run(arguments: Namespace) -> None:
 
     opt, tree = load_options(arguments.options, arguments.overrides, StudyOptions)
     tasks = estimate(tree, pick_device(arguments.device), arguments.only)
-    Console().print(to_terminal(tasks, f"{opt.name}: what is done and left"))
+    print_rich(to_terminal(tasks, f"{opt.name}: what is done and left"))
 
 
 def add_merge(commands: Commands) -> None:
@@ -66,7 +65,7 @@ def add_merge(commands: Commands) -> None:
         type=Path,
         required=True,
         metavar="FOLDER",
-        help="folder of the merged study (made if it is missing)",
+        help="folder of the merged study (created if it is missing)",
     )
 
 
@@ -87,7 +86,7 @@ def add_report(commands: Commands) -> None:
         help="md, csv, latex, html, figures, separated by commas (default: all)",
     )
     command.add_argument(
-        "--baseline", metavar="METHOD", help="compare the others with it (default: the best)"
+        "--baseline", metavar="METHOD", help="method to compare the others with (default: the best)"
     )
     command.add_argument(
         "--region",
@@ -111,13 +110,11 @@ def _print_report(
     regions: Sequence[str] = (),
 ) -> None:
     """Writes the report of a study, and prints its table and the names of its files."""
-    from rich.console import Console
-
     from srtoolbox.comparison.report.table import to_terminal
     from srtoolbox.comparison.report.write import FORMATS, parse_regions, write_report
 
     report = write_report(folder, formats or FORMATS, baseline, parse_regions(regions))
-    Console().print(to_terminal(report.overview, report.title))
+    print_rich(to_terminal(report.overview, report.title))
     names = [path.name for path in report.files if path.parent == folder]
     if len(names) < len(report.files):
         names.append("figures/")

@@ -14,7 +14,7 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import Annotated, Any, Literal, Union
 
-from srtoolbox.config.files import thaw
+from srtoolbox.config.frozen import thaw
 from srtoolbox.errors import UserError
 from srtoolbox.registry import REGISTRIES, Registry, constructor_parameters
 

@@ -24,25 +24,9 @@ from typing import Any
 
 import yaml
 
-from srtoolbox.config.frozen import FrozenDict, FrozenList, freeze, thaw
 from srtoolbox.config.shipped import resolve
 from srtoolbox.config.yaml import DELETE, Dumper, Items, Tree, parse
 from srtoolbox.errors import UserError
-
-__all__ = [
-    "FrozenDict",
-    "FrozenList",
-    "Items",
-    "Tree",
-    "as_tree",
-    "dump",
-    "freeze",
-    "locate",
-    "merge",
-    "plain",
-    "read",
-    "thaw",
-]
 
 BASE_KEY = "_base_"
 

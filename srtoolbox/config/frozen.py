@@ -33,7 +33,7 @@ def thaw(value: Any) -> Any:
 
 def _refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
     raise TypeError(
-        "options are frozen; srtoolbox.config.files.thaw(options) returns a copy you may change"
+        "options are frozen; srtoolbox.config.frozen.thaw(options) returns a copy you may change"
     )
 
 

@@ -39,7 +39,9 @@ from srtoolbox.config.components import (
     same_shape,
     scalar,
 )
-from srtoolbox.config.files import FrozenDict, FrozenList, Items, Tree, freeze, locate, plain
+from srtoolbox.config.files import locate, plain
+from srtoolbox.config.frozen import FrozenDict, FrozenList, freeze
+from srtoolbox.config.yaml import Items, Tree
 from srtoolbox.errors import UserError
 from srtoolbox.registry import REGISTRIES, close_names
 
@@ -117,6 +119,10 @@ class _Checker:
         self.errors.append(": ".join(part for part in (where, path, message) if part))
         return INVALID
 
+    def mismatch(self, hint: Any, value: Any, path: str, where: str) -> object:
+        expected = f"expected {describe(hint)}, got {describe_value(value, hint)}"
+        return self.error(where, path, expected)
+
     def value(self, hint: Any, value: Any, path: str, where: str) -> Any:
         """Returns ``value`` converted to the type of ``hint``, or ``INVALID``."""
         origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -145,9 +151,7 @@ class _Checker:
             converted = scalar(hint, value)
             if converted is not INVALID:
                 return converted
-        return self.error(
-            where, path, f"expected {describe(hint)}, got {describe_value(value, hint)}"
-        )
+        return self.mismatch(hint, value, path, where)
 
     def union(self, hint: Any, hints: tuple, value: Any, path: str, where: str) -> Any:
         if any(type(value) is alternative for alternative in hints):  # int | float keeps 3 as int
@@ -164,9 +168,7 @@ class _Checker:
         if len(meant) == 1:
             self.errors += meant[0]
             return INVALID
-        return self.error(
-            where, path, f"expected {describe(hint)}, got {describe_value(value, hint)}"
-        )
+        return self.mismatch(hint, value, path, where)
 
     def sequence(self, kind: type, hints: tuple, value: Any, path: str, where: str) -> Any:
         if kind is tuple and hints and hints[-1] is not Ellipsis:
@@ -191,9 +193,7 @@ class _Checker:
 
     def section(self, section: type, tree: Any, path: str, where: str) -> Any:
         if not isinstance(tree, Mapping):
-            return self.error(
-                where, path, f"expected a mapping, got {describe_value(tree, section)}"
-            )
+            return self.mismatch(section, tree, path, where)
         before = len(self.errors)
         hints = typing.get_type_hints(section, include_extras=True)
         fields = {field.name: field for field in dataclasses.fields(section) if field.init}
@@ -228,7 +228,7 @@ class _Checker:
             return self.error(where, _join(path, "type"), text)
         name, there, mark = value["type"], _join(path, "type"), _mark(value, "type", where)
         if not isinstance(name, str):
-            return self.error(mark, there, f"expected text, got {describe_value(name, str)}")
+            return self.mismatch(str, name, there, mark)
         try:
             component = known.get(name)
         except UserError as error:

@@ -134,9 +134,6 @@ class SampleStream(Dataset):
         """Returns a loader of the batches of steps ``start`` to ``stop - 1``, as stored."""
         first = start * self.batch_size + self.rank
         last = stop * self.batch_size
-        workers: dict[str, Any] = {}
-        if num_worker:
-            workers = {"persistent_workers": True, "worker_init_fn": _init_worker}
         return DataLoader(
             self,
             batch_size=self.batch_size // self.world_size,
@@ -144,7 +141,8 @@ class SampleStream(Dataset):
             num_workers=num_worker,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
-            **workers,
+            worker_init_fn=_init_worker,
+            persistent_workers=num_worker > 0,
         )
 
     def _to_device(self, stored: StoredBatch, device: torch.device, step: int) -> Batch:
@@ -171,7 +169,7 @@ class SampleStream(Dataset):
         return {**batch, "lq": lq, "reference": reference - frames.start}
 
 
-def _map_tensors(batch: Any, function: Callable[[Tensor], Tensor]) -> Any:
+def _map_tensors(batch: Any, function: Callable[[Tensor], Any]) -> Any:
     """Applies ``function`` to every tensor of a batch, including those in nested dicts."""
     if isinstance(batch, Tensor):
         return function(batch)
@@ -184,12 +182,9 @@ def _hand_over(batch: Batch, copied: torch.cuda.Event) -> Batch:
     """Makes a batch that was copied on another CUDA stream safe to use on the current one."""
     stream = torch.cuda.current_stream()
     stream.wait_event(copied)
-
-    def keep(pixels: Tensor) -> Tensor:
-        pixels.record_stream(stream)  # its memory must not be reused before this stream is done
-        return pixels
-
-    return _map_tensors(batch, keep)
+    # Its memory must not be reused before this stream is done.
+    _map_tensors(batch, lambda pixels: pixels.record_stream(stream))
+    return batch
 
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> StoredBatch:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from srtoolbox.errors import UserError
+from srtoolbox.errors import UserError, check_choice
 
 GANType = Literal["vanilla", "lsgan", "hinge", "wgan-gp"]
 
@@ -43,8 +43,7 @@ class AdversarialLoss:
     """
 
     def __init__(self, gan_type: GANType = "vanilla", relativistic: bool = False) -> None:
-        if gan_type not in _COST:
-            raise UserError(f"gan_type must be one of {', '.join(_COST)}, got {gan_type!r}")
+        check_choice("gan_type", gan_type, _COST)
         if relativistic and gan_type == "wgan-gp":
             raise UserError("relativistic: wgan-gp compares means already; leave it out")
         self.gan_type, self.relativistic = gan_type, relativistic

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srtoolbox.errors import UserError
+from srtoolbox.errors import UserError, check_choice
 from srtoolbox.losses.base import Loss, as_images, check_size
 from srtoolbox.registry import LOSS_REGISTRY
 from srtoolbox.utils.imagenet import (
@@ -32,6 +32,7 @@ VGG19_FILE = "vgg19-dcbb9e9d.pth"
 
 _CHANNELS = (64, 128, 256, 512, 512)
 _CONVOLUTIONS = (2, 2, 4, 4, 4)
+_CRITERIA = {"l1": F.l1_loss, "mse": F.mse_loss}
 
 
 def _vgg19_layers() -> dict[str, int]:
@@ -88,13 +89,8 @@ class PerceptualLoss(Loss):
                 f"PerceptualLoss: layers names {', '.join(unknown) or 'nothing'}; VGG19 has "
                 f"{', '.join(VGG19_LAYERS)}"
             )
-        if criterion not in ("l1", "mse"):
-            raise UserError(f"PerceptualLoss: criterion must be l1 or mse, got {criterion!r}")
-        if preprocess not in _PREPROCESS:
-            raise UserError(
-                f"PerceptualLoss: preprocess must be one of {', '.join(_PREPROCESS)}, "
-                f"got {preprocess!r}"
-            )
+        check_choice("PerceptualLoss: criterion", criterion, _CRITERIA)
+        check_choice("PerceptualLoss: preprocess", preprocess, _PREPROCESS)
         self.style_weight, self.criterion = style_weight, criterion
         self.preprocess = preprocess
         self.file = Path(weights) if weights is not None else hub_file(VGG19_FILE)
@@ -113,16 +109,13 @@ class PerceptualLoss(Loss):
         sr_feats = net(_PREPROCESS[self.preprocess](sr), indices)
         with torch.no_grad():
             gt_feats = net(_PREPROCESS[self.preprocess](gt), indices)
-        total = sr.new_zeros(())
+        total, distance = sr.new_zeros(()), _CRITERIA[self.criterion]
         for index, x, y in zip(sorted(indices), sr_feats, gt_feats, strict=True):
             weight = indices[index]
-            total = total + weight * self._distance(x, y)
+            total = total + weight * distance(x, y)
             if self.style_weight:
-                total = total + weight * self.style_weight * self._distance(_gram(x), _gram(y))
+                total = total + weight * self.style_weight * distance(_gram(x), _gram(y))
         return total
-
-    def _distance(self, x: Tensor, y: Tensor) -> Tensor:
-        return F.l1_loss(x, y) if self.criterion == "l1" else F.mse_loss(x, y)
 
 
 @LOSS_REGISTRY.register()
@@ -146,10 +139,7 @@ class LPIPSLoss(Loss):
         fetch: bool = False,
     ) -> None:
         super().__init__(loss_weight)
-        if net not in LPIPS_BACKBONES:
-            raise UserError(
-                f"LPIPSLoss: net must be one of {', '.join(LPIPS_BACKBONES)}, got {net!r}"
-            )
+        check_choice("LPIPSLoss: net", net, LPIPS_BACKBONES)
         if reason := lpips_lacks(net, fetch):
             raise BackboneUnavailable(reason)
         self.net = net

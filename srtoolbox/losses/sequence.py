@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from srtoolbox.errors import UserError
+from srtoolbox.errors import UserError, check_choice
 from srtoolbox.losses.base import Loss
 from srtoolbox.registry import LOSS_REGISTRY
 
@@ -40,10 +40,7 @@ class AlignmentLoss(Loss):
         criterion: Literal["mse", "l1", "charbonnier"] = "mse",
     ) -> None:
         super().__init__(loss_weight)
-        if criterion not in _CRITERIA:
-            raise UserError(
-                f"AlignmentLoss: criterion must be one of {', '.join(_CRITERIA)}, got {criterion!r}"
-            )
+        check_choice("AlignmentLoss: criterion", criterion, _CRITERIA)
         self.key, self.criterion = key, criterion
 
     def forward(self, aux: Mapping[str, Tensor], lq: Tensor) -> Tensor:

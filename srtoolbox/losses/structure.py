@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from srtoolbox.errors import UserError
+from srtoolbox.errors import check_choice
 from srtoolbox.losses.base import Loss, Reduction, as_images, check_size
 from srtoolbox.registry import LOSS_REGISTRY
 
@@ -31,8 +31,7 @@ class EdgeLoss(Loss):
         self, loss_weight: float = 1.0, operator: Literal["sobel", "laplacian"] = "sobel"
     ) -> None:
         super().__init__(loss_weight)
-        if operator not in ("sobel", "laplacian"):
-            raise UserError(f"EdgeLoss: operator must be sobel or laplacian, got {operator!r}")
+        check_choice("EdgeLoss: operator", operator, ("sobel", "laplacian"))
         self.operator = operator
 
     def value(self, sr: Tensor, gt: Tensor) -> Tensor:
@@ -84,8 +83,7 @@ class FFTLoss(Loss):
         self, loss_weight: float = 1.0, norm: Literal["backward", "ortho"] = "backward"
     ) -> None:
         super().__init__(loss_weight)
-        if norm not in ("backward", "ortho"):
-            raise UserError(f"FFTLoss: norm must be backward or ortho, got {norm!r}")
+        check_choice("FFTLoss: norm", norm, ("backward", "ortho"))
         self.norm = norm
 
     def value(self, sr: Tensor, gt: Tensor) -> Tensor:
@@ -139,12 +137,8 @@ def _shifts(x: Tensor, axis: int) -> list[Tensor]:
     return [x.narrow(axis, start, x.shape[axis] - 2) for start in range(3)]
 
 
-def _gaussian(size: int = 11, sigma: float = 1.5) -> list[float]:
-    weights = [math.exp(-((i - size // 2) ** 2) / (2 * sigma**2)) for i in range(size)]
-    return [weight / sum(weights) for weight in weights]
-
-
-_GAUSSIAN = _gaussian()
+_WEIGHTS = [math.exp(-((i - 5) ** 2) / (2 * 1.5**2)) for i in range(11)]
+_GAUSSIAN = [weight / sum(_WEIGHTS) for weight in _WEIGHTS]
 
 
 def _blur(image: Tensor) -> Tensor:

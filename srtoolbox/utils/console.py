@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
     from rich.text import Text
 
@@ -81,6 +81,18 @@ def set_up_logging(progress: bool = True) -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
+
+
+def print_rich(content: RenderableType, **options: Any) -> None:
+    """Prints a table, or another object of ``rich``, to the output stream.
+
+    Args:
+        content: The object.
+        options: Options of ``rich.console.Console.print``.
+    """
+    from rich.console import Console
+
+    Console().print(content, **options)
 
 
 def terminal_table(

@@ -12,20 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-
-__all__ = [
-    "TorchDispatchMode",
-    "compiled_call",
-    "lerp_all",
-    "set_compiled_call",
-    "step_if_finite",
-    "storage_id",
-    "supports_found_inf",
-    "tree_leaves",
-    "without_compilation",
-]
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+from torch.utils._pytree import tree_leaves as tree_leaves
 
 
 def compiled_call(net: nn.Module) -> Callable[..., Any] | None:

@@ -118,7 +118,7 @@ def test_vgg_style_faults() -> None:
     for size in (0, 100, 160):
         with pytest.raises(UserError, match=rf"multiple of (32|64), got {size}"):
             VGGStyleDiscriminator(size)
-    with pytest.raises(UserError, match="batch or none"):
+    with pytest.raises(UserError, match="'batch' or 'none'"):
         VGGStyleDiscriminator(32, norm="layer")
     with pytest.raises(UserError, match=r"32×32 pixels but got 40×32; set network_d.input_size"):
         VGGStyleDiscriminator(32, num_feat=4)(torch.rand(1, 3, 40, 32))

@@ -97,7 +97,7 @@ def test_gradient_reaches_every_parameter_of_every_variant(options):
 
 
 def test_fusion_must_be_known():
-    with pytest.raises(UserError, match="fusion must be bcaf, concat or sum, got 'mean'"):
+    with pytest.raises(UserError, match="fusion must be 'bcaf', 'concat' or 'sum', got 'mean'"):
         DSTCSRNet(fusion="mean")
 
 

@@ -9,18 +9,31 @@ import pytest
 
 from srtoolbox.cli import main
 from srtoolbox.comparison.options import StudyOptions
+from srtoolbox.config.files import dump, read
 from srtoolbox.config.load import load_options
-from srtoolbox.config.shipped import resolve
+from srtoolbox.config.shipped import leading_comment, resolve, shipped_files
 from srtoolbox.engine.options import RunOptions
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("kind", ["archs", "datasets", "losses", "metrics", "models"])
-def test_list(kind: str, capsys) -> None:
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("archs", "EDVR"),
+        ("datasets", "SampleBursts"),
+        ("discriminators", "ISRDiscriminator"),
+        ("flows", "DIS"),
+        ("losses", "L1Loss"),
+        ("metrics", "WarpingError"),
+        ("models", "SRModel"),
+        ("optimizers", "AdamW"),
+        ("schedulers", "MultiStepLR"),
+    ],
+)
+def test_list(kind: str, name: str, capsys) -> None:
     assert main(["list", kind]) == 0
-    names = {"archs": "EDVR", "datasets": "SampleBursts", "losses": "L1Loss"}
-    assert names.get(kind, "") in capsys.readouterr().out
+    assert name in capsys.readouterr().out
 
 
 def test_show(capsys) -> None:
@@ -29,6 +42,13 @@ def test_show(capsys) -> None:
     assert "num_block" in shown and "CVPRW 2017" in shown
     assert main(["show", "arch", "ESDR"]) == 2
     assert "did you mean 'EDVR' or 'EDSR'" in capsys.readouterr().err
+
+
+def test_show_leaves_out_what_the_program_supplies(capsys) -> None:
+    assert main(["show", "optimizer", "Adam"]) == 0
+    table = capsys.readouterr().out.partition("default")[2]
+    options = [line.split()[0] for line in table.splitlines() if line[:3].strip()]
+    assert {"lr", "betas"} <= set(options) and "params" not in options
 
 
 def test_plugins_can_be_listed(capsys) -> None:
@@ -76,6 +96,16 @@ def test_a_copied_file_has_all_that_the_original_inherits(
     assert "_base_" not in copy.read_text()
     copied, original = (load_options(path, (), options)[0] for path in (copy, resolve(name)))
     assert copied == original
+
+
+@pytest.mark.parametrize("name", shipped_files())
+def test_every_shipped_file_can_be_copied(name: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    assert main(["options", "copy", name, "folder"]) == 0
+    (copy,) = (tmp_path / "folder").iterdir()
+    assert dump(read(copy)) == dump(read(shipped_files()[name]))
+    assert set(leading_comment(shipped_files()[name])) <= set(leading_comment(copy))
 
 
 def test_copy_keeps_existing_files_and_explains_unknown_names(

@@ -68,12 +68,15 @@ def test_an_absent_device_is_named(run_file: Path, capsys) -> None:
     assert "cuda:77" in capsys.readouterr().err
 
 
-def test_an_interrupt_gives_exit_code_130(run_file: Path, monkeypatch) -> None:
+def test_an_interrupt_gives_exit_code_130(run_file: Path, monkeypatch, capsys) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("srtoolbox.engine.training.train.train", interrupt)
     assert main(["train", str(run_file)]) == 130
+    assert "interrupted; continue with --resume" in capsys.readouterr().err
+    assert main(["train", str(run_file), "--resume"]) == 130
+    assert "interrupted; continue with the same command" in capsys.readouterr().err
 
 
 def test_wrong_usage_gives_exit_code_2() -> None:

@@ -25,8 +25,7 @@ def test_train_then_test_then_resume(run_file: Path, capsys) -> None:
 def test_resume_starts_a_run_that_does_not_exist_and_accepts_auto(run_file: Path, capsys) -> None:
     assert main(["train", str(run_file), "--resume", "auto"]) == 0
     assert "trained 4 steps" in capsys.readouterr().out
-    longer = ["--set", "train.total_iter=6"]
-    assert main(["train", str(run_file), "--resume=auto", *longer]) in (0, 2)
+    assert main(["train", str(run_file), "--resume=auto"]) == 0  # without it: exit code 2
     with pytest.raises(SystemExit) as caught:
         main(["train", "--resume", str(run_file)])
     assert caught.value.code == 2

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pytest
 
 from srtoolbox.config import files as options
+from srtoolbox.config.frozen import freeze
 from srtoolbox.config.schema import (
     Component,
     OptionErrors,
@@ -138,7 +139,7 @@ class TestComponents:
     def test_build(self) -> None:
         spec = {"type": "Small", "num_feat": 8}
         for kind in ("net", NETS):
-            for given in (spec, options.freeze(spec)):
+            for given in (spec, freeze(spec)):
                 net = build(kind, given, scale=2, num_feat=99, unknown_to_it=1)
                 assert net.arguments["scale"] == 2  # injected
                 assert net.arguments["num_feat"] == 8  # the user's word counts more

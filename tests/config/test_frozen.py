@@ -8,21 +8,22 @@ import pickle
 import pytest
 
 from srtoolbox.config import files as options
+from srtoolbox.config.frozen import FrozenDict, freeze, thaw
 
 
 class TestFreeze:
     @pytest.fixture
-    def opt(self) -> options.FrozenDict:
-        return options.freeze({"a": {"b": {"c": 1}, "l": [{"x": 1}, [{"y": 2}]]}, "items": 3})
+    def opt(self) -> FrozenDict:
+        return freeze({"a": {"b": {"c": 1}, "l": [{"x": 1}, [{"y": 2}]]}, "items": 3})
 
-    def test_reading(self, opt: options.FrozenDict) -> None:
+    def test_reading(self, opt: FrozenDict) -> None:
         assert opt.a.b.c == opt["a"]["b"]["c"] == 1
         assert opt.a.l[0].x == 1
         assert opt.a.l[1][0].y == 2
         assert opt == {"a": {"b": {"c": 1}, "l": [{"x": 1}, [{"y": 2}]]}, "items": 3}
         assert {**opt.a.b} == {"c": 1}
 
-    def test_missing_keys_raise(self, opt: options.FrozenDict) -> None:
+    def test_missing_keys_raise(self, opt: FrozenDict) -> None:
         with pytest.raises(KeyError, match="no option 'q' here; there are: b, l"):
             opt["a"]["q"]
         with pytest.raises(AttributeError, match="no option 'q'"):
@@ -40,13 +41,13 @@ class TestFreeze:
             "del o.a.l[0]", "o.a.l += [1]", "o.a.l.sort()", "o.a.l.extend([1])", "o.a.l *= 2",
         ],
     )  # fmt: skip
-    def test_nothing_changes(self, opt: options.FrozenDict, change: str) -> None:
+    def test_nothing_changes(self, opt: FrozenDict, change: str) -> None:
         before = repr(opt)
         with pytest.raises(TypeError, match="frozen"):
             exec(change, {"o": opt})
         assert repr(opt) == before
 
-    def test_copies(self, opt: options.FrozenDict) -> None:
+    def test_copies(self, opt: FrozenDict) -> None:
         for twin in (pickle.loads(pickle.dumps(opt)), copy.copy(opt), copy.deepcopy(opt)):
             assert twin == opt
             with pytest.raises(TypeError):
@@ -56,10 +57,10 @@ class TestFreeze:
         assert type(mutable["a"]) is dict
         assert type(mutable["a"]["l"]) is list
         assert opt.a.l[0].x == 1
-        assert options.thaw(opt) == options.plain(opt)
+        assert thaw(opt) == options.plain(opt)
 
     def test_is_independent_of_its_source(self) -> None:
         source = {"a": {"b": [1]}}
-        opt = options.freeze(source)
+        opt = freeze(source)
         source["a"]["b"].append(2)
         assert opt.a.b == [1]

@@ -11,6 +11,7 @@ import pytest
 
 from srtoolbox.config import files as options
 from srtoolbox.config.components import describe
+from srtoolbox.config.frozen import freeze
 from srtoolbox.config.schema import OptionErrors, check, option
 
 
@@ -104,7 +105,7 @@ class TestValues:
             check({"train": {"total_iter": "x"}}, Top)
 
     def test_frozen_options_can_be_checked_too(self) -> None:
-        frozen = options.freeze({"train": {"total_iter": 300, "milestones": [1]}})
+        frozen = freeze({"train": {"total_iter": 300, "milestones": [1]}})
         assert check(frozen, Top).train.milestones == [1]
 
 

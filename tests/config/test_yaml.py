@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from srtoolbox.config import files as options
+from srtoolbox.config.frozen import freeze
 from srtoolbox.errors import UserError
 
 
@@ -124,5 +125,5 @@ class TestDump:
         assert "1.0e-05" in text  # a float to readers of YAML 1.1 too
 
     def test_paths_tuples_and_frozen_options(self) -> None:
-        frozen = options.freeze({"p": Path("a/b"), "t": (1, {"x": 2})})
+        frozen = freeze({"p": Path("a/b"), "t": (1, {"x": 2})})
         assert read(options.dump(frozen)) == {"p": "a/b", "t": [1, {"x": 2}]}

@@ -153,9 +153,9 @@ def test_faults_are_named(home: Path) -> None:
         PerceptualLoss(layers={"conv5_5": 1.0, "fc6": 1.0})
     with pytest.raises(UserError, match="names nothing"):
         PerceptualLoss(layers={})
-    with pytest.raises(UserError, match="l1 or mse"):
+    with pytest.raises(UserError, match="criterion must be 'l1' or 'mse'"):
         PerceptualLoss(criterion="l2")
-    with pytest.raises(UserError, match="imagenet, caffe, none"):
+    with pytest.raises(UserError, match="must be 'imagenet', 'caffe' or 'none'"):
         PerceptualLoss(preprocess="keras")
     with pytest.raises(UserError, match="16×16 pixels, got 15×15"):
         PerceptualLoss()(*images(15))
@@ -236,5 +236,5 @@ def test_lpips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert value.item() == pytest.approx(expected, rel=1e-4)
     with pytest.raises(UserError, match="31×31 pixels, got 30×30"):
         loss(*images(30))
-    with pytest.raises(UserError, match="alex, vgg, squeeze"):
+    with pytest.raises(UserError, match="must be 'alex', 'vgg' or 'squeeze'"):
         LPIPSLoss(net="resnet")

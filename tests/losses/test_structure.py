@@ -50,7 +50,7 @@ def test_edges() -> None:
     laplace = (convolve(sr, LAPLACE) - convolve(gt, LAPLACE)).abs().mean().item()
     assert EdgeLoss(operator="laplacian")(sr, gt).item() == pytest.approx(laplace, rel=1e-5)
     assert EdgeLoss()(gt + 0.1, gt).item() == pytest.approx(0, abs=1e-6)  # brightness is no edge
-    with pytest.raises(UserError, match="sobel or laplacian"):
+    with pytest.raises(UserError, match="'sobel' or 'laplacian'"):
         EdgeLoss(operator="canny")
 
 
@@ -75,7 +75,7 @@ def test_spectrum(norm: str) -> None:
     )
     expected = (np.abs(spectrum.real) + np.abs(spectrum.imag)).mean() / 2
     assert FFTLoss(norm=norm)(sr, gt).item() == pytest.approx(expected, rel=1e-4)
-    with pytest.raises(UserError, match="backward or ortho"):
+    with pytest.raises(UserError, match="'backward' or 'ortho'"):
         FFTLoss(norm="forward")
 
 

@@ -1,14 +1,31 @@
-"""Work in threads: in order, with bounded memory, and over when it fails."""
+"""Counting cores, and work in threads: in order, with bounded memory, over when it fails."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextlib import closing
 
 import pytest
 
-from srtoolbox.utils.cpu import map_threads
+from srtoolbox.utils.cpu import cpu_count, map_threads
+
+
+def test_cores_of_this_process_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 5, 6}, raising=False)
+    assert cpu_count() == 3
+
+
+@pytest.mark.parametrize(("reported", "expected"), [(8, 8), (None, 1)])
+def test_systems_without_affinity(
+    monkeypatch: pytest.MonkeyPatch, reported: int | None, expected: int
+) -> None:
+    """macOS and Windows."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: reported)
+    assert cpu_count() == expected
+    assert list(map_threads(str, range(3))) == ["0", "1", "2"]
 
 
 def test_in_order_whatever_takes_long() -> None:

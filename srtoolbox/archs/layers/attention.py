@@ -34,9 +34,7 @@ class OverlappingCrossAttention(nn.Module):
 
     distance: Tensor
 
-    def __init__(
-        self, num_feat: int, num_head: int = 4, window_size: int = 8, overlap: int = 2
-    ) -> None:
+    def __init__(self, num_feat: int, num_head: int, window_size: int, overlap: int) -> None:
         super().__init__()
         self.num_head, self.window, self.overlap = num_head, window_size, overlap
         self.query = nn.Conv2d(num_feat, num_feat, 1)
@@ -143,9 +141,8 @@ class CrossLayer(nn.Module):
         super().__init__()
         self.norm_self = LayerNorm2d(num_feat)
         self.norm_other = LayerNorm2d(num_feat)
-        self.attention = OverlappingCrossAttention(
-            num_feat, num_head, window_size, window_size // 4
-        )
+        overlap = window_size // 4
+        self.attention = OverlappingCrossAttention(num_feat, num_head, window_size, overlap)
         self.feed = nn.Sequential(LayerNorm2d(num_feat), GatedFeedForward(num_feat))
 
     def forward(self, x: Tensor, other: Tensor) -> Tensor:

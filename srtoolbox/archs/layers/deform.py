@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.basic import conv3
 from srtoolbox.errors import RunError, UserError
 
 Backend = Literal["auto", "grid_sample", "torchvision"]
@@ -122,33 +123,27 @@ def align_frames(
 
 
 class DeformConv(nn.Module):
-    """Deformable convolution with offsets from another layer.
+    """Deformable 3×3 convolution with offsets from another layer.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        kernel_size: Height and width of the kernel, odd.
         deformable_groups: Groups of input channels, each with its own offsets.
         bias: Whether to add a bias; it starts at zero.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 3,
-        deformable_groups: int = 1,
-        bias: bool = True,
+        self, in_channels: int, out_channels: int, deformable_groups: int = 1, bias: bool = True
     ) -> None:
         super().__init__()
         if in_channels % deformable_groups:
             raise UserError(
                 f"deformable_groups ({deformable_groups}) must divide the features ({in_channels})"
             )
-        self.offset_channels = 2 * deformable_groups * kernel_size**2
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
+        self.offset_channels = 2 * deformable_groups * 9  # two for each of 9 kernel points
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        bound = 1 / math.sqrt(in_channels * kernel_size**2)
+        bound = 1 / math.sqrt(in_channels * 9)
         nn.init.uniform_(self.weight, -bound, bound)
         self.on_offset: Callable[[Tensor], None] | None = None  # set by offset_magnitudes
 
@@ -171,22 +166,14 @@ class ModulatedDeformConvPack(DeformConv):
     Args:
         in_channels: Channels of the input and of the guidance.
         out_channels: Channels of the output.
-        kernel_size: Height and width of the kernel, odd.
         deformable_groups: Groups of input channels, each with its own offsets and mask.
     """
 
     offset_name = "conv_offset"
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 3,
-        deformable_groups: int = 1,
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, deformable_groups)
-        num_out = self.offset_channels * 3 // 2
-        conv = nn.Conv2d(in_channels, num_out, kernel_size, padding=kernel_size // 2)
+    def __init__(self, in_channels: int, out_channels: int, deformable_groups: int = 1) -> None:
+        super().__init__(in_channels, out_channels, deformable_groups)
+        conv = conv3(in_channels, self.offset_channels * 3 // 2)
         for parameter in conv.parameters():
             nn.init.zeros_(parameter)
         self.add_module(self.offset_name, conv)

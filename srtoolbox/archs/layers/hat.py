@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.basic import conv3
 from srtoolbox.archs.layers.upsample import Upsample
 from srtoolbox.archs.layers.window import (
     WindowAttention,
@@ -34,10 +35,7 @@ class HAT(nn.Module):
         num_block: Hybrid attention blocks in each group.
         num_head: Attention heads.
         window_size: Height and width of a window, a multiple of 4. Input sizes are multiples of it.
-        compress_ratio: Channels in a block divided by inner channels of its convolutions.
-        squeeze_factor: Channels in a block divided by inner channels of its channel attention.
         conv_scale: Weight of the convolutions in a block.
-        mlp_ratio: Inner channels of the perceptrons divided by their outer ones.
         drop_path: Probability that the last block skips a branch in training; it increases linearly
             from 0 in the first block.
         num_feat: Channels of the upsampler.
@@ -52,10 +50,7 @@ class HAT(nn.Module):
         num_block: int = 6,
         num_head: int = 6,
         window_size: int = 16,
-        compress_ratio: int = 3,
-        squeeze_factor: int = 30,
         conv_scale: float = 0.01,
-        mlp_ratio: float = 2.0,
         drop_path: float = 0.1,
         num_feat: int = 64,
     ) -> None:
@@ -70,25 +65,23 @@ class HAT(nn.Module):
 
         def block(number: int) -> HAB:
             drop = drop_path * number / max(num_group * num_block - 1, 1)
-            conv = CAB(embed_dim, compress_ratio, squeeze_factor)
+            conv = CAB(embed_dim)
             attn = WindowAttention(embed_dim, window_size, num_head, shifted=number % 2 == 1)
-            return HAB(attn, conv, conv_scale, Mlp(embed_dim, mlp_ratio), drop)
+            return HAB(attn, conv, conv_scale, Mlp(embed_dim), drop)
 
         self.conv_first = nn.Conv2d(num_in_ch, embed_dim, 3, padding=1)
         self.patch_embed = nn.Sequential(OrderedDict(norm=nn.LayerNorm(embed_dim)))
         self.layers = nn.ModuleList(
             RHAG(
                 [block(group * num_block + number) for number in range(num_block)],
-                OCAB(embed_dim, window_size, overlap, num_head, mlp_ratio),
+                OCAB(embed_dim, window_size, overlap, num_head),
                 embed_dim,
             )
             for group in range(num_group)
         )
         self.norm = nn.LayerNorm(embed_dim)
         self.conv_after_body = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
-        self.conv_before_upsample = nn.Sequential(
-            nn.Conv2d(embed_dim, num_feat, 3, padding=1), nn.LeakyReLU()
-        )
+        self.conv_before_upsample = nn.Sequential(conv3(embed_dim, num_feat), nn.LeakyReLU())
         self.upsample = Upsample(scale, num_feat)
         self.conv_last = nn.Conv2d(num_feat, 3, 3, padding=1)
         for layer in self.modules():
@@ -185,12 +178,9 @@ class OCAB(nn.Module):
         window_size: Height and width of a query window.
         overlap: Pixels by which a key window is larger on each side.
         num_head: Attention heads.
-        mlp_ratio: Inner channels of the perceptron divided by its outer ones.
     """
 
-    def __init__(
-        self, embed_dim: int, window_size: int, overlap: int, num_head: int, mlp_ratio: float
-    ) -> None:
+    def __init__(self, embed_dim: int, window_size: int, overlap: int, num_head: int) -> None:
         super().__init__()
         self.window_size, self.overlap, self.num_head = window_size, overlap, num_head
         self.norm1 = nn.LayerNorm(embed_dim)
@@ -198,7 +188,7 @@ class OCAB(nn.Module):
         self.relative_position_bias_table = bias_table(2 * (window_size + overlap) - 1, num_head)
         self.proj = nn.Linear(embed_dim, embed_dim)
         self.norm2 = nn.LayerNorm(embed_dim)
-        self.mlp = Mlp(embed_dim, mlp_ratio)
+        self.mlp = Mlp(embed_dim)
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
         """Maps (N, h, w, C) to the same shape."""
@@ -219,19 +209,16 @@ class OCAB(nn.Module):
 class CAB(nn.Sequential):
     """Two convolutions and channel attention (Zhang et al., RCAN, ECCV 2018); keeps the shape.
 
-    Args:
-        num_feat: Channels in and out.
-        compress_ratio: ``num_feat`` divided by the channels between the convolutions.
-        squeeze_factor: ``num_feat`` divided by the inner channels of the attention.
+    The first convolution reduces the channels to a third.
     """
 
-    def __init__(self, num_feat: int, compress_ratio: int, squeeze_factor: int) -> None:
-        narrow = max(num_feat // compress_ratio, 1)
+    def __init__(self, num_feat: int) -> None:
+        narrow = max(num_feat // 3, 1)
         cab = nn.Sequential(
             nn.Conv2d(num_feat, narrow, 3, padding=1),
             nn.GELU(),
             nn.Conv2d(narrow, num_feat, 3, padding=1),
-            ChannelAttention(num_feat, squeeze_factor),
+            ChannelAttention(num_feat),
         )
         super().__init__(OrderedDict(cab=cab))
 
@@ -239,13 +226,13 @@ class CAB(nn.Sequential):
 class ChannelAttention(nn.Module):
     """Weighs channels by a function of their means over the image: (N, C, h, w) to the same shape.
 
-    It has at least 4 inner channels, because a single one that is negative for all images would
-    have no effect after the ReLU.
+    It has C / 30 inner channels, but at least 4, because a single one that is negative for all
+    images would have no effect after the ReLU.
     """
 
-    def __init__(self, num_feat: int, squeeze_factor: int) -> None:
+    def __init__(self, num_feat: int) -> None:
         super().__init__()
-        narrow = max(num_feat // squeeze_factor, 4)
+        narrow = max(num_feat // 30, 4)
         self.attention = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             nn.Conv2d(num_feat, narrow, 1),
@@ -259,9 +246,8 @@ class ChannelAttention(nn.Module):
 
 
 class Mlp(nn.Sequential):
-    """Perceptron applied to each pixel, (…, C) to the same shape."""
+    """Perceptron applied to each pixel, (…, C) to the same shape, with 2 C inner channels."""
 
-    def __init__(self, num_feat: int, ratio: float) -> None:
-        inner = round(num_feat * ratio)
-        fc1, fc2 = nn.Linear(num_feat, inner), nn.Linear(inner, num_feat)
+    def __init__(self, num_feat: int) -> None:
+        fc1, fc2 = nn.Linear(num_feat, 2 * num_feat), nn.Linear(2 * num_feat, num_feat)
         super().__init__(OrderedDict(fc1=fc1, act=nn.GELU(), fc2=fc2))

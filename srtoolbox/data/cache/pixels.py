@@ -35,7 +35,7 @@ PixelReader = Callable[[Path], np.ndarray]
 
 
 def open_pixels(
-    files: Sequence[Path], cache: Path | None, *, raw: bool = False, limit_gib: float = 200
+    files: Sequence[Path], cache: str | Path | None, *, raw: bool = False, limit_gib: float = 200
 ) -> PixelReader:
     """Returns a function that reads the pixels (C, H, W) of any of ``files``.
 

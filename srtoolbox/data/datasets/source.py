@@ -9,6 +9,7 @@ equals that window of the whole LR image, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache as remember
 from pathlib import Path
 
@@ -130,22 +131,19 @@ class FileDataset:
         Raises:
             UserError: names the first ten faults.
         """
-        self._layout, self._title = layout, f"{type(self).__name__} ({dataroot})"
-        self._edge: Edge = layout.edge if edge is None else edge
-        self._round_between_passes = (
-            layout.round_between_passes if round_between_passes is None else round_between_passes
-        )
+        self._title = f"{type(self).__name__} ({dataroot})"
+        rules = {"edge": edge, "round_between_passes": round_between_passes}
+        rules = {name: rule for name, rule in rules.items() if rule is not None}
+        self._layout = replace(layout, **rules)
         self._items, faults = found
         raise_faults([*faults, *self._check()], self._title)
         if not self._items:
             raise UserError(f"{self._title}: no {layout.kind}s found")
-        folder = None if cache is None else Path(cache)
         # Two caches, so that datasets that differ only in their LR images share the HR images.
         gt, lq = self._files()
-        self._open_gt = open_pixels(gt, folder, limit_gib=cache_limit)
-        self._open_lq = open_pixels(
-            lq, folder if lq else None, raw=layout.raw, limit_gib=cache_limit
-        )
+        self._open_gt = open_pixels(gt, cache, limit_gib=cache_limit)
+        lq_cache = cache if lq else None
+        self._open_lq = open_pixels(lq, lq_cache, raw=layout.raw, limit_gib=cache_limit)
 
     def __len__(self) -> int:
         """Returns the number of evaluation samples."""
@@ -235,12 +233,9 @@ class FileDataset:
         )
 
     def _check(self, gt_size: int | None = None) -> list[Fault]:
-        layout = self._layout
         # A packed pixel of RAW holds 2 × 2 sensor pixels, in which the checks count.
-        scale = self.scale // 2 if layout.raw else self.scale
-        return check_items(
-            self._items, scale=scale, kind=layout.kind, raw=layout.raw, gt_size=gt_size
-        )
+        scale = self.scale // 2 if self._layout.raw else self.scale
+        return check_items(self._items, self._layout, scale, gt_size=gt_size)
 
     def _reduce(self, image: np.ndarray, window: Window) -> np.ndarray:
         """Makes a window of the LR image of a ground truth (C, H, W)."""
@@ -250,8 +245,8 @@ class FileDataset:
             image[:, :height, :width],
             1 / self.scale,
             window,
-            edge=self._edge,
-            round_between_passes=self._round_between_passes and is_integer,
+            edge=self._layout.edge,
+            round_between_passes=self._layout.round_between_passes and is_integer,
         )
         # The kernel overshoots at edges; integers were clipped when they were rounded.
         return small if is_integer else small.clip(0, 1).astype(image.dtype)

@@ -103,10 +103,9 @@ class SyntheticBursts(FileDataset):
         super().__init__(scale, gt_size, use_hflip, use_rot)
         self.num_frame, self.on_device = num_frame, on_device
         self.channels = 3 if pipeline == "rgb" else 4
-        chosen, other = {
-            "rgb": (RgbPipeline, RawPipeline),
-            "raw": (RawPipeline, RgbPipeline),
-        }[pipeline]
+        pipelines = {"rgb": RgbPipeline, "raw": RawPipeline}
+        chosen = pipelines.pop(pipeline)
+        (other,) = pipelines.values()
         given: dict[str, Any] = {
             "scale": scale,
             "num_frame": num_frame,

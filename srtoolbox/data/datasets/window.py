@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from srtoolbox.errors import UserError
+from srtoolbox.errors import check_choice
 
 Rule = Literal["centre", "replicate", "reflection", "mirror", "reflection_circle", "circle"]
 
@@ -36,10 +36,7 @@ def window_indices(centre: int, num_frame: int, length: int, rule: Rule) -> list
     Raises:
         UserError: for an unknown rule.
     """
-    if rule not in get_args(Rule):
-        raise UserError(
-            f"missing_neighbours must be one of {', '.join(get_args(Rule))}, got {rule!r}"
-        )
+    check_choice("missing_neighbours", rule, get_args(Rule))
     first = centre - num_frame // 2
     last = first + num_frame - 1
     end = length - 1

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from srtoolbox.data.files.find import Fault, Item
 from srtoolbox.data.files.image_info import ImageFault, ImageInfo
 from srtoolbox.data.files.reader import ends_whole, image_info, read_image
+from srtoolbox.data.layouts.base import Layout
 from srtoolbox.errors import UserError
+from srtoolbox.utils.console import Progress
 from srtoolbox.utils.cpu import map_threads
 
 _CHANNEL_NAMES = {1: "grey", 3: "RGB", 4: "packed RAW"}
@@ -19,13 +21,12 @@ _CHANNEL_NAMES = {1: "grey", 3: "RGB", 4: "packed RAW"}
 
 def check_items(
     items: Sequence[Item],
-    *,
+    layout: Layout,
     scale: int,
-    kind: Literal["image", "clip", "burst"],
-    raw: bool = False,
+    *,
     deep: bool = False,
     gt_size: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> list[Fault]:
     """Checks the files of a dataset.
 
@@ -34,10 +35,10 @@ def check_items(
 
     Args:
         items: Images, clips or bursts, as ``scan`` finds them.
+        layout: Layout of the files; in clips and bursts all frames must have the same size and
+            type.
         scale: Size of the ground truth divided by that of LR; for RAW, by that of the mosaic, which
             is twice the packed size.
-        kind: Kind of the items; in clips and bursts all frames must have the same size and type.
-        raw: Whether LR is packed RAW with four channels.
         deep: Decode every file. Otherwise only headers are read, and only those files are decoded
             that lack the end marker or length of their format.
         gt_size: Side of training crops in HR pixels; smaller images are faults.
@@ -49,16 +50,14 @@ def check_items(
     paths = list(dict.fromkeys(path for item in items for path in (*item.gt, *item.lq)))
     infos: dict[Path, ImageInfo] = {}
     faults: dict[Path, Fault] = {}
-    for count, (path, found) in enumerate(
-        zip(paths, map_threads(partial(_examine, raw=raw, deep=deep), paths), strict=True), 1
-    ):
+    examined = map_threads(partial(_examine, raw=layout.raw, deep=deep), paths)
+    for count, (path, found) in enumerate(zip(paths, examined, strict=True), 1):
         if isinstance(found, Fault):
             faults[path] = found
         else:
             infos[path] = found
-        if progress is not None:
-            progress(count, len(paths))
-    check = _ItemCheck(infos, 2 * scale if raw else scale, kind, raw, gt_size)
+        progress(count, len(paths))
+    check = _ItemCheck(infos, 2 * scale if layout.raw else scale, layout, gt_size)
     for item in items:
         check.item(item, faults)
     return [faults[path] for path in paths if path in faults]
@@ -95,27 +94,21 @@ def _examine(path: Path, raw: bool, deep: bool) -> ImageInfo | Fault:
     return info
 
 
+@dataclass(frozen=True)
 class _ItemCheck:
     """Compares the files of an item with each other; unreadable files are left out.
 
     Args:
         infos: Channels, size and type of the files that could be read.
         factor: Size of the ground truth divided by that of an LR file.
-        kind: As of ``check_items``.
-        raw: As of ``check_items``.
+        layout: As of ``check_items``.
         gt_size: As of ``check_items``.
     """
 
-    def __init__(
-        self,
-        infos: dict[Path, ImageInfo],
-        factor: int,
-        kind: str,
-        raw: bool,
-        gt_size: int | None,
-    ) -> None:
-        self._infos, self._factor, self._kind = infos, factor, kind
-        self._raw, self._gt_size = raw, gt_size
+    infos: dict[Path, ImageInfo]
+    factor: int
+    layout: Layout
+    gt_size: int | None
 
     def item(self, item: Item, faults: dict[Path, Fault]) -> None:
         """Adds the item's faults; each file keeps the first one."""
@@ -127,33 +120,35 @@ class _ItemCheck:
 
     def _channels(self, item: Item, sound: list[Path]) -> Iterator[Fault]:
         for path in sound:
-            channels = self._infos[path].channels
+            channels = self.infos[path].channels
             wanted = (1, 3)
-            if self._raw:
+            if self.layout.raw:
                 wanted = (4,) if path in item.lq else (3,)
             if channels not in wanted:
                 names = " or ".join(_CHANNEL_NAMES[number] for number in wanted)
                 yield Fault(path, "wrong channels", f"{_CHANNEL_NAMES[channels]}; expected {names}")
         for gt, lq in self._pairs(item, sound):
-            if not self._raw and self._infos[gt].channels == 3 and self._infos[lq].channels == 1:
+            if (
+                not self.layout.raw
+                and self.infos[gt].channels == 3
+                and self.infos[lq].channels == 1
+            ):
                 yield Fault(lq, "wrong channels", f"grey; expected RGB like {gt}")
 
     def _frames(self, item: Item, sound: list[Path]) -> Iterator[Fault]:
-        if self._kind == "image":
+        if self.layout.kind == "image":
             return
         for side in (item.gt, item.lq):
             frames = [path for path in side if path in sound]
             if len(frames) < 2:
                 continue
             # The most frequent size and type are taken as the correct ones.
-            sizes = Counter(self._infos[path].size for path in frames)
-            forms = Counter(
-                (self._infos[path].channels, self._infos[path].dtype) for path in frames
-            )
+            sizes = Counter(self.infos[path].size for path in frames)
+            forms = Counter((self.infos[path].channels, self.infos[path].dtype) for path in frames)
             size, form = sizes.most_common(1)[0][0], forms.most_common(1)[0][0]
             others = f"like the other frames of {item.key}"
             for path in frames:
-                info = self._infos[path]
+                info = self.infos[path]
                 if info.size != size:
                     text = f"{_size(info)}; expected {_shown(size)} {others}"
                     yield Fault(path, "mixed sizes", text)
@@ -164,32 +159,32 @@ class _ItemCheck:
 
     def _scale(self, item: Item, sound: list[Path]) -> Iterator[Fault]:
         for gt, lq in self._pairs(item, sound):
-            large, small = self._infos[gt], self._infos[lq]
-            wanted = large.height // self._factor, large.width // self._factor
+            large, small = self.infos[gt], self.infos[lq]
+            wanted = large.height // self.factor, large.width // self.factor
             if small.size != wanted:
                 yield Fault(
                     lq,
                     "wrong scale",
                     f"{_size(small)}; expected {_shown(wanted)}, because {gt} is {_size(large)} "
-                    f"and the scale is {self._factor}",
+                    f"and the scale is {self.factor}",
                 )
 
     def _min_size(self, item: Item, sound: list[Path]) -> Iterator[Fault]:
-        side, factor = (item.gt, 1) if item.gt else (item.lq, self._factor)
+        side, factor = (item.gt, 1) if item.gt else (item.lq, self.factor)
         for path in side:
             if path not in sound:
                 continue
-            info = self._infos[path]
-            usable = [length * factor // self._factor * self._factor for length in info.size]
+            info = self.infos[path]
+            usable = [length * factor // self.factor * self.factor for length in info.size]
             if not min(usable):
-                yield Fault(path, "too small", f"{_size(info)}; smaller than scale {self._factor}")
-            elif self._gt_size is not None and min(usable) < self._gt_size:
-                wanted = self._gt_size // factor
+                yield Fault(path, "too small", f"{_size(info)}; smaller than scale {self.factor}")
+            elif self.gt_size is not None and min(usable) < self.gt_size:
+                wanted = self.gt_size // factor
                 yield Fault(
                     path,
                     "too small",
                     f"{_size(info)}; expected at least {wanted}×{wanted} (gt_size "
-                    f"{self._gt_size}); lower gt_size or leave it out",
+                    f"{self.gt_size}); lower gt_size or leave it out",
                 )
 
     def _pairs(self, item: Item, sound: list[Path]) -> list[tuple[Path, Path]]:

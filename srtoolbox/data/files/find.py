@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Literal
 
-from srtoolbox.data.files.walk import Fault, fill, natural, split_fixed, walk
+from srtoolbox.data.files.walk import Fault, FoundFile, fill, natural, split_fixed, walk
 from srtoolbox.data.layouts.base import Layout, Split
 from srtoolbox.errors import UserError
 
@@ -89,6 +89,10 @@ class _Arrangement:
         """Returns whether an item belongs to the split."""
         only = self.split.only
         return (not only or key in only) and key not in self.split.without
+
+    def walk(self, side: _Side, faults: list[Fault]) -> Iterator[FoundFile]:
+        """Finds the files of one side that belong to the split; adds faults."""
+        return walk(side.template, side.root, side.scale, faults, self.wanted, self.keys)
 
     @cached_property
     def keys(self) -> list[str] | None:
@@ -223,10 +227,7 @@ def _choose(candidates: Sequence[_Arrangement], faults: list[Fault]) -> _Arrange
         probe = (side.template, side.root, split.listing, split.only, split.without)
         if probe not in known:
             met: list[Fault] = []
-            found = walk(
-                side.template, side.root, side.scale, met, arrangement.wanted, arrangement.keys
-            )
-            known[probe] = 2 if next(found, None) else int(bool(met))
+            known[probe] = 2 if next(arrangement.walk(side, met), None) else int(bool(met))
             faults.extend(met)
         return known[probe]
 
@@ -325,9 +326,7 @@ def _collect(
     if side is None:
         return None
     found: dict[str, _Frames] = {}
-    for key, frame, path in walk(
-        side.template, side.root, side.scale, faults, arrangement.wanted, arrangement.keys
-    ):
+    for key, frame, path in arrangement.walk(side, faults):
         frames = found.setdefault(key, {})
         if frame in frames:
             path, other = sorted((frames[frame], path))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from srtoolbox.data.files import tiff
 from srtoolbox.data.files.image_info import Decode, ImageFault, ImageInfo, check_form
@@ -214,43 +214,25 @@ def _open_pillow(path: Path, raw: bool) -> tuple[ImageInfo, Decode]:
         depth = "uint16" if deep else "uint8"
         info = ImageInfo(_MODE_CHANNELS[mode], image.height, image.width, depth)
     if packed or (deep and mode == "RGB"):
-        return info, lambda: _decode_png(path, raw)
-    return info, lambda: _decode_pillow(path, info, raw)
+        return info, lambda: tiff.decode_opencv(_read_whole_png(path), raw)
+    return info, lambda: tiff.decode_pillow(path, _PILLOW_FORMATS, info.dtype, raw)
 
 
-def _decode_pillow(path: Path, info: ImageInfo, raw: bool) -> np.ndarray:
-    # Other libraries enable this for the whole process; truncated files then read as half black.
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    with Image.open(path, formats=_PILLOW_FORMATS) as image:
-        pixels = np.asarray(image).astype(info.dtype, copy=False)
-    if pixels.ndim == 2:
-        return pixels[None]
-    return pixels.transpose(2, 0, 1)[:: -1 if raw else 1]
-
-
-def _decode_png(path: Path, raw: bool) -> np.ndarray:
-    content = path.read_bytes()
-    _check_chunks(content)
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise ValueError("OpenCV cannot decode its pixels")
-    return pixels.transpose(2, 0, 1)[:: 1 if raw else -1]
-
-
-def _check_chunks(content: bytes) -> None:
-    """Checks that a PNG is complete and undamaged.
+def _read_whole_png(path: Path) -> bytes:
+    """Reads a PNG and checks that it is complete and undamaged.
 
     OpenCV may fill the missing rest of a truncated file with black.
 
     Raises:
         ValueError: names the byte where the damage begins.
     """
+    content = path.read_bytes()
     view, start = memoryview(content), len(_PNG)
     while start + 12 <= len(view):
         end = start + 8 + int.from_bytes(view[start : start + 4], "big")
         if zlib.crc32(view[start + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
             break
         if view[start + 4 : start + 8] == b"IEND":
-            return
+            return content
         start = end + 4
     raise ValueError(f"damaged or cut off after byte {start}")

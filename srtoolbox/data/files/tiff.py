@@ -73,8 +73,8 @@ def open_tiff(path: Path, raw: bool) -> tuple[ImageInfo, Decode]:
                 "not an image",
             )
     if info.dtype == "uint8" and info.channels < 4:
-        return info, lambda: _decode_pillow(path, raw)
-    return info, lambda: _decode_opencv(path, raw)
+        return info, lambda: decode_pillow(path, ("TIFF",), info.dtype, raw)
+    return info, lambda: decode_opencv(path.read_bytes(), raw)
 
 
 def _open(path: Path) -> TiffFile:
@@ -109,15 +109,18 @@ def _decode_plain(path: Path, index: int, info: ImageInfo, separate: bool, raw: 
     return pixels
 
 
-def _decode_pillow(path: Path, raw: bool) -> np.ndarray:
-    ImageFile.LOAD_TRUNCATED_IMAGES = False  # as in reader.py
-    with Image.open(path, formats=("TIFF",)) as image:
-        pixels = np.asarray(image)
+def decode_pillow(path: Path, formats: tuple[str, ...], dtype: str, raw: bool) -> np.ndarray:
+    """Decodes an image of 8 bits, or grey of 16 bits, to (C, H, W)."""
+    # Other libraries enable this for the whole process; truncated files then read as half black.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    with Image.open(path, formats=formats) as image:
+        pixels = np.asarray(image).astype(dtype, copy=False)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)[:: -1 if raw else 1]
 
 
-def _decode_opencv(path: Path, raw: bool) -> np.ndarray:
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+def decode_opencv(content: bytes, raw: bool) -> np.ndarray:
+    """Decodes the content of a file with any number of bits to (C, H, W)."""
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ValueError("OpenCV cannot decode its pixels")
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)[:: 1 if raw else -1]

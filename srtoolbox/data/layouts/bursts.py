@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from srtoolbox.data.layouts.base import NOT_STATED, Layout, Split, arrangements
 
-_REALBSR_PAPER = "Wei et al., FBANet, ICCV 2023"
-_REALBSR_SOURCE = "by https://github.com/yjsunnn/FBANet"
 _BURSTSR_PAPER = "Bhat et al., DBSR, CVPR 2021"
 _REWARPED = ("_x4warp", "rewarp")  # endings of the names of HR images
 
@@ -37,45 +37,42 @@ def _burstsr(part: str, count: int, has_gt: bool = True) -> tuple[Split, ...]:
     return (Split(gt, lq, num_item=count, num_frame=14),)
 
 
+_realbsr_layout = partial(
+    Layout,
+    kind="burst",
+    paper="Wei et al., FBANet, ICCV 2023",
+    licence=NOT_STATED,
+    source="by https://github.com/yjsunnn/FBANet",
+    scales=(4,),
+    gt_size=(640, 640),
+    degradation="none: bursts of 14 and an HR image taken at two focal lengths by one camera",
+)
+
 BURSTS = (
-    Layout(
+    _realbsr_layout(
         name="realbsr_rgb",
-        kind="burst",
         title="RealBSR-RGB",
-        paper=_REALBSR_PAPER,
-        licence=NOT_STATED,
-        source=_REALBSR_SOURCE,
-        scales=(4,),
         splits={
             "train": _realbsr("train", "trainpatch", 19509),
             "test": _realbsr("test", "testpatch", 2224),
         },
-        gt_size=(640, 640),
         lq_size=(160, 160),
-        degradation="none: bursts of 14 and an HR image taken at two focal lengths by one camera",
         note=(
             "Frame 00 is the reference. LR_aligned was aligned to it by the authors; LR is as "
             "taken. Counts are recalled, not checked. The full-size release is not read. The alias "
             "'bsr' is our reading of the name BSR in a paper whose data could not be identified."
         ),
     ),
-    Layout(
+    _realbsr_layout(
         name="realbsr_raw",
-        kind="burst",
         title="RealBSR-RAW",
-        paper=_REALBSR_PAPER,
-        licence=NOT_STATED,
-        source=_REALBSR_SOURCE,
-        scales=(4,),
         splits={"train": _realbsr_raw("train", 20842), "test": _realbsr_raw("test", 2377)},
-        gt_size=(640, 640),
         lq_size=(80, 80),
         bit_depth=14,
         raw=True,
         white_level=16383,
         gt_white_level=16383,
         black_level=512,
-        degradation="none: bursts of 14 and an HR image taken at two focal lengths by one camera",
         note=(
             "LR is packed RGGB in 16-bit files. Known only from secondary sources: the "
             "levels (of both LR and HR), the sizes and the counts. The .pkl beside each burst, "

@@ -128,14 +128,7 @@ def _faults(layout: Layout, parts: Sequence[Part], scale: int, deep: bool) -> li
     faults = []
     for part in parts:
         with progress_bar(f"checking {part.split}") as progress:
-            faults += check_items(
-                part.items,
-                scale=scale,
-                kind=layout.kind,
-                raw=layout.raw,
-                deep=deep,
-                progress=progress,
-            )
+            faults += check_items(part.items, layout, scale, deep=deep, progress=progress)
     return faults
 
 

@@ -41,7 +41,10 @@ class Examined:
 
 
 def examine(
-    spec: Mapping[str, Any], scale: int, training: bool, progress: Progress | None = None
+    spec: Mapping[str, Any],
+    scale: int,
+    training: bool,
+    progress: Progress = lambda done, total: None,
 ) -> Examined | None:
     """Decodes every file of the dataset that an option file describes.
 
@@ -79,15 +82,7 @@ def examine(
         lq = given.get("dataroot_lq")
         found = find_items(layout, given["dataroot"], given["split"], published, lq)
     items, faults = found
-    faults = faults + check_items(
-        items,
-        scale=published,
-        kind=layout.kind,
-        raw=layout.raw,
-        deep=True,
-        gt_size=gt_size,
-        progress=progress,
-    )
+    faults += check_items(items, layout, published, deep=True, gt_size=gt_size, progress=progress)
     return Examined(items, faults, layout.raw)
 
 

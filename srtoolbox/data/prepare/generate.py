@@ -25,7 +25,7 @@ def generate(
     options: Mapping[str, object],
     last: str,
     make: Callable[[str, Path], dict[str, bytes]],
-    progress: Progress | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> int:
     """Makes an item from each image, unless it exists.
 
@@ -60,14 +60,12 @@ def generate(
     _check_card(out / card, options)
     made = 0
     for done, (key, path) in enumerate(sources.items()):
-        if progress is not None:
-            progress(done, len(sources))
+        progress(done, len(sources))
         if not (out / last / key).exists():
             _write_item(out, make(key, path))
             made += 1
     shutil.rmtree(out / _UNFINISHED, ignore_errors=True)
-    if progress is not None:
-        progress(len(sources), len(sources))
+    progress(len(sources), len(sources))
     return made
 
 

@@ -26,7 +26,7 @@ def make_lr(
     root: Path,
     out: Path,
     scale: int,
-    progress: Progress | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> int:
     """Writes an LR file, as PNG, for every HR file that has none.
 
@@ -53,8 +53,7 @@ def make_lr(
     missing = [(gt, lq) for gt, lq in targets.items() if not lq.exists()]
     done = len(targets) - len(missing)
     for count, _ in enumerate(map_threads(lambda pair: _make(*pair, layout, scale), missing), 1):
-        if progress is not None:
-            progress(done + count, len(targets))
+        progress(done + count, len(targets))
     return len(missing)
 
 

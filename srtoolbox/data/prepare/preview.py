@@ -113,9 +113,8 @@ def _compose(title: str, line: str, names: Sequence[str], rows: Sequence[_Row]) 
     zoom = max(1, -(-_MIN_CELL // width))
     height, width = height * zoom, width * zoom
     sheet_width = 2 * _MARGIN + num_column * (width + _GAP) + _GAP
-    unit = max(
-        1.0, sheet_width / 1800
-    )  # text grows with the image, because wide images are shown reduced
+    # Text grows with the image, because wide images are shown reduced.
+    unit = max(1.0, sheet_width / 1800)
     head, body, small = (_font(int(unit * size)) for size in (20, 13, 12))
     # Space for the title and column names, and for the caption of a row.
     top, above = _MARGIN + int(unit * 74), int(unit * 26)

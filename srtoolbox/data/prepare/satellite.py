@@ -135,10 +135,8 @@ class SatellitePipeline:
             seen = blur(seen, sigma, self.blur_radius)
             frame = warp(seen, torch.from_numpy(matrix)[None, None], size, "bicubic")
             gt.append(stored(frame[0, 0].clamp(0, 255), torch.uint8).numpy())
-        small = size[0] // self.scale, size[1] // self.scale
-        lq = [
-            imresize_window(frame, 1 / self.scale, (0, 0, *small), edge="replicate") for frame in gt
-        ]
+        whole = 0, 0, size[0] // self.scale, size[1] // self.scale
+        lq = [imresize_window(frame, 1 / self.scale, whole, edge="replicate") for frame in gt]
         return {"gt": np.stack(gt), "lq": np.stack(lq), "motion": motion}
 
     def _draw_platform(self, rng: np.random.Generator) -> np.ndarray:
@@ -187,7 +185,7 @@ def generate_satellite_clips(
     scale: int = 4,
     num_frame: int = 13,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> int:
     """Makes one clip from each image that is large enough; continues after an interruption.
 

@@ -37,7 +37,7 @@ def generate_sbsr(
     num_frame: int = 14,
     seed: int = 0,
     max_shift: float = 6.0,
-    progress: Progress | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> int:
     """Makes one burst from each image; continues after an interruption (see ``generate``).
 

@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from srtoolbox.errors import UserError
+from srtoolbox.errors import UserError, check_choice
 
 Edge = Literal["symmetric", "replicate"]
 
@@ -75,13 +75,8 @@ def imresize(
     image = np.asarray(image)
     _check_image("imresize", image, round_between_passes, image.ndim in (2, 3), "(H, W[, C])")
     check_size("imresize", scale, edge, out_size)
-    size = image.shape[:2]
-    lines = [
-        weight_blocks(length, 0, out_length, factor, edge, antialias)
-        for length, (out_length, factor) in zip(
-            size, line_factors(size, scale, out_size), strict=True
-        )
-    ]
+    axes = line_factors(image.shape[:2], scale, out_size)
+    lines = [weight_blocks(size, 0, out, factor, edge, antialias) for size, out, factor in axes]
     planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
     out = _resize(planes, lines, round_between_passes)
     return out[0] if image.ndim == 2 else np.ascontiguousarray(out.transpose(1, 2, 0))
@@ -116,14 +111,12 @@ def imresize_window(
     _check_image("imresize_window", image, round_between_passes, image.ndim == 3, "(C, H, W)")
     check_size("imresize_window", scale, edge)
     lines, spans = [], []
-    sizes = line_factors(image.shape[1:], scale)
-    for length, (size, factor), start, count in zip(
-        image.shape[1:], sizes, window[:2], window[2:], strict=True
-    ):
+    axes = line_factors(image.shape[1:], scale)
+    for (length, size, factor), start, count in zip(axes, window[:2], window[2:], strict=True):
         if start < 0 or count < 1 or start + count > size:
             raise UserError(
                 f"imresize_window: the window (top, left, height, width) = {tuple(window)} leaves "
-                f"the resized image of {sizes[0][0]} x {sizes[1][0]} pixels"
+                f"the resized image of {axes[0][1]} x {axes[1][1]} pixels"
             )
         blocks = weight_blocks(length, start, start + count, factor, edge)
         spans.append(slice(min(b.first for b in blocks), max(b.last for b in blocks)))
@@ -174,8 +167,8 @@ def _round(values: np.ndarray, dtype: np.dtype) -> None:
 
 def line_factors(
     size: Sequence[int], scale: float | None, out_size: Sequence[int] | None = None
-) -> list[tuple[int, float]]:
-    """Returns output length and factor of every axis, as MATLAB computes them.
+) -> list[tuple[int, int, float]]:
+    """Returns input length, output length and factor of every axis, as MATLAB computes them.
 
     Args:
         size: Input length of every axis.
@@ -183,9 +176,9 @@ def line_factors(
         out_size: Output length of every axis; None: computed from ``scale``. One of them is needed.
     """
     if scale is None:
-        return [(int(new), new / old) for new, old in zip(out_size or size, size, strict=True)]
+        return [(old, int(new), new / old) for old, new in zip(size, out_size or size, strict=True)]
     lengths = out_size or [math.ceil(length * scale - 1e-9) for length in size]
-    return [(int(length), float(scale)) for length in lengths]
+    return [(old, int(new), float(scale)) for old, new in zip(size, lengths, strict=True)]
 
 
 @lru_cache(maxsize=256)
@@ -270,8 +263,7 @@ def check_size(
     Raises:
         UserError: begins with ``name``, the function, and names the invalid argument.
     """
-    if edge not in ("symmetric", "replicate"):
-        raise UserError(f"{name}: edge must be 'symmetric' or 'replicate', got {edge!r}")
+    check_choice(f"{name}: edge", edge, ("symmetric", "replicate"))
     if scale is None and out_size is None:
         raise UserError(f"{name}: give a scale, an out_size, or both")
     if scale is not None and not (scale > 0 and math.isfinite(scale)):

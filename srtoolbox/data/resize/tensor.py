@@ -75,10 +75,8 @@ def imresize_tensor(
     work = torch.float64 if is_integer else torch.promote_types(out_dtype, torch.float32)
     size = x.shape[-2:]
     rows, columns = (
-        _line(length, out_length, factor, edge, antialias, work, x.device)
-        for length, (out_length, factor) in zip(
-            size, line_factors(size, scale, out_size), strict=True
-        )
+        _line(*axis, edge, antialias, work, x.device)
+        for axis in line_factors(size, scale, out_size)
     )
     planes = x.to(work).reshape(-1, *size)
     if is_integer:

@@ -129,7 +129,7 @@ def test_one_mask_serves_all_sizes():
 
 def test_overlapping_attention_is_a_softmax_over_zero_padded_keys():
     torch.manual_seed(0)
-    layer, index = OCAB(6, 4, 1, 2, 2.0), overlap_index(4, 1)
+    layer, index = OCAB(6, 4, 1, 2), overlap_index(4, 1)
     nn.init.normal_(layer.relative_position_bias_table)
     x = torch.randn(1, 8, 12, 6)
     q, k, v = layer.qkv(layer.norm1(x)).movedim(-1, 1).chunk(3, 1)

@@ -115,5 +115,5 @@ def test_clips_shorter_than_the_window(rule: Rule, frames: list[int]) -> None:
 
 
 def test_unknown_rule() -> None:
-    with pytest.raises(UserError, match=r"one of centre, .*, got 'center'"):
+    with pytest.raises(UserError, match=r"must be 'centre', .* or 'circle', got 'center'"):
         window_indices(0, 5, 9, "center")

@@ -12,6 +12,7 @@ import pytest
 
 from srtoolbox.data.files.checks import check_items, raise_faults, report_faults
 from srtoolbox.data.files.find import Fault, Item
+from srtoolbox.data.layouts import Layout
 from srtoolbox.errors import UserError
 
 
@@ -44,8 +45,10 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
 
 
-def check(*items: Item, scale: int = 4, kind: str = "image", **options: Any) -> list[Fault]:
-    return check_items(items, scale=scale, kind=kind, **options)
+def check(
+    *items: Item, scale: int = 4, kind: Any = "image", raw: bool = False, **options: Any
+) -> list[Fault]:
+    return check_items(items, Layout("any", kind, "any", {}, raw=raw), scale, **options)
 
 
 def only(faults: list[Fault]) -> tuple[str, str, str]:

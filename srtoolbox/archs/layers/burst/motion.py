@@ -75,12 +75,11 @@ class _Aligner:
         self.size = image.new_tensor([width, height])
         self.stride = stride
         self.centre = image.new_tensor([(full[1] - 1) / 2, (full[0] - 1) / 2])
-        ys, xs = torch.meshgrid(
-            torch.arange(height, device=image.device, dtype=image.dtype),
-            torch.arange(width, device=image.device, dtype=image.dtype),
-            indexing="ij",
+        points = (
+            (torch.stack(_coordinates((height, width), image), -1) + 0.5) * stride
+            - 0.5
+            - self.centre
         )
-        points = (torch.stack([xs, ys], -1) + 0.5) * stride - 0.5 - self.centre
         self.points = points.view(1, height * width, 2)
         self.radius = self.points.norm(dim=-1).mean()  # converts the angle to pixels
 
@@ -136,12 +135,7 @@ def motion_to_flow(motion: Tensor, size: tuple[int, int], stride: int = 1) -> Te
     Returns:
         (N, T, 2, h, w), x before y.
     """
-    ys, xs = torch.meshgrid(
-        torch.arange(size[0], device=motion.device, dtype=motion.dtype),
-        torch.arange(size[1], device=motion.device, dtype=motion.dtype),
-        indexing="ij",
-    )
-    points = torch.stack([xs, ys]).flatten(1)
+    points = torch.stack(_coordinates(size, motion)).flatten(1)
     moved = motion[..., :2] @ points + motion[..., 2:] / stride
     return (moved - points).unflatten(-1, size)
 
@@ -180,6 +174,13 @@ def _smooth(image: Tensor) -> Tensor:
     """Binomial 3×3 filter; reduces noise and aliasing, which do not follow the motion."""
     kernel = image.new_tensor([[1, 2, 1], [2, 4, 2], [1, 2, 1]])[None, None] / 16
     return F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernel)
+
+
+def _coordinates(size: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns x and y of every pixel, both (h, w), of the type and on the device of ``like``."""
+    sides = (torch.arange(side, device=like.device, dtype=like.dtype) for side in size)
+    ys, xs = torch.meshgrid(*sides, indexing="ij")
+    return xs, ys
 
 
 def _rotation(angle: Tensor) -> Tensor:

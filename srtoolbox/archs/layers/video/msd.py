@@ -31,7 +31,7 @@ class MSDAlignment(nn.Module):
         self.mul_scale2 = nn.Conv2d(num_feat, num_feat, 5, padding=2)
         self.mul_scale3 = nn.Conv2d(num_feat, num_feat, 7, padding=3)
         self.offset_conv2 = conv3(3 * num_feat, num_feat)
-        self.dcnpack = DCNSep(num_feat, num_feat, 3, deformable_groups)
+        self.dcnpack = DCNSep(num_feat, num_feat, deformable_groups)
 
     def forward(self, frame: Tensor, reference: Tensor) -> Tensor:
         """Aligns ``frame`` to ``reference``, both (M, num_feat, h, w); returns the same shape."""

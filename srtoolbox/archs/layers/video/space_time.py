@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from srtoolbox.archs.layers.basic import conv3
+
 # Maximum number of attention weights (pairs of tokens) of one head that a batch computes at a time.
 PAIRS = {"cpu": 2**22, "cuda": 2**26}
 
@@ -61,9 +63,7 @@ class SpaceTimeAttention(nn.Module):
         self.query_embedding = nn.Conv2d(num_feat, num_feat, 1)
         self.value_embedding = nn.Conv2d(num_feat, num_feat, 1)
         self.key_embedding = nn.Conv2d(num_feat, num_feat, 1)
-        self.output_linear = nn.Sequential(
-            nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.LeakyReLU(0.2)
-        )
+        self.output_linear = nn.Sequential(conv3(num_feat, num_feat), nn.LeakyReLU(0.2))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, T, num_feat, h, w) to the same shape; h, w are multiples of all patch sizes."""
@@ -99,16 +99,13 @@ class SpaceTimeBlock(nn.Module):
     def __init__(self, num_feat: int, patch_sizes: tuple[int, ...]) -> None:
         super().__init__()
         self.attention = SpaceTimeAttention(num_feat, patch_sizes)
-        self.feed_forward = nn.Sequential(
-            OrderedDict(
-                conv=nn.Sequential(
-                    nn.Conv2d(num_feat, num_feat, 3, padding=2, dilation=2),
-                    nn.LeakyReLU(0.2),
-                    nn.Conv2d(num_feat, num_feat, 3, padding=1),
-                    nn.LeakyReLU(0.2),
-                )
-            )
+        conv = nn.Sequential(
+            nn.Conv2d(num_feat, num_feat, 3, padding=2, dilation=2),
+            nn.LeakyReLU(0.2),
+            conv3(num_feat, num_feat),
+            nn.LeakyReLU(0.2),
         )
+        self.feed_forward = nn.Sequential(OrderedDict(conv=conv))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, T, num_feat, h, w) to the same shape."""
