@@ -79,7 +79,7 @@ def train_in_blocks(
         logger=LoggerOptions(print_freq=steps, save_checkpoint_freq=opt.total_iter),
     )
     checkpoints = CheckpointFolder(folder / "checkpoints")
-    trainer = Trainer.from_options(run, net, dataset, checkpoints, device, end_block)
+    trainer = Trainer(run, net, dataset, checkpoints, device, end_block)
     folder.mkdir(parents=True)
     reporter = Reporter(folder, "bench", opt.total_iter)
     resumed = time.perf_counter()

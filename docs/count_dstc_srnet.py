@@ -1,6 +1,6 @@
-"""Writes the sizes of DSTC-SRNet's modules into dstc_srnet.md: run it when the network changed.
+"""Writes the sizes of DSTC-SRNet's modules to dstc_srnet.md.
 
-python docs/count_dstc_srnet.py
+Run ``python docs/count_dstc_srnet.py`` after changes of the network.
 """
 
 from __future__ import annotations
@@ -29,23 +29,24 @@ MODULES = {
 
 
 def table() -> str:
-    """Parameters and multiply-adds of every module of each preset, as Markdown."""
+    """Returns a Markdown table with the size and cost of every module, for each preset."""
     columns = {preset: count(preset) for preset in "sbl"}
     head = " | ".join(f"{name} params (K) | {name} GMAC" for name in "SBL")
     lines = [f"| module | {head} |", "|---|" + "---:|" * 2 * len(columns)]
     for module, name in {**MODULES, "": "all"}.items():
-        cells = " | ".join(f"{k:.1f} | {g:.2f}" for k, g in (c[module] for c in columns.values()))
+        sizes = [counts[module] for counts in columns.values()]
+        cells = " | ".join(f"{params:.1f} | {gmac:.2f}" for params, gmac in sizes)
         lines.append(f"| {name} | {cells} |")
     shape = "×".join(map(str, SHAPE))
     note = (
-        f"For one burst of {shape} at x4. Multiply-adds of convolutions and matrix products; the "
-        "motion, sampling and element-wise work are not counted."
+        f"For one burst of {shape} at x4. GMAC are multiply-adds of convolutions and matrix "
+        "products; motion estimation, sampling and element-wise work are not counted."
     )
     return "\n".join([*lines, "", note])
 
 
 def count(preset: str) -> dict[str, tuple[float, float]]:
-    """(thousands of parameters, GMAC) by module; "" is the whole network."""
+    """Returns (thousands of parameters, GMAC) by module; "" is the whole network."""
     options = dict(read(PRESETS / f"dstcsrnet_{preset}.yml")["network_g"])
     net = ARCH_REGISTRY.get(options.pop("type"))(**options).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -58,11 +59,11 @@ def count(preset: str) -> dict[str, tuple[float, float]]:
     counts = {"": (sum(p.numel() for p in net.parameters()), counter.get_total_flops())}
     for name, module in net.named_children():
         counts[name] = (sum(p.numel() for p in module.parameters()), flops.get(name, 0))
-    return {name: (size / 1e3, work / 2e9) for name, (size, work) in counts.items()}
+    return {name: (params / 1e3, count / 2e9) for name, (params, count) in counts.items()}
 
 
 def main() -> None:
-    """Replaces what stands between the two marks."""
+    """Replaces the text between the two marks of the page."""
     head, _, rest = PAGE.read_text().partition(BEGIN)
     tail = rest.partition(END)[2]
     PAGE.write_text(f"{head}{BEGIN}\n{table()}\n{END}{tail}")

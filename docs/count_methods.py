@@ -1,6 +1,6 @@
-"""Writes the table of sizes into methods.md: run it after a change of any network.
+"""Writes the table of sizes to methods.md.
 
-python docs/count_methods.py
+Run ``python docs/count_methods.py`` after changes of any network.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from srtoolbox.engine.profiling import COUNTING, count_flops
 
 PAGE = Path(__file__).with_name("methods.md")
 BEGIN, END = "<!-- counts: begin (made by docs/count_methods.py) -->", "<!-- counts: end -->"
-SIDE = 64
+SIDE = 64  # height and width of the LR input, if the network accepts it
 
 
 def table() -> str:
-    """Parameters and FLOPs of every network in its default configuration, as Markdown."""
+    """Returns a Markdown table with parameters and FLOPs of every network with its defaults."""
     lines = ["| name | scale | input | parameters | GFLOPs |", "|---|---|---|---:|---:|"]
     for name in ARCH_REGISTRY:
         net = ARCH_REGISTRY.get(name)().eval()
@@ -29,15 +29,14 @@ def table() -> str:
         shape = (1, *frames, 3, side, side)
         with torch.no_grad():
             count, _ = count_flops(lambda net=net, shape=shape: net(torch.rand(shape)))
-        size = sum(parameter.numel() for parameter in net.parameters())
-        given = "×".join(map(str, shape[1:]))
-        flops = count / 1e9
-        lines.append(f"| `{name}` | x{net.scale} | {given} | {size:,} | {flops:.1f} |")
+        params = sum(parameter.numel() for parameter in net.parameters())
+        size = "×".join(map(str, shape[1:]))
+        lines.append(f"| `{name}` | x{net.scale} | {size} | {params:,} | {count / 1e9:.1f} |")
     return "\n".join([*lines, "", f"{COUNTING}."])
 
 
 def main() -> None:
-    """Replaces what stands between the two marks."""
+    """Replaces the text between the two marks of the page."""
     head, _, rest = PAGE.read_text().partition(BEGIN)
     tail = rest.partition(END)[2]
     PAGE.write_text(f"{head}{BEGIN}\n{table()}\n{END}{tail}")

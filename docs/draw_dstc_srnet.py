@@ -1,4 +1,4 @@
-"""Draws dstc_srnet.svg: python docs/draw_dstc_srnet.py"""
+"""Draws the figure dstc_srnet.svg: run ``python docs/draw_dstc_srnet.py``."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from pathlib import Path
 FILE = Path(__file__).with_name("dstc_srnet.svg")
 WIDTH, HEIGHT = 1080, 424
 INK, FAINT = "#1f2933", "#66727f"
-NAMED, NAMED_EDGE = "#dcebfa", "#2f78bd"  # what the abstract names
-OURS, OURS_EDGE = "#f1f2f4", "#9aa5b1"  # what is only ours
+NAMED, NAMED_EDGE = "#dcebfa", "#2f78bd"  # modules that the abstract names
+ADDED, ADDED_EDGE = "#f1f2f4", "#9aa5b1"  # additional parts
 
-# name: (x, y, width, height, title, what stands below it)
+# name: (x, y, width, height, title, lines below the title)
 BOXES = {
     "frames": (16, 166, 96, 92, "burst", "T × 3 × h × w"),
-    "head": (146, 166, 130, 92, "shallow features", "conv, residual blocks\nfor each frame"),
-    "motion": (146, 28, 130, 76, "global motion", "Gauss–Newton,\nno labels, no gradient"),
-    "samples": (310, 28, 170, 76, "shift and add", "samples of all frames\non the ×s grid"),
-    "mtms": (310, 134, 170, 76, "MTMS", "align, embed, ConvGRU,\nmean · on 3 scales"),
-    "drss": (310, 234, 170, 76, "DRSS", "reference: selective\nkernels of 3, 5, 13 pixels"),
-    "bcaf": (546, 166, 118, 92, "BCAF", "windowed attention\nboth ways, gate"),
-    "mlfe": (696, 166, 126, 92, "MLFE", "attentive groups,\ncoarse context, gather"),
-    "decoder": (850, 166, 130, 92, "decoder", "progressive, ×2 a stage,\nan image at each"),
+    "head": (146, 166, 130, 92, "shallow features", "conv, residual blocks\nper frame"),
+    "motion": (146, 28, 130, 76, "global motion", "Gauss–Newton,\nwithout labels"),
+    "samples": (310, 28, 170, 76, "shift-and-add", "samples of all frames\non the ×s grid"),
+    "mtms": (310, 134, 170, 76, "MTMS", "align, embed, ConvGRU,\nmean (at 3 scales)"),
+    "drss": (310, 234, 170, 76, "DRSS", "selective kernels of 3, 5,\n13 pixels; reference only"),
+    "bcaf": (546, 166, 118, 92, "BCAF", "cross attention in\nwindows, gate"),
+    "mlfe": (696, 166, 126, 92, "MLFE", "attention groups,\nhalf-size context"),
+    "decoder": (850, 166, 130, 92, "decoder", "×2 per stage,\none image per stage"),
     "bicubic": (310, 334, 170, 60, "bicubic ×s", "reference"),
 }
 IN_ABSTRACT = {"mtms", "drss", "bcaf", "mlfe", "decoder"}
-ARROWS = [  # corner points; a label and its place
+ARROWS = [  # corner points; label and its position
     ([(112, 212), (146, 212)], None),
     ([(132, 212), (132, 66), (146, 66)], None),
     ([(132, 212), (132, 364), (310, 364)], None),
@@ -46,7 +46,7 @@ SHAPES = [("C × h × w", 680, 280), ("3 × sh × sw", 1030, 190)]
 
 
 def draw() -> str:
-    """The figure as SVG."""
+    """Returns the figure as SVG."""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'font-family="Helvetica, Arial, sans-serif" text-anchor="middle">',
@@ -55,13 +55,14 @@ def draw() -> str:
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
     ]
     for points, label in ARROWS:
-        path = " ".join(f"{x},{y}" for x, y in points)
+        path = " ".join(f"{corner_x},{corner_y}" for corner_x, corner_y in points)
         parts.append(
             f'<polyline points="{path}" fill="none" stroke="{INK}" stroke-width="1.4" '
             'marker-end="url(#tip)"/>'
         )
         if label:
-            parts.append(text(*label[1:], label[0], 12, FAINT, "start" if label[1] < 600 else None))
+            words, x, y = label
+            parts.append(text(x, y, words, 12, FAINT, "start" if x < 600 else None))
     for name, box in BOXES.items():
         parts += boxed(*box, name in IN_ABSTRACT)
     parts += [text(x, y, words, 12, FAINT) for words, x, y in SHAPES]
@@ -75,9 +76,9 @@ def draw() -> str:
 def boxed(
     x: int, y: int, width: int, height: int, title: str, below: str, named: bool
 ) -> list[str]:
-    """A box with a title and lines below it."""
+    """Returns the elements of a box with a title and lines below it."""
     lines = below.split("\n")
-    fill, edge = (NAMED, NAMED_EDGE) if named else (OURS, OURS_EDGE)
+    fill, edge = (NAMED, NAMED_EDGE) if named else (ADDED, ADDED_EDGE)
     middle = x + width / 2
     first = y + height / 2 - 8 * len(lines) + 5
     return [
@@ -97,11 +98,11 @@ def text(
     anchor: str | None = None,
     weight: str = "normal",
 ) -> str:
-    """One line of text."""
-    how = f' text-anchor="{anchor}"' if anchor else ""
+    """Returns a text element with one line."""
+    alignment = f' text-anchor="{anchor}"' if anchor else ""
     return (
         f'<text x="{x}" y="{y}" font-size="{size}" font-weight="{weight}" '
-        f'fill="{colour}"{how}>{words}</text>'
+        f'fill="{colour}"{alignment}>{words}</text>'
     )
 
 

@@ -207,22 +207,12 @@ def layouts_table() -> Group:
     origins.add_column(overflow="fold")
     for name, layout in LAYOUTS.items():
         scales = ", ".join(f"x{scale}" for scale in layout.scales) or "any"
-        frames = {
-            found.num_frame
-            for split in layout.splits.values()
-            for found in split
-            if found.num_frame is not None
-        }
-        facts.add_row(
-            name,
-            layout.kind,
-            ", ".join(f"{part} {count or ''}".strip() for part, count in split_sizes(layout)),
-            scales,
-            "1"
-            if layout.kind == "image"
-            else ", ".join(str(frame) for frame in sorted(frames)) or "any",
-            "×".join(map(str, reversed(layout.gt_size))) if layout.gt_size else "any",
-        )
+        splits = (f"{part} {count or ''}".strip() for part, count in split_sizes(layout))
+        folders = [found for split in layout.splits.values() for found in split]
+        counts = sorted({found.num_frame for found in folders if found.num_frame is not None})
+        frames = "1" if layout.kind == "image" else ", ".join(map(str, counts)) or "any"
+        size = "×".join(map(str, reversed(layout.gt_size))) if layout.gt_size else "any"
+        facts.add_row(name, layout.kind, ", ".join(splits), scales, frames, size)
         if layout.licence:
             origins.add_row(name, f"{layout.source}\nlicence: {layout.licence}")
     return Group(facts, origins)

@@ -44,26 +44,29 @@ class _Writer:
     def __init__(self) -> None:
         self.definitions: dict[str, Any] = {}
 
-    def hint(self, hint: Any) -> dict[str, Any]:
+    def hint(self, hint: Any, limits: Mapping[str, float] | None = None) -> dict[str, Any]:
+        """Returns the schema of a hint; ``limits`` apply to numbers, alone or in a list."""
         origin, arguments = typing.get_origin(hint), typing.get_args(hint)
         if origin is Annotated:
             for note in arguments[1:]:
                 if isinstance(note, Component):
                     return self.reference(note.kind, self.kind, note.kind)
-            return self.hint(arguments[0])
+            return self.hint(arguments[0], limits)
         if origin in (Union, types.UnionType):
-            return {"anyOf": [self.hint(alternative) for alternative in arguments]}
+            return {"anyOf": [self.hint(alternative, limits) for alternative in arguments]}
         if origin is Literal:
             return {"enum": list(arguments)}
         if hint is None or hint is type(None):
             return {"type": "null"}
         if hint in _SCALARS:
-            return {"type": _SCALARS[hint]}
+            return {"type": _SCALARS[hint], **(limits if limits and hint in (int, float) else {})}
         if is_section(hint):
             return self.reference(f"{hint.__module__}.{hint.__name__}", self.section, hint)
-        return self.container(container(hint), arguments)
+        return self.container(container(hint), arguments, limits)
 
-    def container(self, kind: type | None, hints: tuple) -> dict[str, Any]:
+    def container(
+        self, kind: type | None, hints: tuple, limits: Mapping[str, float] | None
+    ) -> dict[str, Any]:
         if kind is None:
             return {}
         if kind is dict:
@@ -74,9 +77,9 @@ class _Writer:
                 "additionalProperties": entry,
             }
         if kind is tuple and hints and hints[-1] is not Ellipsis:
-            entries = [self.hint(entry) for entry in hints]
+            entries = [self.hint(entry, limits) for entry in hints]
             return {"type": "array", "prefixItems": entries, "items": False, "minItems": len(hints)}
-        return {"type": "array", "items": self.hint(hints[0]) if hints else {}}
+        return {"type": "array", "items": self.hint(hints[0], limits) if hints else {}}
 
     def reference(self, name: str, write: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
         """Returns a reference to the definition ``name``; the first reference writes it."""
@@ -92,10 +95,9 @@ class _Writer:
             if field.init:
                 default = field.default_factory if callable(field.default_factory) else None
                 value = default() if default else field.default
-                written = self.hint(hints[field.name])
                 limits = {_LIMITS[k]: v for k, v in field.metadata.items() if k in _LIMITS}
                 properties[field.name] = {
-                    **_with_limits(written, limits),
+                    **self.hint(hints[field.name], limits),
                     **_annotations(field.metadata.get("doc", ""), value),
                 }
         return _object(properties, inspect.getdoc(section))
@@ -150,20 +152,6 @@ def _object(properties: Mapping[str, Any], doc: str | None) -> dict[str, Any]:
         "properties": {**properties, BASE_KEY: _BASE},
         "additionalProperties": False,
     }
-
-
-def _with_limits(written: dict[str, Any], limits: Mapping[str, float]) -> dict[str, Any]:
-    """Adds limits to the schema of a number, or of the numbers in a list."""
-    if not limits:
-        return written
-    if "anyOf" in written:
-        return {"anyOf": [_with_limits(part, limits) for part in written["anyOf"]]}
-    if isinstance(written.get("items"), dict):
-        return {**written, "items": _with_limits(written["items"], limits)}
-    if "prefixItems" in written:
-        entries = [_with_limits(entry, limits) for entry in written["prefixItems"]]
-        return {**written, "prefixItems": entries}
-    return {**written, **limits} if written.get("type") in ("integer", "number") else written
 
 
 def _annotations(doc: str, default: Any) -> dict[str, Any]:

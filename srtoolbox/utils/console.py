@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich import progress as rich_progress
     from rich.console import Console, RenderableType
     from rich.table import Table
     from rich.text import Text
@@ -42,19 +43,29 @@ def progress_bar(title: str) -> Iterator[Progress]:
     Yields:
         A function that moves the bar. Where no bar can be drawn it does nothing.
     """
-    from rich import progress as rich_progress
+    with make_progress() as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
-    with rich_progress.Progress(
-        rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(bar_width=28),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.TimeRemainingColumn(),
+
+def make_progress(text: str = "") -> rich_progress.Progress:
+    """Makes progress bars on the error stream, invisible where no bar can be drawn.
+
+    Args:
+        text: Format of one more column, such as ``"{task.fields[speed]}"``.
+    """
+    from rich import progress
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(bar_width=28),
+        progress.MofNCompleteColumn(),
+        *([progress.TextColumn(text)] if text else []),
+        progress.TimeRemainingColumn(),
         console=progress_console(),
         disable=not shows_progress(),
         transient=True,
-    ) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    )
 
 
 def set_up_logging(progress: bool = True) -> None:
@@ -141,3 +152,10 @@ def duration_text(seconds: float | None) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+
+
+def clock_text(seconds: float) -> str:
+    """Formats a duration as a clock shows it: ``"2:45:00"``, and ``"0:40"`` below an hour."""
+    minutes, hours = int(seconds) // 60, int(seconds) // 3600
+    text = f"{minutes % 60}:{int(seconds) % 60:02d}"
+    return f"{hours}:{text:0>5}" if hours else text

@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from time import sleep
 from typing import Any, TypeVar
@@ -171,8 +171,7 @@ def wait_for_room(write: Callable[[], T], path: Path, size: int = 0) -> T:
                 return result
 
 
-@contextmanager
-def interrupt_on(*numbers: signal.Signals) -> Iterator[None]:
+def interrupt_on(*numbers: signal.Signals) -> AbstractContextManager[object]:
     """Turns signals into KeyboardInterrupt inside the context, whatever they did before.
 
     It has no effect outside of the main thread, where the caller must handle signals.
@@ -181,14 +180,23 @@ def interrupt_on(*numbers: signal.Signals) -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
+    return handle_signals(interrupt, *numbers)
+
+
+@contextmanager
+def handle_signals(
+    handler: Callable[[int, Any], object], *numbers: signal.Signals
+) -> Iterator[dict[int, Any]]:
+    """Calls ``handler`` on these signals inside the context; yields their earlier handlers.
+
+    It has no effect outside of the main thread.
+    """
     previous = {}
-    try:
+    with suppress(ValueError):  # not the main thread
         for number in numbers:
-            previous[number] = signal.signal(number, interrupt)
-    except ValueError:  # not the main thread
-        pass
+            previous[number] = signal.signal(number, handler)
     try:
-        yield
+        yield previous
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

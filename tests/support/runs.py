@@ -44,7 +44,7 @@ def start(
     dataset = dataset or build_dataset("train", opt.datasets.train, opt, net)
     checkpoints = CheckpointFolder(folder / "checkpoints", opt.logger.keep_checkpoint)
     hook = evaluate and (lambda trainer, _: evaluate(trainer.step, trainer.result))
-    trainer = Trainer.from_options(opt, net, dataset, checkpoints, device, hook)
+    trainer = Trainer(opt, net, dataset, checkpoints, device, hook)
     trainer.eval_freq = 1
     trainer.resume()
     return trainer

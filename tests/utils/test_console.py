@@ -9,7 +9,13 @@ from rich.console import Console
 from rich.text import Text
 
 from srtoolbox.utils import console
-from srtoolbox.utils.console import duration_text, progress_bar, size_text, terminal_table
+from srtoolbox.utils.console import (
+    clock_text,
+    duration_text,
+    progress_bar,
+    size_text,
+    terminal_table,
+)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +35,14 @@ from srtoolbox.utils.console import duration_text, progress_bar, size_text, term
 )
 def test_durations(seconds: float | None, text: str) -> None:
     assert duration_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (40.9, "0:40"), (3599, "59:59"), (3607, "1:00:07"), (360_000, "100:00:00")],
+)
+def test_clock(seconds: float, text: str) -> None:
+    assert clock_text(seconds) == text
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""Does a short training of DSTC-SRNet find the other frames, whatever the seed?
+"""Measures whether a short training of DSTC-SRNet learns to use the other frames, for every seed.
 
-Prints, for every seed and some steps, the PSNR on the test bursts, the same with every frame
-replaced by the reference, and the difference. On the embedded bursts, or on synthetic bursts made
-from two folders of photographs::
+Prints, for every seed and some steps, the PSNR on the test bursts, the PSNR with the reference in
+place of all frames, and the difference. The bursts are the embedded ones, or synthetic bursts from
+two folders of photographs::
 
     python experiments/results/dstc/seeds.py
     python experiments/results/dstc/seeds.py --train T91 --test Set5 --set fusion=concat
@@ -23,18 +23,18 @@ from srtoolbox.data import SampleStream
 from srtoolbox.data.stream import to_float
 
 NETWORKS = Path(__file__).parents[3] / "options/_base_/networks"
-SCHEDULE = 1600  # steps of the quickstart's cosine, of which these are the first
+SCHEDULE = 1600  # steps of the quickstart's cosine; this training stops early
 
 
 def psnr(sr: Tensor, gt: Tensor) -> float:
-    """Of RGB rounded to 8 bits, without 8 pixels on each side."""
+    """Returns the PSNR in dB of RGB rounded to 8 bits, with 8 pixels cropped on each side."""
     error = (sr.clamp(0, 1) * 255).round() / 255 - gt
     return -10 * error[..., 8:-8, 8:-8].square().mean().log10().item()
 
 
 @torch.no_grad()
 def score(net: nn.Module, bursts: list[tuple[Tensor, Tensor]], bf16: bool) -> tuple[float, float]:
-    """The mean PSNR, and that of the reference alone."""
+    """Returns the mean PSNR in dB, with all frames and with the reference repeated."""
     net.eval()
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         scores = [
@@ -42,13 +42,20 @@ def score(net: nn.Module, bursts: list[tuple[Tensor, Tensor]], bf16: bool) -> tu
             for lq, gt in bursts
         ]
     net.train()
-    full, blind = np.mean(scores, 0)
-    return float(full), float(blind)
+    full, repeated = np.mean(scores, 0)
+    return float(full), float(repeated)
+
+
+def report(step: int, full: float, repeated: float) -> str:
+    """Returns both PSNRs and the gain from other frames as text."""
+    return f"  {step}: {full:.2f} {repeated:.2f} {full - repeated:+.2f}"
 
 
 def main() -> None:
-    """Trains and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Trains a network for each seed and prints its scores."""
+    parser = argparse.ArgumentParser(
+        description="Measures the gain from other frames for each seed."
+    )
     parser.add_argument("--preset", default="s")
     parser.add_argument("--train", help="folder of photographs")
     parser.add_argument("--test", help="folder of photographs")
@@ -62,20 +69,23 @@ def main() -> None:
     torch.set_num_threads(1)
 
     options = yaml.safe_load((NETWORKS / f"dstcsrnet_{args.preset}.yml").read_text())["network_g"]
-    changed = dict(each.split("=") for each in args.set)
-    options |= {k: int(v) if v.isdigit() else v for k, v in changed.items()}
+    changed = dict(option.split("=") for option in args.set)
+    options |= {name: int(v) if v.isdigit() else v for name, v in changed.items()}
     arch = ARCH_REGISTRY.get(options.pop("type"))
     if args.train:
-        bursts = DATASET_REGISTRY.get("SyntheticBursts")
-        train = bursts(dataroot=args.train, num_frame=5, gt_size=64)
-        test = bursts(dataroot=args.test, num_frame=5)
+        dataset = DATASET_REGISTRY.get("SyntheticBursts")
+        train = dataset(dataroot=args.train, num_frame=5, gt_size=64)
+        test = dataset(dataroot=args.test, num_frame=5)
     else:
-        bursts = DATASET_REGISTRY.get("SampleBursts")
-        train = bursts("train", num_frame=5, gt_size=64)
-        test = bursts("val", num_frame=5, gt_size=192, num_burst=6)
+        dataset = DATASET_REGISTRY.get("SampleBursts")
+        train = dataset("train", num_frame=5, gt_size=64)
+        test = dataset("val", num_frame=5, gt_size=192, num_burst=6)
     samples = [test[i] for i in range(len(test))]
-    pairs = [
-        tuple(to_float(torch.from_numpy(sample[key]))[None] for key in ("lq", "gt"))
+    bursts = [
+        (
+            to_float(torch.from_numpy(sample["lq"]))[None],
+            to_float(torch.from_numpy(sample["gt"]))[None],
+        )
         for sample in samples
     ]
     for seed in range(args.seeds):
@@ -85,8 +95,7 @@ def main() -> None:
         line = f"seed {seed}"
         for step, batch in enumerate(SampleStream(train, seed, 2).batches(0, args.steps), 1):
             if step == 1:
-                full, blind = score(net, pairs, args.bf16)
-                line += f"  0: {full:.2f} {blind:.2f} {full - blind:+.2f}"
+                line += report(0, *score(net, bursts, args.bf16))
             cosine = 0.5 * (1 + np.cos(np.pi * step / SCHEDULE))
             optimizer.param_groups[0]["lr"] = args.lr * min(1, step / 20) * cosine
             with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
@@ -97,8 +106,7 @@ def main() -> None:
             torch.nn.utils.clip_grad_norm_(net.parameters(), args.grad_clip)
             optimizer.step()
             if step % 150 == 0:
-                full, blind = score(net, pairs, args.bf16)
-                line += f"  {step}: {full:.2f} {blind:.2f} {full - blind:+.2f}"
+                line += report(step, *score(net, bursts, args.bf16))
         print(line, flush=True)
 
 

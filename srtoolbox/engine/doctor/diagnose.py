@@ -208,7 +208,7 @@ class _RunCheck:
         ):
             folder = Path(name)
             checkpoints = CheckpointFolder(folder / "checkpoints", 1)
-            trainer = Trainer.from_options(opt, net, dataset, checkpoints, self.device)
+            trainer = Trainer(opt, net, dataset, checkpoints, self.device)
             memory = self._step_memory(trainer)
             seconds = _run_steps(trainer, folder, _MIN_STEPS)
             # If steps are short, some more of them make the measured time more reliable.

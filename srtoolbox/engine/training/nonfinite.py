@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,7 +27,11 @@ def find_nonfinite(model: Model, batch: Batch, step: int) -> str:
             return f"the samples' '{name}' is not finite"
     for phase in model.phases:
         found: list[str] = []
-        with _record_modules(model.networks, found):
+        with ExitStack() as hooks:
+            for key, net in model.networks.items():
+                for name, module in net.named_modules():
+                    hook = partial(_record, found, _module(key, name))
+                    hooks.enter_context(module.register_forward_hook(hook))
             losses = model.objective(phase, batch, step, memo)
         if found:
             return f"first in the output of {found[0]}"
@@ -45,27 +49,12 @@ def find_nonfinite(model: Model, batch: Batch, step: int) -> str:
     return "which did not happen again when the step was repeated"
 
 
-@contextmanager
-def _record_modules(networks: dict[str, nn.Module], found: list[str]) -> Iterator[None]:
-    """Appends the modules to ``found`` that make non-finite outputs from finite inputs."""
-
-    def record(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            if not _finite(output) and _finite(inputs):
-                found.append(name)
-
-        return hook
-
-    handles = [
-        module.register_forward_hook(record(_module(key, name)))
-        for key, net in networks.items()
-        for name, module in net.named_modules()
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def _record(
+    found: list[str], name: str, _: nn.Module, inputs: tuple[Any, ...], output: Any
+) -> None:
+    """Appends a module to ``found`` if it makes a non-finite output from finite inputs."""
+    if not _finite(output) and _finite(inputs):
+        found.append(name)
 
 
 def _finite(value: Any) -> bool:

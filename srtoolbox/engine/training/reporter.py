@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-from srtoolbox.utils.console import duration_text, progress_console, shows_progress
+from srtoolbox.utils.console import clock_text, make_progress
 from srtoolbox.utils.files import append_lines, keep_lines, read_lines, wait_for_room
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("srtoolbox")
 
 _SPEED = ("it/s", "data wait", "memory")
-
-Point = tuple[int, dict[str, float]]  # step, and values by TensorBoard tag
 
 
 class Reporter:
@@ -58,16 +55,7 @@ class Reporter:
         self._tb_folder = folder / "tb" if tensorboard else None
         self._tb_writer: SummaryWriter | None = None
         self._to_tensorboard(())
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
-            TextColumn("{task.completed}/{task.total}"),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
-            console=progress_console(),
-            disable=not shows_progress(),
-            transient=True,
-        )
+        self._progress = make_progress("{task.fields[figures]}")
         self._task = self._progress.add_task(title, total=total, completed=start, figures="")
 
     def __enter__(self) -> Reporter:
@@ -94,25 +82,19 @@ class Reporter:
             speed: ``it/s``, ``data wait`` (share of the time spent waiting for samples) and
                 ``memory`` in MiB (0: unknown).
         """
-        record = {"step": step, **figures, **speed}
-        wait_for_room(lambda: append_lines(self._figures, [record]), self._figures)
-        self._to_tensorboard([_training_point(record)])
+        self._write(self._figures, {"step": step, **figures, **speed})
         shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
         pace = f"{speed['it/s']:.2f} it/s, data wait {100 * speed['data wait']:.0f} %"
         self._progress.update(self._task, figures=pace)
         memory = f", {speed['memory']:.0f} MiB" if speed["memory"] else ""
-        left = duration_text((self._total - step) / speed["it/s"])
+        left = clock_text((self._total - step) / speed["it/s"])
         _log.info(
             "%s %d/%d  %s  (%s%s, %s left)",
             *(self._title, step, self._total, shown, pace, memory, left),
         )
 
     def evaluation(
-        self,
-        step: int,
-        dataset: str,
-        scores: dict[str, float | None],
-        gain: float | None = None,
+        self, step: int, dataset: str, scores: dict[str, float | None], gain: float | None = None
     ) -> None:
         """Writes the mean scores of one dataset.
 
@@ -125,28 +107,27 @@ class Reporter:
         record: dict[str, Any] = {"step": step, "dataset": dataset, **scores}
         if gain is not None:
             record["gain_from_frames"] = gain
-        wait_for_room(lambda: append_lines(self._scores, [record]), self._scores)
-        self._to_tensorboard([_score_point(record)])
+        self._write(self._scores, record)
         shown = "  ".join(f"{name} {v:.4f}" for name, v in scores.items() if v is not None)
         if gain is not None:
             shown += f"  gain from other frames {gain:.2f} dB"
         _log.info("%s %d/%d  on %s: %s", self._title, step, self._total, dataset, shown)
 
-    def _points(self) -> Iterator[Point]:
-        """Yields the points of all records in the JSONL files."""
-        yield from map(_training_point, read_lines(self._figures))
-        yield from map(_score_point, read_lines(self._scores))
+    def _write(self, path: Path, record: dict[str, Any]) -> None:
+        wait_for_room(lambda: append_lines(path, [record]), path)
+        self._to_tensorboard([record])
 
-    def _to_tensorboard(self, points: Iterable[Point]) -> None:
-        """Adds points to TensorBoard's file, or writes a new file if there is no usable one."""
+    def _to_tensorboard(self, records: Iterable[dict[str, Any]]) -> None:
+        """Adds records to TensorBoard's file; writes a new file of all if there is no usable one."""
         if self._tb_folder is None:
             return
         try:
             if self._tb_writer is None:
-                self._tb_writer, points = _open_writer(self._tb_folder), self._points()
-            for step, scalars in points:
-                for tag, value in scalars.items():
-                    self._tb_writer.add_scalar(tag, value, step)
+                self._tb_writer = _open_writer(self._tb_folder)
+                records = chain(read_lines(self._figures), read_lines(self._scores))
+            for record in records:
+                for tag, value in _scalars(record).items():
+                    self._tb_writer.add_scalar(tag, value, record["step"])
             self._tb_writer.flush()  # raises errors of the writer's thread
         except OSError as error:  # the JSONL files have everything, so the run can continue
             self._tb_writer = None
@@ -165,17 +146,11 @@ class NullReporter(Reporter):
 
     def __exit__(self, *_: object) -> None: ...
 
-    def advance(self, step: int) -> None: ...
+    def advance(self, *_: object, **__: object) -> None: ...
 
-    def training(self, step: int, figures: dict[str, float], speed: dict[str, float]) -> None: ...
+    def training(self, *_: object, **__: object) -> None: ...
 
-    def evaluation(
-        self,
-        step: int,
-        dataset: str,
-        scores: dict[str, float | None],
-        gain: float | None = None,
-    ) -> None: ...
+    def evaluation(self, *_: object, **__: object) -> None: ...
 
 
 NULL_REPORTER = NullReporter()
@@ -193,12 +168,10 @@ def _open_writer(folder: Path) -> SummaryWriter:
     return SummaryWriter(str(folder), purge_step=0, flush_secs=30)
 
 
-def _training_point(record: dict[str, Any]) -> Point:
-    figures = {name: value for name, value in record.items() if name != "step"}
-    kind = {name: "speed" if name in _SPEED else "train" for name in figures}
-    return record["step"], {f"{kind[name]}/{name}": value for name, value in figures.items()}
-
-
-def _score_point(record: dict[str, Any]) -> Point:
-    scores = {k: v for k, v in record.items() if k not in ("step", "dataset") and v is not None}
-    return record["step"], {f"{record['dataset']}/{name}": value for name, value in scores.items()}
+def _scalars(record: dict[str, Any]) -> dict[str, float]:
+    """Returns the values of a log point, or the scores of a dataset, by TensorBoard tag."""
+    return {
+        f"{record.get('dataset', 'speed' if name in _SPEED else 'train')}/{name}": value
+        for name, value in record.items()
+        if name not in ("step", "dataset") and value is not None
+    }

@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import logging
 import signal
-from types import TracebackType
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+from srtoolbox.utils.files import handle_signals
 
 _log = logging.getLogger("srtoolbox")
 
 
-class StopSignals:
-    """Context in which the first SIGINT or SIGTERM only sets ``stopping``; a second one stops."""
+@contextmanager
+def stop_signals() -> Iterator[SimpleNamespace]:
+    """The first SIGINT or SIGTERM inside only sets ``stopping`` of the result; a second one stops.
 
-    def __init__(self) -> None:
-        self.stopping = False
-        self._previous: dict[signal.Signals, Any] = {}
+    Outside of the main thread it has no effect: the caller handles signals.
+    """
+    state = SimpleNamespace(stopping=False)
 
-    def __enter__(self) -> StopSignals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._previous[number] = signal.signal(number, self._request_stop)
-            except ValueError:  # not the main thread: the caller handles signals
-                break
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _request_stop(self, number: int, _: object) -> None:
+    def request_stop(number: int, _: object) -> None:
         _log.warning("%s: saving after this step", signal.Signals(number).name)
-        self.stopping = True
-        signal.signal(number, self._previous[signal.Signals(number)])
+        state.stopping = True
+        signal.signal(number, previous[number])
+
+    with handle_signals(request_stop, signal.SIGINT, signal.SIGTERM) as previous:
+        yield state

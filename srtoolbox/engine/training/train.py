@@ -116,7 +116,7 @@ def _train(
         _log.info("train.num_frame_range: %s always takes %d frames", type(net).__name__, num_frame)
     validation = Validation(opt, net, folder, device, ranks) if opt.datasets.val else None
     checkpoints = CheckpointFolder(folder / "checkpoints", opt.logger.keep_checkpoint, identity)
-    trainer = Trainer.from_options(opt, net, dataset, checkpoints, device, validation, ranks)
+    trainer = Trainer(opt, net, dataset, checkpoints, device, validation, ranks)
 
     # Not earlier: invalid options must not claim the folder.
     if ranks.is_main:

@@ -20,7 +20,7 @@ from srtoolbox.engine.device.precision import (
     loss_scaler,
     synchronize,
 )
-from srtoolbox.engine.options import LoggerOptions, RunOptions, TrainOptions
+from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.training.acceleration import accelerate, compile_fails
 from srtoolbox.engine.training.checkpoint import CheckpointFolder
 from srtoolbox.engine.training.ema import EMA
@@ -33,7 +33,7 @@ from srtoolbox.engine.training.optimization import (
     gradient_norm,
 )
 from srtoolbox.engine.training.reporter import Reporter
-from srtoolbox.engine.training.signals import StopSignals
+from srtoolbox.engine.training.signals import stop_signals
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.models.base import Model, sum_losses
 from srtoolbox.models.frames import varying_frames
@@ -41,62 +41,34 @@ from srtoolbox.utils.torch_private import step_if_finite, supports_found_inf
 
 
 class Trainer:
-    """Trains the networks of a model on a sample stream.
+    """Trains the networks of a run's model on its sample stream, from step 0.
 
     Args:
-        model: Computes the losses; its networks are on ``device``.
-        stream: The training samples.
-        opt: Optimizers, precision and number of steps.
-        logger: Intervals of log points and checkpoints.
+        opt: A run with a ``train`` section.
+        net: Its network, on ``device``.
+        dataset: Its training dataset.
         checkpoints: Folder of the checkpoints.
         device: Device to train on.
-        evaluate: Called with the trainer and its reporter every ``eval_freq`` steps and after the
-            last step.
-        eval_freq: Steps between evaluations.
+        evaluate: Called with the trainer and its reporter every ``val.val_freq`` steps and after
+            the last step.
         ranks: The processes that train together; each has its part of every batch.
 
     Attributes:
+        model: Computes the losses.
+        stream: The training samples.
+        opt: The ``train`` section.
+        eval_freq: Steps between evaluations.
         step: Number of finished steps.
         seconds: Time of the training steps, over all resumes.
         best: Value and step of the best evaluation, for ``evaluate`` to set.
         evaluated: The last evaluated step.
+
+    Raises:
+        UserError: if the options do not suit the network or the dataset.
     """
 
     def __init__(
         self,
-        model: Model,
-        stream: SampleStream,
-        opt: TrainOptions,
-        logger: LoggerOptions,
-        checkpoints: CheckpointFolder,
-        device: torch.device,
-        evaluate: Callable[[Trainer, Reporter], None] | None = None,
-        eval_freq: int = 5000,
-        ranks: Ranks = SINGLE_PROCESS,
-    ) -> None:
-        self.model, self.stream, self.opt, self.logger = model, stream, opt, logger
-        self.checkpoints, self.device = checkpoints, device
-        self.evaluate, self.eval_freq, self.ranks = evaluate, eval_freq, ranks
-        for name, net in model.networks.items():
-            accelerate(net, opt, generator=name == "g")
-        self.ema = EMA(model.networks["g"], opt.ema_decay) if opt.ema_decay else None
-        self.optimizers = {phase: self._build_optimizer(phase) for phase in model.phases}
-        self.schedulers = {
-            phase: build_scheduler(opt, optimizer) for phase, optimizer in self.optimizers.items()
-        }
-        self.parameter_freezer = ParameterFreezer(model.networks["g"], opt.param_groups)
-        self.scaler = loss_scaler(device, opt.precision)
-        self.step = 0
-        self.seconds = 0.0
-        self.best: dict[str, float] = {}
-        self.evaluated = 0
-        self.meter = LossMeter(device)
-        self._waited = 0.0  # seconds of waiting for samples since the last log point
-        self._reported = (0, 0.0)  # step and seconds of the last log point
-
-    @classmethod
-    def from_options(
-        cls,
         opt: RunOptions,
         net: nn.Module,
         dataset: TrainDataset,
@@ -104,42 +76,33 @@ class Trainer:
         device: torch.device,
         evaluate: Callable[[Trainer, Reporter], None] | None = None,
         ranks: Ranks = SINGLE_PROCESS,
-    ) -> Trainer:
-        """Builds model and sample stream of a run, and their trainer at step 0.
-
-        Args:
-            opt: A run with a ``train`` section.
-            net: Its network, on ``device``.
-            dataset: Its training dataset.
-            checkpoints: Folder of the checkpoints.
-            device: Device to train on.
-            evaluate: See ``Trainer``; it is called every ``val.val_freq`` steps.
-            ranks: The processes that train together.
-
-        Raises:
-            UserError: if the options do not suit the network or the dataset.
-        """
+    ) -> None:
         assert opt.train is not None, "the options have no 'train' section"
-        stream = SampleStream(
-            dataset,
-            opt.manual_seed,
-            opt.train.batch_size,
-            ranks.rank,
-            ranks.size,
-            varying_frames(net, dataset, opt.train.num_frame_range),
+        train = self.opt = opt.train
+        self.logger, self.eval_freq = opt.logger, opt.val.val_freq
+        self.checkpoints, self.device = checkpoints, device
+        self.evaluate, self.ranks = evaluate, ranks
+        num_frame_range = varying_frames(net, dataset, train.num_frame_range)
+        self.stream = SampleStream(
+            *(dataset, opt.manual_seed, train.batch_size, ranks.rank, ranks.size, num_frame_range)
         )
-        model = build_model(opt, net, dataset)
-        return cls(
-            model,
-            stream,
-            opt.train,
-            opt.logger,
-            checkpoints,
-            device,
-            evaluate,
-            opt.val.val_freq,
-            ranks,
-        )
+        self.model: Model = build_model(opt, net, dataset)
+        for name, network in self.model.networks.items():
+            accelerate(network, train, generator=name == "g")
+        self.ema = EMA(net, train.ema_decay) if train.ema_decay else None
+        self.optimizers = {phase: self._build_optimizer(phase) for phase in self.model.phases}
+        self.schedulers = {
+            phase: build_scheduler(train, optimizer) for phase, optimizer in self.optimizers.items()
+        }
+        self.parameter_freezer = ParameterFreezer(net, train.param_groups)
+        self.scaler = loss_scaler(device, train.precision)
+        self.step = 0
+        self.seconds = 0.0
+        self.best: dict[str, float] = {}
+        self.evaluated = 0
+        self.meter = LossMeter(device)
+        self._waited = 0.0  # seconds of waiting for samples since the last log point
+        self._reported = (0, 0.0)  # step and seconds of the last log point
 
     def _build_optimizer(self, phase: str) -> torch.optim.Optimizer:
         opt = self.opt
@@ -175,7 +138,7 @@ class Trainer:
         for net in self.model.networks.values():
             net.train()
         batches = self.stream.batches(self.step, total, self.opt.num_worker, self.device)
-        with reporter, StopSignals() as signals:
+        with reporter, stop_signals() as signals:
             self._reported = (self.step, self.seconds)
             self._start_clock()
             if self._evaluate_if_due(reporter):  # the run was stopped before this evaluation

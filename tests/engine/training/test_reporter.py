@@ -33,14 +33,14 @@ def test_log_points(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         {"step": 20, "l_pix": 0.125, "lr": 1e-4, **RATE}
     ]
     assert "edsr 20/100  l_pix 0.125  lr 0.0001" in caplog.text
-    assert "2.00 it/s, data wait 25 %, 40 s left" in caplog.text
+    assert "2.00 it/s, data wait 25 %, 0:40 left" in caplog.text
 
 
 def test_long_runs_and_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "srtoolbox"):
         reporter = Reporter(tmp_path, "edsr", 20_000, tensorboard=False)
         reporter.training(200, {}, {**RATE, "memory": 1234.4})
-    assert "1234 MiB, 2.8 h left" in caplog.text
+    assert "1234 MiB, 2:45:00 left" in caplog.text
 
 
 def test_scores(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
