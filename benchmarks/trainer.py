@@ -22,12 +22,12 @@ from benchmarks.session import Block, train_in_blocks
 from srtoolbox.bench.network import SEED, build_net
 from srtoolbox.bench.options import BenchOptions
 from srtoolbox.bench.report import Figures, Report, machine
-from srtoolbox.bench.timing import seconds
 from srtoolbox.config.schema import option
 from srtoolbox.data import SampleStream
 from srtoolbox.data.base import Batch
 from srtoolbox.engine.device.precision import Precision, autocast
 from srtoolbox.engine.options import ArchSpec, TrainOptions
+from srtoolbox.engine.profiling import seconds
 from srtoolbox.engine.training.optimization import build_optimizer
 from srtoolbox.models.frames import arrange_frames
 
@@ -108,9 +108,7 @@ class BareLoop:
         opt: Optimizer, number format and memory format.
     """
 
-    def __init__(
-        self, net: nn.Module, batch: Batch, reference: int, opt: TrainOptions
-    ) -> None:
+    def __init__(self, net: nn.Module, batch: Batch, reference: int, opt: TrainOptions) -> None:
         self._net = copy.deepcopy(net).train()
         self._device = batch["gt"].device
         if opt.channels_last:

@@ -31,8 +31,8 @@ class DSTCSRNet(nn.Module):
     From the abstract of the paper: two parallel streams, a multi-scale temporal memory stream
     (`MTMS`) and a dynamic receptive-field spatial stream (`DRSS`); bidirectional cross-attention
     fusion of both (`BCAF`); multi-level feature enhancement (`MLFE`); a progressive decoder
-    (`ProgressiveDecoder`). **The contents of these five modules are ours**, because neither code
-    nor details were available; so are the label-free alignment and the shift-and-add memory.
+    (`ProgressiveDecoder`). **The contents of these five modules are ours**, as are the label-free
+    alignment and the shift-and-add memory: this is not the network that the authors published.
 
     The other frames influence the output from the first training step: by samples of all frames on
     the fine grid (input of the memory and of the last convolution), and by the mean of the aligned

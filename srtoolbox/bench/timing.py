@@ -6,14 +6,13 @@ ratios of all rounds, so a machine whose speed changes favours none of them.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from statistics import median
 from typing import Any
 
 import torch
 
-from srtoolbox.engine.device.precision import synchronize
+from srtoolbox.engine.profiling import seconds
 
 
 def speedup(reference: list[float], other: list[float]) -> float:
@@ -27,12 +26,3 @@ def in_rounds(
     """Returns the seconds of each function by round; a round times all of them in turn."""
     times = [[seconds(work, device) for work in works] for _ in range(rounds)]
     return [list(column) for column in zip(*times, strict=True)]
-
-
-def seconds(work: Callable[[], Any], device: torch.device) -> float:
-    """Returns the seconds that ``work`` takes, including its work on the device."""
-    synchronize(device)
-    start = time.perf_counter()
-    work()
-    synchronize(device)
-    return time.perf_counter() - start

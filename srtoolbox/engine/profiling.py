@@ -63,7 +63,11 @@ def measure_inference(
         for _ in range(_NUM_WARM_UP):  # also loads modules that are loaded at first use
             forward()
         flops, uncounted = count_flops(forward)
-        times = _measure_times(forward, lq.device)
+        times: list[float] = []
+        while len(times) < _MIN_RUNS or (
+            len(times) < _MAX_RUNS and sum(times) < _MAX_EXTRA_SECONDS
+        ):
+            times.append(seconds(forward, lq.device))
         return {
             "params": sum(parameter.numel() for parameter in net.parameters()),
             "flops": flops,
@@ -80,14 +84,8 @@ def measure_inference(
         net.train(was_training)
 
 
-def _measure_times(work: Callable[[], object], device: torch.device) -> list[float]:
-    times: list[float] = []
-    while len(times) < _MIN_RUNS or (len(times) < _MAX_RUNS and sum(times) < _MAX_EXTRA_SECONDS):
-        times.append(_seconds(work, device))
-    return times
-
-
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Returns the seconds that ``work`` takes, including its work on the device."""
     synchronize(device)
     start = time.perf_counter()
     work()
@@ -118,7 +116,7 @@ class TrainingStep:
     def seconds(self) -> float:
         """Returns the time of one step, after another as warm-up."""
         self.run()
-        return _seconds(self.run, self._device)
+        return seconds(self.run, self._device)
 
     def run(self) -> None:
         """Runs the step once. Gradients are kept; weights do not change."""

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from srtoolbox.errors import UserError
+from srtoolbox.errors import check_choice
 from srtoolbox.metrics.base import Metric, MetricUnavailable
 from srtoolbox.metrics.protocol import Protocol
 from srtoolbox.registry import METRIC_REGISTRY
@@ -46,8 +46,7 @@ class LPIPS(Metric):
     paper = "Zhang et al., CVPR 2018"
 
     def __init__(self, net: Literal["alex", "vgg", "squeeze"] = "alex", fetch: bool = False):
-        if net not in LPIPS_BACKBONES:
-            raise UserError(f"LPIPS: net is one of {', '.join(LPIPS_BACKBONES)}, got {net!r}")
+        check_choice("LPIPS: net", net, LPIPS_BACKBONES)
         self.net = net
         self.fetch = fetch
         self._failed: str | None = None
@@ -58,13 +57,7 @@ class LPIPS(Metric):
 
     def score(self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int) -> float:
         x, y = (protocol.prepare_rgb(image, scale).float() / 255 for image in (sr, gt))
-        smallest = LPIPS_BACKBONES[self.net].min_size
-        if min(x.shape[1:]) < smallest:
-            raise UserError(
-                f"LPIPS: '{self.net}' needs {smallest}×{smallest} pixels, but protocol "
-                f"'{protocol.name}' leaves {x.shape[1]}×{x.shape[2]} of an image of "
-                f"{sr.shape[1]}×{sr.shape[2]}"
-            )
+        protocol.check_size(f"LPIPS: '{self.net}'", LPIPS_BACKBONES[self.net].min_size, x, sr)
         network = self._network(x.device)
         with torch.inference_mode(), torch.autocast(x.device.type, enabled=False):
             return network(x[None], y[None], normalize=protocol.lpips_range == "signed").item()

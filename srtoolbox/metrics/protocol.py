@@ -10,31 +10,15 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
 
-from srtoolbox.errors import UserError
+from srtoolbox.errors import UserError, check_choice
 from srtoolbox.registry import close_names
 
 _LUMA = (65.481, 128.553, 24.966)  # BT.601, studio swing: black is 16, white 235
-
-_CHOICES = {
-    "color": ("y", "rgb"),
-    "grey": ("replicate", "direct"),
-    "psnr_channels": ("joint", "mean"),
-    "lpips_range": ("signed", "unit"),
-    "average": ("images", "clips"),
-    "missing_neighbours": (
-        "centre",
-        "replicate",
-        "reflection",
-        "mirror",
-        "reflection_circle",
-        "circle",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -80,15 +64,15 @@ class Protocol:
     lpips_range: Literal["signed", "unit"] = "signed"
     average: Literal["images", "clips"] = "images"
     skip_frames: int = 0
-    missing_neighbours: str = "reflection_circle"
+    missing_neighbours: Literal[
+        "centre", "replicate", "reflection", "mirror", "reflection_circle", "circle"
+    ] = "reflection_circle"
 
     def __post_init__(self) -> None:
-        for field, allowed in _CHOICES.items():
-            if getattr(self, field) not in allowed:
-                raise UserError(
-                    f"protocol '{self.name}': {field} is one of {', '.join(allowed)}, "
-                    f"got {getattr(self, field)!r}"
-                )
+        for field, hint in get_type_hints(Protocol).items():
+            if get_origin(hint) is Literal:
+                name = f"protocol '{self.name}': {field}"
+                check_choice(name, getattr(self, field), get_args(hint))
         for field in ("peak", "ssim_range"):  # 255 and 255.0 are one protocol, hence one hash
             object.__setattr__(self, field, float(getattr(self, field)))
 
@@ -155,6 +139,19 @@ class Protocol:
     def prepare_rgb(self, image: Tensor, scale: int) -> Tensor:
         """Does the same as ``prepare``, but always returns RGB (3, h, w), for metrics of RGB."""
         return self._crop_and_round(image, scale).expand(3, -1, -1)
+
+    def check_size(self, what: str, size: int, cropped: Tensor, image: Tensor) -> None:
+        """Checks that a cropped image (C, h, w) has at least ``size`` pixels per side.
+
+        Raises:
+            UserError: if it has fewer; the message says that ``what`` needs them.
+        """
+        if min(cropped.shape[1:]) < size:
+            raise UserError(
+                f"{what} needs {size}×{size} pixels, but protocol '{self.name}' leaves "
+                f"{cropped.shape[1]}×{cropped.shape[2]} of an image of "
+                f"{image.shape[1]}×{image.shape[2]}"
+            )
 
     def _crop_and_round(self, image: Tensor, scale: int) -> Tensor:
         if image.ndim != 3 or image.shape[0] not in (1, 3):

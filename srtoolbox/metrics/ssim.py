@@ -11,7 +11,6 @@ import math
 import torch
 from torch import Tensor
 
-from srtoolbox.errors import UserError
 from srtoolbox.metrics.base import Metric
 from srtoolbox.metrics.protocol import Protocol
 from srtoolbox.registry import METRIC_REGISTRY
@@ -20,13 +19,8 @@ _SIZE = 11
 _SIGMA = 1.5
 _K1, _K2 = 0.01, 0.03
 
-
-def _gaussian() -> list[float]:
-    weights = [math.exp(-((i - _SIZE // 2) ** 2) / (2 * _SIGMA**2)) for i in range(_SIZE)]
-    return [weight / sum(weights) for weight in weights]
-
-
-_WINDOW = _gaussian()
+_GAUSSIAN = [math.exp(-((i - _SIZE // 2) ** 2) / (2 * _SIGMA**2)) for i in range(_SIZE)]
+_WINDOW = [weight / sum(_GAUSSIAN) for weight in _GAUSSIAN]
 
 
 @METRIC_REGISTRY.register()
@@ -42,11 +36,7 @@ class SSIM(Metric):
 
     def score(self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int) -> float:
         x, y = protocol.prepare(sr, scale), protocol.prepare(gt, scale)
-        if min(x.shape[1:]) < _SIZE:
-            raise UserError(
-                f"SSIM: needs {_SIZE}×{_SIZE} pixels, but protocol '{protocol.name}' leaves "
-                f"{x.shape[1]}×{x.shape[2]} of an image of {sr.shape[1]}×{sr.shape[2]}"
-            )
+        protocol.check_size("SSIM:", _SIZE, x, sr)
         c1, c2 = (_K1 * protocol.ssim_range) ** 2, (_K2 * protocol.ssim_range) ** 2
         # The formula needs only the sum of the variances, so four blurred maps are enough.
         mean_x, mean_y, power, product = map(_blur, (x, y, x * x + y * y, x * y))

@@ -102,12 +102,9 @@ class WarpingError(ClipMetric):
 
 def _grey(image: Tensor, protocol: Protocol, scale: int) -> np.ndarray:
     """Returns an image (C, H, W) as grey values (H, W) uint8."""
-    rgb = protocol.prepare_rgb(image, scale).round().byte().permute(1, 2, 0).cpu().numpy()
-    if min(rgb.shape[:2]) < _MIN_SIZE:
-        raise UserError(
-            f"optical flow needs {_MIN_SIZE}×{_MIN_SIZE} pixels, but protocol '{protocol.name}' "
-            f"leaves {rgb.shape[0]}×{rgb.shape[1]} of a frame of {image.shape[1]}×{image.shape[2]}"
-        )
+    cropped = protocol.prepare_rgb(image, scale)
+    protocol.check_size("optical flow", _MIN_SIZE, cropped, image)
+    rgb = cropped.round().byte().permute(1, 2, 0).cpu().numpy()
     return cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)
 
 

@@ -1,19 +1,7 @@
 """Models: run networks on batches and compute their losses."""
 
-from srtoolbox.models.base import Model
-from srtoolbox.models.frames import arrange_frames, check_time, run_network
 from srtoolbox.models.gan_model import GANModel, GANOptions
 from srtoolbox.models.loss_schedule import LossSchedule, schedule_faults
 from srtoolbox.models.sr_model import SRModel
 
-__all__ = [
-    "GANModel",
-    "GANOptions",
-    "LossSchedule",
-    "Model",
-    "SRModel",
-    "arrange_frames",
-    "check_time",
-    "run_network",
-    "schedule_faults",
-]
+__all__ = ["GANModel", "GANOptions", "LossSchedule", "SRModel", "schedule_faults"]

@@ -122,6 +122,7 @@ def test_b_is_the_default():
     assert options.items() <= defaults.items()
 
 
+@pytest.mark.slow
 def test_cost_grows_with_frames_and_pixels_and_no_faster():
     net = tiny().eval()
 
@@ -236,6 +237,7 @@ def owed_to_other_frames(net: DSTCSRNet, dataset: object, indices: range) -> flo
     return sum(lost) / len(lost)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "precision"), [(0, "fp32"), (1, "bf16")])
 def test_training_finds_the_other_frames_of_the_sample_bursts(seed, precision):
     net = tiny(seed, alignment="global")
@@ -244,6 +246,7 @@ def test_training_finds_the_other_frames_of_the_sample_bursts(seed, precision):
     assert owed_to_other_frames(net, test, range(4)) > 0.9
 
 
+@pytest.mark.slow
 def test_training_finds_the_other_frames_of_synthetic_bursts(reference):
     net = tiny(2, alignment="global")
     photographs = reference / "data/yang91/HR"

@@ -29,6 +29,7 @@ def test_agrees_with_the_reference(golden, scale, size):
     check(golden(f"edsr_x{scale}_{size}"))
 
 
+@pytest.mark.slow
 def test_large_agrees_with_the_reference(golden):
     check(golden("edsr_x4_large_default"))
 

@@ -26,6 +26,7 @@ def test_has_the_published_number_of_parameters(options, expected):
     assert sum(p.numel() for p in net.parameters()) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

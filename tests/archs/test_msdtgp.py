@@ -97,6 +97,7 @@ def test_offsets_start_at_zero_unless_it_is_the_legacy(legacy):
     assert (magnitude > 0) == legacy
 
 
+@pytest.mark.slow
 def test_tiles_change_nothing():
     torch.manual_seed(0)
     net = MSDTGP(2, **SMALL).double().eval()

@@ -119,6 +119,7 @@ def test_any_number_of_frames_if_declared(name, frames):
     assert torch.isfinite(sr).all()
 
 
+@pytest.mark.slow
 @every_scale
 def test_gradient_reaches_every_parameter(name, scale):
     net = build(name, scale).train()

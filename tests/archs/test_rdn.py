@@ -13,6 +13,7 @@ def test_has_the_published_number_of_parameters(scale, expected):
     assert sum(p.numel() for p in net.parameters()) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["rdn_x2_small", "rdn_x3_small", "rdn_x2_default", "rdn_x4_default"]
 )

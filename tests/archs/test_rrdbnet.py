@@ -14,6 +14,7 @@ def test_has_the_published_number_of_parameters(scale, expected):
     assert sum(p.numel() for p in net.parameters()) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [2, 4])
 @pytest.mark.parametrize("size", ["small", "default"])
 def test_agrees_with_the_reference(golden, scale, size):

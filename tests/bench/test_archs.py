@@ -37,6 +37,7 @@ def options(**changes) -> ArchsOptions:
     return check({**TREE, **changes}, ArchsOptions)
 
 
+@pytest.mark.slow
 def test_every_arch_is_measured_in_every_mode() -> None:
     results = measure_archs(options(), CPU)
     assert [(one.arch, one.mode) for one in results] == [
@@ -51,6 +52,7 @@ def test_every_arch_is_measured_in_every_mode() -> None:
     assert results[7].training_memory < results[5].training_memory
 
 
+@pytest.mark.slow
 def test_only_the_reference_is_computed_by_the_reference_path(monkeypatch) -> None:
     seen = []
     original = deform._by_grid_sample
@@ -76,6 +78,7 @@ def test_threads_are_set_and_restored(tmp_path: Path, monkeypatch) -> None:
     )
 
 
+@pytest.mark.slow
 def test_results_are_reported() -> None:
     opt = options(modes=["fp32"], archs={"EDVR": EDVR})
     report = report_archs(measure_archs(opt, CPU), opt, CPU)

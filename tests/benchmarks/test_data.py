@@ -38,6 +38,7 @@ def options(**changes) -> DataOptions:
     return check({**TREE, **changes}, DataOptions)
 
 
+@pytest.mark.slow
 def test_everything_is_measured_and_no_file_is_left(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     opt = options()

@@ -29,6 +29,7 @@ def test_the_same_options_give_the_same_files(data: str, tmp_path: Path) -> None
     assert len(set(first.values())) == len(first), "two pictures are alike"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("data", "hr", "lq", "gt"), [
     ("images", 2, (1, 3, 8, 8), (3, 32, 32)),
     ("clips", 12, (3, 3, 8, 8), (3, 32, 32)),

@@ -53,6 +53,7 @@ def options(**changes) -> TrainerOptions:
     return check({**TREE, **changes}, TrainerOptions)
 
 
+@pytest.mark.slow
 def test_blocks_of_the_trainer_and_of_the_bare_loop_alternate(monkeypatch) -> None:
     order: list[str] = []
     update, bare = train.train_in_blocks, BareLoop.run

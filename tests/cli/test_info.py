@@ -17,6 +17,7 @@ from srtoolbox.engine.options import RunOptions
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "name"),
     [

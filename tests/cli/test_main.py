@@ -42,6 +42,7 @@ def test_import_and_help_take_little_cpu_time(command: list[str]) -> None:
     assert min(seconds() for _ in range(3)) < 0.3
 
 
+@pytest.mark.slow
 def test_the_trunk_does_not_load_torchvision_or_lpips() -> None:
     found = loaded_by(
         "import srtoolbox.engine.training.train, srtoolbox.archs, srtoolbox.comparison.study.run"
@@ -49,6 +50,7 @@ def test_the_trunk_does_not_load_torchvision_or_lpips() -> None:
     assert found <= {"torch", "cv2", "skimage"}
 
 
+@pytest.mark.slow
 def test_missing_files_are_named(run_file: Path, capsys) -> None:
     assert main(["train", "nowhere.yml"]) == 2
     assert "nowhere.yml" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from srtoolbox.comparison.store import ResultStore
 from srtoolbox.errors import UserError
 
 
+@pytest.mark.slow
 def test_compare_and_report(study_file: Path, capsys) -> None:
     assert main(["compare", str(study_file)]) == 0
     first = capsys.readouterr().out
@@ -20,6 +21,7 @@ def test_compare_and_report(study_file: Path, capsys) -> None:
     assert capsys.readouterr().out == first
 
 
+@pytest.mark.slow
 def test_a_failed_method_gives_exit_code_1_and_a_table(study_file: Path, capsys) -> None:
     bad = ["--set", "methods.EDSR.train.optim_g={type: SGD, lr: 1e36}"]
     assert main(["compare", str(study_file), *bad]) == 1
@@ -44,6 +46,7 @@ def scores(store: ResultStore) -> dict[tuple[str, str], dict[str, dict[str, floa
     }
 
 
+@pytest.mark.slow
 def test_compare_from_python_gives_the_results_of_the_command(study_file: Path) -> None:
     store = srtoolbox.compare(study_file, ["name=python"], device="cpu")
     assert store.folder == Path("experiments/compare/python")
@@ -59,6 +62,7 @@ def test_compare_from_python_runs_only_the_given_methods(study_file: Path) -> No
         srtoolbox.compare(study_file, ["methods.EDSR.train.lr=1"])
 
 
+@pytest.mark.slow
 def test_merge_joins_parts_of_a_study(study_file: Path, capsys) -> None:
     folders = []
     for method in ("Bicubic", "EDSR"):

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,6 +69,7 @@ def keys_of(content: Any, path: str = "") -> list[str]:
     return paths
 
 
+@pytest.mark.slow
 @given(any_mappings(), any_mappings())
 def test_inputs_are_not_changed(base: dict, over: dict) -> None:
     first, second = tree(base), tree(over)
@@ -76,6 +78,7 @@ def test_inputs_are_not_changed(base: dict, over: dict) -> None:
     assert before == (plain(first), first.marks, plain(second), second.marks)
 
 
+@pytest.mark.slow
 @given(any_mappings())
 def test_nothing_changes_nothing(content: dict) -> None:
     assert merge(tree(content), Tree()) == content
@@ -89,6 +92,7 @@ def test_it_is_associative_where_shapes_agree(first: dict, second: dict, third: 
     assert merge(merge(a, b), c) == merge(a, merge(b, c))
 
 
+@pytest.mark.slow
 @given(any_mappings(), any_mappings())
 def test_the_later_one_wins(base: dict, over: dict) -> None:
     def check(base: Any, over: Any, merged: Any) -> None:
@@ -134,6 +138,7 @@ def test_deleted_keys_are_gone_and_may_come_back(content: dict, data: st.DataObj
     assert merge(merged, deletion)[key] is DELETE
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(any_mappings())
 def test_what_is_written_is_read_again(content: dict) -> None:
@@ -146,6 +151,7 @@ def test_what_is_written_is_read_again(content: dict) -> None:
     assert plain(as_tree(content, "x")) == content
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(any_mappings(2), any_mappings(2))
 def test_a_file_that_inherits_is_the_merge_of_both(base: dict, over: dict) -> None:

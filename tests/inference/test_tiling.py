@@ -25,6 +25,7 @@ def test_a_halo_as_wide_as_the_receptive_field_gives_the_untiled_image(
     assert difference > 1e-3
 
 
+@pytest.mark.slow
 def test_grids_lie_as_in_the_whole_image() -> None:
     net = EDVR(num_feat=8, deformable_groups=2, num_extract_block=1, num_reconstruct_block=1)
     net = net.double().eval()

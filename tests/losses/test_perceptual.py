@@ -204,6 +204,7 @@ def test_a_wrong_file_is_named(tmp_path: Path, content: object) -> None:
         loss(*images())
 
 
+@pytest.mark.slow
 def test_lpips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lpips = pytest.importorskip("lpips")
     models = pytest.importorskip("torchvision.models")

@@ -155,10 +155,13 @@ def test_small_images_are_named(weights):
 
 
 def test_unknown_net():
-    with pytest.raises(UserError, match="alex, vgg, squeeze"):
+    with pytest.raises(
+        UserError, match="LPIPS: net must be 'alex', 'vgg' or 'squeeze', got 'resnet'"
+    ):
         LPIPS(net="resnet")
 
 
+@pytest.mark.slow
 def test_heavy_packages_load_on_first_use():
     code = "import sys, srtoolbox.metrics; print({'lpips', 'torchvision'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -75,7 +75,9 @@ def test_unknown_names_say_what_is_close():
     "field", ["color", "grey", "psnr_channels", "lpips_range", "average", "missing_neighbours"]
 )
 def test_impossible_values_are_named(field):
-    with pytest.raises(UserError, match=f"'t': {field} is one of .*'nonsense'"):
+    with pytest.raises(
+        UserError, match=f"protocol 't': {field} must be '.*' or '.*', got 'nonsense'"
+    ):
         Protocol("t", **{field: "nonsense"})
 
 

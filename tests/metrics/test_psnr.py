@@ -120,6 +120,7 @@ def test_matlab_table(reference, image, kind):
         assert ours == pytest.approx(entry[f"matlab_table_{kind}"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_jilin_tables(reference):
     """Bicubic on clip 001 as measured: only the clip's own edge rule gives all of these digits."""
     folder = reference / "data/Jilin/001"

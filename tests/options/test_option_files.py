@@ -92,6 +92,7 @@ def test_run(path: Path) -> None:
     assert opt.datasets.test or opt.datasets.val
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", STUDIES, ids=name_of)
 def test_study(path: Path) -> None:
     opt, tree = load_options(path, (), StudyOptions)

@@ -261,6 +261,7 @@ def test_where_the_system_has_no_locks_a_warning_says_so(
         acquire_lock(tmp_path / "lock")
 
 
+@pytest.mark.slow
 @needs_locks
 def test_a_lock_is_waited_for_as_long_as_asked(tmp_path: Path) -> None:
     waits: list[None] = []

@@ -22,6 +22,7 @@ from srtoolbox.utils.torch_private import (
 )
 
 
+@pytest.mark.slow
 def test_a_compiled_module_keeps_its_call_where_we_look():
     net = nn.Linear(1, 1)
     assert "_compiled_call_impl" in vars(nn.Module)

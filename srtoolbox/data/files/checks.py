@@ -50,7 +50,7 @@ def check_items(
     paths = list(dict.fromkeys(path for item in items for path in (*item.gt, *item.lq)))
     infos: dict[Path, ImageInfo] = {}
     faults: dict[Path, Fault] = {}
-    examined = map_threads(partial(_examine, raw=layout.raw, deep=deep), paths)
+    examined = map_threads(partial(examine_file, raw=layout.raw, deep=deep), paths)
     for count, (path, found) in enumerate(zip(paths, examined, strict=True), 1):
         if isinstance(found, Fault):
             faults[path] = found
@@ -82,7 +82,8 @@ def raise_faults(faults: Sequence[Fault], title: str) -> None:
         raise UserError(report_faults(faults, title))
 
 
-def _examine(path: Path, raw: bool, deep: bool) -> ImageInfo | Fault:
+def examine_file(path: Path, raw: bool = False, deep: bool = False) -> ImageInfo | Fault:
+    """Returns the facts in a file's header, or its fault; for the options see ``check_items``."""
     try:
         info = image_info(path, raw)
         if deep or not ends_whole(path):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -65,44 +64,42 @@ def diagnose(runs: Mapping[str, RunOptions], device: torch.device, repeats: int 
     decoded: dict[str, bool] = {}
     for name, opt in runs.items():
         label = f"{name}: " if len(runs) > 1 else ""
-        _RunCheck(found, opt, device, name, label, decoded).run()
+        _RunCheck(found, opt, device, label, decoded, Estimate(name)).run()
     found.warnings += find_warnings(found, list(runs.values()), device)
     return found
 
 
+@dataclass
 class _RunCheck:
     """Checks one run.
 
-    Args:
+    Attributes:
         found: Receives the results.
         opt: Options of the run.
         device: Device of the run.
-        name: Name of the run in tables.
         label: Prefix of the run's checks; empty if there is one run only.
         decoded: Datasets whose files were decoded, by their options, and whether without faults.
+        estimate: Receives the cost of the run.
     """
 
-    def __init__(
-        self,
-        found: Diagnosis,
-        opt: RunOptions,
-        device: torch.device,
-        name: str,
-        label: str,
-        decoded: dict[str, bool],
-    ) -> None:
-        self.found, self.opt, self.device, self.label = found, opt, device, label
-        self.decoded = decoded
-        self.estimate = Estimate(name)
+    found: Diagnosis
+    opt: RunOptions
+    device: torch.device
+    label: str
+    decoded: dict[str, bool]
+    estimate: Estimate
 
     def run(self) -> None:
         """Runs every check that is possible; a fault does not hide those of other parts."""
         net = self._network()
-        specs = {f"val.{key}": spec for key, spec in self.opt.datasets.val.items()}
-        specs |= {f"test.{key}": spec for key, spec in self.opt.datasets.test.items()}
+        data = self.opt.datasets
+        specs = {f"val.{key}": spec for key, spec in data.val.items()}
+        specs |= {f"test.{key}": spec for key, spec in data.test.items()}
+        # A network without parameters is not trained.
+        trains = net is None or any(weight.requires_grad for weight in net.parameters())
         train_set = None
-        if self.opt.datasets.train is not None and self._trains(net):
-            train_set = self._dataset("train", self.opt.datasets.train, net)
+        if data.train is not None and self.opt.train is not None and trains:
+            train_set = self._dataset("train", data.train, net)
         built = {name: self._dataset(name, spec, net) for name, spec in specs.items()}
         eval_sets = {name: dataset for name, dataset in built.items() if dataset is not None}
         evaluator = self._evaluator()
@@ -114,12 +111,6 @@ class _RunCheck:
             self._evaluate(evaluator, net, *next(iter(eval_sets.items())))
         self._estimate_run(net, eval_sets)
         self.found.estimates.append(self.estimate)
-
-    def _trains(self, net: nn.Module | None) -> bool:
-        """Returns whether the run trains; a network without parameters does not."""
-        if self.opt.train is None:
-            return False
-        return net is None or any(weight.requires_grad for weight in net.parameters())
 
     def _network(self) -> nn.Module | None:
         """Builds the network and loads its weights; returns None if that fails."""
@@ -287,8 +278,12 @@ def _run_steps(trainer: Trainer, folder: Path, stop: int) -> float:
     opt = trainer.opt
     stop = min(stop, opt.total_iter)
     trainer.opt = replace(opt, total_iter=stop)  # the schedulers keep the length of the whole run
-    with _only_warnings():
+    level = _log.level
+    _log.setLevel(logging.WARNING)  # keeps the log points of the few steps out of the log
+    try:
         trainer.run(Reporter(folder, "doctor", stop, trainer.step, tensorboard=False))
+    finally:
+        _log.setLevel(level)
     trainer.opt = opt
     seconds = [1 / line["it/s"] for line in read_lines(folder / "log.jsonl")]
     return median(seconds[1:] or seconds)
@@ -315,14 +310,3 @@ class _FirstSamples:
 
     def __getitem__(self, index: int) -> Sample:
         return self._dataset[index]
-
-
-@contextmanager
-def _only_warnings() -> Iterator[None]:
-    """Keeps the log points of the few steps out of the log."""
-    level = _log.level
-    _log.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        _log.setLevel(level)

@@ -18,7 +18,7 @@ from rich.text import Text
 from srtoolbox.engine.device.precision import is_out_of_memory
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.utils.console import duration_text, size_text
+from srtoolbox.utils.console import duration_text, size_text, terminal_table
 from srtoolbox.utils.cpu import cpu_count
 from srtoolbox.utils.environment import device_name
 
@@ -176,29 +176,22 @@ def to_terminal(found: Diagnosis, title: str) -> Group:
 
 
 def _estimates_table(estimates: Sequence[Estimate]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("run", overflow="fold")
-    for title in (
-        "memory:\nstep",
-        "\nimage",
-        "time:\nimage",
-        "1,000\nsteps",
-        "\ntotal",
-        "\ncheckpoints",
-    ):
-        table.add_column(title, justify="right", no_wrap=True)
-    for estimate in estimates:
-        size = estimate.checkpoint
-        table.add_row(
+    head = ("run", "memory: step", "image", "time: image", "1,000 steps", "total", "checkpoints")
+    rows = [
+        [
             estimate.name,
             _mib_text(estimate.step_memory),
             _mib_text(estimate.test_memory),
             duration_text(estimate.test_seconds),
             duration_text(estimate.seconds and 1000 * estimate.seconds),
             duration_text(estimate.total),
-            "–" if size is None else f"{estimate.keep} × {size_text(size)}",
-        )
-    return table
+            "–"
+            if (size := estimate.checkpoint) is None
+            else f"{estimate.keep} × {size_text(size)}",
+        ]
+        for estimate in estimates
+    ]
+    return terminal_table(None, head, rows)
 
 
 def _mib_text(mib: float | None) -> str:

@@ -171,7 +171,8 @@ class Evaluator:
         seconds = time.perf_counter() - start
         gt = to_float(torch.from_numpy(sample["gt"]).to(self.device))
         frames = []
-        for facts, frame_sr, frame_gt in self._frames(sample, sr, gt):
+        parts = list(self._frames(sample, sr, gt))
+        for facts, frame_sr, frame_gt in parts:
             records: dict[str, Record] = {}
             for protocol in self.protocols:
                 scores = {
@@ -180,13 +181,10 @@ class Evaluator:
                     else self._measure(name, protocol, frame_sr, frame_gt, dataset.scale)
                     for name, metric in self.metrics.items()
                 }
-                records[protocol] = {**facts, "seconds": seconds, "metrics": scores}
+                records[protocol] = {**facts, "seconds": seconds / len(parts), "metrics": scores}
             frames.append(_Frame(records, frame_sr, frame_gt))
             if on_image is not None:
                 on_image(facts["key"], frame_sr.clamp(0, 1).cpu())
-        for frame in frames:
-            for record in frame.records.values():
-                record["seconds"] /= len(frames)
         return frames
 
     def _score_clip(self, frames: Sequence[_Frame], scale: int) -> None:
@@ -280,21 +278,17 @@ def average(records: Sequence[Record], over: str = "images") -> dict[str, float 
         records: The records of one dataset under one protocol.
         over: ``"images"``: the mean over all records. ``"clips"``: the mean over the clips' means.
     """
-    means = _average(records, over)
-    for kind in dict.fromkeys(record["kind"] for record in records if "kind" in record):
-        of_kind = _average([record for record in records if record.get("kind") == kind], over)
-        means |= {f"{name}_{kind}": value for name, value in of_kind.items()}
-    return means
-
-
-def _average(records: Sequence[Record], over: str) -> dict[str, float | None]:
+    kinds = dict.fromkeys(record["kind"] for record in records if "kind" in record)
     means: dict[str, float | None] = {}
-    for name in records[0]["metrics"] if records else ():
-        groups: dict[str, list[float | None]] = {}
+    for kind in (None, *kinds):
+        groups: dict[str, list[dict[str, float | None]]] = {}
         for record in records:
-            group = clip_of(record["key"]) if over == "clips" else ""
-            groups.setdefault(group, []).append(record["metrics"][name])
-        means[name] = mean([mean(values) for values in groups.values()])
+            if kind is None or record.get("kind") == kind:
+                group = clip_of(record["key"]) if over == "clips" else ""
+                groups.setdefault(group, []).append(record["metrics"])
+        for name in records[0]["metrics"] if records else ():
+            values = [mean([scores[name] for scores in group]) for group in groups.values()]
+            means[name if kind is None else f"{name}_{kind}"] = mean(values)
     return means
 
 

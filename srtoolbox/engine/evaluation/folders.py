@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -18,10 +19,9 @@ from torch import Tensor
 
 from srtoolbox.config.files import as_tree, plain, read
 from srtoolbox.config.schema import Component, build, check
-from srtoolbox.data.files.checks import report_faults
+from srtoolbox.data.files.checks import examine_file, report_faults
 from srtoolbox.data.files.find import Fault
-from srtoolbox.data.files.image_info import ImageFault, ImageInfo
-from srtoolbox.data.files.reader import IMAGE_SUFFIXES, image_info, read_image
+from srtoolbox.data.files.reader import IMAGE_SUFFIXES, read_image
 from srtoolbox.data.files.walk import natural, walk
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.evaluation.evaluator import Record, average, clip_of
@@ -199,19 +199,28 @@ def score_folders(
     clips = pair_files(
         sr, gt, scale=scale, template=template, subset=subset, skip_frames=rules.skip_frames
     )
-    scorer = _Scorer(built, rules, scale, device or torch.device("cpu"))
+    image_metrics = {name: m for name, m in built.items() if isinstance(m, Metric)}
+    clip_metrics = {name: m for name, m in built.items() if isinstance(m, ClipMetric)}
+    load = partial(_load, device=device or torch.device("cpu"))
     records: list[Record] = []
     total = sum(map(len, clips.values()))
     with progress_bar("scoring") as progress:
         for clip, pairs in clips.items():
-            start = len(records)
+            scores: dict[str, float] = {}
+            if clip_metrics:
+                _check_neighbours(clip or str(sr), pairs, clip_metrics)
+            for name, metric in clip_metrics.items():
+                first, second = tee(map(load, pairs))  # few frames are in memory at a time
+                frames = (result for result, _ in first), (truth for _, truth in second)
+                with _naming(clip or str(sr)):
+                    scores[name] = metric(*frames, protocol=rules, scale=scale)
             for pair in pairs:
-                records.append({"key": pair.key, "metrics": scorer.image(pair)})
+                image = load(pair) if image_metrics else ()
+                with _naming(pair.key):
+                    for name, metric in image_metrics.items():
+                        scores[name] = metric(*image, protocol=rules, scale=scale)
+                records.append({"key": pair.key, "metrics": {name: scores[name] for name in built}})
                 progress(len(records), total)
-            of_clip = scorer.clip(clip or str(sr), pairs)
-            for record in records[start:]:
-                scores = record["metrics"] | of_clip
-                record["metrics"] = {name: scores[name] for name in built}
     name = Path(str(sr).partition("{clip}")[0]).resolve().name
     return Scores(name, records, built, rules, scale)
 
@@ -245,59 +254,26 @@ def read_limit(text: str, below: bool) -> Limit:
     raise UserError(f"a limit is written METRIC=NUMBER, such as psnr=30; got '{text}'")
 
 
-class _Scorer:
-    """Reads pairs of images and scores them."""
+def _check_neighbours(clip: str, pairs: Sequence[Pair], metrics: Iterable[str]) -> None:
+    """Checks that every frame between the first and the last pair has a result.
 
-    def __init__(
-        self,
-        metrics: Mapping[str, Metric | ClipMetric],
-        protocol: Protocol,
-        scale: int,
-        device: torch.device,
-    ) -> None:
-        self._image_metrics = {n: m for n, m in metrics.items() if isinstance(m, Metric)}
-        self._clip_metrics = {n: m for n, m in metrics.items() if isinstance(m, ClipMetric)}
-        self._protocol, self._scale, self._device = protocol, scale, device
-
-    def image(self, pair: Pair) -> dict[str, float]:
-        """Returns the scores of one image."""
-        if not self._image_metrics:
-            return {}
-        sr, gt = self._read(pair)
-        with _naming(pair.key):
-            return {
-                name: metric(sr, gt, protocol=self._protocol, scale=self._scale)
-                for name, metric in self._image_metrics.items()
-            }
-
-    def clip(self, name: str, pairs: Sequence[Pair]) -> dict[str, float]:
-        """Returns the scores of a whole clip; it holds few frames in memory at a time."""
-        if not self._clip_metrics:
-            return {}
-        if pairs[-1].position - pairs[0].position != len(pairs) - 1:
-            raise UserError(
-                f"{name}: {', '.join(self._clip_metrics)} compare neighbouring frames, but some "
-                f"between {pairs[0].key} and {pairs[-1].key} have no result"
-            )
-        scores = {}
-        with _naming(name):
-            for metric_name, metric in self._clip_metrics.items():
-                first, second = tee(map(self._read, pairs))
-                scores[metric_name] = metric(
-                    (sr for sr, _ in first),
-                    (gt for _, gt in second),
-                    protocol=self._protocol,
-                    scale=self._scale,
-                )
-        return scores
-
-    def _read(self, pair: Pair) -> tuple[Tensor, Tensor]:
-        """Returns result and ground truth (C, H, W), the latter cropped to the result's size."""
-        sr, gt = (
-            to_float(torch.from_numpy(np.array(read_image(path), order="C")).to(self._device))
-            for path in (pair.sr, pair.gt)
+    Raises:
+        UserError: if one has none.
+    """
+    if pairs[-1].position - pairs[0].position != len(pairs) - 1:
+        raise UserError(
+            f"{clip}: {', '.join(metrics)} compare neighbouring frames, but some between "
+            f"{pairs[0].key} and {pairs[-1].key} have no result"
         )
-        return sr, gt[:, : sr.shape[1], : sr.shape[2]]
+
+
+def _load(pair: Pair, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Returns result and ground truth (C, H, W), the latter cropped to the result's size."""
+    sr, gt = (
+        to_float(torch.from_numpy(np.array(read_image(path), order="C")).to(device))
+        for path in (pair.sr, pair.gt)
+    )
+    return sr, gt[:, : sr.shape[1], : sr.shape[2]]
 
 
 @contextmanager
@@ -373,9 +349,20 @@ def pair_files(
         frames = sorted(truth, key=natural)
         skip = skip_frames if clip else 0
         wanted = range(skip, len(frames) - skip)
-        faults += _without_truth(truth, result, gt)
-        if not subset:
-            faults += _without_result(clip, [frames[i] for i in wanted], truth, result, template)
+        faults += [
+            Fault(path, "missing partner", f"has no ground truth '{frame}' in {gt}")
+            for frame, path in sorted(result.items())
+            if frame not in truth
+        ]
+        missing = [frames[i] for i in wanted if frames[i] not in result and not subset]
+        hint = "--subset scores the existing results"
+        if clip and missing and not result:
+            text = f"clip '{clip}' has no result; {hint}"
+            faults.append(Fault(truth[missing[0]].parent, "missing partner", text))
+            missing = []
+        for frame in missing:
+            text = f"has no result '{template.replace('{}', frame)}'; {hint}"
+            faults.append(Fault(truth[frame], "missing partner", text))
         prefix = f"{clip}/" if clip else ""
         clips[clip] = [
             Pair(prefix + frames[i], i, result[frames[i]], truth[frames[i]])
@@ -413,39 +400,9 @@ def _collect(folder: Path, template: str, faults: list[Fault]) -> _Side:
     return side
 
 
-def _without_truth(truth: dict[str, Path], result: dict[str, Path], gt: Path) -> list[Fault]:
-    return [
-        Fault(path, "missing partner", f"has no ground truth '{frame}' in {gt}")
-        for frame, path in sorted(result.items())
-        if frame not in truth
-    ]
-
-
-def _without_result(
-    clip: str,
-    wanted: list[str],
-    truth: dict[str, Path],
-    result: dict[str, Path],
-    template: str,
-) -> list[Fault]:
-    hint = "--subset scores the existing results"
-    if clip and wanted and not result:
-        text = f"clip '{clip}' has no result; {hint}"
-        return [Fault(truth[wanted[0]].parent, "missing partner", text)]
-    return [
-        Fault(
-            truth[frame],
-            "missing partner",
-            f"has no result '{template.replace('{}', frame)}'; {hint}",
-        )
-        for frame in wanted
-        if frame not in result
-    ]
-
-
 def _check(pairs: Sequence[Pair], scale: int) -> list[Fault]:
     """Returns the faults of the files themselves, read from their headers."""
-    infos = map_threads(_examine, [path for pair in pairs for path in (pair.sr, pair.gt)])
+    infos = map_threads(examine_file, [path for pair in pairs for path in (pair.sr, pair.gt)])
     faults: list[Fault] = []
     for pair, sr, gt in zip(pairs, infos, infos, strict=True):
         if isinstance(sr, Fault) or isinstance(gt, Fault):
@@ -459,12 +416,3 @@ def _check(pairs: Sequence[Pair], scale: int) -> list[Fault]:
             )
             faults.append(Fault(pair.sr, "wrong size", text))
     return faults
-
-
-def _examine(path: Path) -> ImageInfo | Fault:
-    try:
-        return image_info(path)
-    except ImageFault as fault:
-        return Fault(path, fault.kind, str(fault).removeprefix(f"{path}: "))
-    except OSError as error:
-        return Fault(path, "unreadable", f"cannot be read ({error.strerror})")

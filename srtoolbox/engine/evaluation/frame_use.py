@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -102,10 +103,10 @@ class FrameGain:
         enhance: EnhanceOptions = PLAIN,
         ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
-        self._evaluator = Evaluator(replace(opt, metrics=_PSNR), device, precision)
+        evaluator = Evaluator(replace(opt, metrics=_PSNR), device, precision)
+        self._psnr = partial(_psnr, evaluator, enhance=enhance, ranks=ranks)
         self._psnr_names = [name for name, spec in opt.metrics.items() if spec["type"] == "PSNR"]
-        self._total_iter, self._enhance, self._ranks = total_iter, enhance, ranks
-        self._warned = False
+        self._total_iter, self._warned = total_iter, False
 
     def measure(
         self, net: nn.Module, dataset: EvalDataset, scores: Mapping[str, float | None], step: int
@@ -127,9 +128,8 @@ class FrameGain:
         full = scores[self._psnr_names[0]] if self._psnr_names else self._psnr(net, dataset)
         blind = _ReorderedFrames(dataset, lambda _: [reference] * num_frame)
         gain = _difference(full, self._psnr(net, blind))
-        if gain is None:
-            return None
-        if gain < _NEGLIGIBLE_DB and 2 * step >= self._total_iter and not self._warned:
+        late = 2 * step >= self._total_iter
+        if gain is not None and gain < _NEGLIGIBLE_DB and late and not self._warned:
             self._warned = True
             ignores = gain > -_NEGLIGIBLE_DB
             _log.warning(
@@ -138,9 +138,6 @@ class FrameGain:
                 "ignores them" if ignores else "does better without them",
             )
         return gain
-
-    def _psnr(self, net: nn.Module, dataset: EvalDataset) -> float | None:
-        return _psnr(self._evaluator, net, dataset, self._enhance, self._ranks)
 
 
 def has_other_frames(net: nn.Module, dataset: EvalDataset) -> bool:

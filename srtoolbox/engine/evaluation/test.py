@@ -89,7 +89,10 @@ def _load(net: nn.Module, opt: RunOptions, weights: Path | None) -> None:
     trained = latest if latest.exists() else None
     pretrained = opt.path.pretrain_network_g
     # A training with these very options started from the pretrained weights.
-    own = trained if trained and _was_trained_with(opt) else None
+    card = opt.folder / "run.json"
+    trained_here = opt.train is not None and card.exists()
+    same = trained_here and json.loads(card.read_text()).get("fingerprint") == fingerprint(opt)
+    own = trained if same else None
     path = weights or own or pretrained or trained
     if path is None:
         raise UserError(
@@ -97,14 +100,6 @@ def _load(net: nn.Module, opt: RunOptions, weights: Path | None) -> None:
             f"or train first (no {latest})"
         )
     _log.info("%s", load_weights(net, path, opt.path.strict_load_g, opt.path.param_key_g))
-
-
-def _was_trained_with(opt: RunOptions) -> bool:
-    """Returns whether the run's folder has a training with these options."""
-    card = opt.folder / "run.json"
-    if opt.train is None or not card.exists():
-        return False
-    return json.loads(card.read_text()).get("fingerprint") == fingerprint(opt)
 
 
 def load_test_options(
@@ -128,7 +123,10 @@ def load_test_options(
     """
     tree = read(path, overrides)
     if data is not None:
-        tree = merge(_data_options(*data), tree)
+        lq, gt = data
+        spec = {"type": "PairedImages", "dataroot_lq": str(lq), "dataroot_gt": str(gt)}
+        tests = {"datasets": {"test": {gt.resolve().name: spec}}}
+        tree = merge(as_tree(tests, "--data"), tree)
     if path is None and "datasets" not in tree:
         raise UserError("no images to test on: give an option file, or --data LR_DIR GT_DIR")
     paths = tree.get("path")
@@ -140,12 +138,6 @@ def load_test_options(
     elif path is None and "network_g" not in tree:
         raise UserError("no network to test: give an option file, or --weights FILE")
     return check_options(tree, RunOptions)
-
-
-def _data_options(lq: Path, gt: Path) -> Tree:
-    """Returns a test set of two folders as options."""
-    spec = {"type": "PairedImages", "dataroot_lq": str(lq), "dataroot_gt": str(gt)}
-    return as_tree({"datasets": {"test": {gt.resolve().name: spec}}}, "--data")
 
 
 def _weights_options(weights: Path, tree: Tree, key: str | None) -> Tree:

@@ -84,15 +84,13 @@ class CheckpointFolder:
         try:
             saved = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
         except (pickle.UnpicklingError, EOFError):
-            return "is not a checkpoint"
+            saved = None
         if not isinstance(saved, dict) or "state" not in saved:
             return "is not a checkpoint"
         return saved["state"] if saved.get("run") == self.run else "belongs to another run"
 
     def _newest_first(self) -> list[Path]:
-        if not self.folder.is_dir():
-            return []
-        found = [path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
+        found = [path for path in self.folder.glob("*.ckpt") if _NAME.fullmatch(path.name)]
         return sorted(found, key=_step_of, reverse=True)
 
 

@@ -33,45 +33,39 @@ def build_optimizer(
     """
     if spec["type"] == "LBFGS":
         raise UserError("optimizer LBFGS runs the network several times per step; try Adam or SGD")
-    named = {name: p for name, p in net.named_parameters() if p.requires_grad}
-    if not named:
+    if not any(p.requires_grad for p in net.parameters()):
         raise UserError(f"{type(net).__name__} has no parameters to train; use `srtoolbox test`")
-    members = assign_groups(named, groups)
-    rest = [p for name, p in named.items() if not any(name in chosen for chosen in members)]
+    *members, rest = assign_groups(net, groups)
     known = constructor_parameters(getattr(torch.optim, spec["type"]))
     lr: float = spec["lr"] if "lr" in spec else known["lr"].default
     params: list[dict[str, Any]] = [{"params": rest}] if rest else []
     for group, chosen in zip(groups, members, strict=True):
-        entry: dict[str, Any] = {"params": list(chosen.values()), "lr": group.lr_mult * lr}
+        entry: dict[str, Any] = {"params": chosen, "lr": group.lr_mult * lr}
         if group.weight_decay is not None:
             entry["weight_decay"] = group.weight_decay
         params.append(entry)
     injected: dict[str, Any] = {"params": params if groups else rest}
     # foreach and fused exclude each other; an option of the user for either has priority.
-    if (
-        device.type in ("cuda", "cpu")
-        and "fused" in known
-        and not {"foreach", "fused"} & spec.keys()
-    ):
+    chosen = {"foreach", "fused"} & spec.keys()
+    if device.type in ("cuda", "cpu") and "fused" in known and not chosen:
         injected["fused"] = True
     return build("optimizer", spec, **injected)
 
 
-def assign_groups(
-    named: dict[str, nn.Parameter], groups: Sequence[ParamGroup]
-) -> list[dict[str, nn.Parameter]]:
-    """Returns the parameters of each group by name; the first matching pattern takes a parameter.
+def assign_groups(net: nn.Module, groups: Sequence[ParamGroup]) -> list[list[nn.Parameter]]:
+    """Returns the trainable parameters of each group, then those of no group.
+
+    The first matching pattern takes a parameter.
 
     Raises:
         UserError: for a group without parameters.
     """
-    members: list[dict[str, nn.Parameter]] = [{} for _ in groups]
+    members: list[list[nn.Parameter]] = [[] for _ in (*groups, "no group")]
+    named = {name: p for name, p in net.named_parameters() if p.requires_grad}
     for name, parameter in named.items():
-        for group, chosen in zip(groups, members, strict=True):
-            if re.search(group.pattern, name):
-                chosen[name] = parameter
-                break
-    for group, chosen in zip(groups, members, strict=True):
+        matches = (i for i, group in enumerate(groups) if re.search(group.pattern, name))
+        members[next(matches, -1)].append(parameter)
+    for group, chosen in zip(groups, members, strict=False):
         if not chosen:
             examples = ", ".join(list(named)[:5])
             raise UserError(
@@ -90,13 +84,8 @@ class ParameterFreezer:
     """
 
     def __init__(self, net: nn.Module, groups: Sequence[ParamGroup]) -> None:
-        named = {name: p for name, p in net.named_parameters() if p.requires_grad}
-        members = assign_groups(named, groups)
-        self._frozen = [
-            (group.frozen_iter, list(chosen.values()))
-            for group, chosen in zip(groups, members, strict=True)
-            if group.frozen_iter
-        ]
+        members = zip(groups, assign_groups(net, groups), strict=False)
+        self._frozen = [(group.frozen_iter, chosen) for group, chosen in members]
 
     def apply(self, step: int) -> None:
         """Sets which parameters are trained in ``step``; this depends on its number only."""

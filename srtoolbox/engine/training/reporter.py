@@ -118,7 +118,7 @@ class Reporter:
         self._to_tensorboard([record])
 
     def _to_tensorboard(self, records: Iterable[dict[str, Any]]) -> None:
-        """Adds records to TensorBoard's file; writes a new file of all if there is no usable one."""
+        """Adds records to TensorBoard's file, or writes all to a new file if none is usable."""
         if self._tb_folder is None:
             return
         try:

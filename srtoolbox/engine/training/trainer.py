@@ -89,12 +89,12 @@ class Trainer:
         self.model: Model = build_model(opt, net, dataset)
         for name, network in self.model.networks.items():
             accelerate(network, train, generator=name == "g")
-        self.ema = EMA(net, train.ema_decay) if train.ema_decay else None
+        self.ema = EMA(self.model.networks["g"], train.ema_decay) if train.ema_decay else None
         self.optimizers = {phase: self._build_optimizer(phase) for phase in self.model.phases}
         self.schedulers = {
             phase: build_scheduler(train, optimizer) for phase, optimizer in self.optimizers.items()
         }
-        self.parameter_freezer = ParameterFreezer(net, train.param_groups)
+        self.parameter_freezer = ParameterFreezer(self.model.networks["g"], train.param_groups)
         self.scaler = loss_scaler(device, train.precision)
         self.step = 0
         self.seconds = 0.0
@@ -314,8 +314,7 @@ class Trainer:
 
     def _check_finite(self) -> None:
         """Raises a ``RunError`` if a loss or gradient was not finite. Waits for the device."""
-        bad = self.meter.bad_step
-        if bad:
+        if bad := self.meter.bad_step:
             batch = next(self.stream.batches(bad - 1, bad, device=self.device))
             self._seed(bad - 1)
             with autocast(self.device, self.opt.precision):
@@ -349,19 +348,15 @@ class Trainer:
         try:
             batch = next(batches)
         except (UserError, RuntimeError) as error:
-            raise self._unreadable_samples(error) from error
+            self._save_in_single_process()
+            # The error of a worker contains its traceback; the last line is the message.
+            reason = str(error).strip().splitlines()[-1].rpartition("Error: ")[2]
+            raise RunError(
+                f"the samples of step {self.step + 1} cannot be read: {reason}; correct this and "
+                "continue with --resume"
+            ) from error
         self._waited += time.perf_counter() - start
         return batch
-
-    def _unreadable_samples(self, error: Exception) -> RunError:
-        """Builds the error for samples that cannot be read, after saving."""
-        self._save_in_single_process()
-        # The error of a worker contains its traceback; the last line is the message.
-        reason = str(error).strip().splitlines()[-1].rpartition("Error: ")[2]
-        return RunError(
-            f"the samples of step {self.step + 1} cannot be read: {reason}; correct this and "
-            "continue with --resume"
-        )
 
     def _start_clock(self) -> None:
         self._clock_started = time.perf_counter()

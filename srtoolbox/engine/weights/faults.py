@@ -8,7 +8,16 @@ import zipfile
 from pathlib import Path
 
 _LEGACY_HEAD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # of torch's files before version 1.6
-_WEB_PAGE = re.compile(rb"^(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml|!--)", re.IGNORECASE)
+_OTHER_FILES = {  # how they begin
+    rb"\Z": "is empty; download or copy it again",
+    rb"version https://git-lfs": "is a Git LFS pointer, not the weight file itself; fetch the file "
+    "by `git lfs pull` in its repository",
+    rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml|!--)": "is a web page saved under the name "
+    "of a weight file; download the file itself (the host may ask for a log-in or a confirmation "
+    "first)",
+    rb"\x89HDF": "is an HDF5 file of Keras; for the weights of idealo's networks see "
+    "srtoolbox.archs.isr.load_keras",
+}
 _PICKLED_OBJECT = re.compile(r"GLOBAL (\S+)")  # in the error of torch's restricted unpickler
 
 
@@ -25,23 +34,9 @@ def explain_fault(path: Path, head: bytes, error: Exception) -> str:
         head: Its first 512 bytes.
         error: The error of the reader of its format.
     """
-    if not head:
-        return "is empty; download or copy it again"
-    if head.startswith(b"version https://git-lfs"):
-        return (
-            "is a Git LFS pointer, not the weight file itself; fetch the file by `git lfs pull` in "
-            "its repository"
-        )
-    if _WEB_PAGE.match(head):
-        return (
-            "is a web page saved under the name of a weight file; download the file itself (the "
-            "host may ask for a log-in or a confirmation first)"
-        )
-    if head.startswith(b"\x89HDF"):
-        return (
-            "is an HDF5 file of Keras; for the weights of idealo's networks see "
-            "srtoolbox.archs.isr.load_keras"
-        )
+    for beginning, fault in _OTHER_FILES.items():
+        if re.match(beginning, head):
+            return fault
     if _is_cut_off(path, head, error):
         return (
             f"incomplete: the file is cut off after {path.stat().st_size} bytes; download or copy "

@@ -183,14 +183,15 @@ def save_weights(
     final = net if ema is None else ema
     if path.suffix == ".safetensors":
         metadata = {"format": "pt", "arch": json.dumps(arch), "srtoolbox": __version__}
-        write_atomic(path, safetensors.torch.save(_to_cpu(final.state_dict()), metadata))
-        return weights_hash(final)
-    content: dict[str, Any] = {"arch": arch, "params": _to_cpu(net.state_dict())}
-    if ema is not None:
-        content["params_ema"] = _to_cpu(ema.state_dict())
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_atomic(path, buffer.getvalue())
+        data = safetensors.torch.save(_to_cpu(final.state_dict()), metadata)
+    else:
+        content: dict[str, Any] = {"arch": arch, "params": _to_cpu(net.state_dict())}
+        if ema is not None:
+            content["params_ema"] = _to_cpu(ema.state_dict())
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        data = buffer.getvalue()
+    write_atomic(path, data)
     return weights_hash(final)
 
 
@@ -256,15 +257,11 @@ def _shape(value: Any) -> tuple[int, ...] | None:
 
 def _differences(own: dict[str, Any], given: dict[str, Any]) -> str:
     """Describes the differences between two sets of shapes by name; empty if there are none."""
-    reshaped = [
-        f"{key} {given[key]} instead of {own[key]}"
-        for key in own
-        if key in given and given[key] != own[key]
-    ]
+    other = [key for key in own if key in given and given[key] != own[key]]
     kinds = {
         "not found": [key for key in own if key not in given],
         "not used": [key for key in given if key not in own],
-        "of another shape": reshaped,
+        "of another shape": [f"{key} {given[key]} instead of {own[key]}" for key in other],
     }
     return "; ".join(f"{kind}: {_first(names)}" for kind, names in kinds.items() if names)
 

@@ -37,6 +37,7 @@ def value_and_gradients(tensors, backend, with_mask=True, with_bias=True):
     return [output, *torch.autograd.grad(output.square().sum(), used)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_mask", [False, True])
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize(

@@ -191,6 +191,7 @@ def test_recomputed_groups_give_the_same_gradients():
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.slow
 def test_tiles_of_whole_windows_change_nothing_but_the_attention_to_channels():
     net = small(conv_scale=0.0).double()
     net.size_multiple = net.min_size = 4

@@ -42,6 +42,7 @@ def run_builder(files: list[Path], cache: Path, seconds: float, log: Path) -> Ba
     return process
 
 
+@pytest.mark.slow
 def test_killed_at_any_time_it_goes_on(
     files: list[Path], tmp_path: Path, decoded: list[str]
 ) -> None:
@@ -109,6 +110,7 @@ def test_two_processes_at_once_build_it_once(files: list[Path], tmp_path: Path) 
     check(open_pixels(files, cache), files)
 
 
+@pytest.mark.slow
 def test_waiting_is_announced(
     files: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

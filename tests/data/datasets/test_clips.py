@@ -142,6 +142,7 @@ def test_skipped_frames(root: Path) -> None:
         clips(root, skip_frames=3)
 
 
+@pytest.mark.slow
 def test_training_windows_are_aligned(root: Path) -> None:
     dataset = clips(root, dataroot_lq=None)
     dataset.check_training()
@@ -170,12 +171,14 @@ def test_training_windows_are_aligned(root: Path) -> None:
     assert len(seen) == 24
 
 
+@pytest.mark.slow
 def test_windows_begin_anywhere(root: Path) -> None:
     more = {"num_frame": 3, "target": "all"}
     windows = {tuple(drawn_times(root, 0, seed, **more)) for seed in range(30)}
     assert windows == {(0, 1, 2), (1, 2, 3), (2, 3, 4)}
 
 
+@pytest.mark.slow
 def test_intervals_and_reversal(root: Path) -> None:
     more = {"num_frame": 3, "target": "all", "interval_list": [1, 3], "random_reverse": True}
     windows = [drawn_times(root, 2, seed, **more) for seed in range(40)]
@@ -327,6 +330,7 @@ def test_impossible_options(root: Path, options: dict[str, Any], words: str) -> 
         clips(root, **options)
 
 
+@pytest.mark.slow
 def test_jilin_is_scored_as_published(reference: Path) -> None:
     dataset = Clips(dataroot=str(reference / "data" / "Jilin"), missing_neighbours="centre")
     assert [dataset[i]["key"] for i in range(7)] == [f"001/0000000{i}" for i in range(7)]

@@ -54,6 +54,7 @@ def filled(draw: st.DrawFn) -> tuple[str, int, str, str]:
     return files, draw(st.sampled_from([2, 3, 4, 8])), key, frame
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # a slow disk is no fault
 @given(filled(), st.sampled_from(["png", "PNG", "tif", "npy"]))
 def test_a_file_named_by_a_template_is_found_with_its_fields(

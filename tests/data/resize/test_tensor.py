@@ -140,6 +140,7 @@ def test_no_images_are_no_error(shape):
     assert imresize_tensor(torch.zeros(shape), 1 / 2).shape == (*shape[:2], 4, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edge", EDGES)
 @pytest.mark.parametrize("scale", [1 / 3, 2])
 def test_gradients(scale, edge):

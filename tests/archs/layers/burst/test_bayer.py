@@ -14,6 +14,7 @@ def packed_ramp(height: int, width: int) -> torch.Tensor:
     return packed + torch.tensor([0.0, 100, 100, 200]).view(1, 4, 1, 1)
 
 
+@pytest.mark.slow
 def test_demosaicking_keeps_what_was_measured_and_is_exact_for_a_ramp():
     y, x = torch.meshgrid(torch.arange(10.0), torch.arange(12.0), indexing="ij")
     rgb = demosaic(packed_ramp(5, 6))
