@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,17 +27,7 @@ from srtoolbox.models.sr_model import SRModel
 
 Mode = Literal["fp32", "fp32+channels_last", "bf16", "bf16+channels_last"]
 REFERENCE = "reference"
-_HEAD = (
-    "arch",
-    "mode",
-    "test ms",
-    "×",
-    "train ms",
-    "×",
-    "test MiB",
-    "train MiB",
-    "rel. Δ",
-)
+_HEAD = ("arch", "mode", "test ms", "×", "train ms", "×", "test MiB", "train MiB", "rel. Δ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +61,8 @@ class Measurement:
         forward_memory: Peak MiB of tensors of a forward pass beyond weights and input.
         training_memory: The same of a training step, gradients included.
         deviation: Relative norm of the difference to the SR images of the reference path.
+        forward_ratio: Speed-up of the forward pass over the reference.
+        training_ratio: Speed-up of the training step over the reference.
     """
 
     arch: str
@@ -81,6 +72,8 @@ class Measurement:
     forward_memory: float
     training_memory: float
     deviation: float
+    forward_ratio: float
+    training_ratio: float
 
 
 def measure_archs(opt: ArchsOptions, device: torch.device) -> list[Measurement]:
@@ -112,9 +105,7 @@ class _NetworkInMode:
 
     def __init__(self, net: nn.Module, lq: Tensor, mode: str) -> None:
         self.mode, self._device = mode, lq.device
-        self._context: Callable[[], AbstractContextManager] = (
-            reference_path if mode == REFERENCE else nullcontext
-        )
+        self._context = reference_path if mode == REFERENCE else nullcontext
         self._precision: Precision = "bf16" if mode.startswith("bf16") else "fp32"
         layout = torch.channels_last if "channels_last" in mode else torch.contiguous_format
         self._net = copy.deepcopy(net).to(memory_format=layout)
@@ -147,58 +138,47 @@ def _measure(
     lq = torch.rand(opt.input, device=device)
     variants = [_NetworkInMode(net, lq, mode) for mode in (REFERENCE, *opt.modes)]
     expected = variants[0].forward().float()
-    facts: list[dict[str, Any]] = []
-    for variant in variants:  # also the warm-up
-        facts.append(
-            {
-                "deviation": ((variant.forward() - expected).norm() / expected.norm()).item(),
-                "forward_memory": peak_memory(variant.forward, device),
-                "training_memory": peak_memory(variant.training, device),
-            }
-        )
+    facts = [  # measuring them is also the warm-up
+        {
+            "deviation": ((variant.forward() - expected).norm() / expected.norm()).item(),
+            "forward_memory": peak_memory(variant.forward, device),
+            "training_memory": peak_memory(variant.training, device),
+        }
+        for variant in variants
+    ]
     forward = in_rounds([variant.forward for variant in variants], opt.rounds, device)
     training = in_rounds([variant.training for variant in variants], opt.rounds, device)
     return [
-        Measurement(name, variant.mode, first, second, **fact)
+        Measurement(
+            name,
+            variant.mode,
+            first,
+            second,
+            forward_ratio=speedup(forward[0], first),
+            training_ratio=speedup(training[0], second),
+            **fact,
+        )
         for variant, first, second, fact in zip(variants, forward, training, facts, strict=True)
     ]
 
 
 def report_archs(results: list[Measurement], opt: ArchsOptions, device: torch.device) -> Report:
     """Returns the measurements as a table."""
-    ratios = _ratios(results)
     rows = [
         [
             result.arch,
             result.mode,
             f"{median(result.forward) * 1e3:.0f}",
-            f"{forward:.2f}",
+            f"{result.forward_ratio:.2f}",
             f"{median(result.training) * 1e3:.0f}",
-            f"{training:.2f}",
+            f"{result.training_ratio:.2f}",
             f"{result.forward_memory:.0f}",
             f"{result.training_memory:.0f}",
             f"{result.deviation:.1g}",
         ]
-        for result, forward, training in ratios
-    ]
-    records = [
-        {**asdict(result), "forward_ratio": forward, "training_ratio": training}
-        for result, forward, training in ratios
-    ]
-    return Report([Figures(_HEAD, rows, names=2)], _notes(opt, device), records)
-
-
-def _ratios(results: list[Measurement]) -> list[tuple[Measurement, float, float]]:
-    """Returns each measurement with the speed-ups of its forward pass and training step."""
-    references = {result.arch: result for result in results if result.mode == REFERENCE}
-    return [
-        (
-            result,
-            speedup(references[result.arch].forward, result.forward),
-            speedup(references[result.arch].training, result.training),
-        )
         for result in results
     ]
+    return Report([Figures(_HEAD, rows, names=2)], _notes(opt, device), list(map(asdict, results)))
 
 
 def _notes(opt: ArchsOptions, device: torch.device) -> list[str]:

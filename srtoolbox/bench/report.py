@@ -60,8 +60,13 @@ def to_terminal(report: Report, opt: BenchOptions) -> Group:
 
 def to_markdown(report: Report, opt: BenchOptions, command: str) -> str:
     """Returns the tables, notes and the command in Markdown."""
-    notes = "\n".join(f"- {note}" for note in [*report.notes, f"Command: `{command}`"])
-    return "\n\n".join([f"# {opt.name}", *map(_markdown, report.tables), notes]) + "\n"
+    parts = [f"# {opt.name}"]
+    for table in report.tables:
+        rule = ["---"] * table.names + ["---:"] * (len(table.head) - table.names)
+        lines = [table.head, rule, *table.rows]
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    parts.append("\n".join(f"- {note}" for note in [*report.notes, f"Command: `{command}`"]))
+    return "\n\n".join(parts) + "\n"
 
 
 def write_report(report: Report, opt: BenchOptions, device: torch.device, command: str) -> Path:
@@ -91,9 +96,3 @@ def machine(opt: BenchOptions, device: torch.device) -> str:
 def thread_count(opt: BenchOptions) -> int:
     """Returns the number of CPU threads in use."""
     return opt.threads or torch.get_num_threads()
-
-
-def _markdown(figures: Figures) -> str:
-    rule = ["---"] * figures.names + ["---:"] * (len(figures.head) - figures.names)
-    lines = [figures.head, rule, *figures.rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

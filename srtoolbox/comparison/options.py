@@ -156,14 +156,12 @@ class StudyOptions(SharedOptions):
                 yield f"{key}.protocol", str(error)
                 continue
             if row.protocol not in protocols:
-                tables = f"table is of {protocols[0]}" if len(protocols) == 1 else (
-                    f"tables are of {', '.join(protocols)}"
-                )  # fmt: skip
+                tables = "table is of" if len(protocols) == 1 else "tables are of"
                 yield (
                     f"{key}.protocol",
-                    f"the scores of {row.method} are of protocol {row.protocol}, the {tables}: "
-                    f"their numbers cannot be compared; add {row.protocol} to 'protocols', or "
-                    "leave the row out",
+                    f"the scores of {row.method} are of protocol {row.protocol}, the {tables} "
+                    f"{', '.join(protocols)}: their numbers cannot be compared; add {row.protocol} "
+                    "to 'protocols', or leave the row out",
                 )
             if row.dataset not in self.test_sets:
                 yield f"{key}.dataset", _unknown(row.dataset, self.test_sets)

@@ -22,11 +22,7 @@ from srtoolbox.errors import UserError
 from srtoolbox.utils.files import append_lines, read_lines, write_atomic
 
 # Keys of older study.json files that have another name now.
-_RENAMED_KEYS = {
-    "further": "other_protocols",
-    "unfit": "skipped_datasets",
-    "differs": "deviations",
-}
+_RENAMED_KEYS = {"further": "other_protocols", "unfit": "skipped_datasets", "differs": "deviations"}
 
 
 @dataclass
@@ -127,27 +123,14 @@ class StudyCard:
     def views(self) -> list[StudyCard]:
         """Returns one card per protocol, with the evaluations and published rows under it."""
         cards = []
-        for number, protocol in enumerate(self.protocols):
-            name = protocol["name"]
-            entries = [
-                replace(
-                    entry,
-                    evaluations=entry.other_protocols.get(name, {})
-                    if number
-                    else entry.evaluations,
-                    other_protocols={},
-                )
-                for entry in self.entries
-            ]
-            cards.append(
-                replace(
-                    self,
-                    protocol=protocol,
-                    other_protocols=[],
-                    entries=entries,
-                    published=[row for row in self.published if row.protocol == name],
-                )
-            )
+        for protocol in self.protocols:
+            card = replace(self, protocol=protocol, other_protocols=[], entries=[])
+            card.published = [row for row in self.published if row.protocol == protocol["name"]]
+            for entry in self.entries:
+                found = {self.protocol["name"]: entry.evaluations, **entry.other_protocols}
+                own = found.get(protocol["name"], {})
+                card.entries.append(replace(entry, evaluations=own, other_protocols={}))
+            cards.append(card)
         return cards
 
     def remarks(self) -> list[str]:
@@ -242,8 +225,7 @@ class ResultStore:
 
     def frame_use(self, evaluation: str) -> dict[str, float | None] | None:
         """Returns the PSNR in dB by input frames of an evaluation; None if it was not measured."""
-        use = self._uses.get(evaluation)
-        return None if use is None else use["psnr"]
+        return self._uses.get(evaluation, {}).get("psnr")
 
     def _enter(self, record: Record) -> None:
         evaluation = record["evaluation"]

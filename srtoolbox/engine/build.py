@@ -17,7 +17,7 @@ from srtoolbox import __version__
 from srtoolbox.archs.base import arch_info
 from srtoolbox.config.files import plain
 from srtoolbox.config.schema import build
-from srtoolbox.data.base import DatasetInfo, EvalDataset, TrainDataset, dataset_info
+from srtoolbox.data.base import EvalDataset, TrainDataset, dataset_info
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.weights.load import load_weights
 from srtoolbox.errors import UserError
@@ -47,8 +47,7 @@ def fingerprint(opt: RunOptions) -> str:
         UserError: if the file of pretrained weights cannot be read.
     """
     data = plain(opt.datasets.train) or {}
-    for key in _SPEED_OPTIONS:
-        data.pop(key, None)
+    data = {key: value for key, value in data.items() if key not in _SPEED_OPTIONS}
     weights = opt.path.pretrain_network_g
     identity = {
         "revision": _TRAINING_REVISION,
@@ -137,7 +136,7 @@ def build_dataset(
         net: The network that gets its samples.
 
     Raises:
-        UserError: if its scale, frames or channels do not match, or its files are faulty.
+        UserError: if its scale, frames, channels or crops do not match, or its files are faulty.
         IncompatibleInput: as the cause, if only its frames do not match the network.
     """
     protocol, info = get_protocol(opt.val.protocol), arch_info(net)
@@ -155,21 +154,20 @@ def build_dataset(
         num_frame = dataset.num_frame or info.num_frame or 1  # None: as many as a clip has
         lq = torch.empty(1, num_frame, stated.channels, 1, 1)
         arrange_frames(net, lq, dataset.reference)
-        if name != "train":
-            _check_rules(stated, rules, protocol.name)
-        elif stated.check_training is not None:
-            stated.check_training()
+        if name == "train":
+            if stated.check_training is not None:
+                stated.check_training()
+        else:  # the frame rules that the protocol's description states
+            for rule, wanted in rules.items():
+                if (value := getattr(stated, rule)) not in (None, wanted):
+                    raise UserError(
+                        f"its {rule} is {value}, but protocol {protocol.name} says {wanted}"
+                    )
     except UserError as error:
         raise UserError(f"datasets.{name}: {error}") from error
+    if name == "train":
+        check_crop(dataset, net)
     return dataset
-
-
-def _check_rules(stated: DatasetInfo, rules: Mapping[str, Any], protocol: str) -> None:
-    """Checks that the dataset follows the frame rules that the protocol's description states."""
-    for rule, wanted in rules.items():
-        value = getattr(stated, rule)
-        if value is not None and value != wanted:
-            raise UserError(f"its {rule} is {value}, but protocol {protocol} says {wanted}")
 
 
 def build_model(opt: RunOptions, net: nn.Module, dataset: TrainDataset) -> Model:

@@ -21,8 +21,6 @@ from srtoolbox.registry import ARCH_REGISTRY, MODEL_REGISTRY, constructor_parame
 
 Optimizer = Annotated[dict, Component("optimizer")]
 
-CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
-
 
 @dataclass(frozen=True)
 class ParamGroup:
@@ -90,7 +88,7 @@ class TrainOptions:
         default="fp32", doc="Number format of the forward pass; auto: bf16 on GPUs that support it."
     )
     channels_last: bool = option(default=False, doc="Use the channels-last memory format.")
-    compile: CompileMode | None = option(
+    compile: Literal["default", "reduce-overhead", "max-autotune"] | None = option(
         default=None, doc="torch.compile; reduce-overhead replays CUDA graphs."
     )
     checkpointing: bool = option(
@@ -254,30 +252,23 @@ class RunOptions(SharedOptions):
 
     def validate(self) -> list[tuple[str, str]]:
         """Returns faults as (key, message)."""
-        faults = super().validate() or self._unused_options()
+        faults = super().validate()
+        if not faults:
+            known = constructor_parameters(MODEL_REGISTRY.get(self.model_type))
+            text = f"model_type {self.model_type} has no discriminator; set model_type: GANModel"
+            unused = (key for key in ("network_d", "gan") if key not in known)
+            faults += [(key, text) for key in unused if getattr(self, key) is not None]
         if not self.name or "/" in self.name or self.name.startswith("."):
             faults.append(("name", f"'{self.name}' cannot be the name of a folder"))
+        stages = self.val.enhance.cascade
         try:
-            self._check_cascade()
+            stage_scale(self.scale, stages)
+            if stages > 1:
+                arch = ARCH_REGISTRY.get(self.network_g["type"])
+                check_stage(arch.__name__, arch_info(arch).num_frame)
         except UserError as error:
             faults.append(("val", str(error)))
         return faults
-
-    def _unused_options(self) -> list[tuple[str, str]]:
-        """Returns the options of a discriminator that the model would ignore."""
-        known = constructor_parameters(MODEL_REGISTRY.get(self.model_type))
-        return [
-            (key, f"model_type {self.model_type} has no discriminator; set model_type: GANModel")
-            for key in ("network_d", "gan")
-            if getattr(self, key) is not None and key not in known
-        ]
-
-    def _check_cascade(self) -> None:
-        stages = self.val.enhance.cascade
-        stage_scale(self.scale, stages)
-        if stages > 1:
-            arch = ARCH_REGISTRY.get(self.network_g["type"])
-            check_stage(arch.__name__, arch_info(arch).num_frame)
 
     @property
     def folder(self) -> Path:

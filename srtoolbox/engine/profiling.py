@@ -6,6 +6,7 @@ import math
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -93,6 +94,7 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
+@dataclass(frozen=True)
 class TrainingStep:
     """Measures forward and backward pass of a model on one batch.
 
@@ -103,29 +105,28 @@ class TrainingStep:
         precision: Number format of the forward pass.
     """
 
-    def __init__(
-        self, model: Model, batch: Batch, device: torch.device, precision: Precision = "fp32"
-    ) -> None:
-        self._model, self._batch, self._device = model, batch, device
-        self._precision: Precision = precision
+    model: Model
+    batch: Batch
+    device: torch.device
+    precision: Precision = "fp32"
 
     def memory(self) -> float:
         """Returns the peak MiB beyond weights and samples."""
-        return peak_memory(self.run, self._device)
+        return peak_memory(self.run, self.device)
 
     def seconds(self) -> float:
         """Returns the time of one step, after another as warm-up."""
         self.run()
-        return seconds(self.run, self._device)
+        return seconds(self.run, self.device)
 
     def run(self) -> None:
         """Runs the step once. Gradients are kept; weights do not change."""
-        for net in self._model.networks.values():
+        for net in self.model.networks.values():
             net.zero_grad(set_to_none=True)
         memo: dict[str, Any] = {}
-        for phase in self._model.phases:
-            with autocast(self._device, self._precision):
-                losses = self._model.objective(phase, self._batch, memo=memo)
+        for phase in self.model.phases:
+            with autocast(self.device, self.precision):
+                losses = self.model.objective(phase, self.batch, memo=memo)
             if losses:
                 sum_losses(losses).backward()
 

@@ -6,8 +6,6 @@ that is printed under every table; numbers of different protocols are never in o
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Literal, get_args, get_origin, get_type_hints
@@ -17,6 +15,7 @@ from torch import Tensor
 
 from srtoolbox.errors import UserError, check_choice
 from srtoolbox.registry import close_names
+from srtoolbox.utils.environment import digest
 
 _LUMA = (65.481, 128.553, 24.966)  # BT.601, studio swing: black is 16, white 235
 
@@ -79,8 +78,7 @@ class Protocol:
     @cached_property
     def hash(self) -> str:
         """Hash of all fields, 12 hexadecimal digits."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        return digest(asdict(self))
 
     def describe(self) -> str:
         """Returns one sentence with all rules, for the footnote of a table."""

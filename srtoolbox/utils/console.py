@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+MAX_NAMES = 3  # names that a message spells out
+
 Progress = Callable[[int, int], None]
 """A function that is called with the number of finished items and of all items."""
 
@@ -135,6 +137,17 @@ def terminal_table(
         ends = names > 1 and any(row[0].plain != other[0].plain for other in following)
         table.add_row(*row, end_section=ends)
     return table
+
+
+def names_text(names: Sequence[str], count: int | None = None) -> str:
+    """Lists the first names for a message: ``"a, b, c and 2 more"``.
+
+    Args:
+        names: The names, or at least the first ``MAX_NAMES`` of them.
+        count: Number of all names; default: that of ``names``.
+    """
+    more = (len(names) if count is None else count) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def size_text(size: float) -> str:

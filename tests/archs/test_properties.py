@@ -19,10 +19,10 @@ every_arch = pytest.mark.parametrize("name", NAMES)
 every_scale = pytest.mark.parametrize(("name", "scale"), NAMES_AND_SCALES)
 
 
-def build(name, scale=None):
+def build(name, scale=None, seed=1):
     """Returns a small network whose weights are all nonzero."""
     arch = ARCH_REGISTRY.get(name)
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     net = arch(scale or arch.scales[-1], **SMALL.get(name, {}))
     with torch.no_grad():
         for parameter in net.parameters():
@@ -122,16 +122,20 @@ def test_any_number_of_frames_if_declared(name, frames):
 @pytest.mark.slow
 @every_scale
 def test_gradient_reaches_every_parameter(name, scale):
-    net = build(name, scale).train()
-    learned = {n: p for n, p in net.named_parameters() if p.requires_grad}
-    if not learned:
+    net = build(name, scale)
+    silent = {n for n, p in net.named_parameters() if p.requires_grad}
+    if not silent:
         pytest.skip(f"{name} has nothing to learn")
-    # So many images that every branch of a network that draws one is drawn.
-    result = outputs(net, make_lq(net, 24))
-    sum(tensor.square().mean() for tensor in result.values()).backward()
-    silent = {n for n, p in learned.items() if p.grad is None or not p.grad.any()}
-    dead = arch_info(net).dead_parameters
-    assert silent == {n for n in learned if n.startswith(dead)}
+    dead = {n for n in silent if n.startswith(arch_info(net).dead_parameters)}
+    for seed in (1, 2, 3):  # a ReLU of so small a network may be dead with one of them
+        net = build(name, scale, seed).train()
+        # So many images that every branch of a network that draws one is drawn.
+        result = outputs(net, make_lq(net, 24))
+        sum(tensor.square().mean() for tensor in result.values()).backward()
+        silent &= {n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()}
+        if silent == dead:
+            break
+    assert silent == dead
 
 
 @every_arch

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from srtoolbox.archs.layers import deform
-from srtoolbox.bench import archs, run_bench
+from srtoolbox.bench import archs
 from srtoolbox.bench.archs import ArchsOptions, measure_archs, report_archs
 from srtoolbox.bench.network import build_net
+from srtoolbox.bench.run import run_bench
 from srtoolbox.config.schema import check
 from srtoolbox.errors import UserError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from srtoolbox.bench import run_bench
+from srtoolbox.bench.run import run_bench
 from srtoolbox.cli import main
 from srtoolbox.errors import UserError
 

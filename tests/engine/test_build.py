@@ -161,6 +161,7 @@ class TestNetwork:
             load_pretrained(opt, net)
             assert weights_hash(net) == weights_hash(expected)
 
+    @pytest.mark.slow
     def test_pretrained_weights_that_fit_in_part(self, options, tmp_path: Path) -> None:
         save_weights(tmp_path / "net.pth", {}, EDSR(num_feat=4, num_block=2))
         path = f"path.pretrain_network_g={tmp_path / 'net.pth'}"

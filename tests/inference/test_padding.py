@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from srtoolbox.inference import accepts_size, predict, run_padded
+from srtoolbox.inference.padding import accepts_size, run_padded
+from srtoolbox.inference.prediction import predict
 
 
 class Needy(nn.Module):

@@ -77,6 +77,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return all(torch.equal(a[key], b[key]) for key in a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm_in_g", ["batch", "running"])
 @pytest.mark.parametrize("relativistic", [False, True])
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Iterable
+from functools import cache, cached_property
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,8 @@ class Scores:
         metrics: Facts by metric, including the metrics of one kind of frames, such as
             ``psnr_interpolated``.
         average: ``"images"`` or ``"clips"``: the score of a dataset is the mean over these.
+        images: Called with method, dataset and metric; returns the score of each image by key, the
+            mean over seeds; empty if one is missing.
     """
 
     def __init__(self, store: ResultStore, card: StudyCard | None = None) -> None:
@@ -38,15 +42,16 @@ class Scores:
         self.datasets = list(dict.fromkeys(names))
         swept = {name for points in self.card.sweeps.values() for name in points}
         self.main_datasets = [name for name in self.datasets if name not in swept]
+        pairs = product(self.card.entries, self.datasets)
+        records = chain.from_iterable(self.records(*pair) for pair in pairs)
+        kinds = dict.fromkeys(record["kind"] for record in records if "kind" in record)
         self._kinds = {
-            f"{metric}_{kind}": (metric, kind)
-            for kind in self._find_kinds()
-            for metric in self.card.metrics
+            f"{metric}_{kind}": (metric, kind) for kind in kinds for metric in self.card.metrics
         }
         of_kinds = {name: self.card.metrics[metric] for name, (metric, _) in self._kinds.items()}
         self.metrics = {**self.card.metrics, **of_kinds}
         self.average = self.card.protocol["average"]
-        self._values: dict[tuple[str, str, str], dict[str, float]] = {}
+        self.images = cache(self._images)
 
     @property
     def methods(self) -> list[str]:
@@ -63,29 +68,36 @@ class Scores:
             if not facts["unavailable"] or name in published
         ]
 
+    def label(self, metric: str) -> str:
+        """Returns the metric with its unit."""
+        unit = self.metrics[metric]["unit"]
+        return f"{metric.upper()} ({unit})" if unit else metric.upper()
+
+    def title(self, metric: str) -> str:
+        """Returns the metric with its unit and direction."""
+        return f"{self.label(metric)} {'↑' if self.direction(metric) > 0 else '↓'}"
+
+    def direction(self, metric: str) -> int:
+        """Returns 1 if higher is better, -1 if lower is."""
+        return 1 if self.metrics[metric]["higher_is_better"] else -1
+
     def records(self, entry: Entry, dataset: str) -> list[Record]:
         """Returns the per-image records of an entry; empty if it was not evaluated."""
         return self.store.records(entry.evaluations.get(dataset, ""))
 
     def seed_means(self, method: str, dataset: str) -> list[dict[str, float | None]]:
         """Returns the dataset's scores by metric for each seed."""
-        return [
-            average(self.records(entry, dataset), self.average) for entry in self.entries[method]
-        ]
+        return [self.means(entry, dataset) for entry in self.entries[method]]
 
-    def images(self, method: str, dataset: str, metric: str) -> dict[str, float]:
-        """Returns the score of each image by key, the mean over seeds; empty if one is missing."""
-        place = method, dataset, metric
-        if place not in self._values:
-            self._values[place] = self._images(*place)
-        return self._values[place]
+    def means(self, entry: Entry, dataset: str) -> dict[str, float | None]:
+        """Returns an entry's scores on a dataset by metric."""
+        return average(self.records(entry, dataset), self.average)
 
     def clips(self, method: str, dataset: str, metric: str) -> dict[str, float]:
         """Returns the mean score of each clip by name."""
-        groups: dict[str, list[float]] = {}
-        for key, value in self.images(method, dataset, metric).items():
-            groups.setdefault(clip_of(key), []).append(value)
-        return {clip: sum(values) / len(values) for clip, values in groups.items()}
+        images = self.images(method, dataset, metric)
+        clips = by_clip(images).items()
+        return {clip: sum(images[key] for key in keys) / len(keys) for clip, keys in clips}
 
     def repeats(self, dataset: str) -> bool:
         """Returns whether a dataset of a sweep is a main dataset under another name."""
@@ -134,14 +146,14 @@ class Scores:
         samples = self.samples(dataset, metric)
         if len(samples) < 2 or len(next(iter(samples.values()))) < 2:
             return set()
-        higher_is_better = self.metrics[metric]["higher_is_better"]
-        return not_distinguishable(samples, higher_is_better) - {self.best(dataset, metric)}
+        best = self.best(dataset, metric)
+        return not_distinguishable(samples, self.direction(metric) > 0) - {best}
 
     def best(self, dataset: str, metric: str) -> str | None:
         """Returns the method with the best mean; None if there are no scores."""
         means = {name: values.mean() for name, values in self.samples(dataset, metric).items()}
-        pick = max if self.metrics[metric]["higher_is_better"] else min
-        return pick(means, key=lambda name: means[name]) if means else None
+        sign = self.direction(metric)
+        return max(means, key=lambda name: sign * means[name], default=None)
 
     def cost(self, entry: Entry) -> dict[str, Any]:
         """Returns the cost record of an entry; empty if nothing was measured."""
@@ -162,24 +174,10 @@ class Scores:
             return {}
         return {key: sum(values) / len(values) for key, values in by_key.items()}
 
-    def _find_kinds(self) -> list[str]:
-        """Returns the kinds of frames that have separate scores."""
-        kinds = (
-            record["kind"]
-            for entry in self.card.entries
-            for dataset in self.datasets
-            for record in self.records(entry, dataset)
-            if "kind" in record
-        )
-        return list(dict.fromkeys(kinds))
 
-
-def metric_title(name: str, facts: dict[str, Any]) -> str:
-    """Returns the metric with its unit and direction."""
-    unit = f" ({facts['unit']})" if facts["unit"] else ""
-    return f"{name.upper()}{unit} {'↑' if facts['higher_is_better'] else '↓'}"
-
-
-def direction(facts: dict[str, Any]) -> int:
-    """Returns 1 if higher is better, -1 if lower is."""
-    return 1 if facts["higher_is_better"] else -1
+def by_clip(keys: Iterable[str]) -> dict[str, list[str]]:
+    """Returns the keys of frames by the name of their clip."""
+    clips: dict[str, list[str]] = {}
+    for key in keys:
+        clips.setdefault(clip_of(key), []).append(key)
+    return clips

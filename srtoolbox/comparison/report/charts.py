@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +35,7 @@ _NO_LOSS_PREFIXES = ("grad_", "lr_", "l_d", "out_d")
 Curve = tuple[np.ndarray, ...]  # x values, and the mean, lowest and highest value at each
 
 
-@in_style
+@in_style()
 def draw_tradeoff(scores: Scores, dataset: str) -> Figure | None:
     """Draws quality against parameters, FLOPs and latency; returns None if no costs are known.
 
@@ -55,27 +56,25 @@ def draw_tradeoff(scores: Scores, dataset: str) -> Figure | None:
     for axis, (key, factor, label) in zip(panels, _COST_AXES, strict=True):
         for method, value in quality.items():
             x, style = costs[method].get(key), look[method]
-            if x is None:
-                continue
             if x == 0:
                 axis.axhline(value, color=style.color, linewidth=1.1, linestyle=(0, (4, 2)))
                 axis.plot([], [], label=method, color=style.color, linestyle=(0, (4, 2)))
-                continue
-            mark = {"marker": style.marker, "markersize": 8, "markeredgewidth": 0.8}
-            mark |= {"color": style.color, "markeredgecolor": "white", "linestyle": ""}
-            axis.plot([x * factor], [value], label=method, **mark)
-        _logarithmic(axis.xaxis, [c[key] * factor for c in costs.values() if c.get(key)])
+            elif x is not None:
+                mark = {"marker": style.marker, "markersize": 8, "markeredgewidth": 0.8}
+                mark |= {"color": style.color, "markeredgecolor": "white", "linestyle": ""}
+                axis.plot([x * factor], [value], label=method, **mark)
+        _logarithmic(axis, "x", [c[key] * factor for c in costs.values() if c.get(key)])
         axis.set(xlabel=label)
         axis.grid(visible=True)
         axis.margins(y=0.12)
     if len(scores.datasets) > 1:
         panels[0].set_title(dataset)
-    panels[0].set_ylabel(_label(scores, metric))
+    panels[0].set_ylabel(scores.label(metric))
     _legend(figure, panels)
     return figure
 
 
-@in_style
+@in_style()
 def draw_curves(scores: Scores) -> Figure | None:
     """Draws training loss and validation score over the steps; returns None without trainings.
 
@@ -83,12 +82,8 @@ def draw_curves(scores: Scores) -> Figure | None:
     """
     look = looks(scores.methods)
     metric = next(iter(scores.metrics))
-    losses, quality = {}, {}
-    for method, entries in scores.entries.items():
-        if curve := summarize_seeds(generator_losses(scores, entry) for entry in entries):
-            losses[method] = curve
-        if curve := summarize_seeds(_quality(scores, entry, metric) for entry in entries):
-            quality[method] = curve
+    losses = _curves(scores, lambda entry: generator_losses(scores, entry))
+    quality = _curves(scores, lambda entry: _quality(scores, entry, metric))
     if not losses and not quality:
         return None
     figure = new_figure(10.5, 3.9)
@@ -98,13 +93,13 @@ def draw_curves(scores: Scores) -> Figure | None:
         axis.set(xlabel="iteration")
         axis.xaxis.get_major_locator().set_params(integer=True)
     left.set(title="training loss")
-    _logarithmic(left.yaxis, [v for curve in losses.values() for v in curve[1].tolist()])
-    right.set(title=f"validation {_label(scores, metric)}")
+    _logarithmic(left, "y", [v for curve in losses.values() for v in curve[1].tolist()])
+    right.set(title=f"validation {scores.label(metric)}")
     _legend(figure, (left, right))
     return figure
 
 
-@in_style
+@in_style()
 def draw_sweeps(scores: Scores) -> Figure | None:
     """Draws the first metric over the quantity of each sweep; returns None without sweeps.
 
@@ -113,16 +108,7 @@ def draw_sweeps(scores: Scores) -> Figure | None:
     metric = scores.shown_metrics[0]
     panels = {}
     for quantity, points in scores.card.sweeps.items():
-        curves = {}
-        for method, entries in scores.entries.items():
-            seeds: list[dict[float, float]] = [{} for _ in entries]
-            for name, x in points.items():
-                for seed, means in zip(seeds, scores.seed_means(method, name), strict=True):
-                    if (value := means.get(metric)) is not None and np.isfinite(value):
-                        seed[x] = value
-            if curve := summarize_seeds(seeds):
-                curves[method] = curve
-        if curves:
+        if curves := _curves(scores, partial(_sweep, scores, points, metric)):
             panels[quantity] = curves
     if not panels:
         return None
@@ -134,7 +120,7 @@ def draw_sweeps(scores: Scores) -> Figure | None:
         _lines_with_bands(axis, curves, looks(scores.methods))
         axis.set(xlabel=quantity)
         if number % across == 0:
-            axis.set_ylabel(_label(scores, metric))
+            axis.set_ylabel(scores.label(metric))
         values = sorted(scores.card.sweeps[quantity].values())
         # One label per test set, if there is enough room.
         if min(np.diff(values)) * 14 > values[-1] - values[0]:
@@ -145,7 +131,7 @@ def draw_sweeps(scores: Scores) -> Figure | None:
     return figure
 
 
-@in_style
+@in_style()
 def draw_differences(scores: Scores, dataset: str, baseline: str | None = None) -> Figure | None:
     """Draws the differences to a baseline by image or clip, with their mean and 95 % interval.
 
@@ -178,7 +164,7 @@ def draw_differences(scores: Scores, dataset: str, baseline: str | None = None) 
     unit = scores.unit(dataset)[:-1]
     axis.set(
         title=f"{dataset}: difference to {against.baseline} by {unit}, mean and 95 % interval",
-        xlabel=f"difference in {_label(scores, metric)}",
+        xlabel=f"difference in {scores.label(metric)}",
     )
     return figure
 
@@ -187,18 +173,26 @@ def _lines_with_bands(axis: Axes, curves: dict[str, Curve], look: dict[str, Look
     """Draws each method's mean as a line, with a band around it where its seeds differ."""
     for method, (x, middle, low, high) in curves.items():
         style = look[method]
-        axis.plot(
-            x,
-            middle,
-            label=method,
-            color=style.color,
-            linestyle=style.dash,
-            marker=style.marker if len(x) <= _MAX_STEPS_WITH_MARKERS else "",
-            markersize=4,
-        )
+        marker = style.marker if len(x) <= _MAX_STEPS_WITH_MARKERS else ""
+        look_of_line = {"color": style.color, "linestyle": style.dash, "marker": marker}
+        axis.plot(x, middle, label=method, markersize=4, **look_of_line)
         if (high > low).any():
             axis.fill_between(x, low, high, color=style.color, alpha=0.15, lw=0)
     axis.grid(visible=True)
+
+
+def _curves(scores: Scores, values_of: Callable[[Entry], dict[float, float]]) -> dict[str, Curve]:
+    """Returns the curve of each method over its seeds; ``values_of`` returns that of one seed."""
+    found = {m: summarize_seeds(map(values_of, entries)) for m, entries in scores.entries.items()}
+    return {method: curve for method, curve in found.items() if curve is not None}
+
+
+def _sweep(
+    scores: Scores, points: Mapping[str, float], metric: str, entry: Entry
+) -> dict[float, float]:
+    """Returns the finite scores on the test sets of a sweep by their value of its quantity."""
+    found = {x: scores.means(entry, name).get(metric) for name, x in points.items()}
+    return {x: score for x, score in found.items() if score is not None and np.isfinite(score)}
 
 
 def generator_losses(scores: Scores, entry: Entry) -> dict[float, float]:
@@ -235,9 +229,8 @@ def summarize_seeds(seeds: Iterable[dict[float, float]]) -> Curve | None:
     return np.array(shared), values.mean(0), values.min(0), values.max(0)
 
 
-def _logarithmic(axis: Axis, values: list[float]) -> None:
-    """Makes an x or y axis logarithmic, with plain numbers at its ticks."""
-    from matplotlib.axis import XAxis
+def _logarithmic(axes: Axes, name: str, values: list[float]) -> None:
+    """Makes the x or y axis logarithmic, with plain numbers at its ticks."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     values = [value for value in values if value > 0]
@@ -247,17 +240,11 @@ def _logarithmic(axis: Axis, values: list[float]) -> None:
     steps = (1.0,) if high / low > 300 else (1.0, 2.0, 5.0)
     if high / low < 12:
         steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
-    set_scale = axis.axes.set_xscale if isinstance(axis, XAxis) else axis.axes.set_yscale
-    set_scale("log")
-    axis.set_view_interval(low, high, ignore=True)
+    axes.set(**{f"{name}scale": "log", f"{name}lim": (low, high)})
+    axis: Axis = getattr(axes, f"{name}axis")
     axis.set_major_locator(LogLocator(subs=steps))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _label(scores: Scores, metric: str) -> str:
-    unit = scores.metrics[metric]["unit"]
-    return f"{metric.upper()}{f' ({unit})' if unit else ''}"
 
 
 def _legend(figure: Figure, panels: Iterable[Axes]) -> None:
@@ -267,11 +254,5 @@ def _legend(figure: Figure, panels: Iterable[Axes]) -> None:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     figure.legend(
-        handles.values(),
-        handles.keys(),
-        loc="outside lower center",
-        ncols=min(len(handles), 7),
-        handlelength=1.8,
-        columnspacing=1.6,
-        labelcolor=INK,
+        handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 7)
     )

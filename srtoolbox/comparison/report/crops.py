@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from srtoolbox.comparison.analysis.scores import Scores
+from srtoolbox.comparison.analysis.scores import Scores, by_clip
 from srtoolbox.comparison.store import Entry, image_stem
 from srtoolbox.data.files.reader import read_image
 from srtoolbox.engine.evaluation.evaluator import clip_of
@@ -111,9 +111,8 @@ def load_pictures(scores: Scores, regions: Mapping[str, Region] | None = None) -
         keys = _stored_keys(scores, dataset)
         named = [key for key in keys if key in regions]
         if scores.has_clips(dataset):
-            keys = [frames[len(frames) // 2] for frames in _by_clip(keys).values()]
-        keys = list(dict.fromkeys([*named, *keys]))
-        keys = keys[:_MAX_PICTURES]
+            keys = [frames[len(frames) // 2] for frames in by_clip(keys).values()]
+        keys = list(dict.fromkeys([*named, *keys]))[:_MAX_PICTURES]
         pictures += [_load(scores, dataset, key, regions.get(key)) for key in keys]
     if unknown := sorted(set(regions) - {picture.key for picture in pictures}):
         known = ", ".join(picture.key for picture in pictures)
@@ -136,7 +135,7 @@ def load_profiles(scores: Scores, pictures: Sequence[Picture]) -> list[Profile]:
         if not scores.has_clips(picture.dataset) or (picture.dataset, clip) in seen:
             continue
         seen.add((picture.dataset, clip))
-        keys = _by_clip(_stored_keys(scores, picture.dataset))[clip]
+        keys = by_clip(_stored_keys(scores, picture.dataset))[clip]
         if len(keys) < _MIN_PROFILE_FRAMES:
             continue
         row = picture.region[0] + picture.region[2] // 2
@@ -203,22 +202,14 @@ def _stored_keys(scores: Scores, dataset: str) -> list[str]:
     return [key for key in scores.keys(dataset) if (folder / f"{image_stem(key)}_gt.png").exists()]
 
 
-def _by_clip(keys: Sequence[str]) -> dict[str, list[str]]:
-    clips: dict[str, list[str]] = {}
-    for key in keys:
-        clips.setdefault(clip_of(key), []).append(key)
-    return clips
-
-
 def _result_folder(scores: Scores, method: str, dataset: str) -> Path:
     return scores.store.image_folder(scores.entries[method][0].evaluations.get(dataset, "-"))
 
 
 def _caption(scores: Scores, entry: Entry, dataset: str, key: str) -> str:
     metrics = next((r["metrics"] for r in scores.records(entry, dataset) if r["key"] == key), {})
-    shown = [
+    return " / ".join(
         f"{metrics[name]:.{scores.metrics[name]['digits']}f}"
         for name in scores.shown_metrics[:2]
         if metrics.get(name) is not None
-    ]
-    return " / ".join(shown)
+    )

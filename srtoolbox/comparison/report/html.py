@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -13,6 +13,9 @@ from srtoolbox.comparison.analysis.scores import Scores
 from srtoolbox.comparison.report.crops import Picture, Profile
 from srtoolbox.comparison.report.image_figures import ERROR_COLORS
 from srtoolbox.comparison.report.table import TIED_MARK, Table
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _STAGE_SIZE = 640  # most pixels of a side in the before-and-after view
 _LOSSLESS = [cv2.IMWRITE_WEBP_QUALITY, 101]
@@ -35,46 +38,7 @@ def to_html(
         charts: SVG by name: ``curves``, ``sweeps``, and ``tradeoff_…`` and ``differences_…`` of
             each dataset.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    loader = PackageLoader("srtoolbox.comparison.report", "templates")
-    # StrictUndefined: a misspelt name in a template is an error, not an empty text.
-    options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    environment = Environment(loader=loader, autoescape=True, **options)
-    environment.filters |= {
-        "anchor": lambda title: "-".join(title.lower().split()),
-        "svg_address": lambda svg: _data_address(svg, "image/svg+xml"),
-        "image_address": _image_address,
-        "error_colors": _error_colors,
-        "shrink": _shrink,
-        "stage": _stage,
-    }
-    environment.globals |= {
-        "source": lambda name: Markup(loader.get_source(environment, name)[0].strip()),
-        "tied_mark": TIED_MARK,
-        "ramp": np.linspace(0, 1, 256)[None],
-    }
-    choices = {
-        "dataset": views[0].main_datasets,
-        "protocol": [scores.card.protocol["name"] for scores in views],
-    }
-    return environment.get_template("page.html.j2").render(
-        card=views[0].card,
-        lead=_lead(views),
-        filters={name: values for name, values in choices.items() if len(values) > 1},
-        sections=_sections(views[0], tables, pictures, profiles, charts),
-    )
-
-
-def _sections(
-    scores: Scores,
-    tables: Sequence[Table],
-    pictures: Sequence[Picture],
-    profiles: Sequence[Profile],
-    charts: Mapping[str, bytes],
-) -> dict[str, dict[str, Sequence[Any]]]:
-    """Returns the content of each section by title, without empty sections."""
+    scores = views[0]
 
     def chart(name: str, text: str, dataset: str | None = None) -> list[dict[str, Any]]:
         return [{"svg": charts[name], "text": text, "dataset": dataset}] if name in charts else []
@@ -85,7 +49,7 @@ def _sections(
         for dataset in scores.main_datasets
         for tradeoff in chart(f"tradeoff_{dataset}", f"Quality on {dataset} against cost", dataset)
     ]
-    sections: dict[str, dict[str, Sequence[Any]]] = {
+    sections: dict[str, dict[str, Sequence[Any]]] = {  # by title; empty ones are left out
         "Overview": {"tables": [table for table in general if table.quantity is None]},
         "Sweeps": {
             "charts": chart("sweeps", "Scores over the quantities that test sets differ in"),
@@ -107,7 +71,41 @@ def _sections(
         "Error maps": {"error_maps": pictures},
         "Temporal profiles": {"profiles": profiles},
     }
-    return {title: content for title, content in sections.items() if any(content.values())}
+    choices = {
+        "dataset": scores.main_datasets,
+        "protocol": [view.card.protocol["name"] for view in views],
+    }
+    return _template().render(
+        card=scores.card,
+        lead=_lead(views),
+        filters={name: values for name, values in choices.items() if len(values) > 1},
+        sections={title: parts for title, parts in sections.items() if any(parts.values())},
+    )
+
+
+def _template() -> Template:
+    """Returns the template of the page with everything that it calls."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    loader = PackageLoader("srtoolbox.comparison.report", "templates")
+    # StrictUndefined: a misspelt name in a template is an error, not an empty text.
+    options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=loader, autoescape=True, **options)
+    environment.filters |= {
+        "anchor": lambda title: "-".join(title.lower().split()),
+        "svg_address": lambda svg: _data_address(svg, "image/svg+xml"),
+        "image_address": _image_address,
+        "error_colors": _error_colors,
+        "shrink": _shrink,
+        "stage": _stage,
+    }
+    environment.globals |= {
+        "source": lambda name: Markup(loader.get_source(environment, name)[0].strip()),
+        "tied_mark": TIED_MARK,
+        "ramp": np.linspace(0, 1, 256)[None],
+    }
+    return environment.get_template("page.html.j2")
 
 
 def _lead(views: Sequence[Scores]) -> str:

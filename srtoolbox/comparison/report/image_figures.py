@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from srtoolbox.comparison.report.crops import Picture, Profile
-from srtoolbox.comparison.report.style import ACCENT, INK, QUIET, in_style
+from srtoolbox.comparison.report.style import ACCENT, QUIET, in_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,12 +28,14 @@ _FRAME_WIDTH = 3.6  # of the frame beside a profile
 _NAME_WIDTH = 1.35  # of the names between the frame and the profiles
 
 
-@in_style
+@in_style()
 def draw_crops(pictures: Sequence[Picture]) -> Figure | None:
     """Draws each picture with its region marked, and the region of every version beside it.
 
     Returns None without pictures.
     """
+    from matplotlib.patches import Rectangle  # slow to import
+
     if not pictures:
         return None
     sheets = []
@@ -47,26 +49,29 @@ def draw_crops(pictures: Sequence[Picture]) -> Figure | None:
         side = (room - width / height * ((lines - 1) * (_TITLE + _GAP))) / (
             across + lines * width / height
         )
-        sheets.append((picture, cells, lines, across, side))
-    total = sum(lines * (side + _TITLE) + (lines - 1) * _GAP for _, _, lines, _, side in sheets)
-    page = _Page(total + 2 * _MARGIN + _SHEET_GAP * (len(sheets) - 1))
-    top = _MARGIN
-    for picture, cells, lines, across, side in sheets:
         tall = lines * side + (lines - 1) * (_TITLE + _GAP)
+        sheets.append((picture, cells, across, side, tall))
+    total = sum(_TITLE + tall + _SHEET_GAP for *_, tall in sheets) - _SHEET_GAP
+    page = _Page(total + 2 * _MARGIN)
+    top = _MARGIN
+    for picture, cells, across, side, tall in sheets:
         wide = tall * picture.gt.shape[1] / picture.gt.shape[0]
         axis = page.show(picture.gt, _MARGIN, top + _TITLE, wide, tall)
         page.title(_MARGIN, top + _TITLE, picture.key, picture.dataset, wide)
-        _mark_region(axis, picture)
+        y, x, side_of_region = picture.region
+        for color, width in (("white", 3.2), (ACCENT, 1.8)):  # visible on dark and bright images
+            shape = (x - 0.5, y - 0.5), side_of_region, side_of_region
+            axis.add_patch(Rectangle(*shape, fill=False, ec=color, lw=width))
         for i, (name, image) in enumerate(cells):
             x = _MARGIN + wide + _GAP + (i % across) * (side + _GAP)
             y = top + _TITLE + (i // across) * (side + _TITLE + _GAP)
             page.show(picture.crop(image), x, y, side, side)
             page.title(x, y, name, picture.captions.get(name, ""), side)
-        top += lines * (side + _TITLE) + (lines - 1) * _GAP + _SHEET_GAP
+        top += _TITLE + tall + _SHEET_GAP
     return page.figure
 
 
-@in_style
+@in_style()
 def draw_errors(pictures: Sequence[Picture]) -> Figure | None:
     """Draws the absolute error of every method, with one colour scale per picture.
 
@@ -86,7 +91,7 @@ def draw_errors(pictures: Sequence[Picture]) -> Figure | None:
         axis = None
         for i, (name, error) in enumerate(maps.items()):
             x, y = _MARGIN + (i % across) * (wide + _GAP), top + i // across * height + _TITLE
-            axis = page.show(error, x, y, wide, height - _TITLE, cmap=ERROR_COLORS, vmax=level)
+            axis = page.show(error, x, y, wide, height - _TITLE, cmap=ERROR_COLORS, clim=(0, level))
             page.title(x, y, name, picture.key if i == 0 else "", wide)
         if axis is not None:
             page.scale(axis, top + _TITLE, height - _TITLE, "mean |error|, levels of 255")
@@ -94,7 +99,7 @@ def draw_errors(pictures: Sequence[Picture]) -> Figure | None:
     return page.figure
 
 
-@in_style
+@in_style()
 def draw_profiles(profiles: Sequence[Profile]) -> Figure | None:
     """Draws one frame of each clip with a line, and the pixels of that line in all frames.
 
@@ -103,17 +108,16 @@ def draw_profiles(profiles: Sequence[Profile]) -> Figure | None:
     if not profiles:
         return None
     wide = _WIDTH - 2 * _MARGIN - _FRAME_WIDTH - _NAME_WIDTH
-    bands = [
-        max(0.3, min(0.55, wide * len(p.slices["GT"]) / p.picture.shape[1] * 3)) for p in profiles
-    ]
-    heights = [
-        max(len(p.slices) * (band + _GAP), _frame_height(p)) + _TITLE
-        for p, band in zip(profiles, bands, strict=True)
-    ]
-    page = _Page(sum(heights) + 2 * _MARGIN + _ROW_GAP * len(profiles))
+    sheets = []
+    for profile in profiles:
+        height, width = profile.picture.shape[:2]
+        tall = _FRAME_WIDTH * height / width
+        band = max(0.3, min(0.55, wide * len(profile.slices["GT"]) / width * 3))
+        room = max(len(profile.slices) * (band + _GAP), tall) + _TITLE + _ROW_GAP
+        sheets.append((profile, tall, band, room))
+    page = _Page(sum(room for *_, room in sheets) + 2 * _MARGIN)
     top = _MARGIN
-    for profile, band, height in zip(profiles, bands, heights, strict=True):
-        tall = _frame_height(profile)
+    for profile, tall, band, room in sheets:
         axis = page.show(profile.picture, _MARGIN, top + _TITLE, _FRAME_WIDTH, tall)
         axis.axhline(profile.row, color=ACCENT, linewidth=1.5)
         frames = f"{len(profile.slices['GT'])} frames, time downwards"
@@ -123,7 +127,7 @@ def draw_profiles(profiles: Sequence[Profile]) -> Figure | None:
             x = _MARGIN + _FRAME_WIDTH + _NAME_WIDTH
             page.show(rows, x, y, wide, band)
             page.text(x - 0.08, y + band / 2, name, ha="right", va="center")
-        top += height + _ROW_GAP
+        top += room
     return page.figure
 
 
@@ -141,8 +145,6 @@ class _Page:
     ) -> Axes:
         """Draws an image without axes; ``options`` are those of ``imshow``."""
         axis = self._axis(x, y, wide, tall)
-        if "vmax" in options:
-            options["vmin"] = 0
         axis.imshow(image, interpolation="nearest", aspect="auto", **options)
         axis.set_axis_off()
         return axis
@@ -162,26 +164,11 @@ class _Page:
 
     def text(self, x: float, y: float, text: str, size: float = 7.5, **options: Any) -> None:
         """Draws one line of text; ``options`` are those of ``Figure.text``."""
-        options.setdefault("color", INK)
         self.figure.text(x / _WIDTH, 1 - y / self.height, text, size=size, **options)
 
     def _axis(self, x: float, y: float, wide: float, tall: float) -> Axes:
         place = x / _WIDTH, 1 - (y + tall) / self.height, wide / _WIDTH, tall / self.height
         return self.figure.add_axes(place)
-
-
-def _frame_height(profile: Profile) -> float:
-    height, width = profile.picture.shape[:2]
-    return _FRAME_WIDTH * height / width
-
-
-def _mark_region(axis: Axes, picture: Picture) -> None:
-    from matplotlib.patches import Rectangle
-
-    y, x, side = picture.region
-    for color, width in (("white", 3.2), (ACCENT, 1.8)):  # visible on dark and bright images
-        corner = x - 0.5, y - 0.5
-        axis.add_patch(Rectangle(corner, side, side, fill=False, ec=color, lw=width))
 
 
 def _short(text: str, inches: float) -> str:

@@ -57,13 +57,15 @@ def escape(text: str) -> str:
 
 def _table(table: Table, title: str) -> list[str]:
     wide = len(table.columns) >= _WIDE_COLUMNS
+    # An arrow stays on the line of the last word of its title.
+    titles = [escape(column.title).replace(" $\\", "~$\\") for column in table.columns]
     environment = "table*" if wide else "table"
-    rows = [_row([escape(table.head), *(_head(c.title) for c in table.columns)]), r"\midrule"]
+    rows = [_row([escape(table.head), *titles]), r"\midrule"]
     for row, name in enumerate(table.names):
         if row in table.summary or (row in table.published and row - 1 not in table.published):
             rows.append(r"\midrule")
-        cells = [_cell(table.cell(row, column)) for column in range(len(table.columns))]
-        cells = [escape(name), *cells]
+        columns = range(len(table.columns))
+        cells = [escape(name), *(_cell(table.cell(row, column)) for column in columns)]
         if row in table.published:
             cells = [rf"\textit{{{cell}}}" for cell in cells]
         rows.append(_row(cells))
@@ -92,11 +94,6 @@ def _cell(cell: Cell) -> str:
     numbers = " ".join(filter(None, [cell.number, cell.spread])).replace("-", "−")
     form = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}[cell.rank]
     return form.format(escape(numbers)) + (r"$^{\approx}$" if cell.tied else "")
-
-
-def _head(title: str) -> str:
-    """Returns a column title whose arrow stays on the line of the last word."""
-    return escape(title).replace(" $\\", "~$\\")
 
 
 def _row(cells: list[str]) -> str:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
 
 # The colours of Okabe and Ito can be distinguished with every kind of colour vision. Their yellow
 # is left out: yellow lines are hardly visible on white. Markers and dashes distinguish methods in
@@ -47,6 +44,9 @@ _STYLE: dict[Any, Any] = {
     "ytick.labelsize": 8,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
+    "legend.handlelength": 1.8,
+    "legend.columnspacing": 1.6,
+    "legend.labelcolor": INK,
     "lines.linewidth": 1.6,
     "svg.hashsalt": "srtoolbox",  # without it ids are random and files differ
     "svg.fonttype": "path",
@@ -74,17 +74,13 @@ def looks(methods: Sequence[str]) -> dict[str, Look]:
     }
 
 
-def in_style(draw: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+@contextmanager
+def in_style() -> Iterator[None]:
     """Makes a function draw in the style of a report, without changing matplotlib's settings."""
+    from matplotlib import rc_context  # slow to import
 
-    @wraps(draw)
-    def drawn(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        from matplotlib import rc_context  # slow to import
-
-        with rc_context(_STYLE):
-            return draw(*args, **kwargs)
-
-    return drawn
+    with rc_context(_STYLE):
+        yield
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -94,7 +90,7 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
-@in_style
+@in_style()
 def render(figure: Figure, kind: str, dpi: int = 160) -> bytes:
     """Returns the figure as ``"png"`` or ``"svg"``; equal figures give equal bytes."""
     buffer = io.BytesIO()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -82,8 +83,8 @@ class Table:
         columns: The columns to the right of the row names.
         names: Names of the rows; a mark at the end refers to a note.
         values: Numbers by row and column.
-        spreads: Standard deviation, or limits of an interval, by row and column.
         notes: Sentences below the table.
+        spreads: Standard deviation, or limits of an interval, by (row, column).
         title: Title above the table; empty for a study's main table.
         head: Title of the column of names.
         tied_with_best: (row, column) of values that do not differ significantly from the best.
@@ -98,8 +99,8 @@ class Table:
     columns: list[Column]
     names: list[str]
     values: list[list[float | None]]
-    spreads: list[list[Spread | None]]
     notes: list[str]
+    spreads: dict[tuple[int, int], Spread] = field(default_factory=dict)
     title: str = ""
     head: str = "method"
     tied_with_best: frozenset[tuple[int, int]] = frozenset()
@@ -112,7 +113,7 @@ class Table:
 
     def cell(self, row: int, column: int) -> Cell:
         """Returns a cell as it is printed."""
-        value, spread = self.values[row][column], self.spreads[row][column]
+        value, spread = self.values[row][column], self.spreads.get((row, column))
         if value is None or math.isnan(value):
             return Cell("–", "", 0, tied=False)
         facts = self.columns[column]
@@ -131,19 +132,15 @@ class Table:
 
         Values that print alike share their rank; a cell without competitors has none.
         """
-        rows, columns = range(len(self.names)), range(len(self.columns))
-        if self.across:
-            groups = [[(row, column) for column in columns] for row in rows]
-        else:
-            ranked = [row for row in rows if row not in self.published]
-            groups = [[(row, column) for row in ranked] for column in columns]
-        ranks = {}
-        for group in groups:
-            rounded = {}
-            for row, column in group:
-                value, facts = self.values[row][column], self.columns[column]
+        groups: dict[int, dict[tuple[int, int], float]] = {}
+        for row in set(range(len(self.names))) - self.published:
+            for place, facts in enumerate(self.columns):
+                value = self.values[row][place]
                 if facts.better and value is not None and not math.isnan(value):
-                    rounded[row, column] = facts.better * round(value, facts.digits)
+                    group = groups.setdefault(row if self.across else place, {})
+                    group[row, place] = facts.better * round(value, facts.digits)
+        ranks = {}
+        for rounded in groups.values():
             if len(distinct := sorted(set(rounded.values()), reverse=True)) > 1:
                 for place, value in rounded.items():
                     if value in distinct[:2]:
@@ -158,25 +155,27 @@ def to_markdown(tables: Sequence[Table], title: str) -> str:
 
 def to_csv(table: Table) -> str:
     """Returns CSV with one header line and full precision; an interval fills three columns."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    has_limits = [
-        any(isinstance(spreads[column], tuple) for spreads in table.spreads)
-        for column in range(len(table.columns))
-    ]
+    limits = {place: spread for place, spread in table.spreads.items() if isinstance(spread, tuple)}
+    with_limits = {column for _, column in limits}
     head = [table.head]
-    for column, limits in zip(table.columns, has_limits, strict=True):
+    for place, column in enumerate(table.columns):
         name = column.title.rstrip(" ↑↓")
-        head += [name, f"{name} low", f"{name} high"] if limits else [name]
-    writer.writerow(head)
-    for name, values, spreads in zip(table.names, table.values, table.spreads, strict=True):
-        cells: list[float | None] = []
-        for value, spread, limits in zip(values, spreads, has_limits, strict=True):
-            cells.append(value)
-            if limits:
-                cells += spread if isinstance(spread, tuple) else (None, None)
-        plain = name.rstrip(f" {DEVIATION_MARK}{FAILURE_MARK}")
-        writer.writerow([plain, *("" if v is None else repr(v) for v in cells)])
+        head += [name, f"{name} low", f"{name} high"] if place in with_limits else [name]
+    lines: list[list[object]] = [[*head]]
+    for row, name in enumerate(table.names):
+        line: list[object] = [name.rstrip(f" {DEVIATION_MARK}{FAILURE_MARK}")]
+        for place, value in enumerate(table.values[row]):
+            line.append(value)
+            if place in with_limits:
+                line += limits.get((row, place), (None, None))
+        lines.append(line)
+    return csv_text(lines)
+
+
+def csv_text(lines: Iterable[Sequence[object]]) -> str:
+    """Returns CSV with numbers in full precision; None is an empty cell."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(lines)
     return buffer.getvalue()
 
 
@@ -210,24 +209,19 @@ def _part(table: Table, columns: list[int], title: str | None) -> RichTable:
 
 def _markdown(table: Table) -> list[str]:
     lines = [f"## {_escape(table.title)}", ""] if table.title else []
-    lines.append(_line([_escape(table.head), *(_escape(c.title) for c in table.columns)]))
-    lines.append(_line(["---"] + ["---:"] * len(table.columns)))
+    rows = [[_escape(text) for text in (table.head, *(c.title for c in table.columns))]]
+    rows.append(["---"] + ["---:"] * len(table.columns))
     marks = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}
     for row, name in enumerate(map(_escape, table.names)):
         cells = [table.cell(row, column) for column in range(len(table.columns))]
         texts = [marks[cell.rank].format(cell.text) for cell in cells]
         if row in table.published:
             name, texts = f"*{name}*", [f"*{text}*" if text != "–" else text for text in texts]
-        lines.append(_line([name, *texts]))
+        rows.append([name, *texts])
+    lines += [f"| {' | '.join(row)} |" for row in rows]
     return [*lines, "", *(f"- {_escape(note)}" for note in table.notes), ""]
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _escape(text: str) -> str:
     """Returns text without any Markdown markup."""
-    for mark in "\\|*_<>`[":
-        text = text.replace(mark, "\\" + mark)
-    return text
+    return re.sub(r"[\\|*_<>`[]", r"\\\g<0>", text)

@@ -9,7 +9,7 @@ from statistics import stdev
 
 import numpy as np
 
-from srtoolbox.comparison.analysis.scores import Scores, direction, metric_title
+from srtoolbox.comparison.analysis.scores import Scores
 from srtoolbox.comparison.analysis.statistics import (
     Difference,
     Interval,
@@ -27,7 +27,7 @@ from srtoolbox.comparison.report.footnotes import (
 )
 from srtoolbox.comparison.report.table import DEVIATION_MARK, FAILURE_MARK, Column, Spread, Table
 from srtoolbox.comparison.store import Entry, Published
-from srtoolbox.engine.evaluation.evaluator import average, mean
+from srtoolbox.engine.evaluation.evaluator import mean
 from srtoolbox.engine.evaluation.frame_use import BLIND, gain_from_frames
 
 _PARAMS = Column("params (K)", 0)
@@ -78,7 +78,7 @@ def overview(scores: Scores, costs: bool = True) -> Table:
     columns = []
     for dataset, metric in pairs:
         prefix = f"{dataset} " if len(scores.datasets) > 1 else ""
-        column = _metric_column(scores, metric, prefix + _title(scores, metric))
+        column = _metric_column(scores, metric, prefix + scores.title(metric))
         columns.append(replace(column, dataset=dataset))
     if costs:
         columns += [*(column for column, _, _ in _COSTS), _TRAIN_SECONDS]
@@ -110,7 +110,7 @@ def sweep(scores: Scores, quantity: str) -> Table:
     table = replace(
         table,
         notes=[scores.card.protocol["text"], note, *table.notes],
-        title=f"{_title(scores, metric)} by {quantity}",
+        title=f"{scores.title(metric)} by {quantity}",
         quantity=quantity,
     )
     return _with_published(scores, table, pairs)
@@ -128,8 +128,7 @@ def statistics(scores: Scores, dataset: str, metric: str, baseline: str | None =
     samples = scores.samples(dataset, metric)
     against = Differences(scores, dataset, metric, baseline)
     differences = against.differences
-    corrected = holm([difference.p for difference in differences.values()])
-    p_values = dict(zip(differences, corrected, strict=True))
+    p_values = dict(zip(differences, holm([d.p for d in differences.values()]), strict=True))
     unit, digits = scores.unit(dataset), scores.metrics[metric]["digits"]
     has_seeds = len(scores.card.entries) > len(scores.methods)
     columns = [
@@ -140,22 +139,20 @@ def statistics(scores: Scores, dataset: str, metric: str, baseline: str | None =
     ]
     count = max((len(values) for values in samples.values()), default=0)
     values: list[Row] = []
-    spreads: list[list[Spread | None]] = []
-    for method in samples:
-        row: list[Interval | Difference | None] = [bootstrap(samples[method])]
-        row += [_seed_interval(scores, method, dataset, metric)] if has_seeds else []
-        row.append(differences.get(method))
+    spreads: dict[tuple[int, int], Spread] = {}
+    for row, method in enumerate(samples):
+        parts: list[Interval | Difference | None] = [bootstrap(samples[method])]
+        parts += [_seed_interval(scores, method, dataset, metric)] if has_seeds else []
+        parts.append(differences.get(method))
         p_value = p_values.get(method) if count > 1 else None
-        values.append([*(part.mean if part else None for part in row), p_value])
-        spreads.append([*((part.low, part.high) if part else None for part in row), None])
+        values.append([*(part.mean if part else None for part in parts), p_value])
+        spreads |= {(row, i): (part.low, part.high) for i, part in enumerate(parts) if part}
     tied = scores.tied_with_best(dataset, metric)
     notes = [_interval_note(unit, count, has_seeds), *([tied_note(unit)] if tied else [])]
-    title = f"{dataset}: {_title(scores, metric)} with intervals"
-    return replace(
-        _detail(scores, dataset, title, columns, list(samples), values, notes),
-        spreads=spreads,
-        tied_with_best=frozenset((row, 0) for row, name in enumerate(samples) if name in tied),
-    )
+    title = f"{dataset}: {scores.title(metric)} with intervals"
+    places = frozenset((row, 0) for row, name in enumerate(samples) if name in tied)
+    table = Table(columns, list(samples), values, notes, spreads, title, tied_with_best=places)
+    return _of_dataset(scores, dataset, table)
 
 
 def by_item(scores: Scores, dataset: str) -> list[Table]:
@@ -175,9 +172,10 @@ def by_item(scores: Scores, dataset: str) -> list[Table]:
         values: list[Row] = [[cells.get(item) for cells in found.values()] for item in items]
         seed_means = [scores.seed_means(method, dataset) for method in found]
         values.append([mean([means.get(metric) for means in seeds]) for seeds in seed_means])
-        title = f"{dataset}: {_title(scores, metric)} by {kind}"
-        table = _detail(scores, dataset, title, columns, [*items, "average"], values)
-        tables.append(replace(table, head=kind, summary=frozenset({len(items)}), across=True))
+        title = f"{dataset}: {scores.title(metric)} by {kind}"
+        table = Table(columns, [*items, "average"], values, [], title=title, head=kind, across=True)
+        table = replace(table, summary=frozenset({len(items)}))
+        tables.append(_of_dataset(scores, dataset, table))
     return tables
 
 
@@ -196,7 +194,8 @@ def frames_used(scores: Scores, dataset: str) -> list[Table]:
     columns.append(Column("gain from other frames", 2, signed=True))
     values = [[*(use.get(name) for name in names), gain_from_frames(use)] for use in found.values()]
     title = f"{dataset}: PSNR (dB) by input frames"
-    return [_detail(scores, dataset, title, columns, list(found), values, [FRAME_USE_NOTE])]
+    table = Table(columns, list(found), values, [FRAME_USE_NOTE], title=title)
+    return [_of_dataset(scores, dataset, table)]
 
 
 class Differences:
@@ -235,19 +234,16 @@ def _measured(
     ``pairs`` has the dataset and metric of the first columns; the other columns are costs.
     """
     values: list[Row] = []
-    spreads: list[list[Spread | None]] = []
+    spreads: dict[tuple[int, int], Spread] = {}
     has_costs = len(columns) > len(pairs)
-    for method in methods:
+    for row, method in enumerate(methods):
         seeds = [_row(scores, entry, pairs, has_costs) for entry in scores.entries[method]]
         cells = list(zip(*seeds, strict=True))
-        values.append([mean(list(cell)) for cell in cells])
-        complete = [[value for value in cell if value is not None] for cell in cells]
-        spreads.append(
-            [
-                stdev(numbers) if column.better and len(numbers) == len(seeds) > 1 else None
-                for numbers, column in zip(complete, columns, strict=True)
-            ]
-        )
+        values.append([mean(cell) for cell in cells])
+        for column, cell in enumerate(cells[: len(pairs)]):
+            known = [value for value in cell if value is not None]
+            if len(known) == len(seeds) > 1:
+                spreads[row, column] = stdev(known)
     tied = frozenset(
         (methods.index(method), column)
         for column, pair in enumerate(pairs)
@@ -256,12 +252,12 @@ def _measured(
     units = " or ".join(dict.fromkeys(scores.unit(dataset) for dataset, _ in pairs))
     notes = [tied_note(units)] if tied else []
     protocol = scores.card.protocol["name"]
-    return Table(columns, methods, values, spreads, notes, tied_with_best=tied, protocol=protocol)
+    return Table(columns, methods, values, notes, spreads, tied_with_best=tied, protocol=protocol)
 
 
 def _row(scores: Scores, entry: Entry, pairs: Sequence[tuple[str, str]], with_costs: bool) -> Row:
     datasets = {dataset for dataset, _ in pairs}
-    means = {name: average(scores.records(entry, name), scores.average) for name in datasets}
+    means = {name: scores.means(entry, name) for name in datasets}
     cells = [means[dataset].get(metric) for dataset, metric in pairs]
     if not with_costs:
         return cells
@@ -294,7 +290,6 @@ def _with_published(scores: Scores, table: Table, pairs: Sequence[tuple[str, str
         table,
         names=[*table.names, *names],
         values=[*table.values, *values],
-        spreads=[*table.spreads, *_no_spreads(values)],
         notes=[*table.notes, *published_notes(published, sizes=_PARAMS not in table.columns)],
         published=frozenset(range(first, first + len(names))),
     )
@@ -307,49 +302,23 @@ def _without_empty_costs(table: Table) -> Table:
         for place, column in enumerate(table.columns)
         if column.better or any(row[place] is not None for row in table.values)
     ]
-    # Scores come first and all remain: the places of `tied_with_best` do not change.
+    # Scores come first and all remain: their places do not change.
     return replace(
         table,
         columns=[table.columns[place] for place in kept],
         values=[[row[place] for place in kept] for row in table.values],
-        spreads=[[row[place] for place in kept] for row in table.spreads],
     )
 
 
-def _detail(
-    scores: Scores,
-    dataset: str,
-    title: str,
-    columns: list[Column],
-    names: list[str],
-    values: list[Row],
-    notes: Sequence[str] = (),
-) -> Table:
-    """Returns a table of one dataset, without spreads; its first note is the protocol."""
+def _of_dataset(scores: Scores, dataset: str, table: Table) -> Table:
+    """Returns a table with its dataset and protocol, which becomes the first note."""
     protocol = scores.card.protocol
-    return Table(
-        columns,
-        names,
-        values,
-        _no_spreads(values),
-        [protocol["text"], *notes],
-        title,
-        dataset=dataset,
-        protocol=protocol["name"],
-    )
-
-
-def _no_spreads(values: list[Row]) -> list[list[Spread | None]]:
-    return [[None] * len(row) for row in values]
-
-
-def _title(scores: Scores, metric: str) -> str:
-    return metric_title(metric, scores.metrics[metric])
+    notes = [protocol["text"], *table.notes]
+    return replace(table, notes=notes, dataset=dataset, protocol=protocol["name"])
 
 
 def _metric_column(scores: Scores, metric: str, title: str) -> Column:
-    facts = scores.metrics[metric]
-    return Column(title, facts["digits"], direction(facts))
+    return Column(title, scores.metrics[metric]["digits"], scores.direction(metric))
 
 
 def _interval_note(unit: str, count: int, has_seeds: bool) -> str:

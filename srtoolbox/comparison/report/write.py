@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from srtoolbox.comparison.report.html import to_html
 from srtoolbox.comparison.report.image_figures import draw_crops, draw_errors, draw_profiles
 from srtoolbox.comparison.report.latex import to_latex
 from srtoolbox.comparison.report.style import render
-from srtoolbox.comparison.report.table import Table, to_csv, to_markdown
+from srtoolbox.comparison.report.table import Table, csv_text, to_csv, to_markdown
 from srtoolbox.comparison.report.tables import all_tables
 from srtoolbox.comparison.store import ResultStore
 from srtoolbox.errors import UserError
@@ -139,20 +138,17 @@ def _charts(scores: Scores, baseline: str | None) -> dict[str, Figure]:
 
 def _file_stem(name: str) -> str:
     """Returns the name of a figure as a file name: letters, digits, ``-`` and ``_``."""
-    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)
+    return re.sub(r"[^\w-]", "_", name)
 
 
 def _all_scores(views: Sequence[Scores]) -> str:
     """Returns CSV with one line for each protocol, dataset, method, seed, image and metric."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["protocol", "dataset", "method", "seed", "image", "metric", "value"])
+    lines = [["protocol", "dataset", "method", "seed", "image", "metric", "value"]]
     for scores in views:
         protocol = f"{scores.card.protocol['name']} {scores.card.protocol['hash']}"
         for dataset in scores.datasets:
             for entry in scores.card.entries:
                 for record in scores.records(entry, dataset):
-                    for metric, value in record["metrics"].items():
-                        line = [protocol, dataset, entry.method, entry.seed, record["key"], metric]
-                        writer.writerow([*line, "" if value is None else repr(value)])
-    return buffer.getvalue()
+                    image = [protocol, dataset, entry.method, entry.seed, record["key"]]
+                    lines += [[*image, *score] for score in record["metrics"].items()]
+    return csv_text(lines)

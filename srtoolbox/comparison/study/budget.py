@@ -26,6 +26,12 @@ from srtoolbox.utils.environment import digest
 from srtoolbox.utils.files import write_atomic
 
 _NUM_MEASUREMENTS = 3
+_QUANTITIES = {
+    "iterations": "equal iterations, {}",
+    "time": "equal training time, {} (forward and backward pass of a batch, measured before the "
+    "trainings)",
+    "flops": "equal training FLOPs, {} (three times the network's forward pass of a batch)",
+}
 
 
 class Budget:
@@ -82,14 +88,8 @@ class Budget:
         of, kind = self._opt.of, self._opt.kind
         if of is None:
             return None
-        quantity = {"iterations": "iterations", "time": "training time", "flops": "training FLOPs"}
         amount = f"those of {of}" if isinstance(of, str) else f"{of:,g} {BUDGET_UNITS[kind]}"
-        method = {
-            "iterations": "",
-            "time": " (forward and backward pass of a batch, measured before the trainings)",
-            "flops": " (three times the network's forward pass of a batch)",
-        }
-        return f"equal {quantity[kind]}, {amount}{method[kind]}"
+        return _QUANTITIES[kind].format(amount)
 
     def _step_time(self, run: RunOptions) -> float:
         """Returns the seconds of a training step, measured unless they are known."""
@@ -146,14 +146,10 @@ def training_steps(run: RunOptions, device: torch.device) -> Iterator[TrainingSt
 
 
 def _batches(
-    train: TrainOptions,
-    net: nn.Module,
-    dataset: TrainDataset,
-    batch_size: int,
-    device: torch.device,
+    opt: TrainOptions, net: nn.Module, dataset: TrainDataset, batch_size: int, device: torch.device
 ) -> Iterator[Batch]:
     """Yields a batch with the most frames of a step, and one with the fewest if they differ."""
-    limits = varying_frames(net, dataset, train.num_frame_range)
+    limits = varying_frames(net, dataset, opt.num_frame_range)
     ranges = [None] if limits is None else [(n, n) for n in sorted(set(limits), reverse=True)]
     for num_frame_range in ranges:
         stream = SampleStream(dataset, 0, batch_size, num_frame_range=num_frame_range)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,8 @@ from srtoolbox.config.load import check_options
 from srtoolbox.data.base import EvalDataset
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.build import assemble, build_network
-from srtoolbox.engine.device.precision import autocast, cpu_threads, synchronize
+from srtoolbox.engine.device.precision import autocast, cpu_threads
+from srtoolbox.engine.profiling import seconds as seconds_of
 from srtoolbox.engine.weights.load import weights_hash
 from srtoolbox.inference.prediction import predict
 from srtoolbox.utils.console import duration_text, size_text, terminal_table
@@ -83,7 +83,8 @@ def estimate(tree: Tree, device: torch.device, only: Sequence[str] = ()) -> list
             for key in {"cache", "cache_limit"} & set(spec or ()):
                 spec.remove(key)
     plan = StudyPlan(check_options(tree, StudyOptions), tree, device, only)
-    return _DryRun(plan).tasks()
+    with cpu_threads(plan.opt.threads):
+        return list(map(_DryRun(plan).task, plan.jobs))
 
 
 def to_terminal(tasks: Sequence[Task], title: str) -> Group:
@@ -105,29 +106,16 @@ def to_terminal(tasks: Sequence[Task], title: str) -> Group:
     return Group(terminal_table(title, head, rows), Text(f"left in total: {total}"))
 
 
-@dataclass(frozen=True)
-class _Costs:
-    """Seconds of a training step and of one image by test set; bytes of the weights."""
-
-    step: float
-    image: dict[str, float]
-    size: int
-
-
 class _DryRun:
     def __init__(self, plan: StudyPlan) -> None:
         self._plan = plan
         self._store = ResultStore(plan.folder)
         self._evaluator = StudyEvaluator(plan, self._store)
-        self._costs: dict[str, _Costs] = {}  # by method
+        self._costs: dict[str, tuple[float, dict[str, float], int]] = {}  # by method
         self._counted: set[Path] = set()  # trainings that several methods may share
 
-    def tasks(self) -> list[Task]:
-        with cpu_threads(self._plan.opt.threads):
-            return [self._task(job) for job in self._plan.jobs]
-
-    def _task(self, job: Job) -> Task:
-        costs = self._measure(job)
+    def task(self, job: Job) -> Task:
+        step_time, image_times, size = self._measure(job)
         step, total, seconds, disk = 0, 0, 0.0, 0
         if job.folder is None:
             weights = weights_hash(load_network(job.opt, self._plan.device))
@@ -136,32 +124,27 @@ class _DryRun:
             total = train.total_iter
             step, weights = _progress(job.finished_run or job.folder)
             if weights is None and job.folder not in self._counted:
-                seconds += (total - step) * costs.step
+                seconds += (total - step) * step_time
                 files = job.opt.logger.keep_checkpoint + 1  # a new one precedes a removal
                 tensors = _TENSORS_PER_WEIGHT + (train.ema_decay > 0)
-                disk += costs.size * (files * tensors + 2)
+                disk += size * (files * tensors + 2)
             self._counted.add(job.folder)
         evaluated = to_evaluate = 0
         for test_set in self._plan.methods[job.method].test_sets:
-            missing = [
-                protocol
-                for protocol in test_set.protocols
-                if weights is None
-                or not self._store.records(
-                    self._evaluator.identity(job, test_set, protocol, weights)
-                )
-            ]
-            if missing:
-                seconds += len(test_set.data) * costs.image[test_set.name]
+            identities = self._evaluator.identities(job, test_set, weights) if weights else {}
+            finished = len(list(filter(self._store.records, identities.values())))
+            if finished < len(test_set.protocols):
+                seconds += len(test_set.data) * image_times[test_set.name]
             to_evaluate += len(test_set.protocols)
-            evaluated += len(test_set.protocols) - len(missing)
+            evaluated += finished
         return Task(job.method, job.seed, step, total, evaluated, to_evaluate, seconds, disk)
 
-    def _measure(self, job: Job) -> _Costs:
+    def _measure(self, job: Job) -> tuple[float, dict[str, float], int]:
+        """Returns seconds of a step, seconds of an image by test set, and bytes of the weights."""
         if job.method not in self._costs:
             device = self._plan.device
             net = assemble(job.opt, build_network(job.opt, device)).eval()
-            self._costs[job.method] = _Costs(
+            self._costs[job.method] = (
                 step_seconds(job.opt, device) if job.folder else 0.0,
                 {
                     test_set.name: self._image_seconds(job, net, test_set.data)
@@ -174,11 +157,8 @@ class _DryRun:
     def _image_seconds(self, job: Job, net: nn.Module, data: EvalDataset) -> float:
         device = self._plan.device
         lq = to_float(torch.from_numpy(data[0]["lq"]).to(device))[None]
-        start = time.perf_counter()
         with autocast(device, self._plan.opt.train.precision):
-            predict(net, lq, data.reference, job.opt.val.enhance)
-        synchronize(device)
-        return time.perf_counter() - start
+            return seconds_of(lambda: predict(net, lq, data.reference, job.opt.val.enhance), device)
 
 
 def _progress(run: Path) -> tuple[int, str | None]:

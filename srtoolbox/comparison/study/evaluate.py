@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -34,24 +35,27 @@ class StudyEvaluator:
 
     def __init__(self, plan: StudyPlan, store: ResultStore) -> None:
         self._plan, self._opt, self._store = plan, plan.opt, store
-        self._evaluators: dict[tuple[str, ...], Evaluator] = {}
+        precision = plan.opt.train.precision
+        # By the protocols; called with the same ones it returns the same evaluator.
+        self._evaluator = cache(partial(Evaluator, plan.opt.val, plan.device, precision))
         self._unavailable = [metric.available() is not None for metric in plan.metrics.values()]
 
-    def identity(self, job: Job, test_set: EvaluationSet, protocol: str, weights: str) -> str:
-        """Returns the id of an evaluation: the hash of everything that decides its scores."""
-        return digest(
-            {
-                "network_g": plain(job.opt.network_g),
-                "scale": job.opt.scale,
-                "weights": weights,
-                "dataset": test_set.content,
-                "protocol": get_protocol(protocol).hash,
-                "metrics": plain(self._opt.val.metrics),
-                "unavailable": self._unavailable,
-                "precision": self._opt.train.precision,
-                **job.opt.val.enhance.changed,
-            }
-        )
+    def identities(self, job: Job, test_set: EvaluationSet, weights: str) -> dict[str, str]:
+        """Returns the ids of evaluations by protocol: hashes of all that decides the scores."""
+        facts = {
+            "network_g": plain(job.opt.network_g),
+            "scale": job.opt.scale,
+            "weights": weights,
+            "dataset": test_set.content,
+            "metrics": plain(self._opt.val.metrics),
+            "unavailable": self._unavailable,
+            "precision": self._opt.train.precision,
+        }
+        changed = job.opt.val.enhance.changed
+        return {
+            protocol: digest({**facts, "protocol": get_protocol(protocol).hash, **changed})
+            for protocol in test_set.protocols
+        }
 
     def evaluate(self, job: Job, entry: Entry, net: nn.Module) -> None:
         """Evaluates a network on all test sets of its method.
@@ -63,11 +67,7 @@ class StudyEvaluator:
         """
         weights = weights_hash(net)
         for test_set in self._plan.methods[job.method].test_sets:
-            identities = {
-                protocol: self.identity(job, test_set, protocol, weights)
-                for protocol in test_set.protocols
-            }
-            self._evaluate(job, entry.steps, test_set, net, weights, identities)
+            identities = self._evaluate(job, entry.steps, test_set, net, weights)
             self._keep_originals(test_set, identities.values())
             for protocol, identity in identities.items():
                 if protocol == self._opt.protocol_names[0]:
@@ -75,30 +75,24 @@ class StudyEvaluator:
                     if self._opt.report.measures_frame_use(test_set.name):
                         self._measure_frame_use(net, test_set, identity)
                 else:
-                    others = entry.other_protocols.setdefault(protocol, {})
-                    others[test_set.name] = identity
+                    entry.other_protocols.setdefault(protocol, {})[test_set.name] = identity
 
     def _evaluate(
-        self,
-        job: Job,
-        steps: int,
-        test_set: EvaluationSet,
-        net: nn.Module,
-        weights: str,
-        identities: dict[str, str],
-    ) -> None:
-        """Stores the records under those protocols that have none yet, from one pass."""
+        self, job: Job, steps: int, test_set: EvaluationSet, net: nn.Module, weights: str
+    ) -> dict[str, str]:
+        """Stores the records under those protocols that have none yet, from one pass.
+
+        Returns:
+            The ids of the evaluations by protocol.
+        """
+        identities = self.identities(job, test_set, weights)
         missing = tuple(
             p for p, identity in identities.items() if not self._store.records(identity)
         )
         if not missing:
-            return
-        if missing not in self._evaluators:
-            self._evaluators[missing] = Evaluator(
-                self._opt.val, self._plan.device, self._opt.train.precision, missing
-            )
+            return identities
         keep = self._keep_images([identities[protocol] for protocol in missing])
-        found = self._evaluators[missing].run(net, test_set.data, keep, job.opt.val.enhance)
+        found = self._evaluator(missing).run(net, test_set.data, keep, job.opt.val.enhance)
         environment = digest(self._plan.environment)
         for protocol, records in found.items():
             facts: Record = {
@@ -117,12 +111,10 @@ class StudyEvaluator:
             self._store.add_records([{**facts, "index": i, **r} for i, r in enumerate(records)])
         path = self._store.folder / "environments" / f"{environment}.json"
         write_atomic(path, json.dumps(self._plan.environment, indent=1))
+        return identities
 
     def _measure_frame_use(self, net: nn.Module, test_set: EvaluationSet, evaluation: str) -> None:
-        if (
-            not has_other_frames(net, test_set.data)
-            or self._store.frame_use(evaluation) is not None
-        ):
+        if self._store.frame_use(evaluation) or not has_other_frames(net, test_set.data):
             return
         val = replace(self._opt.val, protocol=self._opt.protocol_names[0])
         psnr = frame_use(net, test_set.data, val, self._plan.device, self._opt.train.precision)

@@ -142,18 +142,14 @@ class _Merger:
 
     def _join(self, first: Entry, second: Entry) -> Entry:
         evaluations = self._join_evaluations(first.evaluations, second.evaluations)
-        other_protocols = {
+        others = {
             protocol: self._join_evaluations(
                 first.other_protocols.get(protocol, {}), second.other_protocols.get(protocol, {})
             )
             for protocol in {**first.other_protocols, **second.other_protocols}
         }
-        return replace(
-            first,
-            evaluations=evaluations,
-            other_protocols=other_protocols,
-            cost=first.cost or second.cost,
-        )
+        cost = first.cost or second.cost
+        return replace(first, evaluations=evaluations, other_protocols=others, cost=cost)
 
     def _join_evaluations(self, first: dict[str, str], second: dict[str, str]) -> dict[str, str]:
         for dataset in first.keys() & second.keys():

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from multiprocessing.queues import Queue
@@ -67,33 +67,29 @@ def train_in_parallel(
     for index in range(workers):
         devices.put(f"cuda:{index}" if all_gpus else str(device))
     pool = ProcessPoolExecutor(workers, context, _init_process, (devices, threads, plugins))
+    failures: dict[Path, str] = {}
     with interrupt_on(signal.SIGTERM):
         try:
             futures = {
                 folder: pool.submit(_train, opt, folder) for folder, opt in trainings.items()
             }
-            failures = {folder: _failure(future) for folder, future in futures.items()}
+            for folder, future in futures.items():
+                try:
+                    future.result()
+                except RunError as error:
+                    failures[folder] = str(error)
+                except BrokenProcessPool as error:
+                    raise RunError(
+                        "a training process died (out of memory?); run the same command again to "
+                        "resume, with a lower 'jobs' if it happens again"
+                    ) from error
         except BaseException:
             for process in multiprocessing.active_children():
                 process.terminate()  # a training saves its state first
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    return {folder: reason for folder, reason in failures.items() if reason is not None}
-
-
-def _failure(future: Future[None]) -> str | None:
-    """Waits for a training; returns the reason if it failed."""
-    try:
-        future.result()
-    except RunError as error:
-        return str(error)
-    except BrokenProcessPool as error:
-        raise RunError(
-            "a training process died (out of memory?); run the same command again to resume, with "
-            "a lower 'jobs' if it happens again"
-        ) from error
-    return None
+    return failures
 
 
 _device = "cpu"  # of this process

@@ -20,7 +20,6 @@ from srtoolbox.engine.build import (
     assemble,
     build_dataset,
     build_network,
-    check_crop,
     fingerprint,
     load_pretrained,
 )
@@ -161,7 +160,7 @@ class StudyPlan:
                 assemble(run, net)
                 if is_trained:
                     _, spec = training_options(run)
-                    check_crop(build_dataset("train", spec, run, net), net)
+                    build_dataset("train", spec, run, net)
             return Method(is_trained, *_read_test_sets(self.opt, run, net))
         except UserError as error:
             raise UserError(f"method {job.method}: {error}") from error

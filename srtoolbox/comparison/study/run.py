@@ -124,8 +124,7 @@ class _StudyRun:
 
     def _enter_other_methods(self) -> None:
         """Enters the earlier results of the methods that this command leaves out."""
-        run_now = {job.method for job in self._plan.jobs}
-        left_out = [job for job in self._plan.all_jobs if job.method not in run_now]
+        left_out = [job for job in self._plan.all_jobs if job not in self._plan.jobs]
         if not left_out or not (self._plan.folder / "study.json").exists():
             return
         before = self._store.load_card()
@@ -155,11 +154,9 @@ class _StudyRun:
                 for folder, run in waiting.items()
             }
         # The longest first, so that none runs alone at the end.
-        order = sorted(waiting, key=lambda folder: -seconds[folder])
+        ordered = dict(sorted(waiting.items(), key=lambda item: -seconds[item[0]]))
         _log.info("%d trainings, %d in parallel", len(waiting), workers)
-        self._failures = train_in_parallel(
-            {folder: waiting[folder] for folder in order}, self._device, workers, threads
-        )
+        self._failures = train_in_parallel(ordered, self._device, workers, threads)
 
     def _run_job(self, job: Job) -> None:
         """Runs one job to its end and enters it on the card."""
@@ -172,7 +169,8 @@ class _StudyRun:
             skipped_datasets=self._plan.methods[job.method].skipped_datasets,
         )
         try:
-            net = self._train(job, entry) if job.folder else load_network(job.opt, self._device)
+            folder = job.folder
+            net = self._train(job, folder, entry) if folder else load_network(job.opt, self._device)
             self._evaluator.evaluate(job, entry, net)
             entry.cost = self._measure_cost(job, net)
         except RunError as error:
@@ -181,10 +179,8 @@ class _StudyRun:
         self._enter(entry)
         self._store.save_card(self._card)
 
-    def _train(self, job: Job, entry: Entry) -> nn.Module:
+    def _train(self, job: Job, folder: Path, entry: Entry) -> nn.Module:
         """Trains a network, unless that is finished, and enters the facts of its training."""
-        folder = job.folder
-        assert folder is not None
         if folder in self._failures:
             raise RunError(self._failures[folder])
         entry.run = str(folder.relative_to(self._plan.folder))
@@ -228,7 +224,15 @@ class _StudyRun:
 def _new_card(plan: StudyPlan) -> StudyCard:
     """Returns the card of a study, without entries."""
     opt, budget = plan.opt, plan.budget.describe()
-    first, *other_protocols = [_protocol_facts(opt, name) for name in opt.protocol_names]
+    first, *other_protocols = [
+        {
+            "name": name,
+            "hash": get_protocol(name).hash,
+            "text": replace(opt.val, protocol=name).describe(),
+            "average": get_protocol(name).average,
+        }
+        for name in opt.protocol_names
+    ]
     return StudyCard(
         name=opt.name,
         scale=opt.scale,
@@ -250,16 +254,6 @@ def _new_card(plan: StudyPlan) -> StudyCard:
         jobs=opt.jobs,
         sweeps=plain(opt.report.sweeps),
     )
-
-
-def _protocol_facts(opt: StudyOptions, name: str) -> dict[str, str]:
-    protocol = get_protocol(name)
-    return {
-        "name": name,
-        "hash": protocol.hash,
-        "text": replace(opt.val, protocol=name).describe(),
-        "average": protocol.average,
-    }
 
 
 def _describe_training(opt: StudyOptions, device: torch.device, budget: str | None) -> str:

@@ -14,10 +14,9 @@ from typing import Literal
 from srtoolbox.data.files.walk import Fault, FoundFile, fill, natural, split_fixed, walk
 from srtoolbox.data.layouts.base import Layout, Split
 from srtoolbox.errors import UserError
+from srtoolbox.utils.console import MAX_NAMES, names_text
 
 __all__ = ["Fault", "Item", "compare_counts", "scan", "scan_pair"]
-
-_MAX_NAMES = 3  # names that a message spells out
 
 _Frames = dict[str, str]  # paths of an item's files, by the name of the frame
 
@@ -184,8 +183,8 @@ def compare_counts(layout: Layout, split: str, items: Sequence[Item]) -> list[st
     lengths = {found.num_frame for found in layout.splits[split] if found.num_frame}
     other = [item for item in items if lengths and item.num_frame not in lengths]
     if other:
-        shown = ", ".join(f"{item.key} ({item.num_frame})" for item in other[:_MAX_NAMES])
-        more = ", …" if len(other) > _MAX_NAMES else ""
+        shown = ", ".join(f"{item.key} ({item.num_frame})" for item in other[:MAX_NAMES])
+        more = ", …" if len(other) > MAX_NAMES else ""
         complete = " or ".join(map(str, sorted(lengths)))
         notes.append(
             f"{layout.kind}s that do not have {complete} frames: {len(other)}, {shown}{more}"
@@ -348,7 +347,8 @@ def _unlisted(arrangement: _Arrangement, found: set[str]) -> list[Fault]:
     absent = [key for key in keys if key not in found and arrangement.wanted(key)]
     if not absent:
         return []
-    text = f"{len(absent)} of the {len(keys)} items that it names do not exist: {_some(absent)}"
+    names = names_text(absent)
+    text = f"{len(absent)} of the {len(keys)} items that it names do not exist: {names}"
     return [Fault(listing, "missing item", text)]
 
 
@@ -383,7 +383,8 @@ def _lacking(kind: str, key: str, side: str, have: _Frames, other: _Frames) -> l
     if not absent:
         return []
     folder = Path(next(iter(have.values()))).parent
-    text = f"{kind} {key} lacks {side} frame {_some(absent)} ({len(have)} files for {len(other)})"
+    names = names_text(absent)
+    text = f"{kind} {key} lacks {side} frame {names} ({len(have)} files for {len(other)})"
     return [Fault(folder, "missing partner", text)]
 
 
@@ -404,9 +405,9 @@ def _gaps(kind: str, key: str, frames: _Frames) -> list[Fault]:
         return []
     prefix, width = parts[0][1], min(len(match[2]) for match in parts)
     skipped = (n for a, b in pairwise(numbers) for n in range(a + step, b, step))
-    absent = [f"{prefix}{number:0{width}d}" for number in islice(skipped, _MAX_NAMES)]
+    absent = [f"{prefix}{number:0{width}d}" for number in islice(skipped, MAX_NAMES)]
     folder = Path(next(iter(frames.values()))).parent
-    return [Fault(folder, "missing frame", f"{kind} {key} lacks frame {_some(absent, count)}")]
+    return [Fault(folder, "missing frame", f"{kind} {key} lacks frame {names_text(absent, count)}")]
 
 
 def _unequal(bursts: list[Item]) -> list[Fault]:
@@ -424,9 +425,3 @@ def _unequal(bursts: list[Item]) -> list[Fault]:
         for burst in bursts
         if len(burst.lq) != usual
     ]
-
-
-def _some(names: Sequence[str], count: int | None = None) -> str:
-    """Lists the first of ``count`` names; ``names`` may be only the first of them."""
-    more = (len(names) if count is None else count) - _MAX_NAMES
-    return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")

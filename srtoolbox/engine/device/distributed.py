@@ -69,11 +69,9 @@ class Ranks:
 
     def mean(self, figures: dict[str, float]) -> dict[str, float]:
         """Returns the means of numbers over the processes."""
-        if self.size == 1:
-            return figures
         values = torch.tensor(list(figures.values()), dtype=torch.float64)
-        dist.all_reduce(values)
-        return dict(zip(figures, (values / self.size).tolist(), strict=True))
+        self.average([values])
+        return dict(zip(figures, values.tolist(), strict=True))
 
     def any(self, flag: bool) -> bool:
         """Returns whether the flag is set in any process; all of them must call this."""

@@ -18,13 +18,7 @@ from srtoolbox.config.files import plain
 from srtoolbox.data.base import EvalDataset, Sample, TrainDataset, dataset_info
 from srtoolbox.data.prepare.examine import decoded_size, examine, headers, report_by_kind
 from srtoolbox.data.stream import SampleStream, split_batch
-from srtoolbox.engine.build import (
-    assemble,
-    build_dataset,
-    build_network,
-    check_crop,
-    load_pretrained,
-)
+from srtoolbox.engine.build import assemble, build_dataset, build_network, load_pretrained
 from srtoolbox.engine.doctor.report import Diagnosis, Estimate, find_warnings
 from srtoolbox.engine.evaluation.evaluator import Evaluator, Record
 from srtoolbox.engine.evaluation.frame_use import has_other_frames
@@ -65,7 +59,9 @@ def diagnose(runs: Mapping[str, RunOptions], device: torch.device, repeats: int 
     for name, opt in runs.items():
         label = f"{name}: " if len(runs) > 1 else ""
         _RunCheck(found, opt, device, label, decoded, Estimate(name)).run()
-    found.warnings += find_warnings(found, list(runs.values()), device)
+    # Several runs may leave out the same metric.
+    warnings = found.warnings + find_warnings(found, list(runs.values()), device)
+    found.warnings = list(dict.fromkeys(warnings))
     return found
 
 
@@ -172,7 +168,6 @@ class _RunCheck:
             return None
         if name == "train":
             say(f"{dataset_info(dataset).num_source or len(dataset):,} to draw from")
-            check_crop(dataset, net)
         else:
             say(f"{len(dataset):,} to score on")
         return dataset
@@ -186,7 +181,7 @@ class _RunCheck:
             say(f"protocol {evaluator.protocol.name}")
             for name, metric in list(evaluator.metrics.items()):
                 if reason := metric.available():
-                    self.found.warn(f"{name} is left out: {reason}")
+                    self.found.warnings.append(f"{name} is left out: {reason}")
                     del evaluator.metrics[name]
         return evaluator
 
@@ -215,14 +210,9 @@ class _RunCheck:
     def _step_memory(self, trainer: Trainer) -> float:
         """Returns the peak MiB that a step adds, with the most frames and without compilation."""
         opt, net, stream = trainer.opt, trainer.model.networks["g"], trainer.stream
-        if stream.num_frame_range is not None:
-            most_frames = stream.num_frame_range[1]
-            stream = SampleStream(
-                stream.dataset,
-                stream.seed,
-                stream.batch_size,
-                num_frame_range=(most_frames, most_frames),
-            )
+        limits = stream.num_frame_range
+        most = None if limits is None else (limits[1], limits[1])
+        stream = SampleStream(stream.dataset, stream.seed, stream.batch_size, num_frame_range=most)
         batch = next(stream.batches(0, 1, device=self.device))
         part = next(split_batch(batch, opt.accumulate))
         net.train()

@@ -103,11 +103,6 @@ class Diagnosis:
             if name not in dict(self.passed):
                 self.passed.append((name, ", ".join(texts)))
 
-    def warn(self, text: str) -> None:
-        """Adds a warning once."""
-        if text not in self.warnings:
-            self.warnings.append(text)
-
     def raise_faults(self) -> None:
         """Raises an error if a check failed.
 
@@ -177,21 +172,22 @@ def to_terminal(found: Diagnosis, title: str) -> Group:
 
 def _estimates_table(estimates: Sequence[Estimate]) -> Table:
     head = ("run", "memory: step", "image", "time: image", "1,000 steps", "total", "checkpoints")
-    rows = [
-        [
+    rows = []
+    for estimate in estimates:
+        size = estimate.checkpoint
+        row = [
             estimate.name,
             _mib_text(estimate.step_memory),
             _mib_text(estimate.test_memory),
             duration_text(estimate.test_seconds),
             duration_text(estimate.seconds and 1000 * estimate.seconds),
             duration_text(estimate.total),
-            "–"
-            if (size := estimate.checkpoint) is None
-            else f"{estimate.keep} × {size_text(size)}",
+            "–" if size is None else f"{estimate.keep} × {size_text(size)}",
         ]
-        for estimate in estimates
-    ]
-    return terminal_table(None, head, rows)
+        rows.append(row)
+    table = terminal_table(None, head, rows)
+    table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"  # rather than cut columns
+    return table
 
 
 def _mib_text(mib: float | None) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,17 +30,12 @@ Record = dict[str, Any]
 ``"kind"`` (``"given"`` or ``"interpolated"``) for a frame of space-time super-resolution."""
 
 
-@dataclass
-class _Frame:
+class _Frame(NamedTuple):
     """A result (C, H, W), its ground truth and its records by protocol name."""
 
     records: dict[str, Record]
     sr: Tensor
     gt: Tensor
-
-    @property
-    def clip(self) -> str:
-        return clip_of(next(iter(self.records.values()))["key"])
 
 
 class Evaluator:
@@ -117,17 +111,15 @@ class Evaluator:
         net.eval()
         try:
             scored: list[tuple[int, list[dict[str, Record]]]] = []
-            clip: list[_Frame] = []  # frames of the clip that is not complete yet
-            for index in self._share(dataset, ranks):
-                frames = self._score(net, dataset, index, on_image, enhance)
-                scored.append((index, [frame.records for frame in frames]))
-                if self._clip_metrics and frames:
-                    if clip and clip[0].clip != frames[0].clip:
-                        self._score_clip(clip, dataset.scale)
-                        clip = []
-                    clip += [_Frame(f.records, f.sr.cpu(), f.gt.cpu()) for f in frames]
-            if clip:
-                self._score_clip(clip, dataset.scale)
+            for group in self._share(dataset, ranks):
+                clip: list[_Frame] = []
+                for index in group:
+                    frames = self._score(net, dataset, index, on_image, enhance)
+                    scored.append((index, [frame.records for frame in frames]))
+                    if self._clip_metrics:
+                        clip += [_Frame(f.records, f.sr.cpu(), f.gt.cpu()) for f in frames]
+                if clip:
+                    self._score_clip(clip, dataset.scale)
         finally:
             net.train(was_training)
         gathered = sorted(ranks.gather(scored), key=lambda item: item[0])
@@ -140,18 +132,20 @@ class Evaluator:
     def _clip_metrics(self) -> dict[str, ClipMetric]:
         return {name: m for name, m in self.metrics.items() if isinstance(m, ClipMetric)}
 
-    def _share(self, dataset: EvalDataset, ranks: Ranks) -> Iterable[int]:
-        """Returns the samples that this process scores; clip metrics need whole clips."""
+    def _share(self, dataset: EvalDataset, ranks: Ranks) -> Sequence[Sequence[int]]:
+        """Returns the samples that this process scores, grouped by clip for clip metrics."""
         if not self._clip_metrics:
-            return range(ranks.rank, len(dataset), ranks.size)
+            return [[i] for i in range(ranks.rank, len(dataset), ranks.size)]
         clips = dataset_info(dataset).clip_names
         if clips is None:
             raise UserError(
                 f"metrics {', '.join(self._clip_metrics)} compare neighbouring frames and need "
                 f"clips; {type(dataset).__name__} provides single images"
             )
-        number = {clip: i for i, clip in enumerate(dict.fromkeys(clips))}
-        return [i for i, clip in enumerate(clips) if number[clip] % ranks.size == ranks.rank]
+        groups: dict[str, list[int]] = {}
+        for index, clip in enumerate(clips):
+            groups.setdefault(clip, []).append(index)
+        return list(groups.values())[ranks.rank :: ranks.size]
 
     def _score(
         self,

@@ -90,7 +90,7 @@ def _load(net: nn.Module, opt: RunOptions, weights: Path | None) -> None:
     pretrained = opt.path.pretrain_network_g
     # A training with these very options started from the pretrained weights.
     card = opt.folder / "run.json"
-    trained_here = opt.train is not None and card.exists()
+    trained_here = trained and opt.train is not None and card.exists()
     same = trained_here and json.loads(card.read_text()).get("fingerprint") == fingerprint(opt)
     own = trained if same else None
     path = weights or own or pretrained or trained

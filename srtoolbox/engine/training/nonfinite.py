@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from srtoolbox.data.base import Batch
 from srtoolbox.models.base import Model, sum_losses
+from srtoolbox.utils.torch_private import tree_leaves
 
 
 def find_nonfinite(model: Model, batch: Batch, step: int) -> str:
@@ -58,11 +59,8 @@ def _record(
 
 
 def _finite(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        return not value.is_floating_point() or bool(torch.isfinite(value).all())
-    if isinstance(value, dict):
-        value = list(value.values())
-    return all(map(_finite, value)) if isinstance(value, list | tuple) else True
+    tensors = (leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor))
+    return all(not t.is_floating_point() or bool(torch.isfinite(t).all()) for t in tensors)
 
 
 def _module(key: str, name: str) -> str:

@@ -46,8 +46,8 @@ def build_optimizer(
         params.append(entry)
     injected: dict[str, Any] = {"params": params if groups else rest}
     # foreach and fused exclude each other; an option of the user for either has priority.
-    chosen = {"foreach", "fused"} & spec.keys()
-    if device.type in ("cuda", "cpu") and "fused" in known and not chosen:
+    given = {"foreach", "fused"} & spec.keys()
+    if device.type in ("cuda", "cpu") and "fused" in known and not given:
         injected["fused"] = True
     return build("optimizer", spec, **injected)
 
@@ -60,7 +60,7 @@ def assign_groups(net: nn.Module, groups: Sequence[ParamGroup]) -> list[list[nn.
     Raises:
         UserError: for a group without parameters.
     """
-    members: list[list[nn.Parameter]] = [[] for _ in (*groups, "no group")]
+    members: list[list[nn.Parameter]] = [[] for _ in range(len(groups) + 1)]
     named = {name: p for name, p in net.named_parameters() if p.requires_grad}
     for name, parameter in named.items():
         matches = (i for i, group in enumerate(groups) if re.search(group.pattern, name))
@@ -84,8 +84,9 @@ class ParameterFreezer:
     """
 
     def __init__(self, net: nn.Module, groups: Sequence[ParamGroup]) -> None:
-        members = zip(groups, assign_groups(net, groups), strict=False)
-        self._frozen = [(group.frozen_iter, chosen) for group, chosen in members]
+        *members, _ = assign_groups(net, groups)
+        pairs = zip(groups, members, strict=True)
+        self._frozen = [(group.frozen_iter, chosen) for group, chosen in pairs if group.frozen_iter]
 
     def apply(self, step: int) -> None:
         """Sets which parameters are trained in ``step``; this depends on its number only."""

@@ -14,13 +14,7 @@ from torch import nn
 
 from srtoolbox.archs.base import arch_info
 from srtoolbox.config.files import dump, plain
-from srtoolbox.engine.build import (
-    build_dataset,
-    build_network,
-    check_crop,
-    fingerprint,
-    load_pretrained,
-)
+from srtoolbox.engine.build import build_dataset, build_network, fingerprint, load_pretrained
 from srtoolbox.engine.device.distributed import SINGLE_PROCESS, Ranks
 from srtoolbox.engine.device.precision import resolve
 from srtoolbox.engine.options import RunOptions
@@ -91,52 +85,40 @@ def train(
         )
     folder = folder or opt.folder
     with locked(folder) if ranks.is_main else nullcontext():
-        return _train(opt, device, resume, folder, ranks)
+        identity = fingerprint(opt)
+        finished = _check_run_folder(folder, identity, resume)
+        ranks.barrier()  # every process has to check before the main one writes
+        net = build_network(opt, device)
+        if finished is not None:
+            load_weights(net, folder / "weights" / "net_g_latest.pth")
+            _log.info("%s is finished (%d steps): %s", opt.name, finished["step"], folder)
+            return Trained(net.eval(), **finished)
 
+        if line := load_pretrained(opt, net):
+            _log.info("%s", line)
+        dataset = build_dataset("train", opt.datasets.train, opt, net)
+        num_frame = arch_info(net).num_frame or 1
+        if opt.train.num_frame_range and num_frame > 1:
+            _log.info(
+                "train.num_frame_range: %s always takes %d frames", type(net).__name__, num_frame
+            )
+        validation = Validation(opt, net, folder, device, ranks) if opt.datasets.val else None
+        checkpoints = CheckpointFolder(folder / "checkpoints", opt.logger.keep_checkpoint, identity)
+        trainer = Trainer(opt, net, dataset, checkpoints, device, validation, ranks)
 
-def _train(
-    opt: RunOptions, device: torch.device, resume: bool, folder: Path, ranks: Ranks
-) -> Trained:
-    assert opt.train is not None and opt.datasets.train is not None
-    identity = fingerprint(opt)
-    finished = _check_run_folder(folder, identity, resume)
-    ranks.barrier()  # every process has to check before the main one writes
-    net = build_network(opt, device)
-    if finished is not None:
-        load_weights(net, folder / "weights" / "net_g_latest.pth")
-        _log.info("%s is finished (%d steps): %s", opt.name, finished["step"], folder)
-        return Trained(net.eval(), **finished)
-
-    if line := load_pretrained(opt, net):
-        _log.info("%s", line)
-    dataset = build_dataset("train", opt.datasets.train, opt, net)
-    check_crop(dataset, net)
-    num_frame = arch_info(net).num_frame or 1
-    if opt.train.num_frame_range and num_frame > 1:
-        _log.info("train.num_frame_range: %s always takes %d frames", type(net).__name__, num_frame)
-    validation = Validation(opt, net, folder, device, ranks) if opt.datasets.val else None
-    checkpoints = CheckpointFolder(folder / "checkpoints", opt.logger.keep_checkpoint, identity)
-    trainer = Trainer(opt, net, dataset, checkpoints, device, validation, ranks)
-
-    # Not earlier: invalid options must not claim the folder.
-    if ranks.is_main:
-        _claim_run_folder(folder, opt, identity, device)
-        remove_torn(folder)
-    ranks.barrier()
-    if trainer.resume():
-        _log.info("%s resumes at step %d", opt.name, trainer.step)
-    reporter = NULL_REPORTER
-    if ranks.is_main:
-        reporter = Reporter(
-            folder,
-            opt.name,
-            opt.train.total_iter,
-            trainer.step,
-            trainer.evaluated,
-            opt.logger.use_tb_logger,
-        )
-    trainer.run(reporter)
-    return _finish(opt, trainer, net, folder)
+        # Not earlier: invalid options must not claim the folder.
+        if ranks.is_main:
+            _claim_run_folder(folder, opt, identity, device)
+            remove_torn(folder)
+        ranks.barrier()
+        if trainer.resume():
+            _log.info("%s resumes at step %d", opt.name, trainer.step)
+        reporter = NULL_REPORTER
+        if ranks.is_main:
+            steps = opt.train.total_iter, trainer.step, trainer.evaluated
+            reporter = Reporter(folder, opt.name, *steps, opt.logger.use_tb_logger)
+        trainer.run(reporter)
+        return _finish(opt, trainer, net, folder)
 
 
 def _finish(opt: RunOptions, trainer: Trainer, net: nn.Module, folder: Path) -> Trained:

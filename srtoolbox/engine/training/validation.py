@@ -46,30 +46,22 @@ class Validation:
             name: build_dataset(f"val.{name}", spec, opt, net)
             for name, spec in opt.datasets.val.items()
         }
-        precision = opt.train.precision
+        total, precision = opt.train.total_iter, opt.train.precision
         self._evaluator = Evaluator(opt.val, device, precision)
         self._enhance = opt.val.enhance if opt.val.enhance.in_training else PLAIN
-        self._frame_gain = None
-        if opt.val.frame_use:
-            total, enhance = opt.train.total_iter, self._enhance
-            self._frame_gain = FrameGain(opt.val, total, device, precision, enhance, ranks)
+        gain = FrameGain(opt.val, total, device, precision, self._enhance, ranks)
+        self._frame_gain = gain if opt.val.frame_use else None
 
     def __call__(self, trainer: Trainer, reporter: Reporter) -> None:
         """Evaluates the trainer's network and reports its scores; all processes must call this."""
         net, step, protocol = trainer.result, trainer.step, self._evaluator.protocol
         for number, (name, dataset) in enumerate(self._datasets.items()):
             folder = self._folder / "images" / name / f"{step:08d}"
-            records = self._evaluator.run(
-                net,
-                dataset,
-                image_writer(folder) if self._val.save_img else None,
-                self._enhance,
-                self._ranks,
-            )
+            save = image_writer(folder) if self._val.save_img else None
+            records = self._evaluator.run(net, dataset, save, self._enhance, self._ranks)
             scores = average(records[protocol.name], protocol.average)
-            gain = None
-            if self._frame_gain is not None:
-                gain = self._frame_gain.measure(net, dataset, scores, step)
+            frame_gain = self._frame_gain
+            gain = frame_gain and frame_gain.measure(net, dataset, scores, step)
             reporter.evaluation(step, name, scores, gain)
             if number == 0:
                 self._keep_best(trainer, scores[self._val.best_metric])

@@ -8,6 +8,7 @@ import json
 import logging
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -24,12 +25,12 @@ from srtoolbox.engine.weights.detect import bare_name, closest_arch
 from srtoolbox.engine.weights.faults import explain_fault, is_safetensors
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
+from srtoolbox.utils.console import names_text
 from srtoolbox.utils.files import write_atomic
 
 _log = logging.getLogger("srtoolbox")
 
 _ENTRIES = ("params_ema", "params", "state_dict")  # the first of these in a file is used
-_MAX_NAMES = 3  # of each kind in a message
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,10 @@ def _read_content(path: Path) -> tuple[dict[Any, Any], Any]:
         if is_safetensors(head):
             with safe_open(path, framework="pt") as file:
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                return state, _parsed((file.metadata() or {}).get("arch"))
+                arch = None
+                with suppress(json.JSONDecodeError):  # metadata of another program with this key
+                    arch = json.loads((file.metadata() or {}).get("arch") or "null")
+                return state, arch
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about other pickles, which are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -226,13 +230,6 @@ def _read_content(path: Path) -> tuple[dict[Any, Any], Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: contains a {type(content).__name__}, not a dict of tensors")
     return content, content.get("arch")
-
-
-def _parsed(text: str | None) -> Any:
-    try:
-        return json.loads(text or "null")
-    except json.JSONDecodeError:  # metadata of another program under this name
-        return None
 
 
 def _is_state(value: Any) -> TypeGuard[dict[str, Any]]:
@@ -263,12 +260,7 @@ def _differences(own: dict[str, Any], given: dict[str, Any]) -> str:
         "not used": [key for key in given if key not in own],
         "of another shape": [f"{key} {given[key]} instead of {own[key]}" for key in other],
     }
-    return "; ".join(f"{kind}: {_first(names)}" for kind, names in kinds.items() if names)
-
-
-def _first(names: list[str]) -> str:
-    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    return ", ".join(names[:_MAX_NAMES]) + more
+    return "; ".join(f"{kind}: {names_text(names)}" for kind, names in kinds.items() if names)
 
 
 def _to_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srtoolbox.comparison.analysis.scores import Scores, direction, metric_title
+from srtoolbox.comparison.analysis.scores import Scores
 from srtoolbox.comparison.store import ResultStore
 
 
@@ -121,6 +121,6 @@ def test_costs_and_titles(store) -> None:
     scores = Scores(store)
     assert scores.cost(scores.entries["Late"][0])["params"] == 300_000
     assert scores.cost(scores.entries["Broken"][0]) == {}
-    assert metric_title("psnr", scores.metrics["psnr"]) == "PSNR (dB) ↑"
-    assert metric_title("lpips", scores.metrics["lpips"]) == "LPIPS ↓"
-    assert [direction(scores.metrics[name]) for name in ("psnr", "lpips")] == [1, -1]
+    assert scores.title("psnr") == "PSNR (dB) ↑"
+    assert scores.title("lpips") == "LPIPS ↓"
+    assert [scores.direction(name) for name in ("psnr", "lpips")] == [1, -1]

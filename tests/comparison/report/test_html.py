@@ -120,6 +120,7 @@ def read_in_browser(page: str, folder: Path, width: int) -> dict:
     return json.loads(unescape(found[1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 500])
 def test_a_browser_shows_it(page: str, tmp_path: Path, width: int) -> None:
     seen = read_in_browser(page, tmp_path, width)
@@ -190,6 +191,7 @@ def test_names_are_text_and_never_markup(page: str) -> None:
     assert "<title>rich &lt;study&gt; (×4)</title>" in page
 
 
+@pytest.mark.slow
 def test_no_name_gets_out_of_its_attribute(rich_study: Path) -> None:
     method, dataset, key = (f"""{name}'"><img onerror="{name}()">""" for name in "mdk")
     for name in ("study.json", "results.jsonl"):

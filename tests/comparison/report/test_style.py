@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import matplotlib
+import pytest
 
 from srtoolbox.comparison.analysis.scores import Scores
 from srtoolbox.comparison.report.charts import draw_differences
@@ -11,6 +12,7 @@ from srtoolbox.comparison.report.image_figures import draw_crops
 from srtoolbox.comparison.report.style import in_style, looks, new_figure, render
 
 
+@pytest.mark.slow
 def test_a_figure_is_drawn_the_same_each_time(scores: Scores) -> None:
     pictures = load_pictures(scores)[:1]
     for kind in ("png", "svg"):
@@ -28,7 +30,7 @@ def test_no_two_methods_look_alike() -> None:
 
 def test_the_style_ends_with_the_function() -> None:
     before = matplotlib.rcParams["font.size"]
-    inside = in_style(lambda: matplotlib.rcParams["font.size"])()
+    inside = in_style()(lambda: matplotlib.rcParams["font.size"])()
     assert inside == 8.5 != before and matplotlib.rcParams["font.size"] == before
 
 

@@ -15,7 +15,7 @@ from srtoolbox.comparison.report.table import Column, Table, to_csv, to_markdown
 def table_of(values: list[list[float | None]], better: int = 1) -> Table:
     columns = [Column("PSNR ↑", 2, better) for _ in values[0]]
     names = [f"m{row}" for row in range(len(values))]
-    return Table(columns, names, values, [[None] * len(columns) for _ in values], [])
+    return Table(columns, names, values, [])
 
 
 def test_best_and_second_are_marked_by_what_is_printed() -> None:
@@ -46,8 +46,8 @@ def test_along_rows_the_best_method_of_each_image_is_marked() -> None:
 def test_numbers_are_printed_as_their_columns_say() -> None:
     columns = [Column("Δ", 2, signed=True), Column("p", 3, less_than=True), Column("x", 1)]
     values = [[0.5, 0.0001, math.inf], [-0.5, 0.04, math.nan]]
-    spreads = [[(0.1, 0.9), None, (math.nan, math.nan)], [None, 0.25, None]]
-    table = Table(columns, ["a", "b"], values, spreads, [], tied_with_best=frozenset({(1, 1)}))
+    spreads = {(0, 0): (0.1, 0.9), (0, 2): (math.nan, math.nan), (1, 1): 0.25}
+    table = Table(columns, ["a", "b"], values, [], spreads, tied_with_best=frozenset({(1, 1)}))
     assert [table.cell(0, c).text for c in range(3)] == ["+0.50 [+0.10, +0.90]", "<0.001", "inf"]
     assert [table.cell(1, c).text for c in range(3)] == ["-0.50", "0.040 ± 0.250≈", "–"]
     rows = list(csv.reader(to_csv(table).splitlines()))

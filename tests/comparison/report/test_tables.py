@@ -59,13 +59,15 @@ def test_differences_are_paired_and_have_intervals(tables) -> None:
     titles = [column.title for column in table.columns]
     assert titles == ["mean over images", "mean over seeds", "difference to Late", "p"]
     means = [row[0] for row in table.values]
-    for row, (value, spread) in enumerate(zip(table.values, table.spreads, strict=True)):
-        assert spread[0][0] < value[0] < spread[0][1]
+    for row, value in enumerate(table.values):
+        low, high = table.spreads[row, 0]
+        assert low < value[0] < high
         if table.names[row] == "Late":
             assert value[2] is None and value[3] is None
         else:
             assert value[2] == pytest.approx(value[0] - means[3])
-            assert spread[2][0] < value[2] < spread[2][1] < 0 and value[3] < 0.001
+            low, high = table.spreads[row, 2]
+            assert low < value[2] < high < 0 and value[3] < 0.001
 
 
 def test_of_one_clip_nothing_is_tested(rich_study: Path) -> None:

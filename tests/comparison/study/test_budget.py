@@ -57,6 +57,7 @@ def test_equal_flops(study_file) -> None:
     assert not any(job.deviations for job in plan.jobs)
 
 
+@pytest.mark.slow
 def test_a_varying_number_of_frames_costs_the_mean_of_fewest_and_most(study_file) -> None:
     method = "network_g: {type: DSTCSRNet, num_feat: 8, num_block: 1, num_head: 2}"
 
@@ -69,6 +70,7 @@ def test_a_varying_number_of_frames_costs_the_mean_of_fewest_and_most(study_file
     assert flops("{num_frame_range: [1, 3]}") == (fewest + most) // 2
 
 
+@pytest.mark.slow
 def test_equal_time_is_measured_once(study_file, monkeypatch) -> None:
     path = study_file("budget: {kind: time, of: 3.0}")
     measured = iter([0.1] * 3 + [0.5] * 3)

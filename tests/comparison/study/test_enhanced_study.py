@@ -29,6 +29,7 @@ methods:
 """
 
 
+@pytest.mark.slow
 def test_a_method_with_and_without_self_ensemble(study_file) -> None:
     store = compare(study_file(PLUS))
     entries = {entry.method: entry for entry in store.load_card().entries}
@@ -46,6 +47,7 @@ def test_a_method_with_and_without_self_ensemble(study_file) -> None:
     assert entries["Bicubic twice"].deviations == ["cascade 2 instead of 1"]
 
 
+@pytest.mark.slow
 def test_an_inference_option_of_all_methods_gives_new_evaluations(study_file) -> None:
     only_bicubic = "methods: {EDSR: !delete, EDVR: !delete}"
     path = study_file(only_bicubic)

@@ -16,6 +16,7 @@ def compare(path: Path) -> ResultStore:
     return studies.compare(path, "train.total_iter=2", "val.val_freq=2")
 
 
+@pytest.mark.slow
 def test_it_is_measured_once_and_reported(study_file, monkeypatch) -> None:
     path = study_file("report: {frame_use: true}")
     store = compare(path)
@@ -44,10 +45,12 @@ def test_it_is_measured_once_and_reported(study_file, monkeypatch) -> None:
     assert compare(path).frame_uses() == [use]
 
 
+@pytest.mark.slow
 def test_it_is_off_by_default(study_file) -> None:
     assert compare(study_file()).frame_uses() == []
 
 
+@pytest.mark.slow
 def test_it_may_be_measured_on_some_test_sets(study_file) -> None:
     data = "{{type: SampleBursts, split: val, num_frame: 3, gt_size: 32, num_burst: {}}}"
     path = study_file(

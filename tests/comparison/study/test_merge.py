@@ -66,6 +66,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return first.folder, compare(path, "name=second", *without("Bicubic", "EDSR")).folder
 
 
+@pytest.mark.slow
 def test_two_halves_give_the_whole(halves, tmp_path, monkeypatch) -> None:
     path = write(tmp_path)
     whole = compare(path, "name=whole")
@@ -85,6 +86,7 @@ def test_two_halves_give_the_whole(halves, tmp_path, monkeypatch) -> None:
     assert table(again) == table(whole)
 
 
+@pytest.mark.slow
 def test_merging_again_or_one_by_one_changes_nothing(halves, tmp_path) -> None:
     first, second = halves
     at_once = merge_studies([first, second], tmp_path / "at_once")
@@ -98,6 +100,7 @@ def test_merging_again_or_one_by_one_changes_nothing(halves, tmp_path) -> None:
     )  # Bicubic's seeds are one evaluation
 
 
+@pytest.mark.slow
 def test_parts_with_different_seeds(tmp_path) -> None:
     path = write(tmp_path)
     only = without("Bicubic", "DSRNet")
@@ -128,6 +131,7 @@ def test_different_scores_of_one_image_are_refused(halves, tmp_path) -> None:
     merge_studies([halves[0], rounded], tmp_path / "merged")
 
 
+@pytest.mark.slow
 def test_different_weights_of_one_method_are_refused(halves, tmp_path) -> None:
     other = compare(
         write(tmp_path), "name=other", "methods.EDSR.network_g.num_feat=6", *without("DSRNet")

@@ -41,6 +41,7 @@ def results(store: ResultStore) -> dict[str, tuple]:
     }
 
 
+@pytest.mark.slow
 def test_copied_trainings_give_the_same_results(study_file, tmp_path, monkeypatch, caplog) -> None:
     path = study_file()
     first = compare(path, "name=first").folder
@@ -72,6 +73,7 @@ def test_copied_trainings_give_the_same_results(study_file, tmp_path, monkeypatc
     assert len(trained) == 2
 
 
+@pytest.mark.slow
 def test_a_method_may_have_another_name_in_the_other_study(study_file, monkeypatch) -> None:
     first = compare(study_file(), "methods.EDVR=!delete").folder
     monkeypatch.setattr(Trainer, "run", lambda *_: pytest.fail("trained again"))

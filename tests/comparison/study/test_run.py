@@ -34,6 +34,7 @@ def scores(store: ResultStore) -> dict[str, list[dict]]:
     }
 
 
+@pytest.mark.slow
 def test_every_method_is_trained_scored_and_measured(study_file) -> None:
     store = compare(study_file())
     card = store.load_card()
@@ -53,6 +54,7 @@ def test_every_method_is_trained_scored_and_measured(study_file) -> None:
         assert len(list(images.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_a_second_run_changes_nothing(study_file, monkeypatch) -> None:
     path = study_file()
     first = compare(path)
@@ -68,6 +70,7 @@ def test_a_second_run_changes_nothing(study_file, monkeypatch) -> None:
     assert scores(first) == scores(second)
 
 
+@pytest.mark.slow
 def test_only_a_changed_method_is_trained_again(study_file) -> None:
     path = study_file()
     before = {e.method: e.run for e in compare(path).load_card().entries}
@@ -79,6 +82,7 @@ def test_only_a_changed_method_is_trained_again(study_file) -> None:
     assert before["EDSR"] != after["EDSR"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_with_the_same_scores(study_file, monkeypatch) -> None:
     whole = scores(compare(study_file(), "name=whole"))
     save = Trainer.save
@@ -121,6 +125,7 @@ def test_a_killed_study_resumes(study_file, tmp_path, number, jobs: int, code: i
     assert scores(compare(path, "name=killed", longer)) == whole
 
 
+@pytest.mark.slow
 def test_a_deviating_training_is_named(study_file) -> None:
     extra = "methods: {EDSR: {train: {total_iter: 4}}, EDVR: {train: null}}"
     card = compare(study_file(extra)).load_card()
@@ -133,6 +138,7 @@ def test_a_deviating_training_is_named(study_file) -> None:
     assert [entry.steps for entry in card.entries] == [0, 4, 0]
 
 
+@pytest.mark.slow
 def test_a_method_that_fails_does_not_stop_the_others(study_file) -> None:
     extra = "methods: {EDSR: {train: {optim_g: {lr: 1e36}}}}"
     card = compare(study_file(extra)).load_card()
@@ -141,6 +147,7 @@ def test_a_method_that_fails_does_not_stop_the_others(study_file) -> None:
     assert "non-finite at step" in failures["EDSR"]
 
 
+@pytest.mark.slow
 def test_an_evaluation_with_a_torn_record_is_repeated(study_file) -> None:
     path = study_file()
     first = compare(path)
@@ -226,6 +233,7 @@ train: {total_iter: 2}
 """
 
 
+@pytest.mark.slow
 def test_a_method_that_cannot_use_a_test_set_lacks_that_column(study_file) -> None:
     store = compare(study_file(SINGLE))
     card = store.load_card()
@@ -239,6 +247,7 @@ def test_a_method_that_cannot_use_a_test_set_lacks_that_column(study_file) -> No
     assert not any(entry.failure for entry in card.entries)
 
 
+@pytest.mark.slow
 def test_costs_are_measured_on_a_test_set_of_all_methods(study_file) -> None:
     longer = "{type: SampleBursts, split: val, num_frame: 5, gt_size: 32, num_burst: 2}"
     for only in ((), ("EDSR",)):
@@ -268,6 +277,7 @@ def test_a_faulty_test_set_is_an_error(study_file) -> None:
         )
 
 
+@pytest.mark.slow
 def test_only_some_methods(study_file, monkeypatch) -> None:
     path = study_file("train: {total_iter: 2}")
 
@@ -283,6 +293,7 @@ def test_only_some_methods(study_file, monkeypatch) -> None:
         run("EDS")
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_remaining_work_and_writes_nothing(
     study_file, tmp_path, monkeypatch
 ) -> None:

@@ -87,6 +87,7 @@ def test_train_and_test(write, tmp_path: Path, capsys) -> None:
     assert [r["kind"] for r in records] == ["given", "interpolated"] * 3 + ["given"]
 
 
+@pytest.mark.slow
 def test_compare(write, tmp_path: Path) -> None:
     methods = f"""
 report: {{num_image: 2}}

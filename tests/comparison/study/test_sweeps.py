@@ -54,7 +54,7 @@ def test_a_table_of_each_quantity(swept: Path) -> None:
     assert table.names == names
     means = [means["psnr"] for means in views[0].seed_means("Late", "near")]
     assert table.values[3][0] == pytest.approx(np.mean(means))
-    assert table.spreads[3][0] == pytest.approx(np.std(means, ddof=1))
+    assert table.spreads[3, 0] == pytest.approx(np.std(means, ddof=1))
     assert (table.cell(3, 0).rank, table.cell(3, 1).rank, table.values[4]) == (1, 1, [None, 29.0])
     assert table.notes[0].startswith("Protocol duf-y")
     assert table.notes[1] == (
@@ -113,6 +113,7 @@ def test_several_quantities_are_a_grid(swept: Path, count: int, shape: tuple[int
     assert axes[0].get_gridspec().get_geometry() == shape
 
 
+@pytest.mark.slow
 def test_sweeps_are_in_every_report(swept: Path) -> None:
     report = write_report(swept)
     names = {str(path.relative_to(swept)) for path in report.files}
@@ -131,6 +132,7 @@ def test_sweeps_are_in_every_report(swept: Path) -> None:
     assert {row["dataset"] for row in rows} == {"clips", "images", "far", "near"}
 
 
+@pytest.mark.slow
 def test_a_study_of_sweeps_only_has_a_report(swept: Path) -> None:
     store = ResultStore(swept)
     card = store.load_card()

@@ -148,6 +148,7 @@ def test_a_study_is_examined_method_by_method(
     assert "EDSR: network: network_g.scale is 2" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_methods_of_a_study_need_not_take_every_test_set(options: Options) -> None:
     sets = (
         "datasets.train.num_frame=3",

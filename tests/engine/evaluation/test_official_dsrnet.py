@@ -41,6 +41,7 @@ def official(reference: Path, *overrides: str) -> RunOptions:
     )[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("branch", [1, 2])
 def test_outputs(reference: Path, branch: int) -> None:
     opt = official(reference, f"network_g.branch={branch}")
@@ -55,6 +56,7 @@ def test_outputs(reference: Path, branch: int) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("protocol", "branch"), SCORES)
 def test_scores(
     reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, branch: int

@@ -123,6 +123,7 @@ def check(options, faults: int, seed: int) -> Counter:
     return met
 
 
+@pytest.mark.slow
 def test_any_fault_at_any_place_changes_nothing(options) -> None:
     """``SRTOOLBOX_FAULTS=200`` has more of them."""
     faults = int(os.environ.get("SRTOOLBOX_FAULTS", "20"))

@@ -16,6 +16,7 @@ CPU = torch.device("cpu")
 GAN = ("model_type=GANModel", "network_d={type: UNetDiscriminatorSN, num_feat: 4}")
 
 
+@pytest.mark.slow
 def test_one_option_makes_a_regression_run_adversarial(options, tmp_path) -> None:
     regression = train(options("name=psnr"), CPU, resume=False)
     weights = tmp_path / "experiments" / "psnr" / "weights" / "net_g_latest.pth"
@@ -31,6 +32,7 @@ def test_one_option_makes_a_regression_run_adversarial(options, tmp_path) -> Non
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "d", ["UNetDiscriminatorSN, num_feat: 4", "VGGStyleDiscriminator, num_feat: 4"]
 )

@@ -137,6 +137,7 @@ class TestTensorBoard:
             assert points(events) == whole[start]
             assert [s for s, _ in points(events, "Set5/psnr")] == [s for s, _ in points(events)]
 
+    @pytest.mark.slow
     def test_a_reader_that_stays_sees_no_step_twice(self, tmp_path: Path) -> None:
         first = Reporter(tmp_path, "edsr", 100)
         for step in (10, 20, 30):
@@ -207,6 +208,7 @@ class TestTensorBoard:
             reporter.training(10, {"l_pix": 1.0}, RATE)
         assert threading.active_count() == before
 
+    @pytest.mark.slow
     def test_it_is_imported_only_when_asked_for(self, tmp_path: Path) -> None:
         script = f"""
 import sys

@@ -41,6 +41,7 @@ class TestResult:
         assert len(list((folder / "checkpoints").iterdir())) == opt.logger.keep_checkpoint
         assert not list(folder.rglob("*.tmp"))
 
+    @pytest.mark.slow
     def test_options_can_be_run_again(self, options) -> None:
         opt = options("train.scheduler={type: CosineAnnealingLR}", "train.warmup_iter=2")
         run(opt)
@@ -71,6 +72,7 @@ class TestResult:
         assert not net.training
         assert "tensors loaded from params" in caplog.text
 
+    @pytest.mark.slow
     def test_pretrained_weights_are_the_start(self, options) -> None:
         first = options()
         weights = first.folder / "weights" / "net_g_latest.pth"

@@ -83,6 +83,7 @@ class TestFolder:
             run(opt, resume=True)
         assert (opt.folder / "log.jsonl").read_text() == log
 
+    @pytest.mark.slow
     def test_checkpoints_of_another_run(self, options) -> None:
         """E.g. copied by hand; their networks have other tensors."""
         opt, other = options(), options("name=other", "network_g.num_feat=8")
@@ -117,6 +118,7 @@ class TestFolder:
             os.waitpid(child, 0)
         assert run(opt).step == 6
 
+    @pytest.mark.slow
     def test_a_disk_that_is_full_again_and_again(self, options, monkeypatch) -> None:
         """The run waits at each write and ends with the same result."""
         whole = options("name=whole")
@@ -141,6 +143,7 @@ class TestFolder:
             assert logs[0] == logs[1]
         assert not list(opt.folder.rglob("*.tmp"))
 
+    @pytest.mark.slow
     def test_scores_are_not_doubled(self, options, monkeypatch) -> None:
         """Stopped in a step that is due for evaluation, then killed after that evaluation."""
         whole = options("name=whole")

@@ -114,6 +114,7 @@ class TestNumberOfFrames:
         run(options(*VARYING, "train.total_iter=6", "train.accumulate=2", "name=c"))
         assert seen == [number for number in numbers for _ in range(2)]
 
+    @pytest.mark.slow
     def test_it_depends_on_the_seed(self, options, seen) -> None:
         run(options(*VARYING))
         first = [*seen]
@@ -160,6 +161,7 @@ class TestNumberOfFrames:
 
 
 class TestFrameUse:
+    @pytest.mark.slow
     def test_it_is_logged_beside_the_scores(self, options, caplog) -> None:
         given = (*ANY, DSTC, "train.total_iter=2", "val.val_freq=1")
         opt = options(*given, "val.frame_use=true")
@@ -181,6 +183,7 @@ class TestFrameUse:
         run(options(*ANY, "network_g.sharp=true", "train.optim_g.lr=1e-9", "val.frame_use=true"))
         assert "dB from the other frames: it does better without them" in caplog.text
 
+    @pytest.mark.slow
     def test_the_best_weights_are_chosen_as_without_it(self, options) -> None:
         best = []
         for name, given in (("a", ()), ("b", ("val.frame_use=true",))):
@@ -198,6 +201,7 @@ class TestFrameUse:
             "after 8 of 16 steps Frames gains only 0.00 dB from the other frames: it ignores them"
         )
 
+    @pytest.mark.slow
     def test_psnr_need_not_be_among_the_metrics(self, options) -> None:
         opt = options(*ANY, "val.frame_use=true")
         metrics = "val={frame_use: true, metrics: !delete, best_metric: ssim}"

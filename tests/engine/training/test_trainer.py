@@ -302,6 +302,7 @@ class TestFailures:
         ):
             go(trainer, tmp_path)
 
+    @pytest.mark.slow
     def test_gradients_are_watched_too(self, options, tmp_path) -> None:
         trainer = start(options(), tmp_path)
         weight = trainer.model.networks["g"].conv_last.weight
