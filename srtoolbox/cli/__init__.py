@@ -6,6 +6,7 @@ Exit codes: 0 success, 1 failure, 2 invalid input (options, files), 130 interrup
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_up_logging()
     try:
         parsed.run(parsed)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, for example `head`, needs no more lines
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except UserError as error:
         print(f"srtoolbox: {error}", file=sys.stderr)
         return 2

@@ -85,3 +85,11 @@ def test_wrong_usage_gives_exit_code_2() -> None:
     with pytest.raises(SystemExit) as caught:
         main(["trane"])
     assert caught.value.code == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+def test_a_reader_that_stops_early_is_no_error() -> None:
+    command = f"{sys.executable} -m srtoolbox options schema | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{\n", "")
