@@ -36,7 +36,7 @@ def add_option_file(command: argparse.ArgumentParser, required: bool = True) -> 
         type=Path,
         nargs=None if required else "?",
         metavar="OPTIONS",
-        help="option file (YAML), or the name of a shipped one, e.g. quickstart",
+        help="option file (YAML), or the name of a shipped one (see `srtoolbox options list`)",
     )
     add_overrides(command, "override an option, e.g. train.total_iter=1000 (may be repeated)")
     add_device(command)

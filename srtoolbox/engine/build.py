@@ -74,13 +74,19 @@ def build_network(opt: RunOptions, device: torch.device) -> nn.Module:
     With ``val.enhance.cascade`` this is one stage; ``assemble`` builds the cascade.
 
     Raises:
-        UserError: if the network declares an attribute of a wrong type or has another scale.
+        UserError: if the network is no ``nn.Module``, does not set ``scale``, declares an attribute
+            of a wrong type, or has another scale.
     """
     torch.manual_seed(opt.manual_seed)
     stages = opt.val.enhance.cascade
     scale = stage_scale(opt.scale, stages)
     net: nn.Module = build("arch", opt.network_g, scale=scale)
+    name = type(net).__name__
+    if not isinstance(net, nn.Module):
+        raise UserError(f"network_g: {name} must derive from torch.nn.Module")
     arch_info(net)
+    if not hasattr(net, "scale"):
+        raise UserError(f"network_g: {name} does not set its scale; add self.scale = scale")
     if net.scale != scale:
         stage = f" in a cascade of {stages} stages, so {scale} each" if stages > 1 else ""
         raise UserError(f"network_g.scale is {net.scale} but scale is {opt.scale}{stage}")
@@ -144,6 +150,10 @@ def build_dataset(
     try:
         dataset = build("dataset", spec, scale=opt.scale, flow=info.needs_flow, **rules)
         stated = dataset_info(dataset)
+        members = ("scale", "num_frame", "reference", "__len__")
+        members += ("draw",) if name == "train" else ("__getitem__",)
+        if missing := [member for member in members if not hasattr(dataset, member)]:
+            raise UserError(f"{type(dataset).__name__} lacks {', '.join(missing)}")
         if dataset.scale != opt.scale:
             raise UserError(f"its scale is {dataset.scale}, the run's {opt.scale}")
         if stated.channels != info.channels:

@@ -22,6 +22,7 @@ from srtoolbox.engine.build import (
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.weights.load import save_weights, weights_hash
 from srtoolbox.errors import UserError
+from srtoolbox.registry import ARCH_REGISTRY, DATASET_REGISTRY
 
 CPU = torch.device("cpu")
 
@@ -205,3 +206,36 @@ class TestDataset:
         with pytest.raises(UserError, match=words):
             check_crop(SampleBursts(gt_size=36), net)
         check_crop(SimpleNamespace(scale=4), net)
+
+
+class TestPlugins:
+    """Components from outside that break the contract are named in one line."""
+
+    @pytest.mark.parametrize(
+        ("parents", "init", "message"),
+        [
+            ((), lambda self, scale=4: None, "network_g: Own must derive from torch.nn.Module"),
+            (
+                (torch.nn.Module,),
+                lambda self, scale=4: torch.nn.Module.__init__(self),
+                "network_g: Own does not set its scale; add self.scale = scale",
+            ),
+        ],
+    )
+    def test_networks(self, options, monkeypatch, parents: tuple, init, message: str) -> None:
+        own = type("Own", parents, {"__init__": init, "scales": (4,)})
+        monkeypatch.setitem(ARCH_REGISTRY._entries, "Own", own)
+        with pytest.raises(UserError, match=message):
+            build_network(options("network_g={type: Own}"), CPU)
+
+    def test_datasets(self, options, monkeypatch) -> None:
+        own = type("Own", (), {"scale": 4, "__len__": lambda self: 1})
+        monkeypatch.setitem(DATASET_REGISTRY._entries, "Own", own)
+        opt = options("datasets.train={type: Own}", "datasets.val={own: {type: Own}}")
+        net = build_network(opt, CPU)
+        with pytest.raises(
+            UserError, match=r"^datasets.train: Own lacks num_frame, reference, draw$"
+        ):
+            build_dataset("train", opt.datasets.train, opt, net)
+        with pytest.raises(UserError, match=r"^datasets.val.own: Own lacks .*, __getitem__$"):
+            build_dataset("val.own", opt.datasets.val["own"], opt, net)
