@@ -7,7 +7,7 @@ from srtoolbox.archs.discriminators import (
     VGGStyleDiscriminator,
 )
 from srtoolbox.archs.dsrnet import DSRNet
-from srtoolbox.archs.dstcsrnet import DSTCSRNet
+from srtoolbox.archs.dstcsrnet_plus import DSTCSRNetPlus
 from srtoolbox.archs.edsr import EDSR
 from srtoolbox.archs.edvr import EDVR
 from srtoolbox.archs.isr import ISR_RDN, ISR_RRDN
@@ -33,7 +33,7 @@ __all__ = [
     "TDAN",
     "Bicubic",
     "DSRNet",
-    "DSTCSRNet",
+    "DSTCSRNetPlus",
     "ISRDiscriminator",
     "RRDBNet",
     "TwoStage",

@@ -58,7 +58,7 @@ def test_an_ambiguous_name_lists_the_candidates() -> None:
         resolve("sample_x4")
     message = str(caught.value)
     assert message.startswith("sample_x4: 5 shipped option files have this name: ")
-    for arch in ("DSRNet", "DSTC-SRNet", "EDSR", "EDVR", "TDAN"):
+    for arch in ("DSRNet", "DSTC-SRNetPlus", "EDSR", "EDVR", "TDAN"):
         assert f"train/{arch}/sample_x4" in message
 
 

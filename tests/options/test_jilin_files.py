@@ -17,7 +17,7 @@ OPTIONS = Path(__file__).parents[2] / "options"
 FILES = [
     *sorted((OPTIONS / "train").glob("*/jilin189_x4.yml")),
     *sorted((OPTIONS / "compare").glob("jilin189_x4*.yml")),
-    OPTIONS / "compare" / "dstc" / "jilin.yml",
+    OPTIONS / "compare" / "dstc_plus" / "jilin.yml",
 ]
 SIDE = 64
 # Crops and batches for a CPU; that the files' own crops fit the networks is tested without data.

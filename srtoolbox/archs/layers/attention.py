@@ -1,4 +1,4 @@
-"""Layers of DSTC-SRNet: cross attention, selective kernels, and blocks of them."""
+"""Layers of DSTC-SRNet+: cross attention, selective kernels, and blocks of them."""
 
 from __future__ import annotations
 

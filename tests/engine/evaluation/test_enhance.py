@@ -75,8 +75,8 @@ def test_a_cascade_of_two_weight_files(options, tmp_path: Path) -> None:
             r"val: cascade: EDVR takes several frames",
         ),
         (
-            ["network_g={type: DSTCSRNet}", "val.enhance.cascade=2"],
-            r"DSTCSRNet takes several frames",
+            ["network_g={type: DSTCSRNetPlus}", "val.enhance.cascade=2"],
+            r"DSTCSRNetPlus takes several frames",
         ),
         (["val.enhance.cascade=3"], r"cascade: scale 4 is not an integer to the power of 3"),
         (["val.enhance.back_projection=-1"], r"val.enhance.back_projection: must be >= 0, got -1"),

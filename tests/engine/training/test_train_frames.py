@@ -29,7 +29,7 @@ ANY = (
     "val.val_freq=8",
 )
 DSTC = (
-    "network_g={type: DSTCSRNet, num_feat: 8, num_block: 1, num_level: 1, memory_kernel: 1, "
+    "network_g={type: DSTCSRNetPlus, num_feat: 8, num_block: 1, num_level: 1, memory_kernel: 1, "
     "num_block_spatial: 1, num_layer_fusion: 1, num_head: 2, window_size: 4, num_group: 1, "
     "num_block_group: 1, num_block_decoder: 0}"
 )
