@@ -1,4 +1,4 @@
-"""The networks, one module per published method; importing this package registers them all."""
+"""The networks, one module per method; importing this package registers them all."""
 
 from srtoolbox.archs.bicubic import Bicubic
 from srtoolbox.archs.discriminators import (
@@ -7,6 +7,7 @@ from srtoolbox.archs.discriminators import (
     VGGStyleDiscriminator,
 )
 from srtoolbox.archs.dsrnet import DSRNet
+from srtoolbox.archs.dstcsrnet import DSTCSRNet
 from srtoolbox.archs.dstcsrnet_plus import DSTCSRNetPlus
 from srtoolbox.archs.edsr import EDSR
 from srtoolbox.archs.edvr import EDVR
@@ -33,6 +34,7 @@ __all__ = [
     "TDAN",
     "Bicubic",
     "DSRNet",
+    "DSTCSRNet",
     "DSTCSRNetPlus",
     "ISRDiscriminator",
     "RRDBNet",

@@ -1,4 +1,4 @@
-"""DSTC-SRNet+: burst super-resolution by a temporal and a spatial stream."""
+"""DSTC-SRNet+: our own network with the five stages of DSTC-SRNet."""
 
 from __future__ import annotations
 
@@ -26,13 +26,15 @@ learning rate shifts the whole image visibly."""
 
 @ARCH_REGISTRY.register()
 class DSTCSRNetPlus(nn.Module):
-    """Dual-stream spatio-temporal collaborative super-resolution of a burst.
+    """DSTC-SRNet+: super-resolution of a burst by a temporal and a spatial stream. Ours.
 
-    From the abstract of the paper: two parallel streams, a multi-scale temporal memory stream
-    (`MTMS`) and a dynamic receptive-field spatial stream (`DRSS`); bidirectional cross-attention
-    fusion of both (`BCAF`); multi-level feature enhancement (`MLFE`); a progressive decoder
-    (`ProgressiveDecoder`). **The contents of these five modules are ours**, as are the label-free
-    alignment and the shift-and-add memory: this is not the network that the authors published.
+    It has the five stages of DSTC-SRNet (MinjieWan/DTSC-SRNet, © 2026 Minjie Wan, MIT licence): two
+    parallel streams, a multi-scale temporal memory stream (`MTMS`) and a dynamic receptive-field
+    spatial stream (`DRSS`); bidirectional cross-attention fusion of both (`BCAF`); multi-level
+    feature enhancement (`MLFE`); a progressive decoder (`ProgressiveDecoder`). The idea of these
+    stages is its authors'. **The contents of the stages are ours**, as are the label-free
+    alignment, the shift-and-add memory and the sum with the enlarged reference. The authors'
+    network is `DSTCSRNet`; weights of one network do not fit the other.
 
     The other frames influence the output from the first training step: by samples of all frames on
     the fine grid (input of the memory and of the last convolution), and by the mean of the aligned
@@ -81,9 +83,7 @@ class DSTCSRNetPlus(nn.Module):
         max_frame: Maximum number of frames to use: the reference and its nearest neighbours.
     """
 
-    paper = (
-        "DSTC-SRNet+: dual-stream spatio-temporal collaborative network for burst super-resolution"
-    )
+    paper = "ours, after the five stages of DSTC-SRNet (Wan, MinjieWan/DTSC-SRNet, 2026)"
     scales = (2, 3, 4)
     num_frame = None
 

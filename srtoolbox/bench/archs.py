@@ -15,6 +15,7 @@ from srtoolbox.archs.layers.deform import reference_path
 from srtoolbox.bench.network import build_net
 from srtoolbox.bench.options import BenchOptions
 from srtoolbox.bench.report import Figures, Report, machine
+from srtoolbox.bench.straightforward import straightforward
 from srtoolbox.bench.timing import in_rounds, speedup
 from srtoolbox.config.schema import option
 from srtoolbox.data.base import Batch
@@ -109,6 +110,8 @@ class _NetworkInMode:
         self._precision: Precision = "bf16" if mode.startswith("bf16") else "fp32"
         layout = torch.channels_last if "channels_last" in mode else torch.contiguous_format
         self._net = copy.deepcopy(net).to(memory_format=layout)
+        if mode == REFERENCE:
+            self._net = straightforward(self._net)
         self._lq = arrange_frames(net, lq, 0)
         n, channels, height, width = lq[:, 0].shape
         scale = cast(int, net.scale)
@@ -192,7 +195,8 @@ def _notes(opt: ArchsOptions, device: torch.device) -> list[str]:
     return [
         f"Input {size} (clips × frames × channels × height × width; single-image networks take "
         f"the first frames) on {machine(opt, device)}.",
-        f"Reference: fp32, contiguous, frame-by-frame alignment, {operator}.",
+        f"Reference: fp32, contiguous, frame-by-frame alignment, {operator}; DSTCSRNet gate by "
+        "gate and frame by frame, with the weights of the attention in memory.",
         "test: a forward pass without gradients; train: forward and backward pass with an L1 loss.",
         f"Times are medians of {opt.rounds} rounds; × is the speed-up over the reference: the "
         "median of the ratios within a round, in which each mode is timed once.",

@@ -43,7 +43,7 @@ from srtoolbox.config.files import locate, plain
 from srtoolbox.config.frozen import FrozenDict, FrozenList, freeze
 from srtoolbox.config.yaml import Items, Tree
 from srtoolbox.errors import UserError
-from srtoolbox.registry import REGISTRIES, close_names
+from srtoolbox.registry import REGISTRIES, Registry, close_names
 
 __all__ = ["Component", "OptionErrors", "build", "check", "option"]
 
@@ -237,7 +237,7 @@ class _Checker:
         parameters = parameters_of(component)
         never_given = set(known.injected)
         options = [name for name in parameters if name not in never_given]
-        self.unknown(value, ["type", *options], path, where)
+        self.unknown(value, ["type", *options], path, where, _variants(known, name))
         result = {"type": value["type"]}
         for name in options:
             there = _join(path, name)
@@ -248,11 +248,22 @@ class _Checker:
                 self.error(where, there, f"missing; {value['type']} needs it")
         return FrozenDict(result) if len(self.errors) == before else INVALID
 
-    def unknown(self, tree: Mapping, known: list[str], path: str, where: str) -> None:
+    def unknown(
+        self,
+        tree: Mapping,
+        known: list[str],
+        path: str,
+        where: str,
+        variants: Mapping[str, Iterable[str]] | None = None,
+    ) -> None:
+        """Reports unknown keys; ``variants`` are components that may be meant, and their keys."""
         for key in tree:
             if key not in known:
+                owners = [name for name, keys in (variants or {}).items() if key in keys]
                 close = _suggestion(str(key), known)
                 hint = f"did you mean {close}?" if close else f"known: {', '.join(known)}"
+                if owners:
+                    hint = f"{owners[0]} has this option; did you mean type: {owners[0]}?"
                 self.error(_mark(tree, key, where), _join(path, key), f"unknown; {hint}")
 
     def limits(self, limits: Mapping, value: Any, path: str, where: str) -> None:
@@ -268,6 +279,15 @@ class _Checker:
         ):
             if key in limits and not holds(float(value), float(limits[key])):
                 self.error(where, path, f"must be {sign} {limits[key]}, got {value}")
+
+
+def _variants(registry: Registry, name: str) -> dict[str, Iterable[str]]:
+    """Returns the components whose names continue ``name`` (DSTCSRNet: …Plus), and their options.
+
+    A file may have been written before the component got its longer name.
+    """
+    longer = [other for other in registry.names() if other.startswith(name) and other != name]
+    return {other: parameters_of(registry.get(other)) for other in longer}
 
 
 def _suggestion(name: str, known: list[str]) -> str:

@@ -33,11 +33,20 @@ class Golden:
     def _made(self, name: str, like: Tensor) -> Tensor:
         if ".shifter." in name:  # constants, not weights
             return like
-        is_offset = "conv_offset" in name or "off2d" in name
-        std = self.entry["offset_conv_std" if is_offset else "std"]
         seed = (zlib.crc32(name.encode()) + self.entry["seed"]) % 2**32
         values = np.random.RandomState(seed).standard_normal(tuple(like.shape))
-        return torch.from_numpy((std * values).astype(np.float32))
+        return torch.from_numpy(np.asarray(self._std(name) * values, np.float32))
+
+    def _std(self, name: str) -> float:
+        """Returns the standard deviation of a weight."""
+        if "conv_offset" in name or "off2d" in name:
+            return self.entry["offset_conv_std"]
+        if name.startswith("alpha_predictor.spatial_encoder"):
+            return 4 * self.entry["std"]
+        if name.startswith("alpha_predictor"):
+            return 1.5 * self.entry["wide_std"]
+        is_wide = any(part in name for part in self.entry.get("wide_names", ()))
+        return self.entry["wide_std" if is_wide else "std"]
 
 
 @pytest.fixture

@@ -242,7 +242,7 @@ def owed_to_other_frames(net: DSTCSRNetPlus, dataset: object, indices: range) ->
 def test_training_finds_the_other_frames_of_the_sample_bursts(seed, precision):
     net = tiny(seed, alignment="global")
     fit(net, SampleBursts("train", num_frame=5, gt_size=64), seed, 25, precision)
-    test = SampleBursts("val", num_frame=5, gt_size=128, num_burst=4)
+    test = SampleBursts("test", num_frame=5, gt_size=128, num_burst=4)
     assert owed_to_other_frames(net, test, range(4)) > 0.9
 
 

@@ -13,6 +13,7 @@ from srtoolbox.bench import archs
 from srtoolbox.bench.archs import ArchsOptions, measure_archs, report_archs
 from srtoolbox.bench.network import build_net
 from srtoolbox.bench.run import run_bench
+from srtoolbox.config.load import load_options
 from srtoolbox.config.schema import check
 from srtoolbox.errors import UserError
 
@@ -67,6 +68,17 @@ def test_only_the_reference_is_computed_by_the_reference_path(monkeypatch) -> No
     assert set(seen) == {(2, True), (6, False)}  # 2 clips of 3 frames
 
 
+@pytest.mark.slow
+def test_the_reference_of_dstc_srnet_is_its_straightforward_form() -> None:
+    spec = {"type": "DSTCSRNet", "num_feat": 8}
+    opt = options(archs={"DSTC": spec}, input=[1, 3, 3, 24, 24], modes=["fp32"], rounds=1)
+    reference, ours = measure_archs(opt, CPU)
+    assert (reference.mode, reference.deviation) == ("reference", 0)
+    assert 0 < ours.deviation < 1e-4
+    assert ours.forward_memory < reference.forward_memory / 2
+    assert ours.training_memory < reference.training_memory
+
+
 def test_threads_are_set_and_restored(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     before, seen = torch.get_num_threads(), []
@@ -113,10 +125,9 @@ def test_faulty_options(changes: dict, message: str) -> None:
         measure_archs(options(**changes), CPU)
 
 
-def test_the_shipped_options_fit() -> None:
-    from srtoolbox.config.load import load_options
-
-    path = Path(__file__).parents[2] / "options" / "bench" / "archs.yml"
+@pytest.mark.parametrize("name", ["archs", "dstc_plus", "dstc_srnet"])
+def test_the_shipped_options_fit(name: str) -> None:
+    path = Path(__file__).parents[2] / "options" / "bench" / f"{name}.yml"
     opt, _ = load_options(path, (), ArchsOptions)
     for name in opt.archs:
         build_net(name, opt.archs[name], opt.input[1:])

@@ -6,6 +6,7 @@ from srtoolbox.registry import ARCH_REGISTRY
 
 SMALL: dict[str, dict] = {
     "DSRNet": {"num_feat": 16},
+    "DSTCSRNet": {"num_feat": 16},
     "DSTCSRNetPlus": {
         "num_feat": 8,
         "num_block": 1,

@@ -133,7 +133,7 @@ def read_weights(path: Path, key: str | None = None) -> WeightFile:
         where = "its top level" if entry is None else f"'{entry}'"
         raise UserError(f"{path}: {where} has no named tensors{hint if entries else ''}")
     known = isinstance(arch, dict) and isinstance(arch.get("type"), str)
-    return WeightFile(path, dict(state), entry, arch if known else None)
+    return WeightFile(path, dict(state), entry, _renamed(arch, state) if known else None)
 
 
 def load_weights(net: nn.Module, path: Path, strict: bool = True, key: str | None = None) -> str:
@@ -246,6 +246,13 @@ def _unwrapped(state: dict[str, Any], own: Mapping[str, Tensor]) -> dict[str, An
     if state.keys() & own.keys():
         return state
     return {bare_name(key): value for key, value in state.items() if key != "n_averaged"}
+
+
+def _renamed(arch: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arch under its present name: DSTCSRNetPlus was once called DSTCSRNet."""
+    if arch["type"] == "DSTCSRNet" and any(bare_name(key).startswith("head.") for key in state):
+        return {**arch, "type": "DSTCSRNetPlus"}
+    return arch
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:

@@ -10,6 +10,7 @@ from srtoolbox.engine.weights.detect import closest_arch
 from srtoolbox.registry import ARCH_REGISTRY
 
 OPTIONS = {
+    "DSTCSRNet": {"num_feat": 16},
     "DSTCSRNetPlus": {"num_feat": 16},
     "EDSR": {"num_feat": 8, "num_block": 3},
     "EDVR": {"num_feat": 16, "num_extract_block": 1, "num_reconstruct_block": 2},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,10 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 import srtoolbox
+from srtoolbox.archs.dstcsrnet import DSTCSRNet
+from srtoolbox.archs.dstcsrnet_plus import DSTCSRNetPlus
 from srtoolbox.archs.edsr import EDSR
+from srtoolbox.engine.weights.convert import convert
 from srtoolbox.engine.weights.load import (
     load,
     load_weights,
@@ -25,6 +29,7 @@ from srtoolbox.engine.weights.load import (
 from srtoolbox.errors import UserError
 
 CPU = torch.device("cpu")
+PLUS = {"num_feat": 8, "num_block": 1, "num_level": 1, "num_head": 2, "window_size": 4}
 ARCH = {"type": "EDSR", "num_feat": 4, "num_block": 1, "scale": 2}
 
 
@@ -178,6 +183,36 @@ class TestEntries:
         wrapper.module = nn.Linear(2, 2)
         torch.save(wrapper.state_dict(), tmp_path / "net.pth")
         assert "2 of 2" in load_weights(wrapper, tmp_path / "net.pth")
+
+
+class TestRenamed:
+    """DSTCSRNetPlus was once called DSTCSRNet, which is now another network."""
+
+    @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+    def test_a_file_from_before_the_renaming(self, tmp_path: Path, suffix: str) -> None:
+        path, arch = tmp_path / f"old{suffix}", {"type": "DSTCSRNet", **PLUS}
+        name = save_weights(path, arch, DSTCSRNetPlus(**PLUS))
+        net, arch = load(path)
+        assert arch == {"type": "DSTCSRNetPlus", **PLUS}
+        assert type(net) is DSTCSRNetPlus and weights_hash(net) == name
+        convert(path, tmp_path / "new.pth")
+        arch = read_weights(tmp_path / "new.pth").arch
+        assert arch is not None and arch["type"] == "DSTCSRNetPlus"
+
+    def test_a_file_of_the_published_network(self, tmp_path: Path) -> None:
+        arch = {"type": "DSTCSRNet", "num_feat": 8}
+        save_weights(tmp_path / "net.pth", arch, DSTCSRNet(num_feat=8))
+        net, arch = load(tmp_path / "net.pth")
+        assert type(net) is DSTCSRNet and arch["type"] == "DSTCSRNet"
+
+    def test_an_option_file_from_before_the_renaming(self, tmp_path: Path) -> None:
+        save_weights(tmp_path / "net.pth", {}, DSTCSRNet(num_feat=8))
+        words = (
+            "network_g.num_block: unknown; DSTCSRNetPlus has this option; did you mean "
+            "type: DSTCSRNetPlus?"
+        )
+        with pytest.raises(UserError, match=re.escape(words)):
+            convert(tmp_path / "net.pth", tmp_path / "new.pth", "DSTCSRNet", ["num_block=1"])
 
 
 class TestSafetensors:

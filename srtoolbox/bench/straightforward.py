@@ -1,0 +1,136 @@
+"""Computes networks in a straightforward form, for comparisons of speed and values."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from srtoolbox.archs.dstcsrnet import Attention, DSTCSRNet
+from srtoolbox.archs.layers.conv_lstm import ConvLSTM
+
+
+def straightforward(net: nn.Module) -> nn.Module:
+    """Returns the straightforward form of a network, with the same parameters.
+
+    A network that has no other form is returned as it is.
+    """
+    return StraightforwardDSTCSRNet(net) if isinstance(net, DSTCSRNet) else net
+
+
+class StraightforwardDSTCSRNet(nn.Module):
+    """DSTC-SRNet computed step by step, as its description reads.
+
+    Each gate has its own convolutions, each frame is processed on its own where frames do not
+    influence each other, the features of the reference are repeated for each frame, and the weights
+    of the attention between all pixels are tensors.
+
+    Args:
+        net: The network; its parameters are shared.
+    """
+
+    scales = DSTCSRNet.scales
+    num_frame = DSTCSRNet.num_frame
+    min_size = DSTCSRNet.min_size
+
+    def __init__(self, net: DSTCSRNet) -> None:
+        super().__init__()
+        self.net, self.scale = net, net.scale
+
+    def forward(self, lq: Tensor) -> Tensor:
+        """Maps (N, T, 3, h, w) to (N, 3, h·scale, w·scale); see `DSTCSRNet`."""
+        net, shape = self.net, lq.shape[:2]
+        feat = net.unit1(lq.flatten(0, 1)).unflatten(0, shape)
+        alpha = self._alpha(feat)
+        reference = net.unit1(lq[:, :16].median(1).values)
+        pair = torch.cat((feat, reference[:, None].expand_as(feat)), 2).flatten(0, 1)
+        unit2 = net.unit2
+        feat = unit2.final(unit2.res_layers(unit2.init_layer(pair))).unflatten(0, shape)
+        fused = self._fuse(self._temporal(feat, alpha), self._spatial(feat, alpha))
+        return net.decode(net.feature_enhancement(fused))
+
+    def _alpha(self, feat: Tensor) -> Tensor:
+        predictor = self.net.alpha_predictor
+        vectors = [predictor.spatial_encoder(frame).mean((2, 3)) for frame in feat.unbind(1)]
+        vector = torch.stack(vectors, 1)
+        vector = _attend(predictor.temporal_attention, vector, vector)
+        quality = torch.sigmoid(predictor.quality_net(vector)).squeeze(2)
+        return (vector.mean(2) * quality).softmax(1)
+
+    def _temporal(self, feat: Tensor, alpha: Tensor) -> Tensor:
+        stream = self.net.fuse.temporal_stream
+        units = (stream.coarse_lstm, stream.medium_lstm, stream.fine_lstm)
+        hidden = cell = [torch.zeros_like(feat[:, 0])] * len(units)
+        total = torch.zeros_like(feat[:, 0])
+        for t, frame in enumerate(feat.unbind(1)):
+            steps = [
+                _lstm_step(unit.conv_lstm, frame, h, c)
+                for unit, h, c in zip(units, hidden, cell, strict=True)
+            ]
+            hidden, cell = map(list, zip(*steps, strict=True))
+            fused = stream.fusion_conv(torch.cat([h + frame for h in hidden], 1))
+            total = total + alpha[:, t, None, None, None] * fused
+        return total
+
+    def _spatial(self, feat: Tensor, alpha: Tensor) -> Tensor:
+        stream, size = self.net.fuse.spatial_stream, feat.shape[3:]
+        total = torch.zeros_like(feat[:, 0])
+        for t, frame in enumerate(feat.unbind(1)):
+            frame = stream.deform_conv(frame)
+            levels = [
+                F.interpolate(F.adaptive_avg_pool2d(frame, cells), size, mode="bilinear")
+                for cells in (1, 2, 4, 8)
+            ]
+            total = total + alpha[:, t, None, None, None] * stream.pyramid_fusion(
+                torch.cat(levels, 1)
+            )
+        return total
+
+    def _fuse(self, temporal: Tensor, spatial: Tensor) -> Tensor:
+        fuse = self.net.fuse
+        crossed = fuse.fusion_strategy.cross_attention
+        t, s = (x.flatten(2).transpose(1, 2) for x in (temporal, spatial))
+        a = _attend(crossed.temporal_to_spatial_attn, t, s)
+        b = _attend(crossed.spatial_to_temporal_attn, s, t)
+        gate = crossed.fusion_gate(torch.cat((a.mean(1), b.mean(1)), 1))[:, None]
+        attended = (gate * a + (1 - gate) * b).transpose(1, 2).reshape(temporal.shape)
+
+        both = torch.cat((temporal, spatial), 1)
+        gated = fuse.fusion_strategy.gated
+        gate = gated.gate_net(both).softmax(1)
+        mixed = gate[:, :1] * gated.temporal_transform(temporal)
+        mixed = mixed + gate[:, 1:] * gated.spatial_transform(spatial) + temporal
+
+        choice = fuse.fusion_selector(both)
+        return fuse.refinement(choice[:, :1] * mixed + choice[:, 1:] * attended)
+
+
+def _lstm_step(cell: ConvLSTM, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns hidden state and cell state after the frame ``x``, each (N, C, h, w)."""
+    take = torch.sigmoid(cell.W_xi(x) + cell.W_hi(h) + cell.W_ci(c) + cell.b_i)
+    keep = torch.sigmoid(cell.W_xf(x) + cell.W_hf(h) + cell.W_cf(c) + cell.b_f)
+    new = torch.tanh(cell.W_xc(x) + cell.W_hc(h) + cell.b_c)
+    c = keep * c + take * new
+    out = torch.sigmoid(cell.W_xo(x) + cell.W_ho(h) + cell.W_co(c) + cell.b_o)
+    return out * torch.tanh(c), c
+
+
+def _attend(attention: Attention, query: Tensor, other: Tensor) -> Tensor:
+    """Applies torch's multi-head attention, which also returns its weights."""
+    q, kv = query.transpose(0, 1), other.transpose(0, 1)
+    out, _ = F.multi_head_attention_forward(
+        q,
+        kv,
+        kv,
+        q.shape[-1],
+        attention.num_head,
+        attention.in_proj_weight,
+        attention.in_proj_bias,
+        None,
+        None,
+        False,
+        0.0,
+        attention.out_proj.weight,
+        attention.out_proj.bias,
+    )
+    return out.transpose(0, 1)
