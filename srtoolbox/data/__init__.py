@@ -4,6 +4,7 @@ from srtoolbox.data.datasets.bursts import Bursts
 from srtoolbox.data.datasets.clips import Clips
 from srtoolbox.data.datasets.paired_images import PairedImages
 from srtoolbox.data.datasets.sample_bursts import SampleBursts
+from srtoolbox.data.datasets.sbsr_bursts import SBSRBursts
 from srtoolbox.data.datasets.space_time_clips import SpaceTimeClips
 from srtoolbox.data.datasets.synthetic_bursts import SyntheticBursts
 from srtoolbox.data.stream import SampleStream, to_float
@@ -12,6 +13,7 @@ __all__ = [
     "Bursts",
     "Clips",
     "PairedImages",
+    "SBSRBursts",
     "SampleBursts",
     "SampleStream",
     "SpaceTimeClips",

@@ -163,11 +163,12 @@ class _ItemCheck:
             large, small = self.infos[gt], self.infos[lq]
             wanted = large.height // self.factor, large.width // self.factor
             if small.size != wanted:
+                advice = f"; {self.layout.wrong_scale}" if self.layout.wrong_scale else ""
                 yield Fault(
                     lq,
                     "wrong scale",
                     f"{_size(small)}; expected {_shown(wanted)}, because {gt} is {_size(large)} "
-                    f"and the scale is {self.factor}",
+                    f"and the scale is {self.factor}{advice}",
                 )
 
     def _min_size(self, item: Item, sound: list[Path]) -> Iterator[Fault]:

@@ -60,7 +60,7 @@ class _Side:
         return bool(folder) and (self.root / folder).is_dir()
 
     def __str__(self) -> str:
-        return re.sub(r"\{(\w+)\}", r"<\1>", self.template.replace("{scale}", str(self.scale)))
+        return re.sub(r"\{([\w-]+)\}", r"<\1>", self.template.replace("{scale}", str(self.scale)))
 
 
 class _Arrangement:

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from srtoolbox.data.files.reader import IMAGE_SUFFIXES
 
-_PLACEHOLDER = re.compile(r"\{(clip|frame|stem|any)\}")
-_ANY_PLACEHOLDER = re.compile(r"\{(clip|frame|stem|any|scale)\}")
+_PLACEHOLDER = re.compile(r"\{(clip|frame|stem|any|-any)\}")
+_ANY_PLACEHOLDER = re.compile(r"\{(clip|frame|stem|any|-any|scale)\}")
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,9 @@ def walk(
     """
     levels = template.split("/")[:-1]
     search = _Search(template, scale, faults, wanted)
+    if keys is not None and "{-any}" in template:  # folders may have longer names than items
+        yield from (file for file in search.descend(str(root), levels) if file.key in keys)
+        return
     if keys is None or "{clip}" not in levels:
         yield from search.descend(str(root), levels)
         return
@@ -89,7 +92,7 @@ def split_fixed(template: str, scale: int) -> tuple[str, str]:
 def fill(template: str, scale: int, key: str, frame: str = "*") -> str:
     """Returns the path of an item's file relative to the root; ``*`` stands for any text."""
     clips, last_clip = iter(key.split("/")), key.rpartition("/")[2]
-    values = {"scale": str(scale), "stem": key, "frame": frame, "any": "*"}
+    values = {"scale": str(scale), "stem": key, "frame": frame, "any": "*", "-any": "*"}
 
     def value(placeholder: re.Match[str]) -> str:
         name = placeholder[1]
@@ -170,10 +173,13 @@ class _Search:
     def _compile(self, template: str) -> re.Pattern[str]:
         template = template.replace("{scale}", str(self.scale))
         pieces = _PLACEHOLDER.split(template)
+        patterns = {name: f"(?P<{name}>.+)" for name in ("clip", "frame", "stem")}
+        patterns |= {"any": ".+", "-any": "(?:-.*)?"}
+        if "-any" in pieces:
+            patterns["clip"] = "(?P<clip>.+?)"  # ends at the first hyphen
         return re.compile(
             "".join(
-                re.escape(piece) if i % 2 == 0 else ".+" if piece == "any" else f"(?P<{piece}>.+)"
-                for i, piece in enumerate(pieces)
+                patterns[piece] if i % 2 else re.escape(piece) for i, piece in enumerate(pieces)
             )
         )
 

@@ -18,7 +18,8 @@ class Split:
     and without suffix: a file may have any image suffix. ``{clip}`` is the name of a clip or burst;
     on two folder levels (``{clip}/{clip}``) the name has two parts. ``{frame}`` is the name of a
     frame of a clip, ``{stem}`` the name of an image, ``{scale}`` the number, and ``{any}`` any
-    text.
+    text. ``{clip}{-any}`` is a folder that has the name of a burst, or that name, a hyphen and any
+    text; such names have no hyphen.
 
     Args:
         gt: Template of the ground truth; None if it is not published.
@@ -72,6 +73,7 @@ class Layout:
         edge: Border rule for LR made by the toolbox.
         round_between_passes: Rounding rule for LR made by the toolbox.
         degradation: Description of how the LR files were made.
+        wrong_scale: Advice if the sizes of HR and LR files do not fit the scale.
         note: Other facts for the user, and which facts are uncertain.
     """
 
@@ -93,6 +95,7 @@ class Layout:
     edge: Literal["replicate", "symmetric"] = "replicate"
     round_between_passes: bool = True
     degradation: str = NOT_STATED
+    wrong_scale: str = ""
     note: str = ""
 
     def without_lq(self) -> Layout:

@@ -1,4 +1,4 @@
-"""Layouts of bursts: RealBSR, BurstSR, SyntheticBurst, generated bursts, and plain folders."""
+"""Layouts of bursts: RealBSR, BurstSR, SyntheticBurst, BSR, generated bursts, plain folders."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import partial
 from srtoolbox.data.layouts.base import NOT_STATED, Layout, Split, arrangements
 
 _BURSTSR_PAPER = "Bhat et al., DBSR, CVPR 2021"
+_BSR_FRAME = "{clip}{-any}/lr_frame_{frame}"  # the burst's name ends at the first hyphen
 _REWARPED = ("_x4warp", "rewarp")  # endings of the names of HR images
 
 
@@ -37,6 +38,15 @@ def _burstsr(part: str, count: int, has_gt: bool = True) -> tuple[Split, ...]:
     return (Split(gt, lq, num_item=count, num_frame=14),)
 
 
+_bsr_layout = partial(
+    Layout,
+    kind="burst",
+    paper="DSTC-SRNet (known by its released code)",
+    licence=NOT_STATED,
+    gt_size=(384, 384),
+    wrong_scale="the authors' code resizes such HR images to 384×384 by Lanczos: store them so",
+)
+
 _realbsr_layout = partial(
     Layout,
     kind="burst",
@@ -60,7 +70,8 @@ BURSTS = (
         note=(
             "Frame 00 is the reference. LR_aligned was aligned to it by the authors; LR is as "
             "taken. Counts are recalled, not checked. The full-size release is not read. The alias "
-            "'bsr' is our reading of the name BSR in a paper whose data could not be identified."
+            "'bsr' is our reading of the name BSR before we knew DSTC-SRNet's data, whose layouts "
+            "are sbsr_official and rbsr."
         ),
     ),
     _realbsr_layout(
@@ -148,7 +159,58 @@ BURSTS = (
             "each frame except the reference shifted and rotated, optionally blurred, reduced, "
             "with noise added and rounded to 8 bits; the options of the generator say how"
         ),
-        note="Frame 00 is the reference. The name is our reading of SBSR in a paper.",
+        note=(
+            "Frame 00 is the reference. These bursts follow our own rules; sbsr_official has those "
+            "of the authors of DSTC-SRNet, who use the name SBSR."
+        ),
+    ),
+    _bsr_layout(
+        name="sbsr_official",
+        title="SBSR-official, synthetic bursts of the authors of DSTC-SRNet",
+        source=(
+            "by https://github.com/MinjieWan/DTSC-SRNet; srtoolbox prepare sbsr_official makes "
+            "bursts by the same rules"
+        ),
+        scales=(2, 3, 4, 8),
+        splits={
+            "train": arrangements(
+                ("gtlarge384/{clip}", f"lr_output_v{{scale}}+/{_BSR_FRAME}"),
+                ("gtlarge384/{clip}", f"lr_outputlarge384/{_BSR_FRAME}"),
+            ),
+            "val": arrangements(
+                ("gtlargetest384/{clip}", f"lr_output_testv{{scale}}+/{_BSR_FRAME}"),
+                ("gtlargetest384/{clip}", f"lrlarge384/{_BSR_FRAME}"),
+            ),
+            "all": arrangements(("gt/{clip}", f"lr/{_BSR_FRAME}")),
+        },
+        degradation=(
+            "each frame except the first shifted, rotated, sheared and zoomed; blurred by a "
+            "Gaussian of 3.2 HR pixels, reduced by area averaging, with Gaussian noise of 2.55 "
+            "levels; truncated to 8 bits"
+        ),
+        note=(
+            "Frame 00 is the reference. A burst may have any number of frames; the authors' have "
+            "16. train and val have the authors' folder names: without a number for ×4, with v8+ "
+            "for ×8; both scales have the same HR images. all is the form that prepare writes. "
+            "Other files beside the frames are ignored."
+        ),
+    ),
+    _bsr_layout(
+        name="rbsr",
+        title="RBSR, real bursts of the authors of DSTC-SRNet",
+        source="by https://github.com/MinjieWan/DTSC-SRNet",
+        scales=(4,),
+        splits={
+            part: arrangements((f"{part}/gt/{{clip}}", f"{part}/lr/{_BSR_FRAME}"))
+            for part in ("train", "val")
+        },
+        degradation="none: bursts and HR images taken by cameras",
+        note=(
+            "Frame 00 is the reference. The authors train on four folders named 1, 3, 5 and 6: put "
+            "their bursts into train/lr and their HR images into train/gt, with different names. "
+            "These names of folders are ours; the files are as the authors' code reads them. RBSR "
+            "is most likely RealBSR-RGB cut to this form; this is not proven."
+        ),
     ),
     Layout(
         name="bursts",

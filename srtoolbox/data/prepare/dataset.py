@@ -19,6 +19,7 @@ from srtoolbox.data.prepare.examine import decoded_size, headers, report_by_kind
 from srtoolbox.data.prepare.make_lr import make_lr as write_lr
 from srtoolbox.data.prepare.satellite import generate_satellite_clips
 from srtoolbox.data.prepare.sbsr import generate_sbsr
+from srtoolbox.data.prepare.sbsr_official import generate_sbsr_official
 from srtoolbox.data.prepare.summary import TRAINED, Part, Prepared, folder_name
 from srtoolbox.errors import UserError
 from srtoolbox.utils.console import progress_bar
@@ -27,7 +28,11 @@ _log = logging.getLogger("srtoolbox")
 
 DATASETS = Path("datasets")  # the folder that option files name, relative to the working directory
 CACHE = DATASETS / ".cache"
-GENERATORS = {"sbsr": generate_sbsr, "satellite_clips": generate_satellite_clips}
+GENERATORS = {
+    "sbsr": generate_sbsr,
+    "sbsr_official": generate_sbsr_official,
+    "satellite_clips": generate_satellite_clips,
+}
 """Functions that make a dataset from photographs, by layout; each writes LAYOUT.json with it."""
 
 
@@ -44,8 +49,9 @@ def prepare(
     """Finds and checks a dataset's files, makes LR files if asked to, decodes training images.
 
     Args:
-        name: Layout of the files; the files of ``sbsr`` and ``satellite_clips`` are made first.
-        source: Folder of the files; for those two layouts, of the photographs.
+        name: Layout of the files; those of a layout in ``GENERATORS`` are made first, unless
+            ``source`` has them.
+        source: Folder of the files, or of the photographs that they are made from.
         out: Folder for generated files: LR files (default: next to the HR files), bursts or clips
             (default: where the option files expect them).
         scale: Scale of the LR files.
@@ -62,7 +68,7 @@ def prepare(
     for split in splits:
         layout.check_split(split)
     layout.check_scale(scale)
-    if layout.name in GENERATORS and not (source / f"{layout.name}.json").is_file():
+    if layout.name in GENERATORS and not _is_made(layout, source, scale):
         source = _generate(layout, source, out or DATASETS / folder_name(layout) / "train", scale)
     elif make_lr and layout.kind == "burst":
         raise UserError(f"layout '{name}': --make-lr is for images and clips, not for bursts")
@@ -160,6 +166,13 @@ def _make_lr(
             _raise_all(bare, source, _faults(bare, parts, scale, True))
             raise
     return made
+
+
+def _is_made(layout: Layout, source: Path, scale: int) -> bool:
+    """Returns whether ``source`` has files of a layout that is made from photographs."""
+    if (source / f"{layout.name}.json").is_file():
+        return True
+    return any(find_items(layout, str(source), split, scale)[0] for split in layout.splits)
 
 
 def _generate(layout: Layout, source: Path, out: Path, scale: int) -> Path:

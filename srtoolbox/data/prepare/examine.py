@@ -22,7 +22,7 @@ from srtoolbox.registry import DATASET_REGISTRY
 from srtoolbox.utils.console import Progress
 from srtoolbox.utils.cpu import map_threads
 
-_ON_DISK = ("PairedImages", "Clips", "SpaceTimeClips", "Bursts", "SyntheticBursts")
+_ON_DISK = ("PairedImages", "Clips", "SpaceTimeClips", "Bursts", "SyntheticBursts", "SBSRBursts")
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,10 @@ def examine(
     given: dict[str, Any] = {name: parameter.default for name, parameter in known.items()}
     given |= {"scale": scale, **spec}
     layout, gt_size = get_layout(given["layout"]), given["gt_size"] if training else None
-    if given["type"] == "SyntheticBursts":
+    if given["type"] in ("SyntheticBursts", "SBSRBursts"):
         layout = layout.without_lq()
+        if given.get("resize"):
+            gt_size = None  # images of any size are resized before they are cropped
     elif layout.raw and gt_size is not None:
         gt_size += given["scale"]  # keeping the Bayer pattern costs one packed pixel
     # The scale of a layout is relative to sensor pixels; a packed RAW pixel has 2 × 2 of them.
@@ -82,6 +84,7 @@ def examine(
         lq = given.get("dataroot_lq")
         found = find_items(layout, given["dataroot"], given["split"], published, lq)
     items, faults = found
+    items = items[: given.get("num_image")]
     faults += check_items(items, layout, published, deep=True, gt_size=gt_size, progress=progress)
     return Examined(items, faults, layout.raw)
 

@@ -71,8 +71,13 @@ def generate(
 
 def png(image: np.ndarray) -> bytes:
     """Encodes an RGB image (3, H, W), uint8, as PNG."""
+    return encoded(image.transpose(1, 2, 0), "png")
+
+
+def encoded(image: np.ndarray, form: str) -> bytes:
+    """Encodes an RGB image (H, W, 3), uint8, in a format of Pillow: "png" or "bmp"."""
     content = BytesIO()
-    Image.fromarray(image.transpose(1, 2, 0)).save(content, "png")
+    Image.fromarray(image).save(content, form)
     return content.getvalue()
 
 

@@ -106,6 +106,12 @@ CASES: dict[str, dict[str, Any]] = {
         "gt_size": 16,
         "on_device": True,
     },
+    "SBSR bursts": {
+        "type": "SBSRBursts",
+        "dataroot": "images",
+        "num_frame": 3,
+        "gt_size": 16,
+    },
     "space and time": {
         "type": "SpaceTimeClips",
         "dataroot": "clips",

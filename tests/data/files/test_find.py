@@ -37,7 +37,8 @@ def path_of(root: Path, files: str, key: str, frame: str = "") -> Path:
     for part in key.split("/"):
         folder = folder.replace("{clip}", part, 1)
     text = f"{folder}/{name}.png".replace("{clip}", key.split("/")[-1])
-    for name, value in (("stem", key), ("frame", frame), ("any", "q-7"), ("scale", str(SCALE))):
+    values = {"stem": key, "frame": frame, "any": "q-7", "-any": "-q-7", "scale": str(SCALE)}
+    for name, value in values.items():
         text = text.replace(f"{{{name}}}", value)
     return root / text.lstrip("/")
 

@@ -49,19 +49,20 @@ def filled(draw: st.DrawFn) -> tuple[str, int, str, str]:
     """A template with values for its placeholders: scale, item and frame."""
     files = draw(st.sampled_from(TEMPLATES))
     parts = max(1, files.rpartition("/")[0].count("{clip}"))
-    key = "/".join(draw(st.lists(NAMES, min_size=parts, max_size=parts)))
+    names = NAMES.filter(lambda name: "-" not in name) if "{-any}" in files else NAMES
+    key = "/".join(draw(st.lists(names, min_size=parts, max_size=parts)))
     frame = draw(NAMES) if "{frame}" in files else ""
     return files, draw(st.sampled_from([2, 3, 4, 8])), key, frame
 
 
 @pytest.mark.slow
 @settings(deadline=None)  # a slow disk is no fault
-@given(filled(), st.sampled_from(["png", "PNG", "tif", "npy"]))
+@given(filled(), st.sampled_from(["", "-", "-q-7"]), st.sampled_from(["png", "PNG", "tif", "npy"]))
 def test_a_file_named_by_a_template_is_found_with_its_fields(
-    case: tuple[str, int, str, str], suffix: str
+    case: tuple[str, int, str, str], ending: str, suffix: str
 ) -> None:
     files, scale, key, frame = case
-    without_any = files.replace("{any}", "q-7")
+    without_any = files.replace("{any}", "q-7").replace("{-any}", ending)
     path = fill(without_any, scale, key, frame).removesuffix("*") + suffix
     with TemporaryDirectory() as root:
         file = touch(root, path)

@@ -15,7 +15,7 @@ from srtoolbox.errors import UserError
 
 DATASETS = {"jilin189", "realbsr_rgb", "realbsr_raw", "burstsr", "syntheticburst", "sbsr", "div2k"}
 DATASETS |= {"flickr2k", "set5", "set14", "bsd100", "urban100", "manga109"}
-DATASETS |= {"vid4", "reds", "vimeo90k", "satellite_clips"}
+DATASETS |= {"vid4", "reds", "vimeo90k", "satellite_clips", "sbsr_official", "rbsr"}
 PLAIN = {"folder": "image", "clips": "clip", "bursts": "burst"}
 
 
@@ -49,8 +49,8 @@ def test_templates_hold_known_placeholders_and_name_their_items(layout: Layout):
         for found in split:
             assert found.gt or found.lq
             for files in filter(None, (found.gt, found.lq)):
-                words = re.findall(r"\{(\w+)\}", files)
-                assert set(words) <= {"clip", "frame", "stem", "scale", "any"}
+                words = re.findall(r"\{([^}]+)\}", files)
+                assert set(words) <= {"clip", "frame", "stem", "scale", "any", "-any"}
                 assert ("stem" if layout.kind == "image" else "clip") in words
                 assert not files.startswith("/")
                 assert ".." not in files

@@ -66,6 +66,10 @@ def test_bursts_made_from_images_do_not_need_their_lr_files(tmp_path: Path) -> N
     write(tmp_path / "HR/0.png", 32, 32)
     spoil(write(tmp_path / "LR/0.png", 8, 8))
     assert kinds({"type": "SyntheticBursts", "dataroot": str(tmp_path)}) == []
+    spec = {"type": "SBSRBursts", "dataroot": str(tmp_path), "gt_size": 64}
+    assert kinds(spec) == []
+    assert kinds(spec, training=True) == ["too small"]
+    assert kinds({**spec, "image_size": 64, "resize": True}, training=True) == []
     assert kinds({"type": "PairedImages", "dataroot": str(tmp_path)}) != []
 
 
