@@ -62,12 +62,13 @@ def train_in_blocks(
     times: list[float] = []
     resumed = 0.0
 
-    def end_block(*_: object) -> None:  # called as an evaluation, the device is idle
+    def end_block(*_: object) -> dict[str, float | None]:  # an evaluation: the device is idle
         nonlocal resumed
         times.append(time.perf_counter() - resumed)
         between(len(times) - 1)
         synchronize(device)
         resumed = time.perf_counter()
+        return {}
 
     run = RunOptions(
         name="bench",

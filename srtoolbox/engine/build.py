@@ -18,7 +18,7 @@ from srtoolbox.archs.base import arch_info
 from srtoolbox.config.files import plain
 from srtoolbox.config.schema import build
 from srtoolbox.data.base import EvalDataset, TrainDataset, dataset_info
-from srtoolbox.engine.options import RunOptions
+from srtoolbox.engine.options import RunOptions, TrainOptions
 from srtoolbox.engine.weights.load import load_weights
 from srtoolbox.errors import UserError
 from srtoolbox.inference.cascade import Cascade, stage_scale
@@ -26,7 +26,12 @@ from srtoolbox.inference.padding import accepts_size
 from srtoolbox.metrics import get_protocol
 from srtoolbox.models.base import Model
 from srtoolbox.models.frames import arrange_frames, check_time
-from srtoolbox.registry import ARCH_REGISTRY, MODEL_REGISTRY, constructor_parameters
+from srtoolbox.registry import (
+    ARCH_REGISTRY,
+    LOSS_REGISTRY,
+    MODEL_REGISTRY,
+    constructor_parameters,
+)
 from srtoolbox.utils.environment import digest
 
 _DEFAULT_DISCRIMINATOR = {"type": "UNetDiscriminatorSN"}
@@ -41,7 +46,8 @@ _TRAINING_REVISION = 1
 def fingerprint(opt: RunOptions) -> str:
     """Returns the hash of all options, sources and files that decide the final weights of a run.
 
-    Options that change only speed, logging, evaluation or paths are left out.
+    Options that change only speed, logging, evaluation or paths are left out. Those of the
+    evaluation are included if the learning rate depends on a metric (``train.monitor``).
 
     Raises:
         UserError: if the file of pretrained weights cannot be read.
@@ -60,12 +66,37 @@ def fingerprint(opt: RunOptions) -> str:
         "scale": opt.scale,
         "manual_seed": opt.manual_seed,
         "train_data": data,
-        "train": opt.train.identity if opt.train else {},
+        "train": _train_identity(opt.train) if opt.train else {},
         "pretrain": _content_hash(weights) if weights else None,
     }
     if weights and opt.path.param_key_g:
         identity["pretrain_key"] = opt.path.param_key_g
+    if opt.train and (metric := opt.train.monitored_metric):
+        identity["monitored"] = _evaluation_identity(opt, metric)
     return digest(identity)
+
+
+def _train_identity(opt: TrainOptions) -> dict[str, Any]:
+    identity = opt.identity
+    for name, spec in identity["losses"].items():
+        identity_of = getattr(LOSS_REGISTRY.get(spec["type"]), "identity", dict)
+        identity["losses"][name] = identity_of(spec)
+    return identity
+
+
+def _evaluation_identity(opt: RunOptions, metric: str) -> dict[str, Any]:
+    """Returns everything that decides the scores of a metric during training, and their steps."""
+    val = opt.val
+    spec = plain(val.metrics[metric])
+    data = plain(next(iter(opt.datasets.val.values())))
+    return {
+        "metric": build("metric", spec).identity(spec),
+        "protocol": get_protocol(val.protocol).hash,
+        "data": {key: value for key, value in data.items() if key not in _SPEED_OPTIONS},
+        "val_freq": val.val_freq,
+        "tile": [val.tile, val.tile_halo],
+        "enhance": plain(val.enhance) if val.enhance.in_training else None,
+    }
 
 
 def build_network(opt: RunOptions, device: torch.device) -> nn.Module:
@@ -181,13 +212,23 @@ def build_dataset(
 
 
 def build_model(opt: RunOptions, net: nn.Module, dataset: TrainDataset) -> Model:
-    """Builds the model that computes the losses of a training of ``net`` on ``dataset``."""
+    """Builds the model that computes the losses of a training of ``net`` on ``dataset``.
+
+    Raises:
+        UserError: for options that the model, a loss or the discriminator does not accept.
+    """
     assert opt.train is not None
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     cls = MODEL_REGISTRY.get(opt.model_type)
     known = constructor_parameters(cls)
     losses = {name: build("loss", spec).to(device) for name, spec in opt.train.losses.items()}
     given: dict[str, Any] = {"loss_schedule": opt.train.loss_schedule, "gan": opt.gan}
+    given["loss_crop_border"] = opt.train.loss_crop_border
+    if opt.train.loss_crop_border and "loss_crop_border" not in known:
+        raise UserError(
+            f"train.loss_crop_border: the constructor of model {opt.model_type} has no parameter "
+            "loss_crop_border; remove the option, or add the parameter"
+        )
     if "network_d" in known:
         torch.manual_seed(opt.manual_seed)
         size = dataset_info(dataset).gt_size

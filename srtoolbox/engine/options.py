@@ -44,6 +44,14 @@ class ParamGroup:
         return []
 
 
+_LATER_OPTIONS = {
+    "num_frame_range": None,
+    "monitor": "train_loss",
+    "epoch_iter": None,
+    "loss_crop_border": 0,
+}
+
+
 @dataclass(frozen=True)
 class TrainOptions:
     """Options for training a network."""
@@ -68,12 +76,26 @@ class TrainOptions:
         default=[], doc="Groups of network_g's parameters; the first matching pattern counts."
     )
     scheduler: Annotated[dict, Component("scheduler", ("T_max", "total_steps"))] | None = None
+    monitor: str = option(
+        default="train_loss",
+        doc="Value that scheduler ReduceLROnPlateau watches: train_loss (the mean of each epoch) "
+        "or a metric of val.metrics (at each evaluation, on the first dataset).",
+    )
+    epoch_iter: int | None = option(
+        default=None,
+        min=1,
+        doc="Steps of an epoch for train_loss; null: training samples divided by batch_size, "
+        "rounded up.",
+    )
     warmup_iter: int = option(default=0, min=0, doc="Steps of linear learning rate warm-up.")
     losses: dict[str, Annotated[dict, Component("loss")]] = field(
         default_factory=lambda: {"l_pix": {"type": "L1Loss"}}
     )
     loss_schedule: dict[str, LossSchedule] = option(
         default={}, doc="Steps in which losses count, by the names of the losses."
+    )
+    loss_crop_border: int = option(
+        default=0, min=0, doc="HR pixels at every side of the images that the losses leave out."
     )
     grad_clip: float | None = option(
         default=None, exclusive_min=0, doc="Maximum norm of the gradient."
@@ -101,9 +123,21 @@ class TrainOptions:
         decisive = plain(self)
         del decisive["num_worker"]
         decisive["shard"] = False  # a removed option: earlier runs keep their hash
-        if self.num_frame_range is None:  # runs that are older than this option keep their hash
-            del decisive["num_frame_range"]
+        # Runs that are older than these options keep their hash.
+        for name, default in _LATER_OPTIONS.items():
+            if getattr(self, name) == default:
+                del decisive[name]
         return decisive
+
+    @property
+    def on_plateau(self) -> bool:
+        """Whether the learning rate depends on a monitored value."""
+        return self.scheduler is not None and self.scheduler["type"] == "ReduceLROnPlateau"
+
+    @property
+    def monitored_metric(self) -> str | None:
+        """The metric that the learning rate depends on; None if there is none."""
+        return self.monitor if self.on_plateau and self.monitor != "train_loss" else None
 
     def validate(self) -> list[tuple[str, str]]:
         """Returns faults as (key, message)."""
@@ -120,6 +154,18 @@ class TrainOptions:
             )
         if not self.losses:
             faults.append(("losses", "name at least one loss"))
+        if not self.on_plateau:
+            unused = "only scheduler ReduceLROnPlateau uses it; remove it, or set that scheduler"
+            faults += [
+                (name, unused)
+                for name in ("monitor", "epoch_iter")
+                if getattr(self, name) != _LATER_OPTIONS[name]
+            ]
+        elif self.scheduler is not None and "mode" in self.scheduler:
+            faults.append(("scheduler.mode", "remove it; it follows from train.monitor"))
+        if self.monitored_metric and self.epoch_iter is not None:
+            text = f"'{self.monitor}' is watched at each evaluation; remove it, set val.val_freq"
+            faults.append(("epoch_iter", text))
         return faults + schedule_faults(self.losses, self.loss_schedule, self.total_iter)
 
 
@@ -237,9 +283,29 @@ class SharedOptions:
 
     def validate(self) -> list[tuple[str, str]]:
         """Returns faults as (key, message)."""
-        if self.model_type in MODEL_REGISTRY:
+        faults = self._monitor_faults()
+        if self.model_type not in MODEL_REGISTRY:
+            faults.append(("model_type", MODEL_REGISTRY.explain_miss(self.model_type)))
+        return faults
+
+    def _monitor_faults(self) -> list[tuple[str, str]]:
+        """Checks that the metric that the learning rate depends on is computed in training."""
+        metric = self.train.monitored_metric if self.train else None
+        if self.train is None or metric is None:
             return []
-        return [("model_type", MODEL_REGISTRY.explain_miss(self.model_type))]
+        if metric not in self.val.metrics:
+            known = ", ".join(["train_loss", *self.val.metrics])
+            text = f"there is no '{metric}' in val.metrics; possible values: {known}"
+        elif not self.datasets.val:
+            text = f"'{metric}' needs a dataset in datasets.val, or use train_loss"
+        elif self.val.val_freq >= self.train.total_iter:
+            text = (
+                f"val.val_freq {self.val.val_freq} gives no evaluation before the last step "
+                f"({self.train.total_iter}), so the learning rate cannot fall; lower val.val_freq"
+            )
+        else:
+            return []
+        return [("train.monitor", text)]
 
 
 @dataclass(frozen=True, kw_only=True)

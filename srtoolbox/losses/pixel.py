@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from srtoolbox.losses.base import Loss, Reduction
+from srtoolbox.errors import check_choice
+from srtoolbox.losses.base import Loss, Reduction, as_images
 from srtoolbox.registry import LOSS_REGISTRY
 
 
@@ -66,3 +70,36 @@ class CharbonnierLoss(_PixelLoss):
 
     def distance(self, difference: Tensor) -> Tensor:
         return torch.sqrt(difference.square() + self.eps)
+
+
+@LOSS_REGISTRY.register()
+class PSNRLoss(Loss):
+    """The negative PSNR in dB: 10 log10(MSE + eps), for values with peak 1.
+
+    It falls as the images get better and is negative for every useful result (−30 at 30 dB), so
+    ``loss_weight`` is positive. Its scale is dB: beside losses of about 0.1 it needs a small
+    weight, such as 0.03 (DSTC-SRNet's combined loss).
+
+    With ``train.accumulate`` or several processes, a batch is the part that is processed at a time.
+
+    Args:
+        loss_weight: Factor on the loss.
+        over: The MSE is taken over the "batch" (DSTC-SRNet), or over each "image" and the PSNRs are
+            averaged (NAFNet, Chen et al., ECCV 2022).
+        eps: Added to the MSE; it limits the PSNR to 80 dB.
+    """
+
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        over: Literal["batch", "image"] = "batch",
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(loss_weight)
+        check_choice("PSNRLoss: over", over, ("batch", "image"))
+        self.over, self.eps = over, eps
+
+    def value(self, sr: Tensor, gt: Tensor) -> Tensor:
+        error = as_images(sr - gt).square()
+        mse = error.mean() if self.over == "batch" else error.mean(dim=(1, 2, 3))
+        return (10 / math.log(10)) * torch.log(mse + self.eps).mean()

@@ -93,17 +93,31 @@ class FFTLoss(Loss):
 
 @LOSS_REGISTRY.register()
 class SSIMLoss(Loss):
-    """1 − SSIM with an 11×11 Gaussian window, sigma 1.5, without padding (Wang et al., TIP 2004).
+    """1 − SSIM, averaged over all pixels and channels (Wang et al., TIP 2004).
 
     Args:
         loss_weight: Factor on the loss.
+        window: "gaussian": 11×11, sigma 1.5, where it fits into the image. "average": 3×3 averages
+            at all pixels, with zeros beyond the border (DSTC-SRNet's combined loss).
     """
+
+    def __init__(
+        self, loss_weight: float = 1.0, window: Literal["gaussian", "average"] = "gaussian"
+    ) -> None:
+        super().__init__(loss_weight)
+        check_choice("SSIMLoss: window", window, ("gaussian", "average"))
+        self.window = window
 
     def value(self, sr: Tensor, gt: Tensor) -> Tensor:
         x, y = as_images(sr), as_images(gt)
-        check_size("SSIMLoss", x, len(_GAUSSIAN))
         c1, c2 = 0.01**2, 0.03**2
-        mean_x, mean_y, power, product = _blur(torch.stack((x, y, x * x + y * y, x * y)))
+        maps = torch.stack((x, y, x * x + y * y, x * y))
+        if self.window == "gaussian":
+            check_size("SSIMLoss", x, len(_GAUSSIAN))
+            maps = _blur(maps)
+        else:  # not by weights of 1/3: their rounding errors are seen in the variances
+            maps = F.avg_pool2d(maps.flatten(0, 1), 3, stride=1, padding=1).view_as(maps)
+        mean_x, mean_y, power, product = maps
         means = mean_x * mean_y
         squares = mean_x.square() + mean_y.square()
         similarity = ((2 * means + c1) * (2 * (product - means) + c2)) / (

@@ -35,6 +35,8 @@ class Protocol:
         y_rounding: Round the luma to 8 bits, like ``rgb2ycbcr`` of MATLAB.
         peak: Peak value of PSNR, in the range 0 to 255.
         ssim_range: The L in SSIM's constants, in the range 0 to 255.
+        ssim_window: ``"gaussian"``: 11×11, sigma 1.5 (Wang et al., TIP 2004); ``"uniform"``: 7×7
+            averages and sample covariances (n / (n − 1)), the defaults of scikit-image.
         crop_border: Pixels that are cropped on every side before scoring, or ``"scale"``.
         round_8bit: Round both images to 8 bits first.
         psnr_channels: PSNR of the error over all channels (``"joint"``), or the mean of each
@@ -57,6 +59,7 @@ class Protocol:
     y_rounding: bool = False
     peak: float = 255.0
     ssim_range: float = 255.0
+    ssim_window: Literal["gaussian", "uniform"] = "gaussian"
     crop_border: int | Literal["scale"] = 0
     round_8bit: bool = True
     psnr_channels: Literal["joint", "mean"] = "joint"
@@ -78,7 +81,10 @@ class Protocol:
     @cached_property
     def hash(self) -> str:
         """Hash of all fields, 12 hexadecimal digits."""
-        return digest(asdict(self))
+        rules = asdict(self)
+        if self.ssim_window == "gaussian":  # protocols older than this field keep their hash
+            del rules["ssim_window"]
+        return digest(rules)
 
     def describe(self) -> str:
         """Returns one sentence with all rules, for the footnote of a table."""
@@ -89,13 +95,14 @@ class Protocol:
         else:
             color = f"RGB ({grey})"
         crop = "the scale's" if self.crop_border == "scale" else str(self.crop_border)
+        uniform = " and 7×7 uniform windows (sample covariance)"
         parts = [
             color,
             "images rounded to 8 bits" if self.round_8bit else "images not rounded",
             f"{crop} pixels cropped per side",
             f"PSNR with peak {self.peak:g}"
             + (" as mean of the channels' PSNRs" if self.psnr_channels == "mean" else ""),
-            f"SSIM with L {self.ssim_range:g}",
+            f"SSIM with L {self.ssim_range:g}" + (uniform if self.ssim_window == "uniform" else ""),
             f"LPIPS of images in {'[-1, 1]' if self.lpips_range == 'signed' else '[0, 1]'}",
             f"mean over {self.average}"
             + (f" without {self.skip_frames} frames at each end" if self.skip_frames else ""),
@@ -203,6 +210,14 @@ PROTOCOLS: dict[str, Protocol] = {
             crop_border=40,
             round_8bit=False,
             psnr_channels="mean",
+            lpips_range="unit",
+        ),
+        # The evaluation of DSTC-SRNet's authors (MinjieWan/DTSC-SRNet): 4 HR pixels at every scale.
+        Protocol(
+            "dstc",
+            ssim_window="uniform",
+            crop_border=4,
+            round_8bit=False,
             lpips_range="unit",
         ),
     )

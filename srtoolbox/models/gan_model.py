@@ -67,6 +67,7 @@ class GANModel(SRModel):
         gan: Options of the adversarial loss.
         reference: Index of the reference frame in ``lq``; None: all frames are restored.
         loss_schedule: Steps in which losses count, by the names of the losses.
+        loss_crop_border: As for ``SRModel``; the discriminator sees whole images.
 
     Raises:
         UserError: if a loss is called ``l_adv``, or the discriminator has batch norms with wgan-gp.
@@ -82,8 +83,9 @@ class GANModel(SRModel):
         gan: GANOptions | None = None,
         reference: int | None = 0,
         loss_schedule: Mapping[str, LossSchedule] | None = None,
+        loss_crop_border: int = 0,
     ) -> None:
-        super().__init__(network_g, losses, reference, loss_schedule)
+        super().__init__(network_g, losses, reference, loss_schedule, loss_crop_border)
         if ADVERSARIAL in losses:
             raise UserError(
                 f"train.losses.{ADVERSARIAL}: this name is reserved for the adversarial loss"

@@ -27,6 +27,7 @@ class SRModel:
         reference: Index of the reference frame in ``lq``; None: all frames are restored.
         loss_schedule: Steps in which losses count, by the names of the losses; a loss without an
             entry always counts.
+        loss_crop_border: HR pixels at every side of ``sr`` and ``gt`` that ``losses`` do not see.
     """
 
     phases: tuple[str, ...] = ("g",)
@@ -37,11 +38,13 @@ class SRModel:
         losses: Mapping[str, nn.Module],
         reference: int | None = 0,
         loss_schedule: Mapping[str, LossSchedule] | None = None,
+        loss_crop_border: int = 0,
     ) -> None:
         self.networks = {"g": network_g}
         self.losses = losses
         self.reference = reference
         self.loss_schedule = loss_schedule or {}
+        self.loss_crop_border = loss_crop_border
 
     def objective(
         self, phase: str, batch: Batch, step: int = 0, memo: dict[str, Any] | None = None
@@ -65,6 +68,9 @@ class SRModel:
     def _weigh(self, views: Mapping[str, Any], step: int) -> dict[str, Tensor]:
         """Computes the losses that count at a step, in float32 for every precision."""
         values = {}
+        if border := self.loss_crop_border:
+            cropped = {name: _without_border(views[name], border) for name in ("sr", "gt")}
+            views = {**views, **cropped}
         with torch.autocast(views["sr"].device.type, enabled=False):
             for name, loss in self.losses.items():
                 schedule = self.loss_schedule.get(name)
@@ -72,6 +78,17 @@ class SRModel:
                 if factor:
                     values[name] = factor * loss(*_inputs(name, loss, views))
         return values
+
+
+def _without_border(images: Tensor, border: int) -> Tensor:
+    """Crops images (…, H, W) by ``border`` pixels per side."""
+    height, width = images.shape[-2:]
+    if min(height, width) <= 2 * border:
+        raise UserError(
+            f"train.loss_crop_border: cropping {border} pixels per side leaves no pixel of an "
+            f"image of {height}×{width}; lower it, or raise gt_size of the dataset"
+        )
+    return images[..., border : height - border, border : width - border]
 
 
 def _inputs(name: str, loss: nn.Module, views: Mapping[str, Any]) -> list[Any]:

@@ -19,10 +19,11 @@ from srtoolbox.engine.build import (
     fingerprint,
     load_pretrained,
 )
-from srtoolbox.engine.options import RunOptions
+from srtoolbox.engine.options import RunOptions, TrainOptions
 from srtoolbox.engine.weights.load import save_weights, weights_hash
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY, DATASET_REGISTRY
+from srtoolbox.utils.environment import digest
 
 CPU = torch.device("cpu")
 
@@ -77,6 +78,8 @@ class TestFingerprint:
             "train.ema_decay=0.9",
             "train.precision=bf16",
             "train.num_frame_range=[1, 2]",
+            "train.loss_crop_border=4",
+            "train.scheduler={type: ReduceLROnPlateau}",
             "datasets.train.num_frame=3",
         ],
     )
@@ -115,7 +118,26 @@ class TestFingerprint:
 
     def test_options_younger_than_a_training_leave_it(self, options) -> None:
         """A new option at its default does not change the hash of older runs."""
-        assert "num_frame_range" not in options().train.identity
+        later = {"num_frame_range", "monitor", "epoch_iter", "loss_crop_border"}
+        assert not later & options().train.identity.keys()
+        assert digest(TrainOptions(total_iter=6).identity) == "d55ad16b2599"
+
+    @pytest.mark.parametrize(
+        "override",
+        [
+            "val.val_freq=2",
+            "val.metrics.psnr={type: SSIM}",
+            "val.protocol=basicsr-y",
+            "val.enhance={self_ensemble: true, in_training: true}",
+            "datasets.val.sample.num_burst=1",
+            "train.monitor=train_loss",
+        ],
+    )
+    def test_a_monitored_metric_makes_the_evaluation_decisive(self, options, override) -> None:
+        plateau = ("train.scheduler={type: ReduceLROnPlateau}", "train.monitor=psnr")
+        assert fingerprint(options(*plateau, override)) != fingerprint(options(*plateau))
+        other = options(*plateau, "val.save_img=true", "val.metrics.ssim={type: SSIM}")
+        assert fingerprint(other) == fingerprint(options(*plateau))
 
 
 class TestNetwork:

@@ -99,6 +99,31 @@ def test_ssim() -> None:
     assert SSIMLoss()(sr, gt).item() == pytest.approx(1 - similarity.mean().item(), abs=1e-5)
 
 
+def test_ssim_of_averages() -> None:
+    sr, gt = pair()
+
+    def mean(image: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(image.double(), 3, stride=1, padding=1, count_include_pad=True)
+
+    a, b = mean(sr), mean(gt)
+    variance = mean(sr.double() ** 2) - a**2 + mean(gt.double() ** 2) - b**2
+    covariance = mean(sr.double() * gt.double()) - a * b
+    similarity = ((2 * a * b + 1e-4) * (2 * covariance + 9e-4)) / (
+        (a**2 + b**2 + 1e-4) * (variance + 9e-4)
+    )
+    expected = 1 - similarity.mean().item()
+    assert SSIMLoss(window="average")(sr, gt).item() == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(UserError, match="SSIMLoss: window must be 'gaussian' or 'average'"):
+        SSIMLoss(window="uniform")
+
+
+def test_ssim_of_dstcs_authors(dstc_pairs) -> None:
+    for sr, gt, golden in dstc_pairs:
+        inner = (sr[None, :, 4:-4, 4:-4], gt[None, :, 4:-4, 4:-4])
+        loss = SSIMLoss(window="average")(*inner).item()
+        assert loss == pytest.approx(golden["loss_ssim"], rel=1e-5)
+
+
 def test_ssim_is_the_metric() -> None:
     from srtoolbox.metrics import SSIM, Protocol
 

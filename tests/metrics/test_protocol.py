@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from srtoolbox.errors import UserError
-from srtoolbox.metrics import PROTOCOLS, Protocol, get_protocol
+from srtoolbox.metrics import PROTOCOLS, PSNR, SSIM, Protocol, get_protocol
 
 _OTHER = {
     "name": "other",
@@ -19,6 +19,7 @@ _OTHER = {
     "y_rounding": True,
     "peak": 235,
     "ssim_range": 219,
+    "ssim_window": "uniform",
     "crop_border": "scale",
     "round_8bit": False,
     "psnr_channels": "mean",
@@ -46,9 +47,24 @@ def test_hash_is_that_of_the_values():
 
 def test_published_hashes_stay():
     """A table printed today must be comparable tomorrow: a change of meaning needs a version."""
-    assert get_protocol("basicsr-y").hash == "032a1a0c96c2"
-    assert get_protocol("matlab-y").hash == "710328f3d1f9"
-    assert get_protocol("fbanet").hash == "51f835a858fd"
+    assert {name: protocol.hash for name, protocol in PROTOCOLS.items()} == {
+        "basicsr-y": "032a1a0c96c2",
+        "matlab-y": "710328f3d1f9",
+        "rgb": "f991c102aedc",
+        "duf-y": "a52a69d1e9c9",
+        "jilin189": "e423b63c9fcb",
+        "jilin189-table": "0f01dab34aa7",
+        "realbsr": "314954dad91e",
+        "fbanet": "51f835a858fd",
+        "dstc": "810236c5514c",
+    }
+
+
+def test_the_scores_of_dstcs_authors(dstc_pairs):
+    protocol = get_protocol("dstc")
+    for sr, gt, golden in dstc_pairs:
+        assert PSNR()(sr, gt, protocol=protocol, scale=4) == pytest.approx(golden["psnr"], abs=1e-5)
+        assert SSIM()(sr, gt, protocol=protocol, scale=2) == pytest.approx(golden["ssim"], abs=1e-6)
 
 
 def test_frozen():

@@ -38,6 +38,19 @@ def test_agrees_with_scikit_image(name, channels):
     assert ours == pytest.approx(full[:, 5:-5, 5:-5].mean(), abs=1e-12)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_uniform_windows_are_the_default_of_scikit_image(channels):
+    metrics = pytest.importorskip("skimage.metrics")
+    sr, gt = _pair(channels)
+    protocol = Protocol("t", ssim_window="uniform", round_8bit=False, crop_border=2)
+    x, y = (protocol.prepare(image, 4).numpy() for image in (sr, gt))
+    expected = metrics.structural_similarity(x, y, channel_axis=0, data_range=255)
+    ours = SSIM()(sr, gt, protocol=protocol, scale=4)
+    assert ours == pytest.approx(expected, abs=1e-12)
+    with pytest.raises(UserError, match=r"SSIM: needs 7×7 pixels"):
+        SSIM()(sr[:, :10], gt[:, :10], protocol=protocol, scale=4)
+
+
 def test_constants_by_hand():
     """Two flat images differ in luminance alone."""
     sr, gt = torch.full((3, 11, 11), 100 / 255), torch.full((3, 11, 11), 120 / 255)

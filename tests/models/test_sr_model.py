@@ -66,6 +66,24 @@ def test_losses_keep_their_names_and_gradients() -> None:
     assert net.gain.grad is not None
 
 
+def test_losses_do_not_see_the_border() -> None:
+    for data, net, reference in ((batch(), Nearest(), 1), (clips(), NearestClip(), None)):
+        gt = data["gt"] = data["gt"].clone()
+        gt[..., :2, :] += 0.5
+        gt[..., -2:] -= 0.5
+        values = [
+            SRModel(net, {"l_pix": L1Loss()}, reference, loss_crop_border=border).objective(
+                "g", data
+            )["l_pix"]
+            for border in (0, 1, 2)
+        ]
+        assert values[0] > values[2] == 0
+        assert values[1] > 0
+        model = SRModel(net, {"l_pix": L1Loss()}, reference, loss_crop_border=4)
+        with pytest.raises(UserError, match=r"cropping 4 pixels per side leaves no pixel .* 8×8"):
+            model.objective("g", data)
+
+
 def test_losses_get_what_they_ask_for() -> None:
     class Spy(Loss):
         inputs = ("aux", "frames", "lq", "gt", "sr")

@@ -99,17 +99,11 @@ def build_scheduler(opt: TrainOptions, optimizer: Optimizer) -> LRScheduler:
     """Builds the learning rate schedule of a run, with linear warm-up if ``warmup_iter`` is set.
 
     It is stepped once per optimizer step. ``T_max`` (cosine) and ``total_steps`` (one-cycle)
-    default to the number of steps after the warm-up.
-
-    Raises:
-        UserError: for a schedule that depends on scores.
+    default to the number of steps after the warm-up. With ``ReduceLROnPlateau`` it is the warm-up
+    alone; `srtoolbox.engine.training.plateau` lowers the rate.
     """
-    if opt.scheduler is not None and opt.scheduler["type"] == "ReduceLROnPlateau":
-        raise UserError(
-            "scheduler ReduceLROnPlateau depends on scores, not on the step; try CosineAnnealingLR"
-        )
     warmup = opt.warmup_iter
-    if opt.scheduler is None:
+    if opt.scheduler is None or opt.on_plateau:
         main: LRScheduler = ConstantLR(optimizer, factor=1.0, total_iters=0)
     else:
         length = opt.total_iter - warmup

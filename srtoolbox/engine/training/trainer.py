@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -32,11 +33,13 @@ from srtoolbox.engine.training.optimization import (
     build_scheduler,
     gradient_norm,
 )
+from srtoolbox.engine.training.plateau import Plateau
 from srtoolbox.engine.training.reporter import Reporter
 from srtoolbox.engine.training.signals import stop_signals
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.models.base import Model, sum_losses
 from srtoolbox.models.frames import varying_frames
+from srtoolbox.registry import METRIC_REGISTRY
 from srtoolbox.utils.torch_private import step_if_finite, supports_found_inf
 
 
@@ -50,7 +53,7 @@ class Trainer:
         checkpoints: Folder of the checkpoints.
         device: Device to train on.
         evaluate: Called with the trainer and its reporter every ``val.val_freq`` steps and after
-            the last step.
+            the last step; returns the scores by metric that ``train.monitor`` may name.
         ranks: The processes that train together; each has its part of every batch.
 
     Attributes:
@@ -74,7 +77,7 @@ class Trainer:
         dataset: TrainDataset,
         checkpoints: CheckpointFolder,
         device: torch.device,
-        evaluate: Callable[[Trainer, Reporter], None] | None = None,
+        evaluate: Callable[[Trainer, Reporter], Mapping[str, float | None]] | None = None,
         ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
         assert opt.train is not None, "the options have no 'train' section"
@@ -94,6 +97,7 @@ class Trainer:
         self.schedulers = {
             phase: build_scheduler(train, optimizer) for phase, optimizer in self.optimizers.items()
         }
+        self.plateau = self._build_plateau(opt) if train.on_plateau else None
         self.parameter_freezer = ParameterFreezer(self.model.networks["g"], train.param_groups)
         self.scaler = loss_scaler(device, train.precision)
         self.step = 0
@@ -109,6 +113,14 @@ class Trainer:
         spec = opt.optim_g if phase == "g" else opt.optim_d or opt.optim_g
         groups = opt.param_groups if phase == "g" else ()
         return build_optimizer(spec, self.model.networks[phase], self.device, groups)
+
+    def _build_plateau(self, opt: RunOptions) -> Plateau:
+        train, metric = self.opt, self.opt.monitored_metric
+        higher = metric is not None and (
+            METRIC_REGISTRY.get(opt.val.metrics[metric]["type"]).higher_is_better
+        )
+        epoch_iter = train.epoch_iter or math.ceil(self.stream.num_source / train.batch_size)
+        return Plateau(train, self.optimizers, epoch_iter, higher, self.device)
 
     @property
     def result(self) -> nn.Module:
@@ -146,6 +158,8 @@ class Trainer:
             while self.step < total:
                 self._optimize(self._next(batches))
                 self.step += 1
+                if self.plateau is not None:
+                    self.plateau.end_step(self.step)
                 last = self.step == total
                 reporter.advance(self.step)
                 if self.step % self.logger.print_freq == 0 or last:
@@ -165,7 +179,9 @@ class Trainer:
             return False
         self._check_finite()  # a score of NaN could be taken for the best one
         self._stop_clock()
-        self.evaluate(self, reporter)
+        scores = self.evaluate(self, reporter)
+        if self.plateau is not None:
+            self.plateau.end_evaluation(self.step, scores)
         self.evaluated = self.step
         self._start_clock()
         return True
@@ -200,6 +216,7 @@ class Trainer:
         self._seed(self.step)
         opt, optimizer = self.opt, self.optimizers[phase]
         optimizer.zero_grad(set_to_none=True)
+        totals = []
         for part, memo in parts:
             with autocast(self.device, opt.precision):
                 losses = self.model.objective(phase, part, self.step, memo)
@@ -213,6 +230,7 @@ class Trainer:
             for name, loss in losses.items():
                 self.meter.add(name, loss)
             self.meter.check(self.step + 1, total)
+            totals.append(total.detach())
         self.ranks.average_gradients(self.model.networks[phase])
         self.scaler.unscale_(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -222,6 +240,10 @@ class Trainer:
             self.meter.check(self.step + 1, norm)
         self._apply(optimizer)
         self.schedulers[phase].step()
+        if phase == "g" and self.plateau is not None and self.plateau.needs_loss:
+            loss = torch.stack(totals).sum()
+            self.ranks.average([loss])  # at each step, so that a resume has the same sums
+            self.plateau.add_loss(self.step, loss)
 
     def _seed(self, step: int) -> None:
         """Seeds torch, so that random layers (e.g. dropout) depend only on run seed and step."""
@@ -273,6 +295,7 @@ class Trainer:
             else {"module": ema.module.state_dict(), "n_averaged": int(ema.n_averaged)},
             "optimizers": {name: item.state_dict() for name, item in self.optimizers.items()},
             "schedulers": {name: item.state_dict() for name, item in self.schedulers.items()},
+            "plateau": None if self.plateau is None else self.plateau.state_dict(),
             "scaler": self.scaler.state_dict(),
             "best": self.best,
             "evaluated": self.evaluated,
@@ -291,6 +314,8 @@ class Trainer:
             optimizer.load_state_dict(state["optimizers"][name])
         for name, scheduler in self.schedulers.items():
             scheduler.load_state_dict(state["schedulers"][name])
+        if self.plateau is not None:
+            self.plateau.load_state_dict(state["plateau"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds = state["step"], state["seconds"]

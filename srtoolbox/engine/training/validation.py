@@ -18,6 +18,7 @@ from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.training.reporter import Reporter
 from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.engine.weights.load import save_weights
+from srtoolbox.errors import UserError
 from srtoolbox.inference.prediction import PLAIN
 from srtoolbox.utils.files import wait_for_room
 
@@ -33,7 +34,8 @@ class Validation:
         ranks: The processes that share the work.
 
     Raises:
-        UserError: for a dataset that does not suit run or network.
+        UserError: for a dataset that does not suit run or network, or if the metric that the
+            learning rate depends on is not available on this machine.
     """
 
     def __init__(
@@ -48,13 +50,22 @@ class Validation:
         }
         total, precision = opt.train.total_iter, opt.train.precision
         self._evaluator = Evaluator(opt.val, device, precision)
+        if (metric := opt.train.monitored_metric) and (
+            reason := self._evaluator.metrics[metric].available()
+        ):
+            raise UserError(f"train.monitor: '{metric}' cannot be computed here: {reason}")
         self._enhance = opt.val.enhance if opt.val.enhance.in_training else PLAIN
         gain = FrameGain(opt.val, total, device, precision, self._enhance, ranks)
         self._frame_gain = gain if opt.val.frame_use else None
 
-    def __call__(self, trainer: Trainer, reporter: Reporter) -> None:
-        """Evaluates the trainer's network and reports its scores; all processes must call this."""
+    def __call__(self, trainer: Trainer, reporter: Reporter) -> dict[str, float | None]:
+        """Evaluates the trainer's network and reports its scores; all processes must call this.
+
+        Returns:
+            The mean scores of the first dataset by metric; None where a metric was unavailable.
+        """
         net, step, protocol = trainer.result, trainer.step, self._evaluator.protocol
+        first: dict[str, float | None] = {}
         for number, (name, dataset) in enumerate(self._datasets.items()):
             folder = self._folder / "images" / name / f"{step:08d}"
             save = image_writer(folder) if self._val.save_img else None
@@ -64,7 +75,9 @@ class Validation:
             gain = frame_gain and frame_gain.measure(net, dataset, scores, step)
             reporter.evaluation(step, name, scores, gain)
             if number == 0:
+                first = scores
                 self._keep_best(trainer, scores[self._val.best_metric])
+        return first
 
     def _keep_best(self, trainer: Trainer, value: float | None) -> None:
         """Saves the weights if their score is better than all scores before."""

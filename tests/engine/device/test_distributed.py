@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.runs import same
 
 from srtoolbox.engine.device import distributed
 from srtoolbox.engine.device.distributed import SINGLE_PROCESS, Ranks, join
@@ -124,6 +125,12 @@ def test_alone() -> None:
 
 
 CPU = torch.device("cpu")
+# After the first epoch nothing is an improvement of 10, so the rate is halved after each epoch.
+PLATEAU = (
+    "train.scheduler={type: ReduceLROnPlateau, factor: 0.5, patience: 0, threshold: 10, "
+    "threshold_mode: abs}",
+    "train.epoch_iter=2",
+)
 MODELS = {
     "mean": (),
     "sum": ("train.losses={l_pix: {type: L1Loss, reduction: sum}}", "train.optim_g.lr=1e-4"),
@@ -133,6 +140,7 @@ MODELS = {
         "train.accumulate=2",
         "train.param_groups=[{pattern: '^body', frozen_iter: 2}]",
     ),
+    "plateau": PLATEAU,
 }
 
 
@@ -159,14 +167,17 @@ def test_two_processes_are_one_with_the_whole_batch(options, tmp_path: Path, nam
         one, two = (list(read_lines(folder / file)) for folder in folders)
         assert [record["step"] for record in one] == [record["step"] for record in two]
         for mine, other in zip(one, two, strict=True):
-            for figure in ("l_pix", "grad_g", "psnr"):
+            for figure in ("l_pix", "grad_g", "psnr", "lr"):
                 if figure in mine:
                     assert other[figure] == pytest.approx(mine[figure], rel=1e-4)
 
 
 @pytest.mark.slow
-def test_a_stop_is_agreed_upon_and_gone_on_from(options, tmp_path: Path) -> None:
-    overrides = ("train.batch_size=4", "logger.save_checkpoint_freq=100")
+@pytest.mark.parametrize("scheduler", [(), PLATEAU])
+def test_a_stop_is_agreed_upon_and_gone_on_from(
+    options, tmp_path: Path, scheduler: tuple[str, ...]
+) -> None:
+    overrides = ("train.batch_size=4", "logger.save_checkpoint_freq=100", *scheduler)
     whole = options("name=whole", *overrides)
     opt = options("name=stopped", *overrides)
 
@@ -197,6 +208,14 @@ def test_a_stop_is_agreed_upon_and_gone_on_from(options, tmp_path: Path) -> None
         for one in (whole, opt)
     )
     assert all(torch.equal(theirs[key], value) for key, value in ours.items())
+    if scheduler:
+        states = [
+            torch.load(max((one.folder / "checkpoints").iterdir()), weights_only=True)["state"]
+            for one in (whole, opt)
+        ]
+        assert same(*(state["plateau"] for state in states))
+        rates = [record["lr"] for record in read_lines(opt.folder / "log.jsonl")]
+        assert rates == pytest.approx([1e-3, 5e-4, 2.5e-4])
 
 
 @pytest.mark.slow

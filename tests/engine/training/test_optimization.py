@@ -68,6 +68,11 @@ def test_milestones_count_from_the_end_of_the_warm_up() -> None:
     assert rates(6, 1, **options) == [0.5, 1, 1, 0.5, 0.5, 0.25]
 
 
+def test_a_plateau_schedule_is_its_warm_up_until_a_value_comes() -> None:
+    assert rates(4, 0, type="ReduceLROnPlateau") == [1, 1, 1, 1]
+    assert rates(6, 3, type="ReduceLROnPlateau") == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+
+
 def test_restarts() -> None:
     found = rates(9, 0, type="CosineAnnealingWarmRestarts", T_0=4)
     assert found[0] == found[4] == found[8] == 1
@@ -103,8 +108,6 @@ def test_nothing_to_train() -> None:
 def test_what_the_loop_cannot_drive() -> None:
     with pytest.raises(UserError, match="LBFGS runs the network several times"):
         build_optimizer({"type": "LBFGS"}, nn.Linear(2, 2), CPU)
-    with pytest.raises(UserError, match="ReduceLROnPlateau depends on scores"):
-        rates(4, 0, type="ReduceLROnPlateau")
 
 
 class TestGroups:

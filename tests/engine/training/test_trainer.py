@@ -233,6 +233,7 @@ class TestSection:
             ("train.precision=fp8", "train.precision"),
             ("train.optim_g.learning_rate=1", "train.optim_g.learning_rate: unknown"),
             ("train.scheduler={type: Cosine}", "unknown scheduler 'Cosine'"),
+            ("train.loss_crop_border=-1", "train.loss_crop_border: must be >= 0"),
         ],
     )
     def test_faults(self, options, override: str, words: str) -> None:
