@@ -7,8 +7,12 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +23,43 @@ def reference() -> Path:
     if not (folder / "goldens").is_dir():
         pytest.skip(f"no reference material at {folder} (set SRTOOLBOX_REFERENCE to its folder)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def dstc_pairs(reference: Path) -> list[tuple[Tensor, Tensor, dict[str, float]]]:
+    """Results and ground truths (3, 72, 72) with the values of DSTC-SRNet's authors.
+
+    The results leave [0, 1] in places.
+    """
+    import numpy as np
+    import torch
+
+    file = np.load(reference / "goldens" / "dstc_protocol.npz")
+    values = [name for name in file.files if name not in ("sr", "gt")]
+    return [
+        (
+            torch.from_numpy(sr).movedim(-1, 0),
+            torch.from_numpy(gt).movedim(-1, 0).float() / 255,
+            {name: file[name][index].item() for name in values},
+        )
+        for index, (sr, gt) in enumerate(zip(file["sr"], file["gt"], strict=True))
+    ]
+
+
+@pytest.fixture
+def lpips_alex(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The torch hub cache of the reference material; tests skip where it lacks AlexNet."""
+    pytest.importorskip("lpips")
+    home = reference / "weights" / "torch"
+    file = home / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"
+    if not file.is_file():
+        pytest.skip(f"no backbone of LPIPS at {file}")
+    monkeypatch.setenv("TORCH_HOME", str(home))
+
+
+@pytest.fixture(autouse=True)
+def _no_backbone_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SRTOOLBOX_LPIPS_BACKBONE", raising=False)
 
 
 @pytest.fixture(autouse=True, scope="session")

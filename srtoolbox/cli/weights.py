@@ -1,7 +1,8 @@
-"""Commands on weight files: convert."""
+"""Commands on weight files: convert, fetch."""
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from srtoolbox.cli.arguments import (
     add_plugins,
     load_all_plugins,
 )
+from srtoolbox.errors import RunError, UserError, check_choice
 
 
 def add_convert(commands: Commands) -> None:
@@ -35,3 +37,40 @@ def convert(arguments: Namespace) -> None:
             arguments.source, arguments.target, arguments.arch, arguments.overrides, arguments.key
         )
     )
+
+
+def add_fetch(commands: Commands) -> None:
+    command = add_command(
+        commands, "fetch", fetch, "download the weights that LPIPS or a perceptual loss needs"
+    )
+    command.add_argument(
+        "name",
+        metavar="NAME",
+        help="lpips (AlexNet), lpips-vgg, lpips-squeeze or, for PerceptualLoss, vgg19",
+    )
+
+
+def fetch(arguments: Namespace) -> None:
+    from srtoolbox.utils.imagenet import (
+        BACKBONES,
+        BackboneUnavailable,
+        download,
+        hub_file,
+        inspect,
+    )
+
+    check_choice("fetch: NAME", arguments.name, BACKBONES)
+    backbone = BACKBONES[arguments.name]
+    file = hub_file(backbone.file)
+    if file.exists():
+        print(f"{file} exists already")
+    else:
+        print(f"downloading {backbone.url} ({backbone.size} MiB) to {file}", flush=True)
+        try:
+            download(backbone, progress=sys.stderr.isatty())
+        except BackboneUnavailable as error:
+            raise RunError(str(error)) from error
+    try:
+        print(f"{file.name}: {inspect('fetch', file, backbone).text}")
+    except BackboneUnavailable as error:
+        raise UserError(f"{error}; delete it and run the same command again") from error

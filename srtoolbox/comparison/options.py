@@ -35,6 +35,8 @@ class ReportOptions:
         "name of the quantity, its value for each test set.",
     )
 
+    notes: list[str] = option(default=[], doc="Sentences to print below the study's tables.")
+
     def measures_frame_use(self, test_set: str) -> bool:
         """Returns whether the use of frames is measured on a test set."""
         return self.frame_use if isinstance(self.frame_use, bool) else test_set in self.frame_use

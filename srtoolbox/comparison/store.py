@@ -44,6 +44,7 @@ class Entry:
         threads: CPU threads of the training.
         deviations: Differences to the options of the other methods, in words.
         failure: Reason why the method has no result, or None.
+        degenerate: What the outputs of the trained network amount to if they are trivial, or None.
     """
 
     method: str
@@ -60,6 +61,7 @@ class Entry:
     threads: int = 0
     deviations: list[str] = field(default_factory=list)
     failure: str | None = None
+    degenerate: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class StudyCard:
         name: Name of the study.
         scale: Super-resolution factor.
         protocol: ``name``, ``hash``, ``text`` and ``average`` of the first protocol.
-        metrics: ``higher_is_better``, ``unit``, ``digits`` and ``unavailable`` by metric.
+        metrics: ``higher_is_better``, ``unit``, ``digits``, ``unavailable`` and, for a metric that
+            uses weights, their ``source`` (``text`` and ``content`` hash) by metric.
         training: The training options that all methods share, in one sentence.
         environment: Versions, device and threads.
         entries: Methods and seeds in the order of the table.
@@ -100,6 +103,7 @@ class StudyCard:
         budget: The quantity that is equal for all trainings, in words; None: the iterations.
         jobs: Number of trainings that ran in parallel.
         sweeps: By quantity, the test sets that differ in it with their values; shown as curves.
+        notes: Sentences of the option file for below the tables.
     """
 
     name: str
@@ -114,6 +118,7 @@ class StudyCard:
     budget: str | None = None
     jobs: int = 1
     sweeps: dict[str, dict[str, float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def protocols(self) -> list[dict[str, str]]:
@@ -134,8 +139,8 @@ class StudyCard:
         return cards
 
     def remarks(self) -> list[str]:
-        """Returns notes for below each table: budget, parallel runs, devices, skipped datasets."""
-        remarks = []
+        """Returns notes for below each table: own notes, budget, devices, skipped datasets."""
+        remarks = list(self.notes)
         trained = {entry.method: entry.steps for entry in self.entries if entry.steps}
         if self.budget and trained:
             steps = ", ".join(f"{method} {count:,}" for method, count in trained.items())
@@ -155,6 +160,15 @@ class StudyCard:
             for dataset, reason in entry.skipped_datasets.items()
         }
         return remarks + sorted(skipped)
+
+
+def changed_sources(before: StudyCard, now: StudyCard) -> str | None:
+    """Returns which metric was computed with different weights in two studies; None: none was."""
+    for name, facts in now.metrics.items():
+        old, new = before.metrics.get(name, {}).get("source"), facts.get("source")
+        if old and new and old["content"] != new["content"]:
+            return f"{name} was computed with {old['text']}, not with {new['text']}"
+    return None
 
 
 def image_stem(key: str) -> str:

@@ -3,7 +3,7 @@
 from srtoolbox.losses.adversarial import AdversarialLoss, GANType, gradient_penalty
 from srtoolbox.losses.base import Loss, Reduction, as_images, check_shapes
 from srtoolbox.losses.perceptual import LPIPSLoss, PerceptualLoss
-from srtoolbox.losses.pixel import CharbonnierLoss, L1Loss, MSELoss
+from srtoolbox.losses.pixel import CharbonnierLoss, L1Loss, MSELoss, PSNRLoss
 from srtoolbox.losses.sequence import AlignmentLoss, TemporalConsistencyLoss
 from srtoolbox.losses.structure import EdgeLoss, FFTLoss, GradientWeightedLoss, SSIMLoss
 
@@ -19,6 +19,7 @@ __all__ = [
     "LPIPSLoss",
     "Loss",
     "MSELoss",
+    "PSNRLoss",
     "PerceptualLoss",
     "Reduction",
     "SSIMLoss",

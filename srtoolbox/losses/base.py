@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -43,6 +44,14 @@ class Loss(nn.Module):
     def value(self, sr: Tensor, gt: Tensor) -> Tensor:
         """Returns the unweighted loss of two float32 tensors of one shape. To be implemented."""
         raise NotImplementedError
+
+    @classmethod
+    def identity(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns everything that decides the values of a loss with these options.
+
+        A loss that reads a file puts the hash of its content in the place of its path.
+        """
+        return dict(options)
 
     def reduce(self, values: Tensor) -> Tensor:
         """Returns the mean or the sum of all elements."""

@@ -1,6 +1,6 @@
 """Losses on the features of networks trained on ImageNet.
 
-The constructor of a loss checks that torch hub's cache has the weights; the first call loads them.
+The constructor of a loss checks that the weight file exists; the first call loads it.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,16 +19,16 @@ from srtoolbox.losses.base import Loss, as_images, check_size
 from srtoolbox.registry import LOSS_REGISTRY
 from srtoolbox.utils.imagenet import (
     LPIPS_BACKBONES,
+    VGG19,
     BackboneUnavailable,
     download,
     hub_file,
     lpips_lacks,
     lpips_network,
+    lpips_weights,
     missing,
-    reading,
+    read_convolutions,
 )
-
-VGG19_FILE = "vgg19-dcbb9e9d.pth"
 
 _CHANNELS = (64, 128, 256, 512, 512)
 _CONVOLUTIONS = (2, 2, 4, 4, 4)
@@ -63,7 +63,8 @@ class PerceptualLoss(Loss):
         criterion: Mean absolute or mean squared difference.
         preprocess: Conversion of RGB in [0, 1] to VGG's input: "imagenet" for torchvision's
             weights; "caffe" (BGR in [0, 255] minus the mean) for weights from Caffe; "none".
-        weights: A weight file with torchvision's layer names; None: torchvision's own file.
+        weights: A weight file with torchvision's layer names; None: torchvision's own file in torch
+            hub's cache.
         fetch: Download torchvision's file if it is not in torch hub's cache.
 
     Raises:
@@ -93,13 +94,13 @@ class PerceptualLoss(Loss):
         check_choice("PerceptualLoss: preprocess", preprocess, _PREPROCESS)
         self.style_weight, self.criterion = style_weight, criterion
         self.preprocess = preprocess
-        self.file = Path(weights) if weights is not None else hub_file(VGG19_FILE)
+        self.file = Path(weights) if weights is not None else hub_file(VGG19.file)
         if not self.file.is_file():
             if weights is not None:
                 raise UserError(f"{weights}: no such weight file (weights of PerceptualLoss)")
             if not fetch:
-                raise BackboneUnavailable(missing("PerceptualLoss", self.file))
-            download("PerceptualLoss", self.file)
+                raise BackboneUnavailable(missing("PerceptualLoss", VGG19))
+            download(VGG19)
 
     def value(self, sr: Tensor, gt: Tensor) -> Tensor:
         sr, gt = as_images(sr), as_images(gt)
@@ -126,10 +127,11 @@ class LPIPSLoss(Loss):
         loss_weight: Factor on the loss.
         net: The backbone. For a network that is evaluated by LPIPS, use another backbone here.
         fetch: Download the backbone's weights if they are not in torch hub's cache.
+        backbone: The backbone's weight file, as for the metric ``LPIPS``.
 
     Raises:
         UserError: if ``net`` is unknown.
-        BackboneUnavailable: if the weights are missing.
+        BackboneUnavailable: if the weights are missing or wrong.
     """
 
     def __init__(
@@ -137,17 +139,29 @@ class LPIPSLoss(Loss):
         loss_weight: float = 1.0,
         net: Literal["alex", "vgg", "squeeze"] = "vgg",
         fetch: bool = False,
+        backbone: Path | None = None,
     ) -> None:
         super().__init__(loss_weight)
         check_choice("LPIPSLoss: net", net, LPIPS_BACKBONES)
-        if reason := lpips_lacks(net, fetch):
+        if reason := lpips_lacks(net, fetch, backbone):
             raise BackboneUnavailable(reason)
-        self.net = net
+        self.net, self.fetch, self.backbone = net, fetch, backbone
 
     def value(self, sr: Tensor, gt: Tensor) -> Tensor:
         sr, gt = as_images(sr), as_images(gt)
         _check_images("LPIPSLoss", sr, LPIPS_BACKBONES[self.net].min_size)
-        return lpips_network(self.net, sr.device)(sr, gt, normalize=True).mean()
+        network = lpips_network(self.net, sr.device, self.fetch, self.backbone)
+        return network(sr, gt, normalize=True).mean()
+
+    @classmethod
+    def identity(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        kept = {name: value for name, value in options.items() if name != "backbone"}
+        path = options.get("backbone")
+        weights = lpips_weights(options.get("net", "vgg"), None if path is None else Path(path))
+        # Without a file nothing is trained; a finished training is recognised all the same.
+        if weights is None or weights.is_official:
+            return kept
+        return {**kept, "backbone": weights.content}
 
 
 def _standardize(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -204,9 +218,7 @@ def load_vgg19(file: Path, depth: int, device: torch.device) -> _VGG19:
         with torch.device("meta"):
             net = _VGG19(depth)
         net = net.to_empty(device=device).requires_grad_(False).eval()
-        with reading("PerceptualLoss", file, "vgg19", VGG19_FILE):
-            state: Mapping[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
-            net.load_state_dict({key: state[key] for key in net.state_dict()})
+        net.load_state_dict(read_convolutions("PerceptualLoss", file, VGG19, net.state_dict()))
     return net
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise, zip_longest
+from typing import Any
 
 from torch import Tensor
 
@@ -32,6 +33,20 @@ class _Measure:
 
     def available(self) -> str | None:
         """Returns why the metric cannot be computed on this machine; None if it can."""
+        return None
+
+    def identity(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns everything that decides the values of the metric with these options.
+
+        A metric that reads a file puts the hash of its content in the place of its path.
+        """
+        return dict(options)
+
+    def source(self) -> dict[str, str] | None:
+        """Returns ``text`` and ``content`` hash of the weights that the metric uses.
+
+        It is None for a metric without weights, or if they are missing.
+        """
         return None
 
     def _match(

@@ -4,12 +4,14 @@ R. Zhang, P. Isola, A. A. Efros, E. Shechtman, O. Wang, "The unreasonable effect
 features as a perceptual metric", CVPR 2018.
 
 The ``lpips`` package contains the calibrated linear layers. The backbone has the ImageNet weights
-of torchvision, which are read from torch hub's cache; they are downloaded only with ``fetch``.
+of torchvision; `srtoolbox.utils.imagenet.lpips_file` describes where they are found.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +23,11 @@ from srtoolbox.registry import METRIC_REGISTRY
 from srtoolbox.utils.imagenet import (
     LPIPS_BACKBONES,
     BackboneUnavailable,
+    fetch_lpips,
+    lpips_file,
     lpips_lacks,
     lpips_network,
+    lpips_weights,
 )
 
 
@@ -36,24 +41,49 @@ class LPIPS(Metric):
     Args:
         net: The backbone. Papers report AlexNet unless they name another one.
         fetch: Download the backbone's weights if torch hub's cache does not have them.
+        backbone: The backbone's weight file: torchvision's, or its convolutions alone; or a folder
+            with such files under torchvision's names. None: the file or folder that the environment
+            variable ``SRTOOLBOX_LPIPS_BACKBONE`` names, otherwise torch hub's cache.
 
     Raises:
-        UserError: for an unknown backbone.
+        UserError: for an unknown ``net``, or if ``backbone`` or the variable names no file that
+            suits it.
     """
 
     higher_is_better = False
     digits = 4
     paper = "Zhang et al., CVPR 2018"
 
-    def __init__(self, net: Literal["alex", "vgg", "squeeze"] = "alex", fetch: bool = False):
+    def __init__(
+        self,
+        net: Literal["alex", "vgg", "squeeze"] = "alex",
+        fetch: bool = False,
+        backbone: Path | None = None,
+    ) -> None:
         check_choice("LPIPS: net", net, LPIPS_BACKBONES)
+        lpips_file(net, backbone)
         self.net = net
         self.fetch = fetch
+        self.backbone = backbone
         self._failed: str | None = None
 
     def available(self) -> str | None:
         """Returns why LPIPS cannot be computed here; None if it can. It builds no network."""
-        return self._failed or lpips_lacks(self.net, self.fetch)
+        return self._failed or lpips_lacks(self.net, self.fetch, self.backbone)
+
+    def identity(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        kept = {name: value for name, value in options.items() if name != "backbone"}
+        source = self.source()
+        return kept if source is None else {**kept, "backbone": source["content"]}
+
+    def source(self) -> dict[str, str] | None:
+        if self.available() is None and self.fetch:
+            try:  # now rather than with the first image, as the results depend on the file
+                fetch_lpips(self.net, self.backbone)
+            except BackboneUnavailable as error:
+                self._failed = str(error)
+        weights = None if self.available() else lpips_weights(self.net, self.backbone)
+        return weights and {"text": weights.text, "content": weights.content}
 
     def score(self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int) -> float:
         x, y = (protocol.prepare_rgb(image, scale).float() / 255 for image in (sr, gt))
@@ -67,7 +97,7 @@ class LPIPS(Metric):
         if reason := self.available():
             raise MetricUnavailable(reason)
         try:
-            return lpips_network(self.net, device)
+            return lpips_network(self.net, device, self.fetch, self.backbone)
         except BackboneUnavailable as error:
             self._failed = str(error)
             raise MetricUnavailable(self._failed) from error

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from support.backbones import write_backbone
 from torch import Tensor
 
 from srtoolbox.errors import UserError
 from srtoolbox.losses import LPIPSLoss, PerceptualLoss
-from srtoolbox.losses.perceptual import VGG19_FILE, VGG19_LAYERS, load_vgg19
-from srtoolbox.utils.imagenet import BackboneUnavailable
+from srtoolbox.losses.perceptual import VGG19_LAYERS, load_vgg19
+from srtoolbox.utils.imagenet import LPIPS_BACKBONES, VGG19, BackboneUnavailable
 
 CHANNELS = [64, 64, 128, 128, 256, 256, 256, 256, *[512] * 8]
 POSITIONS = [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34]
@@ -35,7 +37,7 @@ def state() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory, state: dict[str, Tensor]) -> Path:
-    file = tmp_path_factory.mktemp("home") / "hub/checkpoints" / VGG19_FILE
+    file = tmp_path_factory.mktemp("home") / "hub/checkpoints" / VGG19.file
     file.parent.mkdir(parents=True)
     torch.save(state, file)
     return file
@@ -169,7 +171,7 @@ def test_missing_weights_say_what_to_put_where(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     message = (
         r"PerceptualLoss needs vgg19-dcbb9e9d\.pth in .*hub/checkpoints; "
-        r"get it from https://download\.pytorch\.org/models/vgg19-dcbb9e9d\.pth"
+        r"run `srtoolbox fetch vgg19`, or name the file with the option weights"
     )
     with pytest.raises(UserError, match=message):
         PerceptualLoss()
@@ -239,3 +241,25 @@ def test_lpips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         loss(*images(30))
     with pytest.raises(UserError, match="must be 'alex', 'vgg' or 'squeeze'"):
         LPIPSLoss(net="resnet")
+
+
+@pytest.mark.slow
+def test_lpips_with_a_file_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lpips")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    files = [write_backbone(tmp_path / f"{seed}.pth", seed=seed) for seed in (0, 1)]
+    sr, gt = images(40)
+    first, second = (LPIPSLoss(net="alex", backbone=file)(sr, gt).item() for file in files)
+    assert first != second
+    options = {"type": "LPIPSLoss", "net": "alex"}
+    missing = LPIPSLoss.identity(options)
+    assert missing == options
+    mine, other = (LPIPSLoss.identity({**options, "backbone": str(file)}) for file in files)
+    assert mine != other and str(tmp_path) not in str([mine, other])
+    monkeypatch.setenv("SRTOOLBOX_LPIPS_BACKBONE", str(files[0]))
+    assert LPIPSLoss.identity(options) == mine
+    assert LPIPSLoss(net="alex")(sr, gt).item() == first
+    # Trainings with torchvision's weights keep the hash that they had before this option.
+    alex = replace(LPIPS_BACKBONES["alex"], content=mine["backbone"])
+    monkeypatch.setitem(LPIPS_BACKBONES, "alex", alex)
+    assert LPIPSLoss.identity({**options, "backbone": str(files[0])}) == options

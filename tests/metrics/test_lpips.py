@@ -8,6 +8,7 @@ import warnings
 
 import pytest
 import torch
+from support.backbones import write_backbone
 
 from srtoolbox.errors import UserError
 from srtoolbox.metrics import LPIPS, MetricUnavailable, Protocol, get_protocol
@@ -83,6 +84,37 @@ def test_agrees_with_the_package(torch_home, monkeypatch, net, lpips_range):
     assert ours == pytest.approx(theirs(x, y).item(), rel=1e-5)
 
 
+@pytest.mark.slow
+def test_the_distances_of_dstcs_authors(lpips_alex, dstc_pairs):
+    for sr, gt, golden in dstc_pairs:
+        ours = LPIPS()(sr, gt, protocol=get_protocol("dstc"), scale=4)
+        assert ours == pytest.approx(golden["lpips_alex"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_the_form_and_place_of_the_file_do_not_matter(torch_home, tmp_path, monkeypatch):
+    pytest.importorskip("lpips")
+    whole = write_backbone(tmp_path / "whole.pth", whole=True)
+    part = write_backbone(tmp_path / "part.pth")
+    sr, gt = _pair()
+    first, second = (LPIPS(backbone=file) for file in (whole, part))
+    value = first(sr, gt, protocol=_PLAIN, scale=4)
+    assert value == second(sr, gt, protocol=_PLAIN, scale=4)
+    options = {"type": "LPIPS", "backbone": str(whole)}
+    identity = first.identity(options)
+    assert identity == {"type": "LPIPS", "backbone": first.source()["content"]}
+    assert identity == second.identity({"type": "LPIPS"})
+    monkeypatch.setenv(
+        "SRTOOLBOX_LPIPS_BACKBONE", str(write_backbone(tmp_path / "other.pth", seed=1))
+    )
+    other = LPIPS()
+    assert other(sr, gt, protocol=_PLAIN, scale=4) != value
+    assert other.identity(options) != identity
+    assert LPIPS(net="vgg").identity({"type": "LPIPS"}) == {"type": "LPIPS"}  # it has no file
+    with pytest.raises(UserError, match=r"none\.pth: no such weight file"):
+        LPIPS(backbone=tmp_path / "none.pth")
+
+
 def test_grey_images_count_as_rgb(weights):
     sr, gt = (image[:1] for image in _pair())
     grey = LPIPS()(sr, gt, protocol=get_protocol("matlab-y"), scale=2)
@@ -110,8 +142,8 @@ def test_missing_weights_say_what_to_put_where(torch_home):
     pytest.importorskip("lpips")
     metric = LPIPS()
     message = (
-        r"LPIPS needs alexnet-owt-7be5be79\.pth in .*hub/checkpoints; "
-        r"get it from https://download\.pytorch\.org/models/alexnet-owt-7be5be79\.pth"
+        r"LPIPS needs alexnet-owt-7be5be79\.pth in .*hub/checkpoints; run `srtoolbox fetch lpips`, "
+        r"or name the file with the option backbone or the variable SRTOOLBOX_LPIPS_BACKBONE"
     )
     with pytest.raises(MetricUnavailable, match=message) as caught:
         metric(*_pair(), protocol=_PLAIN, scale=4)
@@ -143,7 +175,7 @@ def test_a_wrong_file_is_named(weights, content):
         weights.write_bytes(content)
     else:
         torch.save(content, weights)
-    with pytest.raises(MetricUnavailable, match=r"alexnet-owt-7be5be79\.pth.*delete it"):
+    with pytest.raises(MetricUnavailable, match=r"alexnet-owt-7be5be79\.pth.*fetch lpips"):
         LPIPS()(*_pair(), protocol=_PLAIN, scale=4)
 
 

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from srtoolbox.comparison.analysis.scores import Scores
-from srtoolbox.comparison.report.table import DEVIATION_MARK, FAILURE_MARK, TIED_MARK
+from srtoolbox.comparison.report.table import (
+    BEHIND_MARK,
+    DEGENERATE_MARK,
+    DEVIATION_MARK,
+    FAILURE_MARK,
+    TIED_MARK,
+)
 from srtoolbox.comparison.store import Published
 from srtoolbox.engine.profiling import COUNTING
 
@@ -24,6 +30,32 @@ def tied_note(unit: str) -> str:
         f"{TIED_MARK} marks a value that does not differ significantly from the best of its column "
         f"(paired t-test over {unit}, corrected for all pairs by Holm's method, 95 %)."
     )
+
+
+def behind_untrained(scores: Scores, method: str) -> dict[str, str]:
+    """Returns the test sets on which a trained method is behind one without parameters.
+
+    The first metric of the table decides. The value is the better method's name. A method with a
+    trivial output has a mark of its own, and none here.
+    """
+    behind: dict[str, str] = {}
+    entries = scores.entries[method]
+    if not any(entry.run for entry in entries) or any(entry.degenerate for entry in entries):
+        return behind
+    rivals = [
+        name
+        for name, (entry, *_) in scores.entries.items()
+        if scores.cost(entry).get("params") == 0
+    ]
+    for dataset in scores.main_datasets if scores.shown_metrics else []:
+        metric = scores.shown_metrics[0]
+        samples, sign = scores.samples(dataset, metric), scores.direction(metric)
+        for rival in rivals:
+            if not {method, rival} <= samples.keys():
+                continue
+            if sign * samples[method].mean() < sign * samples[rival].mean():
+                behind[dataset] = rival
+    return behind
 
 
 def study_notes(scores: Scores, costs: bool = True) -> list[str]:
@@ -46,11 +78,26 @@ def study_notes(scores: Scores, costs: bool = True) -> list[str]:
     for name, facts in card.metrics.items():
         if facts["unavailable"]:
             notes.append(f"{name.upper()} is left out: {facts['unavailable']}")
+        elif source := facts.get("source"):
+            notes.append(f"{name.upper()} uses {source['text']}.")
     notes += card.remarks()
     for method, entries in scores.entries.items():
         if deviations := "; ".join(entries[0].deviations):
             notes.append(
                 f"{DEVIATION_MARK} {method} differs from the shared settings: {deviations}."
+            )
+        outputs: dict[str, list[str]] = {}  # seeds by trivial output
+        for entry in entries:
+            if entry.degenerate:
+                outputs.setdefault(entry.degenerate, []).append(str(entry.seed))
+        for output, found in outputs.items():
+            seed_text = f" with seed {', '.join(found)}" if several else ""
+            notes.append(f"{DEGENERATE_MARK} {method}{seed_text}: {output}.")
+        if behind := behind_untrained(scores, method):
+            places = ", ".join(f"{rival} on {dataset}" for dataset, rival in behind.items())
+            notes.append(
+                f"{BEHIND_MARK} {method} is behind {places}: this training is too short for it, or "
+                "its options do not suit it."
             )
         notes += [
             f"{FAILURE_MARK} {method} with seed {entry.seed} failed: {entry.failure}"

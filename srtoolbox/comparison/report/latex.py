@@ -29,6 +29,8 @@ _SPECIAL = {
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
     "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
+    "§": r"$^\S$",
     "✗": r"$^\ast$",
     "°": r"$^\circ$",
     "…": r"\ldots{}",

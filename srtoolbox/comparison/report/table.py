@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from rich.console import Group
+from rich.console import Console, Group
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -21,7 +22,11 @@ from srtoolbox.utils.console import terminal_table
 Spread = float | tuple[float, float]
 
 # A note below the table explains each mark.
-TIED_MARK, DEVIATION_MARK, FAILURE_MARK = "≈", "†", "✗"
+TIED_MARK, DEVIATION_MARK, DEGENERATE_MARK, BEHIND_MARK, FAILURE_MARK = "≈", "†", "‡", "§", "✗"
+ROW_MARKS = DEVIATION_MARK + DEGENERATE_MARK + BEHIND_MARK + FAILURE_MARK
+
+# In a terminal of 80 columns, rich cuts tables whose smallest width, as it measures it, is larger.
+_MAX_WIDTH = 75
 
 
 @dataclass(frozen=True)
@@ -163,7 +168,7 @@ def to_csv(table: Table) -> str:
         head += [name, f"{name} low", f"{name} high"] if place in with_limits else [name]
     lines: list[list[object]] = [[*head]]
     for row, name in enumerate(table.names):
-        line: list[object] = [name.rstrip(f" {DEVIATION_MARK}{FAILURE_MARK}")]
+        line: list[object] = [name.rstrip(f" {ROW_MARKS}")]
         for place, value in enumerate(table.values[row]):
             line.append(value)
             if place in with_limits:
@@ -182,15 +187,17 @@ def csv_text(lines: Iterable[Sequence[object]]) -> str:
 def to_terminal(table: Table, title: str) -> Group:
     """Returns the table and its notes for ``rich``.
 
-    With several datasets, each dataset and the costs form a table of their own, so that 80 columns
-    are enough.
+    With several datasets, or if 80 columns are not enough, each dataset and the costs form a table
+    of their own.
     """
     shown = [place for place, column in enumerate(table.columns) if not column.detail]
     datasets = list(dict.fromkeys(table.columns[place].dataset for place in shown))
-    parts = [shown]
-    if len(datasets) > 2:  # more than one dataset and the costs, whose dataset is None
+    drawn = [_part(table, shown, title)]
+    console = Console(width=1000)
+    width = Measurement.get(console, console.options, drawn[0]).minimum
+    if len(datasets) > 2 or width > _MAX_WIDTH:  # the dataset of the costs is None
         parts = [[c for c in shown if table.columns[c].dataset == name] for name in datasets]
-    drawn = [_part(table, part, title if part is parts[0] else None) for part in parts]
+        drawn = [_part(table, part, None if number else title) for number, part in enumerate(parts)]
     notes = [Padding(Text(note, style="dim"), (0, 0, 0, 1)) for note in table.notes]
     return Group(*drawn, *notes)
 

@@ -20,12 +20,21 @@ from srtoolbox.comparison.analysis.statistics import (
 )
 from srtoolbox.comparison.report.footnotes import (
     FRAME_USE_NOTE,
+    behind_untrained,
     published_marks,
     published_notes,
     study_notes,
     tied_note,
 )
-from srtoolbox.comparison.report.table import DEVIATION_MARK, FAILURE_MARK, Column, Spread, Table
+from srtoolbox.comparison.report.table import (
+    BEHIND_MARK,
+    DEGENERATE_MARK,
+    DEVIATION_MARK,
+    FAILURE_MARK,
+    Column,
+    Spread,
+    Table,
+)
 from srtoolbox.comparison.store import Entry, Published
 from srtoolbox.engine.evaluation.evaluator import mean
 from srtoolbox.engine.evaluation.frame_use import BLIND, gain_from_frames
@@ -85,9 +94,13 @@ def overview(scores: Scores, costs: bool = True) -> Table:
     table = _measured(scores, scores.methods, pairs, columns)
     names = []
     for method, entries in scores.entries.items():
-        deviates = bool(entries[0].deviations)
-        failed = any(entry.failure for entry in entries)
-        names.append(method + f" {DEVIATION_MARK}" * deviates + f" {FAILURE_MARK}" * failed)
+        marks = {
+            DEVIATION_MARK: bool(entries[0].deviations),
+            DEGENERATE_MARK: any(entry.degenerate for entry in entries),
+            BEHIND_MARK: bool(behind_untrained(scores, method)),
+            FAILURE_MARK: any(entry.failure for entry in entries),
+        }
+        names.append(" ".join([method, *(mark for mark, applies in marks.items() if applies)]))
     protocol, *notes = study_notes(scores, costs)
     table = replace(table, names=names, notes=[protocol, *table.notes, *notes])
     return _without_empty_costs(_with_published(scores, table, pairs))

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from srtoolbox.comparison.store import Entry, ResultStore, image_stem
+from srtoolbox.comparison.study.degenerate import degenerate_output
 from srtoolbox.comparison.study.plan import EvaluationSet, Job, StudyPlan
 from srtoolbox.config.files import plain
-from srtoolbox.data.base import EvalDataset, dataset_info
+from srtoolbox.data.base import EvalDataset, Sample, dataset_info
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.evaluation.evaluator import Evaluator, Record
 from srtoolbox.engine.evaluation.frame_use import frame_use, has_other_frames
@@ -39,6 +40,8 @@ class StudyEvaluator:
         # By the protocols; called with the same ones it returns the same evaluator.
         self._evaluator = cache(partial(Evaluator, plan.opt.val, plan.device, precision))
         self._unavailable = [metric.available() is not None for metric in plan.metrics.values()]
+        specs = plain(plan.opt.val.metrics)
+        self._metrics = {name: m.identity(specs[name]) for name, m in plan.metrics.items()}
 
     def identities(self, job: Job, test_set: EvaluationSet, weights: str) -> dict[str, str]:
         """Returns the ids of evaluations by protocol: hashes of all that decides the scores."""
@@ -47,7 +50,7 @@ class StudyEvaluator:
             "scale": job.opt.scale,
             "weights": weights,
             "dataset": test_set.content,
-            "metrics": plain(self._opt.val.metrics),
+            "metrics": self._metrics,
             "unavailable": self._unavailable,
             "precision": self._opt.train.precision,
         }
@@ -76,6 +79,23 @@ class StudyEvaluator:
                         self._measure_frame_use(net, test_set, identity)
                 else:
                     entry.other_protocols.setdefault(protocol, {})[test_set.name] = identity
+
+    def degenerate_output(self, job: Job, net: nn.Module) -> str | None:
+        """Returns what a network's outputs amount to if they are trivial; otherwise None.
+
+        Only the first samples of the method's first test set are tested.
+        """
+        data = _FirstSamples(self._plan.methods[job.method].test_sets[0].data)
+        results: dict[str, Tensor] = {}
+        opt = replace(self._opt.val, metrics={})
+        evaluator = Evaluator(opt, self._plan.device, self._opt.train.precision)
+        evaluator.run(net, data, results.__setitem__, job.opt.val.enhance)
+        originals = (
+            (to_float(torch.from_numpy(lq)), results[key], to_float(torch.from_numpy(gt)))
+            for key, lq, gt in _originals(data)
+            if key in results
+        )
+        return degenerate_output(originals)
 
     def _evaluate(
         self, job: Job, steps: int, test_set: EvaluationSet, net: nn.Module, weights: str
@@ -146,6 +166,21 @@ class StudyEvaluator:
                     save_image(folder / f"{stem}_{kind}.png", to_float(torch.from_numpy(pixels)))
             if not missing:
                 break
+
+
+class _FirstSamples:
+    """Wraps a dataset and leaves out all but its first samples."""
+
+    def __init__(self, dataset: EvalDataset, count: int = 4) -> None:
+        self._dataset, self._count = dataset, count
+        self.scale, self.num_frame = dataset.scale, dataset.num_frame
+        self.reference, self.time_scale = dataset.reference, dataset_info(dataset).time_scale
+
+    def __len__(self) -> int:
+        return min(len(self._dataset), self._count)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._dataset[index]
 
 
 def _originals(dataset: EvalDataset) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:

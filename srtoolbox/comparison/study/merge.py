@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from srtoolbox.comparison.store import Entry, ResultStore, StudyCard
+from srtoolbox.comparison.store import Entry, ResultStore, StudyCard, changed_sources
 from srtoolbox.comparison.study.reuse import copy_training, finished_runs, is_finished
 from srtoolbox.config.files import dump, plain, read
 from srtoolbox.data.files.reader import read_image
@@ -76,6 +76,8 @@ class _Merger:
                         f"{part.folder} is no part of the same study as {first.folder}: its "
                         f"{name} is '{value}', not '{first.shared[name]}'"
                     )
+            if changed := changed_sources(part.card, first.card):
+                raise UserError(f"{part.folder} does not suit {first.folder}: {changed}")
             _check_originals(first.folder, part.folder, part.card)
         self.methods: dict[str, Any] = {}
         # The part with the most methods most likely has them in the order of the whole study.

@@ -258,12 +258,19 @@ def _deviations(opt: StudyOptions, method: str) -> list[str]:
     return deviations
 
 
-def _changes(own: Mapping[str, Any], shared: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{key} {_short(value)} instead of {_short(shared.get(key))}"
-        for key, value in own.items()
-        if value != shared.get(key)
-    ]
+def _changes(own: Mapping[str, Any], shared: Mapping[str, Any], prefix: str = "") -> list[str]:
+    changes: list[str] = []
+    for key, value in own.items():
+        before = shared.get(key)
+        if (
+            isinstance(value, Mapping)
+            and isinstance(before, Mapping)
+            and value.get("type", before.get("type")) == before.get("type")
+        ):
+            changes += _changes(value, before, f"{prefix}{key}.")
+        elif value != before:
+            changes.append(f"{prefix}{key} {_short(value)} instead of {_short(before)}")
+    return changes
 
 
 def _short(value: Any) -> str:

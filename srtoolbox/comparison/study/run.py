@@ -11,7 +11,13 @@ import torch
 from torch import nn
 
 from srtoolbox.comparison.options import StudyOptions
-from srtoolbox.comparison.store import Entry, Published, ResultStore, StudyCard
+from srtoolbox.comparison.store import (
+    Entry,
+    Published,
+    ResultStore,
+    StudyCard,
+    changed_sources,
+)
 from srtoolbox.comparison.study.budget import step_seconds, training_options, training_steps
 from srtoolbox.comparison.study.evaluate import StudyEvaluator
 from srtoolbox.comparison.study.parallel import count_workers, train_in_parallel
@@ -24,7 +30,7 @@ from srtoolbox.engine.device.precision import cpu_threads, pick_device, resolve
 from srtoolbox.engine.profiling import COUNTING, measure_inference
 from srtoolbox.engine.training.train import train
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.metrics import get_protocol
+from srtoolbox.metrics import ClipMetric, Metric, get_protocol
 from srtoolbox.utils.environment import digest
 from srtoolbox.utils.files import locked, write_atomic
 
@@ -130,6 +136,11 @@ class _StudyRun:
         before = self._store.load_card()
         if before.protocols != self._card.protocols:
             return
+        if changed := changed_sources(before, self._card):
+            raise UserError(
+                f"{self._plan.folder}: {changed}; run all methods, without --only, to score them "
+                "with the same weights"
+            )
         done = {(entry.method, entry.seed): entry for entry in before.entries}
         for job in left_out:
             entry = done.get((job.method, job.seed))
@@ -172,6 +183,8 @@ class _StudyRun:
             folder = job.folder
             net = self._train(job, folder, entry) if folder else load_network(job.opt, self._device)
             self._evaluator.evaluate(job, entry, net)
+            if folder:
+                entry.degenerate = self._evaluator.degenerate_output(job, net)
             entry.cost = self._measure_cost(job, net)
         except RunError as error:
             entry.failure = str(error)
@@ -242,7 +255,8 @@ def _new_card(plan: StudyPlan) -> StudyCard:
                 "higher_is_better": metric.higher_is_better,
                 "unit": metric.unit,
                 "digits": metric.digits,
-                "unavailable": metric.available(),
+                "source": metric.source(),  # may find out that the metric is unavailable
+                "unavailable": _why_left_out(metric),
             }
             for name, metric in plan.metrics.items()
         },
@@ -253,6 +267,16 @@ def _new_card(plan: StudyPlan) -> StudyCard:
         budget=budget,
         jobs=opt.jobs,
         sweeps=plain(opt.report.sweeps),
+        notes=list(opt.report.notes),
+    )
+
+
+def _why_left_out(metric: Metric | ClipMetric) -> str | None:
+    """Returns why a metric is missing in the table, and how to add it; None if it is not."""
+    reason = metric.available()
+    return reason and (
+        f"{reason}; then run the same `srtoolbox compare` again, which repeats only the evaluation "
+        "(`srtoolbox report` cannot add the column)"
     )
 
 

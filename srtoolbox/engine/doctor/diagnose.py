@@ -183,6 +183,8 @@ class _RunCheck:
                 if reason := metric.available():
                     self.found.warnings.append(f"{name} is left out: {reason}")
                     del evaluator.metrics[name]
+                elif source := metric.source():
+                    say(f"{name} with {source['text']}")
         return evaluator
 
     def _train(self, net: nn.Module, dataset: TrainDataset) -> None:

@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from srtoolbox.comparison.report.table import Column, Table, to_csv, to_markdown, to_terminal
@@ -63,9 +64,25 @@ def test_names_cannot_break_a_markdown_table() -> None:
 
 def test_a_terminal_of_80_columns_loses_no_number(tables) -> None:
     table = tables["Overview, protocol duf-y"]
-    console = Console(width=80, record=True, file=Path("/dev/null").open("w"))  # noqa: SIM115
-    console.print(to_terminal(table, "t"))
-    text = console.export_text()
+    text = in_terminal(table)
     for row in range(4):
         for column, facts in enumerate(table.columns):
             assert facts.detail or table.cell(row, column).text in text
+
+
+@pytest.mark.parametrize("metrics", [2, 3])
+def test_a_table_of_one_dataset_is_divided_only_if_it_is_too_wide(metrics: int) -> None:
+    titles = ["PSNR (dB) ↑", "SSIM ↑", "LPIPS ↓"][:metrics]
+    columns = [replace(Column(title, 4), dataset="sample") for title in titles]
+    costs = ["params (K)", "GFLOPs", "ms per frame", "test MiB", "train MiB", "train s"]
+    columns += [Column(title, 1) for title in costs]
+    values: list[list[float | None]] = [[0.1234] * metrics + [100.0 + i for i in range(6)]]
+    text = in_terminal(Table(columns, ["DSTC-SRNet+"], values, []))
+    assert all(f"{100.0 + i}" in text for i in range(6))
+    assert text.count("method") == (1 if metrics == 2 else 2)
+
+
+def in_terminal(table: Table) -> str:
+    console = Console(width=80, record=True, file=Path("/dev/null").open("w"))  # noqa: SIM115
+    console.print(to_terminal(table, "t"))
+    return console.export_text()

@@ -150,6 +150,18 @@ def test_parts_of_other_studies_are_refused(halves, tmp_path, override: str, wha
         merge_studies([halves[0], other.folder], tmp_path / "merged")
 
 
+def test_parts_with_different_weights_of_a_metric_are_refused(halves, tmp_path) -> None:
+    parts = []
+    for number, half in enumerate(halves[:2]):
+        parts.append(shutil.copytree(half, tmp_path / f"part{number}"))
+        card = ResultStore(half).load_card()
+        content = f"{number:012x}"
+        card.metrics["ssim"]["source"] = {"text": f"file {number}", "content": content}
+        ResultStore(parts[-1]).save_card(card)
+    with pytest.raises(UserError, match="ssim was computed with file 1, not with file 0"):
+        merge_studies(parts, tmp_path / "merged")
+
+
 def test_a_folder_without_a_study_leaves_nothing_behind(halves, tmp_path) -> None:
     with pytest.raises(UserError, match="no study here"):
         merge_studies([halves[0], tmp_path / "nothing"], tmp_path / "merged")

@@ -48,7 +48,7 @@ methods:
     (job,) = (job for job in jobs_of(study_file(extra)) if job.method == "EDSR")
     assert job.deviations == [
         "total_iter 4 instead of 6",
-        "optim_g {lr: 0.0001} instead of {type: Adam, lr: 0.001}",
+        "optim_g.lr 0.0001 instead of 0.001",
         "path.pretrain_network_g w.pth",
         "model_type GANModel",
     ]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.backbones import write_backbone
 
 from srtoolbox.cli import main
 from srtoolbox.data import SampleBursts
@@ -88,6 +89,23 @@ def test_all_faults_are_listed(options: Options, tmp_path: Path) -> None:
     assert "no.pth: no such weight file" in str(caught.value)
     assert "nowhere: no such folder" in str(caught.value)
     assert ("datasets.val.sample", "ok, 2 to score on") in found.passed
+
+
+@pytest.mark.slow
+def test_the_backbone_of_lpips_is_named(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lpips")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    spec = "val.metrics.lpips={{type: LPIPS{}}}"
+    (warning,) = [text for text in look_at(options(spec.format(""))).warnings if "lpips" in text]
+    assert "lpips is left out" in warning and "run `srtoolbox fetch lpips`" in warning
+    file = write_backbone(tmp_path / "mine.pth")
+    found = dict(look_at(options(spec.format(f", backbone: {file}"))).passed)
+    assert "lpips with mine.pth, which differs from torchvision's alexnet" in found["metrics"]
+    file.write_bytes(b"")
+    ((part, fault),) = look_at(options(spec.format(f", backbone: {file}"))).faults
+    assert part == "metrics" and "it is no weight file" in fault
 
 
 def test_a_crop_that_does_not_fit_is_a_fault(options: Options, pictures: Path) -> None:
