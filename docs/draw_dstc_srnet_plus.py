@@ -7,7 +7,7 @@ from pathlib import Path
 FILE = Path(__file__).with_name("dstc_srnet_plus.svg")
 WIDTH, HEIGHT = 1080, 424
 INK, FAINT = "#1f2933", "#66727f"
-NAMED, NAMED_EDGE = "#dcebfa", "#2f78bd"  # modules that the abstract names
+STAGE, STAGE_EDGE = "#dcebfa", "#2f78bd"  # the five stages of DSTC-SRNet
 ADDED, ADDED_EDGE = "#f1f2f4", "#9aa5b1"  # additional parts
 
 # name: (x, y, width, height, title, lines below the title)
@@ -23,7 +23,7 @@ BOXES = {
     "decoder": (850, 166, 130, 92, "decoder", "×2 per stage,\none image per stage"),
     "bicubic": (310, 334, 170, 60, "bicubic ×s", "reference"),
 }
-IN_ABSTRACT = {"mtms", "drss", "bcaf", "mlfe", "decoder"}
+STAGES = {"mtms", "drss", "bcaf", "mlfe", "decoder"}
 ARROWS = [  # corner points; label and its position
     ([(112, 212), (146, 212)], None),
     ([(132, 212), (132, 66), (146, 66)], None),
@@ -64,7 +64,7 @@ def draw() -> str:
             words, x, y = label
             parts.append(text(x, y, words, 12, FAINT, "start" if x < 600 else None))
     for name, box in BOXES.items():
-        parts += boxed(*box, name in IN_ABSTRACT)
+        parts += boxed(*box, name in STAGES)
     parts += [text(x, y, words, 12, FAINT) for words, x, y in SHAPES]
     for x, y in [(512, 190), (1014, 212)]:  # sums
         parts.append(f'<circle cx="{x}" cy="{y}" r="10" fill="#ffffff" stroke="{INK}"/>')
@@ -74,11 +74,11 @@ def draw() -> str:
 
 
 def boxed(
-    x: int, y: int, width: int, height: int, title: str, below: str, named: bool
+    x: int, y: int, width: int, height: int, title: str, below: str, is_stage: bool
 ) -> list[str]:
     """Returns the elements of a box with a title and lines below it."""
     lines = below.split("\n")
-    fill, edge = (NAMED, NAMED_EDGE) if named else (ADDED, ADDED_EDGE)
+    fill, edge = (STAGE, STAGE_EDGE) if is_stage else (ADDED, ADDED_EDGE)
     middle = x + width / 2
     first = y + height / 2 - 8 * len(lines) + 5
     return [

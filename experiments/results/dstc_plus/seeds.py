@@ -81,7 +81,7 @@ def main() -> None:
     else:
         dataset = DATASET_REGISTRY.get("SampleBursts")
         train = dataset("train", num_frame=5, gt_size=64)
-        test = dataset("val", num_frame=5, gt_size=192, num_burst=6)
+        test = dataset("test", num_frame=5, gt_size=192, num_burst=6)
     samples = [test[i] for i in range(len(test))]
     bursts = [
         (
