@@ -16,7 +16,7 @@ scale: 4
 datasets:
   train: {type: SampleBursts, split: train, num_frame: 2, gt_size: 32}
   val:
-    sample: {type: SampleBursts, split: val, num_frame: 2, gt_size: 32, num_burst: 2}
+    sample: {type: SampleBursts, split: test, num_frame: 2, gt_size: 32, num_burst: 2}
 network_g: {type: EDSR, num_feat: 4, num_block: 1}
 train:
   total_iter: 6
