@@ -30,7 +30,8 @@ class TDAN(nn.Module):
         num_extract_block: Residual blocks applied to each frame.
         num_reconstruct_block: Residual blocks applied to all aligned frames together.
         deformable_groups: Groups of channels, each with its own offsets; divides ``num_feat``.
-        num_frame: Frames of a clip, odd; the middle one is the reference.
+        num_frame: Frames of a clip; the reference is number ``num_frame // 2``, counted from 0. The
+            authors use 5.
     """
 
     paper = "Tian et al., TDAN: Temporally deformable alignment network for video SR, CVPR 2020"
@@ -49,8 +50,8 @@ class TDAN(nn.Module):
         num_frame: int = 5,
     ) -> None:
         super().__init__()
-        if num_frame < 3 or num_frame % 2 == 0:
-            raise UserError(f"TDAN: num_frame must be odd and at least 3, got {num_frame}")
+        if num_frame < 2:
+            raise UserError(f"TDAN: num_frame must be at least 2, got {num_frame}")
         self.scale = check_scale(self, scale)
         self.num_frame = num_frame
         self.reference = num_frame // 2

@@ -39,10 +39,16 @@ def test_clips_of_a_batch_do_not_mix():
         torch.testing.assert_close(both[key][1:], second[key])
 
 
-@pytest.mark.parametrize("num_frame", [1, 4])
-def test_even_or_single_frames_are_refused(num_frame):
-    with pytest.raises(UserError, match="num_frame must be odd"):
-        TDAN(num_frame=num_frame)
+def test_a_single_frame_is_refused():
+    with pytest.raises(UserError, match="num_frame must be at least 2, got 1"):
+        TDAN(num_frame=1)
+
+
+def test_an_even_number_of_frames():
+    net = TDAN(2, **SMALL, num_frame=4)
+    lq = torch.rand(1, 4, 3, 6, 8)
+    aligned = net(lq)["aligned"]
+    torch.testing.assert_close(aligned[:, net.reference], lq[:, 2])
 
 
 def test_groups_that_do_not_divide_the_features_are_refused():
