@@ -70,7 +70,7 @@ def all_tables(views: Sequence[Scores], baseline: str | None = None) -> list[Tab
     for dataset in views[0].datasets:
         for scores in views if dataset in views[0].main_datasets else []:
             tables += [statistics(scores, dataset, m, baseline) for m in scores.shown_metrics]
-            tables += by_item(scores, dataset)
+            tables += [*by_seed(scores, dataset), *by_item(scores, dataset)]
         tables += [] if views[0].repeats(dataset) else frames_used(views[0], dataset)
     if len(views) > 1:
         tables = [
@@ -166,6 +166,23 @@ def statistics(scores: Scores, dataset: str, metric: str, baseline: str | None =
     places = frozenset((row, 0) for row, name in enumerate(samples) if name in tied)
     table = Table(columns, list(samples), values, notes, spreads, title, tied_with_best=places)
     return _of_dataset(scores, dataset, table)
+
+
+def by_seed(scores: Scores, dataset: str) -> list[Table]:
+    """Returns a table of the first metric with seeds as columns; none if there is only one seed."""
+    seeds = sorted({entry.seed for entry in scores.card.entries})
+    if len(seeds) < 2 or not scores.shown_metrics:
+        return []
+    metric = scores.shown_metrics[0]
+    found = {
+        method: {entry.seed: scores.means(entry, dataset).get(metric) for entry in entries}
+        for method, entries in scores.entries.items()
+    }
+    scored = {m: row for m, row in found.items() if any(v is not None for v in row.values())}
+    columns = [_metric_column(scores, metric, f"seed {seed}") for seed in seeds]
+    values: list[Row] = [[row.get(seed) for seed in seeds] for row in scored.values()]
+    title = f"{dataset}: {scores.title(metric)} by seed"
+    return [_of_dataset(scores, dataset, Table(columns, list(scored), values, [], title=title))]
 
 
 def by_item(scores: Scores, dataset: str) -> list[Table]:

@@ -65,9 +65,10 @@ class SampleBursts:
         num_burst: Length of the fixed list.
         use_hflip: Mirror training photographs at random.
         use_rot: Rotate training photographs by random multiples of 90°.
-        use_color_shuffle: Shuffle the colour channels of half of the training bursts. Six photographs
-            have few colours, and networks without a skip from the LR frame do not extrapolate to
-            others. If all bursts are shuffled, such networks learn colour much later than brightness.
+        use_color_shuffle: Shuffle the colour channels of half of the training bursts. Six
+            photographs have few colours, and networks without a skip from the LR frame do not
+            extrapolate to others. If all bursts are shuffled, such networks learn colour much later
+            than brightness.
 
     Raises:
         UserError: names the invalid option.

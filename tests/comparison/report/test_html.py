@@ -218,7 +218,7 @@ def test_no_name_gets_out_of_its_attribute(rich_study: Path) -> None:
 
 def test_the_protocol_stands_under_every_table(page: str) -> None:
     tables = page.split("<table>")[1:]
-    assert len(tables) == 18
+    assert len(tables) == 22
     for table in tables:
         notes = table[table.index('<ul class="notes">') : table.index("</ul>")]
         assert len(re.findall(r"Protocol (?:duf-y \(duf-y0123\)|rgb \(rgb0123\))\.", notes)) == 1

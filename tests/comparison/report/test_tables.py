@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from srtoolbox.comparison.analysis.scores import Scores
-from srtoolbox.comparison.report.tables import Differences, all_tables, frames_used, statistics
+from srtoolbox.comparison.report.tables import (
+    Differences,
+    all_tables,
+    by_seed,
+    frames_used,
+    statistics,
+)
 from srtoolbox.comparison.store import ResultStore
 
 
@@ -119,3 +125,14 @@ def test_frame_use_is_the_mean_over_all_seeds(scores: Scores) -> None:
     ]  # fmt: skip
     assert table.names == ["Late"] and table.values == [[30.0, 31.5, 29.5, 2.0]]
     assert frames_used(scores, "images") == []
+
+
+def test_scores_by_seed(scores: Scores) -> None:
+    (table,) = by_seed(scores, "images")
+    assert table.title == "images: PSNR (dB) ↑ by seed"
+    assert [column.title for column in table.columns] == ["seed 0", "seed 1"]
+    assert table.names == ["Bicubic", "A_B & <i>C</i>", "Net|D$", "Late"]  # Broken has no score
+    for name, row in zip(table.names, table.values, strict=True):
+        assert row == [means["psnr"] for means in scores.seed_means(name, "images")]
+    scores.card.entries = [entry for entry in scores.card.entries if entry.seed == 1]
+    assert by_seed(Scores(scores.store, scores.card), "images") == []
