@@ -34,7 +34,6 @@ class ReportOptions:
         doc="Test sets that differ in one quantity, shown as curves instead of columns: by the "
         "name of the quantity, its value for each test set.",
     )
-
     notes: list[str] = option(default=[], doc="Sentences to print below the study's tables.")
 
     def measures_frame_use(self, test_set: str) -> bool:

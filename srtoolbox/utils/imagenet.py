@@ -98,7 +98,7 @@ class Backbone:
 
     @property
     def ways(self) -> str:
-        """How a user names a weight file, in words."""
+        """The ways to name a weight file of one's own, in words."""
         if self.name in LPIPS_BACKBONES:
             return f"the option backbone or the variable {VARIABLE}"
         return "the option weights"

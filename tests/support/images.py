@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -37,3 +38,11 @@ def assert_same(ours: list[dict], theirs: list[dict]) -> None:
         for name in ("lq", "gt"):
             assert one[name].dtype == other[name].dtype
             assert np.array_equal(one[name], other[name])
+
+
+def save_pictures(folder: Path, sizes: Mapping[str, tuple[int, int]]) -> Path:
+    """Writes a PNG file for each name and (height, width), grey for the name "grey"."""
+    for seed, (name, size) in enumerate(sizes.items()):
+        image = picture(*size, seed)
+        save(folder / f"{name}.png", image[..., 0] if name == "grey" else image)
+    return folder

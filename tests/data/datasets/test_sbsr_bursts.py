@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from support.images import picture, save
+from support.images import picture, save, save_pictures
 
 from srtoolbox.data.datasets.sbsr_bursts import SBSRBursts, burst_image
 from srtoolbox.data.degradations.sbsr import SBSRPipeline
@@ -23,11 +23,7 @@ SIZES = {"a": (70, 93), "b": (64, 64), "grey": (66, 81)}
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    for seed, (name, size) in enumerate(SIZES.items()):
-        image = picture(*size, seed)
-        save(folder / f"{name}.png", image[..., 0] if name == "grey" else image)
-    return folder
+    return save_pictures(tmp_path_factory.mktemp("images"), SIZES)
 
 
 def bursts(root: Path, **more: Any) -> SBSRBursts:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.images import picture, save
+from support.images import picture, save, save_pictures
 
 from srtoolbox.data.datasets.synthetic_bursts import SyntheticBursts, fixed_rng, mirrored_window
 from srtoolbox.data.stream import SampleStream, to_float
@@ -25,11 +25,7 @@ PIPELINES = [
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    for seed, (name, size) in enumerate(SIZES.items()):
-        image = picture(*size, seed)
-        save(folder / f"{name}.png", image[..., 0] if name == "grey" else image)
-    return folder
+    return save_pictures(tmp_path_factory.mktemp("images"), SIZES)
 
 
 def bursts(root: Path, **more: Any) -> SyntheticBursts:
