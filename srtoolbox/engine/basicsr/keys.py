@@ -80,7 +80,7 @@ class Section:
 
     def __init__(self, tree: Tree, path: str, notes: list[Note]) -> None:
         self.tree, self.path, self.notes = tree, path, notes
-        self.left = list(tree)
+        self.left = dict.fromkeys(tree)  # keys that nobody took, in the order of the file
         for old, new in _OLD_NAMES.items():
             if old in tree and new in tree:
                 self.fault(old, f"{new} is its later name; remove one of them")
@@ -109,7 +109,7 @@ class Section:
         for name in (key, *(old for old, new in _OLD_NAMES.items() if new == key)):
             if name in self.left:
                 if self.tree[name] is not None:
-                    self.left.remove(name)
+                    del self.left[name]
                 return self.tree[name]
         return default
 
@@ -165,7 +165,7 @@ class Section:
                 self.note("unneeded", key, "not set")
             else:
                 self.note("lost", key, "srtoolbox has no such option; compare with docs/options.md")
-        self.left = []
+        self.left.clear()
 
     def _mark(self, key: str) -> str:
         names = (key, *(old for old, new in _OLD_NAMES.items() if new == key))

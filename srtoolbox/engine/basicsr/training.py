@@ -102,7 +102,6 @@ class TrainTranslator:
         section = train.take_section("pixel_opt")
         if section is None:
             train.fault("pixel_opt", "missing; srtoolbox needs at least one loss (train.losses)")
-        assert section is not None
         loss = Tree(section.tree.where)
         known = ("L1Loss", "MSELoss", "CharbonnierLoss")
         loss.put("type", section.take_type("pixel loss", known), section.place("type"))
