@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
@@ -287,6 +288,12 @@ def average(records: Sequence[Record], over: str = "images") -> dict[str, float 
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Returns the mean; None if a value is missing, since a mean over fewer images misleads."""
+    """Returns the mean; None if a value is missing, since a mean over fewer images misleads.
+
+    Infinite values (the PSNR of equal images) are left out, unless all are infinite.
+    """
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
+    if not known or len(known) < len(values):
+        return None
+    kept = [value for value in known if not math.isinf(value)] or known
+    return sum(kept) / len(kept)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,6 +28,7 @@ from srtoolbox.registry import METRIC_REGISTRY
 from srtoolbox.utils.console import progress_bar
 from srtoolbox.utils.cpu import map_threads
 from srtoolbox.utils.files import write_atomic
+from srtoolbox.utils.portable import csv_text, to_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -120,11 +118,8 @@ class Scores:
 
     def write_csv(self, path: Path) -> None:
         """Writes a row per image."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["key", *self.metrics])
-        writer.writerows([record["key"], *record["metrics"].values()] for record in self.records)
-        write_atomic(path, text.getvalue())
+        lines = [[record["key"], *record["metrics"].values()] for record in self.records]
+        write_atomic(path, csv_text([["key", *self.metrics], *lines]))
 
     def write_json(self, path: Path) -> None:
         """Writes protocol, mean, means of the folders, and the scores of each image."""
@@ -136,7 +131,7 @@ class Scores:
             "folders": {clip: _means(records) for clip, records in self.by_folder().items()},
             "images": self.records,
         }
-        write_atomic(path, json.dumps(content, indent=1) + "\n")
+        write_atomic(path, to_json(content, indent=1) + "\n")
 
     def require(self, limits: Sequence[Limit]) -> None:
         """Checks the means.

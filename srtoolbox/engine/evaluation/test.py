@@ -22,6 +22,7 @@ from srtoolbox.engine.weights.load import load_weights, read_weights, weights_ha
 from srtoolbox.errors import UserError
 from srtoolbox.utils.environment import describe_environment
 from srtoolbox.utils.files import write_atomic
+from srtoolbox.utils.portable import to_json
 
 _log = logging.getLogger("srtoolbox")
 
@@ -74,7 +75,7 @@ def run_test(opt: RunOptions, device: torch.device, weights: Path | None = None)
         scores[name] = average(records, protocol.average)
         facts = {"dataset": name, "protocol": protocol.hash}
         lines += [{**facts, **record} for record in records]
-    write_atomic(folder / "results.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    write_atomic(folder / "results.jsonl", "".join(to_json(line) + "\n" for line in lines))
     write_atomic(folder / "options.yml", dump(opt))
     environment = json.dumps(describe_environment(device), indent=1)
     write_atomic(folder / "environment.json", environment)
