@@ -26,6 +26,7 @@ from srtoolbox.comparison.stored_files import (
     shape,
 )
 from srtoolbox.engine.evaluation.evaluator import Record
+from srtoolbox.engine.evaluation.frame_use import BLIND
 from srtoolbox.errors import UserError
 from srtoolbox.utils.files import append_lines, write_atomic
 from srtoolbox.utils.portable import to_json
@@ -325,7 +326,7 @@ _check_record = shape(
     seed=int | None,
     dataset=str | None,
 )
-_check_use = shape(evaluation=str, psnr=dict[str, float | None])
+_check_use_types = shape(evaluation=str, psnr=dict[str, float | None])
 _check_cost_types = shape(
     cost=str,
     input=list[int] | None,
@@ -344,6 +345,13 @@ _check_environment = shape(
     device=str,
     **dict.fromkeys(("srtoolbox", "commit", "python", "platform", "threads"), Any),
 )
+
+
+def _check_use(use: dict[str, Any]) -> None:
+    _check_use_types(use)
+    frames = [name for name in use["psnr"] if name.endswith(("frame", "frames"))]
+    if use["psnr"] and not (frames and BLIND in use["psnr"]):
+        raise Damage(f"psnr needs numbers of frames and '{BLIND}'")
 
 
 def _check_cost(cost: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from srtoolbox.comparison.analysis.statistics import best_of, not_distinguishable, p_of_pairs
 from srtoolbox.comparison.store import Entry, ResultStore, StudyCard
-from srtoolbox.engine.evaluation.evaluator import Record, average, clip_of
+from srtoolbox.engine.evaluation.evaluator import Record, average, clip_of, not_finite
 
 
 class Scores:
@@ -226,6 +226,18 @@ class Scores:
         if any(len(values) < len(seeds) for values in by_key.values()):
             return {}
         return {key: sum(values) / len(values) for key, values in by_key.items()}
+
+
+def nan_results(store: ResultStore, card: StudyCard) -> list[str]:
+    """Returns a sentence on each entry, dataset and metric of a study with scores of NaN."""
+    sentences = []
+    for view in card.views():
+        for entry in view.entries:
+            for dataset, evaluation in entry.evaluations.items():
+                nan, _ = not_finite(store.records(evaluation))
+                place = f"{entry.method} (seed {entry.seed}) on {dataset}"
+                sentences += [f"{place}, protocol {view.protocol['name']}, {text}" for text in nan]
+    return sentences
 
 
 def by_clip(keys: Iterable[str]) -> dict[str, list[str]]:

@@ -230,7 +230,9 @@ def frames_used(scores: Scores, dataset: str) -> list[Table]:
         uses = [scores.store.frame_use(entry.evaluations.get(dataset, "")) for entry in entries]
         measured = [use for use in uses if use is not None]
         if measured and len(measured) == len(uses):
-            found[method] = {name: mean([use[name] for use in measured]) for name in measured[0]}
+            found[method] = {
+                name: mean([use.get(name) for use in measured]) for name in measured[0]
+            }
     if not found:
         return []
     names = list(dict.fromkeys(name for use in found.values() for name in use))

@@ -23,6 +23,7 @@ from srtoolbox.inference.padding import run_padded
 from srtoolbox.inference.prediction import PLAIN, EnhanceOptions, predict
 from srtoolbox.inference.tiling import halve, run_tiled
 from srtoolbox.metrics import ClipMetric, Metric, MetricUnavailable, Protocol, get_protocol
+from srtoolbox.utils.console import names_text
 
 _log = logging.getLogger("srtoolbox")
 
@@ -285,6 +286,23 @@ def average(records: Sequence[Record], over: str = "images") -> dict[str, float 
             values = [mean([scores[name] for scores in group]) for group in groups.values()]
             means[name if kind is None else f"{name}_{kind}"] = mean(values)
     return means
+
+
+def not_finite(records: Sequence[Record]) -> tuple[list[str], list[str]]:
+    """Returns sentences on the NaN and on the infinite scores of a dataset, one per metric."""
+    nan: list[str] = []
+    infinite: list[str] = []
+    for name in records[0]["metrics"] if records else ():
+        values = {record["key"]: record["metrics"].get(name) for record in records}
+        known = {key: value for key, value in values.items() if value is not None}
+        count = f"of {len(values)} images"
+        if keys := [key for key, value in known.items() if math.isnan(value)]:
+            nan.append(f"{name}: {len(keys)} {count} are not finite ({names_text(keys)})")
+        if keys := [key for key, value in known.items() if math.isinf(value)]:
+            means = "" if len(keys) == len(known) else "; means leave them out"
+            text = f"{name}: {len(keys)} {count} are infinite ({names_text(keys)}){means}"
+            infinite.append(text)
+    return nan, infinite
 
 
 def mean(values: Sequence[float | None]) -> float | None:

@@ -25,7 +25,7 @@ from srtoolbox.engine.evaluation.evaluator import Record, average, clip_of
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.metrics import ClipMetric, Metric, Protocol, get_protocol
 from srtoolbox.registry import METRIC_REGISTRY
-from srtoolbox.utils.console import progress_bar
+from srtoolbox.utils.console import printable, progress_bar
 from srtoolbox.utils.cpu import map_threads
 from srtoolbox.utils.files import write_atomic
 from srtoolbox.utils.portable import csv_text, to_json
@@ -93,10 +93,11 @@ class Scores:
     def table(self) -> Table:
         """Returns a table for the terminal: a row per folder, the mean, and the protocol."""
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(
-            title=f"{self.name} (x{self.scale})",
-            caption=self.protocol.describe(),
+            title=Text(printable(f"{self.name} (x{self.scale})")),
+            caption=Text(printable(self.protocol.describe())),
             caption_justify="left",
         )
         table.add_column("folder", overflow="fold")
@@ -104,12 +105,12 @@ class Scores:
         for name, metric in self.metrics.items():
             unit = f" [{metric.unit}]" if metric.unit else ""
             arrow = "↑" if metric.higher_is_better else "↓"
-            header = f"{name.upper()}{unit} {arrow}".replace("[", r"\[")
+            header = Text(printable(f"{name.upper()}{unit} {arrow}"))
             # A truncated number would be wrong, so many columns make the table wider instead.
             table.add_column(header, justify="right", min_width=8, overflow="fold")
         folders = self.by_folder()
         for clip, records in folders.items():
-            table.add_row(clip, str(len(records)), *self._cells(_means(records)))
+            table.add_row(Text(printable(clip)), str(len(records)), *self._cells(_means(records)))
         if len(folders) > 1:
             table.add_section()
             label = f"mean over {self.protocol.average}"

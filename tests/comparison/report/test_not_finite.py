@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srtoolbox.comparison.analysis.scores import Scores
+from srtoolbox.comparison.analysis.scores import Scores, nan_results
+from srtoolbox.comparison.report import style
 from srtoolbox.comparison.report.charts import draw_differences, draw_tradeoff
 from srtoolbox.comparison.report.tables import all_tables, statistics
 from srtoolbox.comparison.report.write import write_report
@@ -125,3 +126,18 @@ def test_all_files_are_written_and_valid(make) -> None:
     again = [r["metrics"]["psnr"] for e in ("Net", "Broken") for r in scores.store.records(e)]
     assert np.isinf(again).sum() == 1
     assert np.isnan(again).sum() == 1
+
+
+def test_names_without_glyphs_give_one_note(make, caplog, recwarn) -> None:
+    style._note_missing_characters.cache_clear()
+    scores = make({"超分辨率网络": _GOOD, "Bicubic\U000f1234": _BAD})
+    write_report(scores.store.folder, ["figures", "html"])
+    assert caplog.text.count("figures show boxes") == 1  # no font has U+F1234
+    assert not [w for w in recwarn if "Glyph" in str(w.message)]
+
+
+def test_compare_fails_on_nan(make) -> None:
+    scores = make({"Broken": [1.0, math.nan, 3.0], "Net": [1.0, 2.0, math.inf]})
+    (text,) = nan_results(scores.store, scores.store.load_card())
+    assert "Broken (seed 0) on Set" in text
+    assert "psnr: 1 of 3 images are not finite (im1)" in text
