@@ -56,7 +56,7 @@ def check_value(value: Any, hint: Any, name: str) -> Any:
             raise Damage(f"{name} must be a list, got {_short(value)}")
         return [check_value(item, parts[0], f"{name}[{i}]") for i, item in enumerate(value)]
     value = number(value) if hint is float else value
-    allowed = (int, float) if hint is float else hint
+    allowed: Any = (int, float) if hint is float else hint
     wrong = not isinstance(value, allowed) or (isinstance(value, bool) and hint is not bool)
     if wrong or (isinstance(value, int) and abs(value) >= _MAX_INTEGER):
         raise Damage(f"{name} must be {_KINDS[hint]}, got {_short(value)}")

@@ -72,7 +72,7 @@ def _mutate(data: st.DataObject, content: bytes, is_lines: bool) -> bytes:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, derandomize=True,
+@settings(max_examples=60, deadline=None, derandomize=True,
           suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
 @given(data=st.data())
 def test_mutated_files_give_one_line_or_a_report(part: Path, data: st.DataObject) -> None:
@@ -83,7 +83,7 @@ def test_mutated_files_give_one_line_or_a_report(part: Path, data: st.DataObject
     name = data.draw(st.sampled_from(_FILES))
     path = copy / name
     path.write_bytes(_mutate(data, path.read_bytes(), name != "study.json"))
-    formats = data.draw(st.sampled_from([["md", "csv", "latex"]] * 9 + [["html"]]))
+    formats = data.draw(st.sampled_from([["md"]] * 9 + [["html"]]))
     for act in (lambda: write_report(copy, formats), lambda: merge_studies([copy], into)):
         try:
             act()

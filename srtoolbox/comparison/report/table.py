@@ -26,6 +26,7 @@ ROW_MARKS = DEVIATION_MARK + DEGENERATE_MARK + BEHIND_MARK + FAILURE_MARK
 
 # In a terminal of 80 columns, rich cuts tables whose smallest width, as it measures it, is larger.
 _MAX_WIDTH = 75
+_PIECE_WIDTH = 79
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def _pieces(table: Table, columns: list[int]) -> list[list[int]]:
     """Returns the columns in as few pieces as fit into a terminal; each has at least one column."""
     pieces: list[list[int]] = [[]]
     for column in columns:
-        if pieces[-1] and _width(_part(table, [*pieces[-1], column], None)) > _MAX_WIDTH:
+        if pieces[-1] and _width(_part(table, [*pieces[-1], column], None)) > _PIECE_WIDTH:
             pieces.append([])
         pieces[-1].append(column)
     return pieces
