@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from srtoolbox import __version__
 from srtoolbox.cli import bench, data, info, run, study, weights
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.utils.console import set_up_logging
+from srtoolbox.utils.console import printable, set_up_logging
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,14 +26,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, for example `head`, needs no more lines
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except UserError as error:
-        print(f"srtoolbox: {error}", file=sys.stderr)
+        print(printable(f"srtoolbox: {error}"), file=sys.stderr)
         return 2
     except RunError as error:
-        print(f"srtoolbox: {error}", file=sys.stderr)
+        print(printable(f"srtoolbox: {error}"), file=sys.stderr)
         return 1
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        print(f"srtoolbox: {name}{error.strerror or error}", file=sys.stderr)
+        print(printable(f"srtoolbox: {name}{error.strerror or error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         needs_resume = parsed.run is run.train and not parsed.resume

@@ -15,7 +15,8 @@ from srtoolbox.cli.arguments import (
     add_plugins,
     load_all_plugins,
 )
-from srtoolbox.utils.console import print_rich, terminal_table
+from srtoolbox.errors import RunError
+from srtoolbox.utils.console import print_rich, printable, terminal_table
 
 
 def add_train(commands: Commands) -> None:
@@ -99,7 +100,11 @@ def test(arguments: Namespace) -> None:
     head = ["dataset", *(metric.upper() for metric in metrics)]
     print_rich(terminal_table(f"{opt.name} (x{opt.scale})", head, rows))
     print(result.protocol)
-    print(f"per-image scores: {result.folder / 'results.jsonl'}")
+    for sentence in result.infinite:
+        print(printable(sentence))
+    print(printable(f"per-image scores: {result.folder / 'results.jsonl'}"))
+    if result.nan:
+        raise RunError("; ".join(result.nan))
 
 
 def add_metrics(commands: Commands) -> None:
@@ -139,6 +144,7 @@ def add_metrics(commands: Commands) -> None:
 
 def metrics(arguments: Namespace) -> None:
     from srtoolbox.engine.device.precision import pick_device
+    from srtoolbox.engine.evaluation.evaluator import not_finite
     from srtoolbox.engine.evaluation.folders import read_limit, score_folders
 
     load_all_plugins(arguments.plugin)
@@ -156,11 +162,16 @@ def metrics(arguments: Namespace) -> None:
         device=pick_device(arguments.device),
     )
     print_rich(scores.table(), crop=False)
+    nan, infinite = not_finite(scores.records)
+    for sentence in [*nan, *infinite]:
+        print(printable(sentence))
     if arguments.csv:
         scores.write_csv(arguments.csv)
     if arguments.json:
         scores.write_json(arguments.json)
     scores.require(limits)
+    if nan:
+        raise RunError("; ".join(nan))
 
 
 def add_doctor(commands: Commands) -> None:

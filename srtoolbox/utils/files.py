@@ -18,6 +18,7 @@ from time import sleep
 from typing import Any, TypeVar
 
 from srtoolbox.errors import UserError
+from srtoolbox.utils.portable import numbers, to_json
 
 try:
     import fcntl
@@ -93,7 +94,7 @@ def append_lines(path: Path, records: list[dict[str, Any]]) -> None:
         OSError: if they cannot be written; the file then has none of them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(record) + "\n" for record in records)
+    text = "".join(to_json(record) + "\n" for record in records)
     # If a killed process left half a line, the first new record must not continue it.
     size = path.stat().st_size if path.exists() else 0
     torn = size > 0 and not _ends_with_newline(path)
@@ -115,7 +116,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open() as file:
         for line in file:
             try:
-                yield json.loads(line)
+                yield json.loads(line, object_hook=numbers)
             except json.JSONDecodeError:
                 continue
 
@@ -124,7 +125,7 @@ def keep_lines(path: Path, last_step: int) -> None:
     """Drops the records of steps after ``last_step``, which a resumed run writes again."""
     if path.exists():
         kept = [record for record in read_lines(path) if record["step"] <= last_step]
-        write_atomic(path, "".join(json.dumps(record) + "\n" for record in kept))
+        write_atomic(path, "".join(to_json(record) + "\n" for record in kept))
 
 
 def _ends_with_newline(path: Path) -> bool:

@@ -93,7 +93,7 @@ def test_a_folder_without_a_study_and_a_damaged_one_are_named(tmp_path: Path) ->
     with pytest.raises(UserError, match=r"no study here \(study.json is missing\)"):
         ResultStore(tmp_path).load_card()
     (tmp_path / "study.json").write_text("{")
-    with pytest.raises(UserError, match=r"study.json: damaged .*; run the comparison again"):
+    with pytest.raises(UserError, match=r"study.json:1 is damaged: .*run the comparison again"):
         ResultStore(tmp_path).load_card()
 
 

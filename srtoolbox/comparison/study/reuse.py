@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,21 +49,43 @@ def index_finished_runs(studies: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
-def copy_training(run: Path, target: Path) -> None:
+def regular_files(folder: Path, links: list[str]) -> list[Path]:
+    """Returns the files in a folder and below it, sorted, without symbolic links.
+
+    Args:
+        folder: The folder; it may be missing.
+        links: Gets the names of the links that were left out.
+    """
+    if folder.is_symlink():
+        links.append(folder.name)
+        return []
+    files = []
+    for parent, folders, names in os.walk(folder):  # it does not follow links
+        for name in [*folders, *names]:
+            path = Path(parent, name)
+            if path.is_symlink():
+                links.append(name)
+            elif path.is_file():
+                files.append(path)
+    return sorted(files)
+
+
+def copy_training(run: Path, target: Path, links: list[str] | None = None) -> None:
     """Copies the folder of a finished training, completely or not at all.
 
     Args:
         run: The folder.
         target: Its copy; it replaces an unfinished training there.
+        links: Gets the names of symbolic links, which are not copied.
 
     Raises:
         OSError: if a file cannot be read or written.
     """
     part = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(part, ignore_errors=True)  # of an interrupted copy
-    for path in sorted(run.rglob("*")):
+    for path in regular_files(run, [] if links is None else links):
         name = path.relative_to(run)
-        if path.is_file() and name.parts[0] not in _NOT_COPIED:
+        if name.parts[0] not in _NOT_COPIED:
             write_atomic(part / name, path.read_bytes())
     if target.exists():
         shutil.rmtree(target)

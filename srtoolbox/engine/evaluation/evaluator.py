@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
@@ -22,6 +23,7 @@ from srtoolbox.inference.padding import run_padded
 from srtoolbox.inference.prediction import PLAIN, EnhanceOptions, predict
 from srtoolbox.inference.tiling import halve, run_tiled
 from srtoolbox.metrics import ClipMetric, Metric, MetricUnavailable, Protocol, get_protocol
+from srtoolbox.utils.console import names_text
 
 _log = logging.getLogger("srtoolbox")
 
@@ -286,7 +288,30 @@ def average(records: Sequence[Record], over: str = "images") -> dict[str, float 
     return means
 
 
+def not_finite(records: Sequence[Record]) -> tuple[list[str], list[str]]:
+    """Returns sentences on the NaN and on the infinite scores of a dataset, one per metric."""
+    nan: list[str] = []
+    infinite: list[str] = []
+    for name in records[0]["metrics"] if records else ():
+        values = {record["key"]: record["metrics"].get(name) for record in records}
+        known = {key: value for key, value in values.items() if value is not None}
+        count = f"of {len(values)} images"
+        if keys := [key for key, value in known.items() if math.isnan(value)]:
+            nan.append(f"{name}: {len(keys)} {count} are not finite ({names_text(keys)})")
+        if keys := [key for key, value in known.items() if math.isinf(value)]:
+            means = "" if len(keys) == len(known) else "; means leave them out"
+            text = f"{name}: {len(keys)} {count} are infinite ({names_text(keys)}){means}"
+            infinite.append(text)
+    return nan, infinite
+
+
 def mean(values: Sequence[float | None]) -> float | None:
-    """Returns the mean; None if a value is missing, since a mean over fewer images misleads."""
+    """Returns the mean; None if a value is missing, since a mean over fewer images misleads.
+
+    Infinite values (the PSNR of equal images) are left out, unless all are infinite.
+    """
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
+    if not known or len(known) < len(values):
+        return None
+    kept = [value for value in known if not math.isinf(value)] or known
+    return sum(kept) / len(kept)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,9 +25,10 @@ from srtoolbox.engine.evaluation.evaluator import Record, average, clip_of
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.metrics import ClipMetric, Metric, Protocol, get_protocol
 from srtoolbox.registry import METRIC_REGISTRY
-from srtoolbox.utils.console import progress_bar
+from srtoolbox.utils.console import printable, progress_bar
 from srtoolbox.utils.cpu import map_threads
 from srtoolbox.utils.files import write_atomic
+from srtoolbox.utils.portable import csv_text, to_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -95,10 +93,11 @@ class Scores:
     def table(self) -> Table:
         """Returns a table for the terminal: a row per folder, the mean, and the protocol."""
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(
-            title=f"{self.name} (x{self.scale})",
-            caption=self.protocol.describe(),
+            title=Text(printable(f"{self.name} (x{self.scale})")),
+            caption=Text(printable(self.protocol.describe())),
             caption_justify="left",
         )
         table.add_column("folder", overflow="fold")
@@ -106,12 +105,12 @@ class Scores:
         for name, metric in self.metrics.items():
             unit = f" [{metric.unit}]" if metric.unit else ""
             arrow = "↑" if metric.higher_is_better else "↓"
-            header = f"{name.upper()}{unit} {arrow}".replace("[", r"\[")
+            header = Text(printable(f"{name.upper()}{unit} {arrow}"))
             # A truncated number would be wrong, so many columns make the table wider instead.
             table.add_column(header, justify="right", min_width=8, overflow="fold")
         folders = self.by_folder()
         for clip, records in folders.items():
-            table.add_row(clip, str(len(records)), *self._cells(_means(records)))
+            table.add_row(Text(printable(clip)), str(len(records)), *self._cells(_means(records)))
         if len(folders) > 1:
             table.add_section()
             label = f"mean over {self.protocol.average}"
@@ -120,11 +119,8 @@ class Scores:
 
     def write_csv(self, path: Path) -> None:
         """Writes a row per image."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["key", *self.metrics])
-        writer.writerows([record["key"], *record["metrics"].values()] for record in self.records)
-        write_atomic(path, text.getvalue())
+        lines = [[record["key"], *record["metrics"].values()] for record in self.records]
+        write_atomic(path, csv_text([["key", *self.metrics], *lines]))
 
     def write_json(self, path: Path) -> None:
         """Writes protocol, mean, means of the folders, and the scores of each image."""
@@ -136,7 +132,7 @@ class Scores:
             "folders": {clip: _means(records) for clip, records in self.by_folder().items()},
             "images": self.records,
         }
-        write_atomic(path, json.dumps(content, indent=1) + "\n")
+        write_atomic(path, to_json(content, indent=1) + "\n")
 
     def require(self, limits: Sequence[Limit]) -> None:
         """Checks the means.
