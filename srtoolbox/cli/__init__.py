@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from srtoolbox import __version__
 from srtoolbox.cli import bench, data, info, run, study, weights
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.console import printable, set_up_logging
+from srtoolbox.utils.files import interrupt_on
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     set_up_logging()
     try:
-        parsed.run(parsed)
+        with interrupt_on(signal.SIGTERM):
+            parsed.run(parsed)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, for example `head`, needs no more lines
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -26,6 +26,7 @@ from srtoolbox.data.base import (
     dataset_info,
 )
 from srtoolbox.data.transforms.orientation import orient_batch
+from srtoolbox.utils.processes import end_with_parent
 
 # Separates the streams of random numbers that are drawn for different purposes from one seed.
 _ORDER, _SAMPLE, _NUM_FRAME = 0, 1, 4
@@ -239,6 +240,7 @@ def _init_worker(_: int) -> None:
     workers it could not finish its step and save the state. SIGTERM must end workers, because that
     is how the main process stops them.
     """
+    end_with_parent()
     import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from time import sleep
 from typing import Any, TypeVar
@@ -110,22 +111,72 @@ def append_lines(path: Path, records: list[dict[str, Any]]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the records of a JSONL file; skips a line that a killed process left unfinished."""
+    """Yields the records of a JSONL file.
+
+    It skips an unfinished last line, which a killed process leaves. For any other line that is no
+    record it logs one warning.
+    """
+    for number, _, record in numbered_lines(path):
+        if record is not None:
+            yield record
+        else:
+            warn_once(f"{path}:{number} damaged; this line is left out")
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
+    """Yields number, bytes and record (None: damaged) of the lines of a JSONL file.
+
+    An unfinished last line and empty lines are left out.
+    """
     if not path.exists():
         return
-    with path.open() as file:
-        for line in file:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
             try:
-                yield json.loads(line, object_hook=numbers)
-            except json.JSONDecodeError:
+                record = json.loads(line, object_hook=numbers)
+            except (ValueError, RecursionError):
+                record = None
+            if record is None and (not line.endswith(b"\n") or not line.strip()):
                 continue
+            yield number, line, record if isinstance(record, dict) else None
+
+
+@cache
+def warn_once(text: str) -> None:
+    """Logs a warning that was not logged before."""
+    _log.warning("%s", text)
 
 
 def keep_lines(path: Path, last_step: int) -> None:
-    """Drops the records of steps after ``last_step``, which a resumed run writes again."""
-    if path.exists():
-        kept = [record for record in read_lines(path) if record["step"] <= last_step]
-        write_atomic(path, "".join(to_json(record) + "\n" for record in kept))
+    """Drops the records of steps after ``last_step``, which a resumed run writes again.
+
+    Damaged lines are moved to ``NAME.damaged``, with a warning for each.
+    """
+    if not path.exists():
+        return
+    kept, damaged = [], []
+    for number, line, record in numbered_lines(path):
+        if record is None or not _is_point(record):
+            aside = path.with_name(f"{path.name}.damaged")
+            _log.warning("%s:%d damaged; the line is moved to %s", path, number, aside.name)
+            damaged.append(line if line.endswith(b"\n") else line + b"\n")
+        elif record["step"] <= last_step:
+            kept.append(record)
+    if damaged:
+        aside = path.with_name(f"{path.name}.damaged")
+        before = aside.read_bytes() if aside.exists() else b""
+        write_atomic(aside, before + b"".join(damaged))
+    write_atomic(path, "".join(to_json(record) + "\n" for record in kept))
+
+
+def _is_point(record: dict[str, Any]) -> bool:
+    """Returns whether a record has a step and, apart from a dataset's name, only numbers."""
+    values = [value for name, value in record.items() if name not in ("step", "dataset")]
+    return (
+        type(record.get("step")) is int
+        and isinstance(record.get("dataset", ""), str)
+        and all(value is None or type(value) in (int, float) for value in values)
+    )
 
 
 def _ends_with_newline(path: Path) -> bool:

@@ -11,7 +11,7 @@ import torch
 from srtoolbox.errors import UserError
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
-_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -56,9 +56,9 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
         torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
-    if precision not in _HALF:
+    if precision not in HALF:
         return nullcontext()
-    return torch.autocast(device.type, dtype=_HALF[precision])
+    return torch.autocast(device.type, dtype=HALF[precision])
 
 
 def loss_scaler(device: torch.device, precision: Precision) -> torch.amp.GradScaler:

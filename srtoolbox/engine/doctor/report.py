@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from srtoolbox.engine.device.precision import is_out_of_memory
+from srtoolbox.engine.device.probe import slow_format
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.console import duration_text, size_text, terminal_table
@@ -118,6 +119,9 @@ def find_warnings(found: Diagnosis, runs: Sequence[RunOptions], device: torch.de
     warnings = []
     if device.type == "cpu":
         warnings.append(f"no GPU: this runs on {device_name(device)}")
+    for precision in sorted({run.train.precision for run in runs if run.train}):
+        if text := slow_format(device, precision):
+            warnings.append(text)
     cores = cpu_count()
     for workers in sorted({run.train.num_worker for run in runs if run.train}):
         if workers > cores:

@@ -26,7 +26,7 @@ from srtoolbox.engine.training.acceleration import accelerate, compile_fails
 from srtoolbox.engine.training.checkpoint import CheckpointFolder
 from srtoolbox.engine.training.ema import EMA
 from srtoolbox.engine.training.meter import LossMeter
-from srtoolbox.engine.training.nonfinite import describe_batch, find_nonfinite
+from srtoolbox.engine.training.nonfinite import describe_batch, find_nonfinite, nonfinite_weight
 from srtoolbox.engine.training.optimization import (
     ParameterFreezer,
     build_optimizer,
@@ -106,6 +106,7 @@ class Trainer:
         self.evaluated = 0
         self.meter = LossMeter(device)
         self._waited = 0.0  # seconds of waiting for samples since the last log point
+        self._closed = 0  # step of the last log point, at which the sums of losses start again
         self._reported = (0, 0.0)  # step and seconds of the last log point
 
     def _build_optimizer(self, phase: str) -> torch.optim.Optimizer:
@@ -178,6 +179,7 @@ class Trainer:
         if self.evaluate is None or not due or self.evaluated == self.step:
             return False
         self._check_finite()  # a score of NaN could be taken for the best one
+        self._check_weights()
         self._stop_clock()
         scores = self.evaluate(self, reporter)
         if self.plateau is not None:
@@ -275,8 +277,13 @@ class Trainer:
         return float(self.ranks.size) if summed else 1 / self.opt.accumulate
 
     def save(self) -> None:
-        """Writes a checkpoint; all processes must call this."""
+        """Writes a checkpoint; all processes must call this.
+
+        Raises:
+            RunError: if a loss, gradient or weight is not finite; nothing is written then.
+        """
         self._check_finite()
+        self._check_weights()
         self._stop_clock()
         self.ranks.average(self.meter.sums.values())  # this does not change their mean
         state = self.state_dict()
@@ -301,6 +308,7 @@ class Trainer:
             "evaluated": self.evaluated,
             "seconds": self.seconds,
             "sums": dict(self.meter.sums),
+            "closed": self._closed,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -321,11 +329,16 @@ class Trainer:
         self.step, self.seconds = state["step"], state["seconds"]
         self.best, self.meter.sums = state["best"], state["sums"]
         self.evaluated = state["evaluated"]
+        # Checkpoints of earlier versions do not have it.
+        freq = self.logger.print_freq
+        last = self.step // freq * freq if self.meter.sums else self.step
+        self._closed = state.get("closed", last)
 
     def _report(self, reporter: Reporter) -> None:
         self._check_finite()
         self._stop_clock()
-        figures = self.ranks.mean(self.meter.close((self.step - 1) % self.logger.print_freq + 1))
+        figures = self.ranks.mean(self.meter.close(self.step - self._closed))
+        self._closed = self.step
         figures["lr"] = self.optimizers["g"].param_groups[0]["lr"]
         elapsed = max(self.seconds - self._reported[1], 1e-9)
         speed = {
@@ -348,6 +361,22 @@ class Trainer:
                 f"the loss or its gradient became non-finite at step {bad} "
                 f"(samples: {', '.join(batch['key'])}), {cause}; the last checkpoint is untouched; "
                 "try a lower lr, train.grad_clip, train.warmup_iter or precision fp32"
+            )
+
+    def _check_weights(self) -> None:
+        """Raises a ``RunError`` if a weight is not finite, although losses and gradients were.
+
+        The learning rate may be NaN, or an update may overflow.
+        """
+        networks = dict(self.model.networks)
+        if self.ema is not None:
+            networks["g_ema"] = self.ema.module
+        if name := nonfinite_weight(networks):
+            lr = self.optimizers["g"].param_groups[0]["lr"]
+            raise RunError(
+                f"{name} is not finite after step {self.step}, although the loss was (lr is now "
+                f"{float(lr):.4g}); nothing is saved of this step and the last checkpoint is "
+                "untouched; try a lower lr, train.grad_clip, train.warmup_iter or precision fp32"
             )
 
     def _out_of_memory(self, batch: Batch, unchanged: bool) -> RunError:

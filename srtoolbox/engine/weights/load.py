@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import logging
@@ -23,6 +22,7 @@ from srtoolbox.config.files import Tree, as_tree
 from srtoolbox.config.schema import build
 from srtoolbox.engine.weights.detect import bare_name, closest_arch
 from srtoolbox.engine.weights.faults import explain_fault, is_safetensors
+from srtoolbox.engine.weights.whole import check_final_weights, state_hash
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
 from srtoolbox.utils.console import names_text
@@ -120,8 +120,10 @@ def read_weights(path: Path, key: str | None = None) -> WeightFile:
 
     Raises:
         UserError: if the file is missing, incomplete, or not a file of tensors.
+        RunError: if these are the weights of a finished training, and they were changed later.
     """
     content, arch = _read_content(path)
+    check_final_weights(path, content)
     entry = key if key is not None else next((e for e in _ENTRIES if e in content), None)
     state = content if entry is None else content.get(entry)
     if not _is_state(state):
@@ -198,11 +200,7 @@ def save_weights(
 
 def weights_hash(net: nn.Module) -> str:
     """Returns the first 12 hex digits of the SHA-256 of all tensors and their names."""
-    sha = hashlib.sha256()
-    for key, value in sorted(net.state_dict().items()):
-        sha.update(key.encode())
-        sha.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()[:12]
+    return state_hash(net.state_dict())
 
 
 def _read_content(path: Path) -> tuple[dict[Any, Any], Any]:
