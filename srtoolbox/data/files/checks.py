@@ -26,6 +26,7 @@ def check_items(
     *,
     deep: bool = False,
     gt_size: int | None = None,
+    convert: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> list[Fault]:
     """Checks the files of a dataset.
@@ -42,6 +43,7 @@ def check_items(
         deep: Decode every file. Otherwise only headers are read, and only those files are decoded
             that lack the end marker or length of their format.
         gt_size: Side of training crops in HR pixels; smaller images are faults.
+        convert: As of ``read_image``.
         progress: Called with the number of files checked so far and the number of all files.
 
     Returns:
@@ -50,7 +52,7 @@ def check_items(
     paths = list(dict.fromkeys(path for item in items for path in (*item.gt, *item.lq)))
     infos: dict[Path, ImageInfo] = {}
     faults: dict[Path, Fault] = {}
-    examined = map_threads(partial(examine_file, raw=layout.raw, deep=deep), paths)
+    examined = map_threads(partial(examine_file, raw=layout.raw, deep=deep, convert=convert), paths)
     for count, (path, found) in enumerate(zip(paths, examined, strict=True), 1):
         if isinstance(found, Fault):
             faults[path] = found
@@ -82,12 +84,14 @@ def raise_faults(faults: Sequence[Fault], title: str) -> None:
         raise UserError(report_faults(faults, title))
 
 
-def examine_file(path: Path, raw: bool = False, deep: bool = False) -> ImageInfo | Fault:
+def examine_file(
+    path: Path, raw: bool = False, deep: bool = False, convert: bool = False
+) -> ImageInfo | Fault:
     """Returns the facts in a file's header, or its fault; for the options see ``check_items``."""
     try:
-        info = image_info(path, raw)
+        info = image_info(path, raw, convert)
         if deep or not ends_whole(path):
-            read_image(path, raw)
+            read_image(path, raw, convert)
     except ImageFault as fault:
         return Fault(path, fault.kind, str(fault).removeprefix(f"{path}: "))
     except OSError as error:
