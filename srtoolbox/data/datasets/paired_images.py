@@ -41,6 +41,11 @@ class PairedImages(FileDataset):
         round_between_passes: Rounding rule for LR made here; null: the layout's.
         cache: Folder for decoded images; null decodes the files each time. Samples are the same.
         cache_limit: Maximum size of the decoded images, in GiB.
+        convert: ``"rgb"`` converts palette, CMYK and 1-bit images to RGB and drops alpha channels
+            without blending; null: such images are errors.
+        white_level: Value of uint16 files that becomes 1, such as 4095 for 12 bits; null: 65535.
+            Files of 8 bits and float are not changed. LR made here is rounded before.
+        black_level: Value of uint16 files that becomes 0.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -65,6 +70,9 @@ class PairedImages(FileDataset):
         round_between_passes: bool | None = None,
         cache: str | None = None,
         cache_limit: float = 200,
+        convert: Literal["rgb"] | None = None,
+        white_level: int | None = None,
+        black_level: int = 0,
     ) -> None:
         super().__init__(scale, gt_size, use_hflip, use_rot)
         known_layout = choose_layout(layout, "image")
@@ -86,7 +94,18 @@ class PairedImages(FileDataset):
                 "PairedImages: give either dataroot (the folder of a dataset, with layout and "
                 "split) or dataroot_gt (a folder of HR images)"
             )
-        self._open(known_layout, found, root, edge, round_between_passes, cache, cache_limit)
+        levels = white_level, black_level
+        self._open(
+            known_layout,
+            found,
+            root,
+            edge,
+            round_between_passes,
+            cache,
+            cache_limit,
+            convert,
+            levels,
+        )
 
     def __getitem__(self, index: int) -> Sample:
         """Returns a whole pair, for evaluation: lq (1, 3, h, w) and gt (C, H, W), as stored."""

@@ -66,6 +66,8 @@ class SyntheticBursts(FileDataset):
             from bursts made in the workers by the device's rounding.
         cache: Folder for decoded images; null decodes the files each time. Samples are the same.
         cache_limit: Maximum size of the decoded images, in GiB.
+        convert: ``"rgb"`` converts palette, CMYK and 1-bit images to RGB and drops alpha channels
+            without blending; null: such images are errors.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -97,6 +99,7 @@ class SyntheticBursts(FileDataset):
         on_device: bool = False,
         cache: str | None = None,
         cache_limit: float = 200,
+        convert: Literal["rgb"] | None = None,
     ) -> None:
         if dataroot is None:
             raise UserError("SyntheticBursts: dataroot is missing; give a folder of images")
@@ -130,7 +133,7 @@ class SyntheticBursts(FileDataset):
         self.pipeline: Pipeline = chosen(**own)
         hr_layout = choose_layout(layout, "image").without_lq()
         found = find_items(hr_layout, dataroot, split, scale)
-        self._open(hr_layout, found, dataroot, None, None, cache, cache_limit)
+        self._open(hr_layout, found, dataroot, None, None, cache, cache_limit, convert)
 
     def __getitem__(self, index: int) -> Sample:
         """Returns the fixed burst of a whole image, as ``draw`` does without ``on_device``."""

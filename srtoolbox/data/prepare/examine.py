@@ -85,7 +85,16 @@ def examine(
         found = find_items(layout, given["dataroot"], given["split"], published, lq)
     items, faults = found
     items = items[: given.get("num_image")]
-    faults += check_items(items, layout, published, deep=True, gt_size=gt_size, progress=progress)
+    faults += check_items(
+        items,
+        layout,
+        published,
+        deep=True,
+        gt_size=gt_size,
+        training=training,
+        convert=given.get("convert") == "rgb",
+        progress=progress,
+    )
     return Examined(items, faults, layout.raw)
 
 
