@@ -24,7 +24,7 @@ import numpy as np
 from srtoolbox.data.cache.build import Place, SourceFile, build
 from srtoolbox.data.files.reader import image_info, read_image
 from srtoolbox.errors import UserError
-from srtoolbox.utils.files import acquire_lock
+from srtoolbox.utils.files import acquire_lock, user_path
 
 _log = logging.getLogger("srtoolbox")
 
@@ -64,7 +64,7 @@ def open_pixels(
     """
     if cache is None:
         return partial(read_image, raw=raw, convert=convert)
-    cache = Path(cache).absolute()
+    cache = user_path(cache).absolute()
     numbers, sources = _list_sources(files, raw)
     key = json.dumps([_VERSION, raw, convert, [list(source) for source in sources]])
     store = cache / f"pixels-{hashlib.sha256(key.encode()).hexdigest()[:24]}"

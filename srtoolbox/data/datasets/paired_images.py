@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ from srtoolbox.data.files.find import scan_pair
 from srtoolbox.data.transforms.orientation import random_orientation
 from srtoolbox.errors import UserError
 from srtoolbox.registry import DATASET_REGISTRY
+from srtoolbox.utils.files import user_path
 
 
 @DATASET_REGISTRY.register()
@@ -46,6 +46,7 @@ class PairedImages(FileDataset):
         white_level: Value of uint16 files that becomes 1, such as 4095 for 12 bits; null: 65535.
             Files of 8 bits and float are not changed. LR made here is rounded before.
         black_level: Value of uint16 files that becomes 0.
+        recursive: Also take images in sub-folders; links to folders are not followed.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -73,6 +74,7 @@ class PairedImages(FileDataset):
         convert: Literal["rgb"] | None = None,
         white_level: int | None = None,
         black_level: int = 0,
+        recursive: bool = False,
     ) -> None:
         super().__init__(scale, gt_size, use_hflip, use_rot)
         known_layout = choose_layout(layout, "image")
@@ -83,12 +85,12 @@ class PairedImages(FileDataset):
                     "defines the file names; remove one of them"
                 )
             root = dataroot
-            found = find_items(known_layout, root, split, scale, dataroot_lq)
+            found = find_items(known_layout, root, split, scale, dataroot_lq, recursive)
         elif dataroot_gt is not None and dataroot is None:
             if split is not None:
                 raise UserError("PairedImages: split works with dataroot only; remove one of them")
-            root, root_lq = dataroot_gt, None if dataroot_lq is None else Path(dataroot_lq)
-            found = scan_pair(Path(root), root_lq, filename_tmpl)
+            root, root_lq = dataroot_gt, None if dataroot_lq is None else user_path(dataroot_lq)
+            found = scan_pair(user_path(root), root_lq, filename_tmpl, recursive)
         else:
             raise UserError(
                 "PairedImages: give either dataroot (the folder of a dataset, with layout and "

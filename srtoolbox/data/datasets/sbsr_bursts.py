@@ -54,6 +54,7 @@ class SBSRBursts(FileDataset):
         cache_limit: Maximum size of the decoded images, in GiB.
         convert: ``"rgb"`` converts palette, CMYK and 1-bit images to RGB and drops alpha channels
             without blending; null: such images are errors.
+        recursive: Also take images in sub-folders; links to folders are not followed.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -80,6 +81,7 @@ class SBSRBursts(FileDataset):
         cache: str | None = None,
         cache_limit: float = 200,
         convert: Literal["rgb"] | None = None,
+        recursive: bool = False,
     ) -> None:
         if dataroot is None:
             raise UserError("SBSRBursts: dataroot is missing; give a folder of images")
@@ -94,7 +96,7 @@ class SBSRBursts(FileDataset):
         hr_layout = choose_layout(layout, "image").without_lq()
         if num_image is not None and num_image < 1:
             raise UserError(f"SBSRBursts: num_image must be at least 1, got {num_image}")
-        items, faults = find_items(hr_layout, dataroot, split, scale)
+        items, faults = find_items(hr_layout, dataroot, split, scale, recursive=recursive)
         found = items[:num_image], faults
         self._open(hr_layout, found, dataroot, None, None, cache, cache_limit, convert)
 

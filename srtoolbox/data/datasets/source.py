@@ -28,6 +28,7 @@ from srtoolbox.data.resize.array import Edge, imresize_window
 from srtoolbox.data.transforms.orientation import random_crop_origin
 from srtoolbox.errors import UserError
 from srtoolbox.utils.cpu import map_threads
+from srtoolbox.utils.files import user_path
 
 _log = logging.getLogger("srtoolbox")
 
@@ -55,7 +56,12 @@ def choose_layout(name: str, kind: str) -> Layout:
 
 
 def find_items(
-    layout: Layout, dataroot: str, split: str | None, scale: int, dataroot_lq: str | None = None
+    layout: Layout,
+    dataroot: str,
+    split: str | None,
+    scale: int,
+    dataroot_lq: str | None = None,
+    recursive: bool = False,
 ) -> Found:
     """Returns the items of a split, and the faults in names and places of its files.
 
@@ -65,6 +71,7 @@ def find_items(
         split: Part of the dataset; None if the layout has only one.
         scale: Scale of the LR images.
         dataroot_lq: Another folder for the LR files.
+        recursive: Also take images in sub-folders.
 
     Raises:
         UserError: if there is no such folder or split, or no LR images of that scale.
@@ -75,8 +82,8 @@ def find_items(
             f"{', '.join(layout.splits)}; name one of them as split"
         )
     split = next(iter(layout.splits)) if split is None else split
-    root_lq = None if dataroot_lq is None else Path(dataroot_lq)
-    items, faults = scan(layout, Path(dataroot), split, scale, root_lq)
+    root_lq = None if dataroot_lq is None else user_path(dataroot_lq)
+    items, faults = scan(layout, user_path(dataroot), split, scale, root_lq, recursive)
     if any(item.lq for item in items):
         layout.check_scale(scale)
     return items, faults

@@ -24,7 +24,7 @@ from srtoolbox.data.files.checks import examine_file, report_faults
 from srtoolbox.data.files.find import Fault
 from srtoolbox.data.files.levels import Levels, check_levels
 from srtoolbox.data.files.reader import IMAGE_SUFFIXES, read_image
-from srtoolbox.data.files.walk import natural, walk
+from srtoolbox.data.files.walk import LeftOut, composed, natural, walk
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.evaluation.evaluator import Record, average, clip_of
 from srtoolbox.errors import RunError, UserError
@@ -421,10 +421,11 @@ def _collect(folder: Path, template: str, faults: list[Fault]) -> _Side:
         below = "" if flat else "{clip}"
     name = template.replace("{}", "{frame}")
     side: _Side = {}
-    for found in walk(f"{below}/{name}" if below else name, root, 1, faults):
-        clip = found.key if below else ""
+    left_out = LeftOut()
+    for found in walk(f"{below}/{name}" if below else name, root, 1, faults, left_out=left_out):
+        clip = composed(found.key) if below else ""
         path = Path(found.path)
-        other = side.setdefault(clip, {}).setdefault(found.frame, path)
+        other = side.setdefault(clip, {}).setdefault(composed(found.frame), path)
         if other != path:
             text = f"has the same stem as {other.name}; remove one of them"
             faults.append(Fault(path, "duplicate stem", text))
@@ -432,6 +433,8 @@ def _collect(folder: Path, template: str, faults: list[Fault]) -> _Side:
         named = "" if template == "{}" else f" named {template}"
         text = f"no images{named} here or in its folders; write {{clip}} where clips' names are"
         faults.append(Fault(folder, "no files", text))
+    if text := left_out.describe():
+        _log.warning("%s: left out: %s", folder, text)
     return side
 
 

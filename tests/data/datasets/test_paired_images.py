@@ -362,3 +362,28 @@ def test_turned_pairs(pairs: Path, tmp_path: Path) -> None:
     Image.open(path).rotate(90, expand=True).save(path, exif=exif)
     for cache in (None, str(tmp_path / "cache")):
         assert_same([folder_pair(pairs, cache=cache)[1]], [wanted])
+
+
+def test_home_and_variables_in_paths(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = folder_pair(pairs)[0]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MY_DATA", str(pairs))
+    for root in ("~", "$MY_DATA", "${MY_DATA}"):
+        roots = {"dataroot_gt": f"{root}/gt", "dataroot_lq": f"{root}/lq"}
+        dataset = PairedImages(**roots, scale=SCALE, gt_size=8, cache=f"{root}/cache")
+        assert_same([dataset[0]], [wanted])
+    assert (tmp_path / "cache").is_dir()
+    with pytest.raises(UserError, match="~nosuchuser/gt: no such folder"):
+        made(Path("~nosuchuser/gt"))
+
+
+def test_recursive(pairs: Path) -> None:
+    for side in ("gt", "lq"):
+        (pairs / side / "sub").mkdir()
+        for path in (pairs / side).glob("p2.png"):
+            path.rename(pairs / side / "sub" / path.name)
+    assert [folder_pair(pairs)[i]["key"] for i in range(2)] == ["p0", "p1"]
+    dataset = folder_pair(pairs, recursive=True)
+    assert [dataset[i]["key"] for i in range(3)] == ["p0", "p1", "sub/p2"]
