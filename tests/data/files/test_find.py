@@ -522,7 +522,7 @@ class TestLeftOut:
         for name in ("HR/baby.png", "HR/baby.mat"):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).touch()
-        assert scan(get_layout("set5"), tmp_path, "all", 4)[0]
+        assert scan(get_layout("set5"), tmp_path, "test", 4)[0]
         assert not caplog.records
 
     def test_images_beside_clips(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
