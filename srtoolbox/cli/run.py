@@ -136,6 +136,15 @@ def add_metrics(commands: Commands) -> None:
             default=[],
             help=f"exit with code 1 if a mean is {side} this value (may be repeated)",
         )
+    command.add_argument(
+        "--white-level", type=int, metavar="N", help="value of uint16 files that becomes 1"
+    )
+    command.add_argument(
+        "--black-level", type=int, default=0, metavar="N", help="value that becomes 0 (default 0)"
+    )
+    command.add_argument(
+        "--convert", choices=["rgb"], help="convert palette and CMYK images, drop alpha channels"
+    )
     command.add_argument("--csv", type=Path, metavar="FILE", help="write one line per image")
     command.add_argument("--json", type=Path, metavar="FILE", help="write all scores")
     add_device(command)
@@ -160,6 +169,9 @@ def metrics(arguments: Namespace) -> None:
         subset=arguments.subset,
         limits=limits,
         device=pick_device(arguments.device),
+        white_level=arguments.white_level,
+        black_level=arguments.black_level,
+        convert=arguments.convert == "rgb",
     )
     print_rich(scores.table(), crop=False)
     nan, infinite = not_finite(scores.records)

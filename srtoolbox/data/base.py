@@ -126,9 +126,11 @@ class DatasetInfo:
         time_scale: Frame rate of ``gt`` divided by that of ``lq``.
         linear_gt: Whether the ground truth of RAW frames has linear sensor values, not sRGB.
         clip_names: The clip of each evaluation sample; None: there are no clips.
+        clip_lengths: Number of scored frames of each clip, by name; None: not known.
         missing_neighbours: Rule that replaces frames beyond the ends of a clip; None: not stated.
         skip_frames: Frames at each end of a clip that are not scored; None: not stated.
         paths: Returns the files of the dataset.
+        gt_sizes: Returns (H, W) of the images that are scored, from the headers of their files.
         check_training: Raises a ``UserError`` if the dataset cannot be used for training.
         finish: Computes ``lq`` and ``gt`` of a batch of unfinished samples on the device.
     """
@@ -139,9 +141,11 @@ class DatasetInfo:
     time_scale: int = 1
     linear_gt: bool = True
     clip_names: list[str] | None = None
+    clip_lengths: dict[str, int] | None = None
     missing_neighbours: str | None = None
     skip_frames: int | None = None
     paths: Callable[[], list[Path]] | None = None
+    gt_sizes: Callable[[], dict[Path, tuple[int, int]]] | None = None
     check_training: Callable[[], None] | None = None
     finish: Callable[[StoredBatch], StoredBatch] | None = None
 

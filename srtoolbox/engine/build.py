@@ -18,12 +18,12 @@ from srtoolbox.archs.base import arch_info
 from srtoolbox.config.files import plain
 from srtoolbox.config.schema import build
 from srtoolbox.data.base import EvalDataset, TrainDataset, dataset_info
-from srtoolbox.engine.options import RunOptions, TrainOptions
+from srtoolbox.engine.options import RunOptions, TrainOptions, ValOptions
 from srtoolbox.engine.weights.load import load_weights
 from srtoolbox.errors import UserError
 from srtoolbox.inference.cascade import Cascade, stage_scale
 from srtoolbox.inference.padding import accepts_size
-from srtoolbox.metrics import get_protocol
+from srtoolbox.metrics import ClipMetric, Protocol, get_protocol
 from srtoolbox.models.base import Model
 from srtoolbox.models.frames import arrange_frames, check_time
 from srtoolbox.registry import (
@@ -32,6 +32,7 @@ from srtoolbox.registry import (
     MODEL_REGISTRY,
     constructor_parameters,
 )
+from srtoolbox.utils.console import names_text
 from srtoolbox.utils.environment import digest
 
 _DEFAULT_DISCRIMINATOR = {"type": "UNetDiscriminatorSN"}
@@ -204,6 +205,7 @@ def build_dataset(
                     raise UserError(
                         f"its {rule} is {value}, but protocol {protocol.name} says {wanted}"
                     )
+            check_scorable(dataset, opt.val, protocol)
     except UserError as error:
         raise UserError(f"datasets.{name}: {error}") from error
     if name == "train":
@@ -257,6 +259,54 @@ def check_crop(dataset: TrainDataset | EvalDataset, net: nn.Module) -> None:
             f"datasets.train.gt_size {size} gives LR crops of {size // dataset.scale}, but "
             f"{type(net).__name__} takes multiples of {info.size_multiple} from {info.min_size} on"
         )
+
+
+def check_scorable(dataset: EvalDataset, opt: ValOptions, protocol: Protocol) -> None:
+    """Checks from headers that metrics and protocol can score all images and clips of a dataset.
+
+    Metrics that are not available do not count.
+
+    Args:
+        dataset: An evaluation dataset. Facts that it does not state are not checked.
+        opt: The metrics.
+        protocol: Rules for the crop and the least sizes of metrics.
+
+    Raises:
+        UserError: names the metric and the first images or clips that it cannot score.
+    """
+    metrics = {name: build("metric", spec) for name, spec in opt.metrics.items()}
+    metrics = {name: metric for name, metric in metrics.items() if metric.available() is None}
+    info = dataset_info(dataset)
+    for name, metric in metrics.items():
+        if not isinstance(metric, ClipMetric):
+            continue
+        if info.clip_names is None:
+            raise UserError(
+                f"metric '{name}' compares neighbouring frames and needs clips; "
+                f"{type(dataset).__name__} provides single images; leave the metric out"
+            )
+        short = [clip for clip, length in (info.clip_lengths or {}).items() if length < 2]
+        if short:
+            raise UserError(
+                f"metric '{name}' compares neighbouring frames, but {len(short)} clips have fewer "
+                f"than two that are scored: {names_text(short)}; remove them, or leave the metric "
+                "out"
+            )
+    if info.gt_sizes is None:
+        return
+    crop = dataset.scale if protocol.crop_border == "scale" else protocol.crop_border
+    needs = {name: max(1, metric.min_size(protocol)) for name, metric in metrics.items()}
+    needed = max(needs.values(), default=1)
+    small = {path: size for path, size in info.gt_sizes().items() if min(size) - 2 * crop < needed}
+    if not small:
+        return
+    who = next((f"metric '{name}'" for name, size in needs.items() if size == needed), "a score")
+    files = names_text([f"{path} ({size[1]}×{size[0]})" for path, size in small.items()])
+    raise UserError(
+        f"{len(small)} images are too small: {who} needs {needed}×{needed} pixels after protocol "
+        f"'{protocol.name}' crops {crop} per side: {files}; remove them, leave the metric out, or "
+        "choose another protocol"
+    )
 
 
 def _content_hash(path: Path) -> str:

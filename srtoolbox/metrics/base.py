@@ -42,6 +42,10 @@ class _Measure:
         """
         return dict(options)
 
+    def min_size(self, protocol: Protocol) -> int:
+        """Returns the least side, in pixels, of an image that is cropped by the protocol."""
+        return 1
+
     def source(self) -> dict[str, str] | None:
         """Returns ``text`` and ``content`` hash of the weights that the metric uses.
 

@@ -36,6 +36,11 @@ _LOCK_POLL = 0.05  # seconds between two tries to lock
 T = TypeVar("T")
 
 
+def user_path(text: str | Path) -> Path:
+    """Returns a path with ``~`` and environment variables replaced; unknown ones stay."""
+    return Path(os.path.expanduser(os.path.expandvars(text)))  # noqa: PTH111 (raises nothing)
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Writes a file completely or not at all, and flushes it to the disk.
 

@@ -20,6 +20,7 @@ from srtoolbox.engine.build import (
     assemble,
     build_dataset,
     build_network,
+    check_scorable,
     fingerprint,
     load_pretrained,
 )
@@ -318,6 +319,11 @@ def _read_test_set(
             rules = [rule for rule in _FRAME_RULES if getattr(dataset_info(data), rule) is not None]
             frames = tuple(getattr(get_protocol(protocol), rule) for rule in rules)
             found[frames] = EvaluationSet(name, data, (), _content(spec, data))
+        else:
+            try:
+                check_scorable(found[frames].data, run.val, get_protocol(protocol))
+            except UserError as error:
+                raise UserError(f"datasets.{name}: {error}") from error
         protocols = (*found[frames].protocols, protocol)
         found[frames] = replace(found[frames], protocols=protocols)
     return list(found.values())

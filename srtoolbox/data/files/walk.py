@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -19,6 +21,10 @@ from srtoolbox.data.files.reader import IMAGE_SUFFIXES
 
 _PLACEHOLDER = re.compile(r"\{(clip|frame|stem|any|-any)\}")
 _ANY_PLACEHOLDER = re.compile(r"\{(clip|frame|stem|any|-any|scale)\}")
+
+_LINE_BREAK = "line-break name"
+# Files that describe a dataset; nobody expects them to be read as images.
+_TEXT_SUFFIXES = frozenset({".txt", ".md", ".json", ".jsonl", ".csv", ".yml", ".yaml", ".pdf"})
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,50 @@ class FoundFile(NamedTuple):
     path: str
 
 
+class LeftOut:
+    """Collects what a search leaves out, by kind."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, str] = {}
+
+    def add(self, path: str, kind: str) -> None:
+        """Adds a file or folder, once."""
+        self._kinds[path] = kind
+
+    def describe(self) -> str | None:
+        """Returns a line with the number of each kind and an example; None if there is nothing."""
+        if not self._kinds:
+            return None
+        counts = Counter(self._kinds.values())
+        shown = []
+        for kind, count in sorted(counts.items()):
+            example = min(path for path, found in self._kinds.items() if found == kind)
+            words = kind if count == 1 else f"{kind}s"
+            shown.append(f"{count} {words} ({Path(example).name!r}{', …' if count > 1 else ''})")
+        return ", ".join(shown)
+
+
+def _kind(entry: os.DirEntry[str], stem: str, suffix: str) -> str:
+    try:
+        if entry.is_dir():
+            return "sub-folder"
+    except OSError:
+        pass
+    return f"{suffix} file" if stem else "suffixless file"
+
+
+def _is_real_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def composed(name: str) -> str:
+    """Returns a name with composed characters (NFC), because macOS may store decomposed ones."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
 def natural(text: str) -> tuple[tuple[int | str, ...], str]:
     """Returns a sort key that puts frame 9 before frame 10."""
     parts = re.split(r"(\d+)", text)
@@ -57,6 +107,8 @@ def walk(
     faults: list[Fault],
     wanted: Callable[[str], bool] = lambda key: True,
     keys: Sequence[str] | None = None,
+    recursive: bool = False,
+    left_out: LeftOut | None = None,
 ) -> Iterator[FoundFile]:
     """Finds the files that match a template, in no particular order.
 
@@ -67,9 +119,12 @@ def walk(
         faults: Receives the problems with folders and links on the way.
         wanted: Returns whether the item of that name is asked for.
         keys: Names of the items, if they are known; then no other clip folder is opened.
+        recursive: Also take files in sub-folders of the last folder; their keys begin with the
+            path of the sub-folder. Links to folders are not followed there.
+        left_out: Receives what is left out.
     """
     levels = template.split("/")[:-1]
-    search = _Search(template, scale, faults, wanted)
+    search = _Search(template, scale, faults, wanted, recursive, left_out or LeftOut())
     if keys is not None and "{-any}" in template:  # folders may have longer names than items
         yield from (file for file in search.descend(str(root), levels) if file.key in keys)
         return
@@ -108,9 +163,16 @@ class _Search:
     """Searches the folders of a template level by level."""
 
     def __init__(
-        self, template: str, scale: int, faults: list[Fault], wanted: Callable[[str], bool]
+        self,
+        template: str,
+        scale: int,
+        faults: list[Fault],
+        wanted: Callable[[str], bool],
+        recursive: bool,
+        left_out: LeftOut,
     ) -> None:
         self.scale, self.faults, self.wanted = scale, faults, wanted
+        self.recursive, self.left_out = recursive, left_out
         folder, _, name = template.rpartition("/")
         self.num_clip = folder.count("{clip}")
         self.name = self._compile(name)
@@ -154,11 +216,26 @@ class _Search:
                 group = match.groupdict()
                 inner = (*clips, group["clip"]) if "clip" in group else clips
                 yield from self.descend(entry.path, deeper, inner, group.get("frame", frame), known)
+            elif "\n" in entry.name:
+                self.left_out.add(entry.path, _LINE_BREAK)
+            elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+                self.left_out.add(entry.path, "stray image")
 
-    def _files(self, folder: str, clips: tuple[str, ...], frame: str) -> Iterator[FoundFile]:
+    def _files(
+        self, folder: str, clips: tuple[str, ...], frame: str, prefix: str = ""
+    ) -> Iterator[FoundFile]:
         for entry in self._entries(folder):
             stem, _, suffix = entry.name.rpartition(".")
-            if f".{suffix.lower()}" not in IMAGE_SUFFIXES:
+            suffix = f".{suffix.lower()}"
+            if "\n" in entry.name:
+                self.left_out.add(entry.path, _LINE_BREAK)
+                continue
+            if suffix not in IMAGE_SUFFIXES:
+                below = entry.path if self.recursive and _is_real_folder(entry) else None
+                if below is not None:
+                    yield from self._files(below, clips, frame, f"{prefix}{entry.name}/")
+                elif suffix not in _TEXT_SUFFIXES:
+                    self.left_out.add(entry.path, _kind(entry, stem, suffix))
                 continue
             match = self.name.fullmatch(stem)
             if not match:
@@ -166,7 +243,7 @@ class _Search:
             group = match.groupdict()
             if clips and group.get("clip", clips[-1]) != clips[-1]:
                 continue
-            key = "/".join(clips) or group.get("clip") or group.get("stem") or stem
+            key = "/".join(clips) or prefix + (group.get("clip") or group.get("stem") or stem)
             if self.wanted(key) and self._is_file(entry):
                 yield FoundFile(key, group.get("frame", frame), entry.path)
 
@@ -206,6 +283,9 @@ class _Search:
                 return True
             if entry.is_dir():
                 self._add(entry.path, "not a file", "is a folder where an image should be")
+            elif os.path.exists(entry.path):  # noqa: PTH110 (links are followed)
+                text = "is a pipe or a device, not an image file; remove it"
+                self._add(entry.path, "not a file", text)
             else:
                 self._add(entry.path, "broken link", "points to no file; repair or remove the link")
         except OSError as error:

@@ -134,7 +134,10 @@ def _faults(layout: Layout, parts: Sequence[Part], scale: int, deep: bool) -> li
     faults = []
     for part in parts:
         with progress_bar(f"checking {part.split}") as progress:
-            faults += check_items(part.items, layout, scale, deep=deep, progress=progress)
+            training = part.split == "train"
+            faults += check_items(
+                part.items, layout, scale, deep=deep, training=training, progress=progress
+            )
     return faults
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,21 @@ class Part:
                 notes.append(
                     f"{self.split}: {other} {side} files are not {usual}, the size in "
                     f"{layout.title}"
+                )
+            turned = sum(info.orientation != 1 for info in infos)
+            if turned:
+                notes.append(
+                    f"{self.split}: {turned} of {len(infos)} {side} files are stored turned; they "
+                    "are read upright, as their orientation tags state"
+                )
+            if len({info.dtype for info in infos}) > 1 and not (side == "LR" and layout.raw):
+                paths = [p for item in self.items for p in (item.gt if side == "HR" else item.lq)]
+                usual = Counter(info.dtype for info in infos).most_common(1)[0][0]
+                other = [p for p, info in zip(paths, infos, strict=True) if info.dtype != usual]
+                notes.append(
+                    f"{self.split}: {len(other)} of {len(infos)} {side} files do not have {usual} "
+                    f"pixels like the others, such as {other[0]}; for training, save all with one "
+                    "bit depth"
                 )
         return notes
 
