@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -75,6 +76,44 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def check_regular(path: Path, max_size: int | None = None) -> None:
+    """Checks that a path can be read as a whole: a device never ends, and a pipe may never begin.
+
+    Args:
+        path: A file, or a link to one.
+        max_size: Maximum size in bytes; None: any size.
+
+    Raises:
+        UserError: names what the path is, without the path itself.
+        OSError: if there is no such path, it is a folder, or it cannot be reached.
+    """
+    try:
+        status = path.stat()
+    except ValueError as error:  # NUL bytes
+        raise UserError(f"is no path ({error})") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((text for test, text in kinds if test(status.st_mode)), "a device")
+        raise UserError(f"is {kind}, not a regular file")
+    if max_size is not None and status.st_size > max_size:
+        raise UserError(f"has {status.st_size} bytes; the maximum is {max_size}")
+
+
+def expand_user(text: str, asked: str = "") -> Path:
+    """Returns the path of ``text`` with the home folder for ``~``.
+
+    Raises:
+        UserError: if the computer has no such user; it begins with ``asked``.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        user = text.split("/")[0]
+        raise UserError(f"{asked}{text}: the home folder of {user} is not known") from None
 
 
 def remove_torn(folder: Path) -> None:
