@@ -64,8 +64,10 @@ def build(kind: str | Registry, spec: Mapping[str, Any], **injected: Any) -> Any
     arguments = {**supplied, **given}
     if reason := refusal(registry.kind, spec["type"]):
         raise UserError(f"{registry.kind} {spec['type']} cannot be used: {reason}")
+    hints = parameters_of(component) if given else {}
     for name, value in given.items():
-        if fault := fault_of(registry.kind, name, value):
+        hint = hints[name].hint if name in hints else None
+        if fault := fault_of(registry.kind, name, value, hint):
             raise UserError(f"{registry.kind} '{spec['type']}': {name}: {fault}")
     try:
         return component(**arguments)

@@ -35,6 +35,7 @@ from srtoolbox.config.yaml import (
     Items,
     Tree,
     parse,
+    refuse_unprintable,
 )
 from srtoolbox.errors import UserError
 from srtoolbox.utils.files import check_regular, expand_user
@@ -283,6 +284,7 @@ def _overlay(files: _Files, tree: Tree, text: str) -> Tree:
     if not equals or not all(keys):
         raise UserError(f"--set {text}: expected key.key=value, e.g. train.total_iter=1000")
     mark = f"--set {text}"
+    refuse_unprintable(path, f"--set {path!a}")
     if len(keys) > MAX_DEPTH:
         raise UserError(f"{mark[:60]}…: {TOO_DEEP}")
     parsed = parse(value, mark, line_numbers=False)

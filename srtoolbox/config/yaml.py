@@ -196,7 +196,7 @@ def parse(text: str, source: str, line_numbers: bool = True) -> Any:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise UserError(f"{mark}: a key must be text, not a list or mapping")
             key = key_node.value  # as written: a key that looks like a number is text, too
-            _refuse_unprintable(key, mark)
+            refuse_unprintable(key, mark)
             if key == "<<" and key_node.style is None:
                 inherited.append((build(value_node, mark), mark))
                 continue
@@ -231,7 +231,7 @@ def _scalar(node: yaml.ScalarNode, where: str) -> Any:
     if tag == "!delete" and not text:
         return DELETE
     if tag == f"{_TAG}str":
-        _refuse_unprintable(text, where)
+        refuse_unprintable(text, where)
         return text
     pattern = dict(_PATTERNS).get(tag)
     if pattern is None:
@@ -250,7 +250,7 @@ def _scalar(node: yaml.ScalarNode, where: str) -> Any:
     return float(text.replace(".", "", 1) if text.lower().endswith(("inf", "nan")) else text)
 
 
-def _refuse_unprintable(text: str, where: str) -> None:
+def refuse_unprintable(text: str, where: str) -> None:
     """Raises an error for characters that neither paths nor messages can contain."""
     for character in text:
         if character == "\0" or "\ud800" <= character <= "\udfff":

@@ -233,7 +233,7 @@ class TestHostileFiles:
         for depth in (60, 500, 100_000):
             arch = nested.replace("null", '{"a":' * depth + "1" + "}" * depth)
             save_file(net().state_dict(), tmp_path / "net.safetensors", {"arch": arch})
-            with pytest.raises(UserError, match="levels deep|does not contain the name"):
+            with pytest.raises(UserError, match=r"levels deep|does not contain the name"):
                 load(tmp_path / "net.safetensors")
 
     @pytest.mark.parametrize("arch", [{"type": "EDSR", "num_feat": -1}, {"type": "EDSR", "x": 3}])
