@@ -59,7 +59,7 @@ def make_progress(text: str = "") -> rich_progress.Progress:
     from rich import progress
 
     return progress.Progress(
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(bar_width=28),
         progress.MofNCompleteColumn(),
         *([progress.TextColumn(text)] if text else []),

@@ -116,7 +116,7 @@ def read_keras(path: Path) -> dict[str, Tensor]:
         UserError: if h5py is not installed or cannot read the file.
     """
     try:
-        import h5py
+        import h5py  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise UserError(
             f"{path}: is an HDF5 file of Keras; install h5py to read the weights of idealo's "
