@@ -33,6 +33,7 @@ from srtoolbox.registry import (
     constructor_parameters,
 )
 from srtoolbox.utils.environment import digest
+from srtoolbox.utils.files import check_regular
 
 _DEFAULT_DISCRIMINATOR = {"type": "UNetDiscriminatorSN"}
 
@@ -261,7 +262,10 @@ def check_crop(dataset: TrainDataset | EvalDataset, net: nn.Module) -> None:
 
 def _content_hash(path: Path) -> str:
     try:
+        check_regular(path)
         return hashlib.sha256(path.read_bytes()).hexdigest()
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     except OSError as error:
         raise UserError(f"{path}: no such weight file") from error
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
 
 from srtoolbox.config.load import load_options
 from srtoolbox.config.schema import OptionErrors
+from srtoolbox.engine.build import fingerprint
 from srtoolbox.engine.options import RunOptions
+from srtoolbox.errors import UserError
 from srtoolbox.utils.cpu import cpu_count
 
 RUN = """
@@ -84,3 +87,11 @@ def test_workers_are_capped(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
 @pytest.mark.parametrize("override", ["train.grad_clip=.inf", "manual_seed=9223372036854775808"])
 def test_numbers_out_of_range(tmp_path: Path, override: str) -> None:
     assert override.split("=")[0] in fault_of(tmp_path, override)
+
+
+def test_weights_that_are_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pth")
+    for path, kind in (("/dev/zero", "a device"), (tmp_path / "pipe.pth", "a pipe")):
+        opt = read(tmp_path, f"path.pretrain_network_g={path}")
+        with pytest.raises(UserError, match=f"{path}: is {kind}, not a regular file"):
+            fingerprint(opt)
