@@ -16,7 +16,7 @@ from srtoolbox.errors import UserError
 
 MAX_DEPTH = 50
 """Maximum depth of mappings and lists in options, inherited ones included."""
-MAX_ENTRIES = 20_000
+MAX_ENTRIES = 10_000
 """Maximum number of keys and values in options, inherited and repeated ones included."""
 _MAX_DIGITS = 300  # of an integer, so that it is also a float
 
