@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from srtoolbox.errors import UserError
+from srtoolbox.utils.files import check_regular
 from srtoolbox.utils.portable import number, numbers
 
 _log = logging.getLogger("srtoolbox")
@@ -170,10 +171,10 @@ def _make(value: Any, kind: Any, name: str) -> Any:
 
 
 def _read(path: Path) -> str:
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no regular file")
-    if path.stat().st_size > _MAX_SIZE:
-        raise UserError(f"{path} is larger than {_MAX_SIZE >> 30} GiB")
+    try:
+        check_regular(path, _MAX_SIZE)
+    except UserError as error:
+        raise UserError(f"{path} {error}") from None
     content = path.read_bytes()
     try:
         return content.decode()

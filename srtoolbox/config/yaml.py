@@ -14,6 +14,12 @@ import yaml
 
 from srtoolbox.errors import UserError
 
+MAX_DEPTH = 50
+"""Maximum depth of mappings and lists in options, inherited ones included."""
+MAX_ENTRIES = 10_000
+"""Maximum number of keys and values in options, inherited and repeated ones included."""
+_MAX_DIGITS = 300  # of an integer, so that it is also a float
+
 DELETE = type("Delete", (), {"__repr__": lambda self: "!delete"})()
 """Value of a key with ``!delete``, until the mapping is merged onto the inherited one."""
 
@@ -62,6 +68,9 @@ class Items(list):
         return Items([self[i] for i in kept], self.where, [self.marks[i] for i in kept])
 
 
+TOO_DEEP = f"options are nested more than {MAX_DEPTH} levels deep"
+TOO_MANY = f"the options have more than {MAX_ENTRIES} entries"
+
 _TAG = "tag:yaml.org,2002:"
 _INTEGER = r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"
 _FLOAT = (
@@ -81,6 +90,20 @@ class _Loader(yaml.SafeLoader):
     """Composes nodes with the scalar tags of the YAML 1.2 core schema."""
 
     yaml_implicit_resolvers = {None: _PATTERNS}  # noqa: RUF012 (None: any first letter)
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = self._count = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Refuses nodes that are nested too deeply or too many, before they are all read."""
+        self._depth, self._count = self._depth + 1, self._count + 1
+        if self._depth > MAX_DEPTH or self._count > MAX_ENTRIES:
+            fault = TOO_DEEP if self._depth > MAX_DEPTH else TOO_MANY
+            raise yaml.MarkedYAMLError(problem=fault, problem_mark=self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def scan_tag(self) -> yaml.TagToken:
         """Accepts ``{key: !delete}``; PyYAML requires a blank after a tag."""
@@ -144,10 +167,16 @@ def parse(text: str, source: str, line_numbers: bool = True) -> Any:
         raise UserError(f"{place(mark, column=True)}: {message}") from None
 
     open_nodes: list[yaml.Node] = []  # the nodes that contain the current one
+    count = 0  # of nodes that were built; an alias builds its node again
 
     def build(node: yaml.Node, where: str) -> Any:
+        nonlocal count
+        count += 1
         if node in open_nodes:
             raise UserError(f"{where}: the alias refers to a node that contains it")
+        if count > MAX_ENTRIES or len(open_nodes) >= MAX_DEPTH:
+            fault = TOO_MANY if count > MAX_ENTRIES else TOO_DEEP
+            raise UserError(f"{where}: {fault}; use fewer aliases")
         if isinstance(node, yaml.ScalarNode):
             return _scalar(node, where)
         convert, kind = (
@@ -161,17 +190,29 @@ def parse(text: str, source: str, line_numbers: bool = True) -> Any:
         return result
 
     def mapping(node: yaml.Node, where: str) -> Tree:
-        tree = Tree(where)
+        tree, inherited = Tree(where), []
         for key_node, value_node in node.value:
             mark = place(key_node.start_mark)
             if not isinstance(key_node, yaml.ScalarNode):
                 raise UserError(f"{mark}: a key must be text, not a list or mapping")
             key = key_node.value  # as written: a key that looks like a number is text, too
-            if key == "<<":
-                raise UserError(f"{mark}: '<<' is not known in option files; use _base_")
+            refuse_unprintable(key, mark)
+            if key == "<<" and key_node.style is None:
+                inherited.append((build(value_node, mark), mark))
+                continue
             if key in tree:
                 raise UserError(f"{mark}: duplicate key '{key}', first at {tree.marks[key]}")
             tree.put(key, build(value_node, mark), mark)
+        for value, mark in inherited:
+            for source in value if isinstance(value, Items) else [value]:
+                if not isinstance(source, Tree):
+                    raise UserError(
+                        f"{mark}: '<<' expects the alias of a mapping, or a list of them"
+                    )
+                for key in source:
+                    if key in tree:  # the mapping's own keys and earlier ones have priority
+                        continue
+                    tree.put(key, source[key], source.marks[key])
         return tree
 
     def sequence(node: yaml.Node, where: str) -> Items:
@@ -190,6 +231,7 @@ def _scalar(node: yaml.ScalarNode, where: str) -> Any:
     if tag == "!delete" and not text:
         return DELETE
     if tag == f"{_TAG}str":
+        refuse_unprintable(text, where)
         return text
     pattern = dict(_PATTERNS).get(tag)
     if pattern is None:
@@ -201,6 +243,15 @@ def _scalar(node: yaml.ScalarNode, where: str) -> Any:
     if tag == f"{_TAG}bool":
         return text.lower() == "true"
     if tag == f"{_TAG}int":  # int(…, 0) refuses the leading zeros that YAML allows
+        if len(text) > _MAX_DIGITS:
+            raise UserError(f"{where}: the integer {text[:20]}… has {len(text)} digits")
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
     # YAML's infinity and not-a-number have a dot, Python's do not.
     return float(text.replace(".", "", 1) if text.lower().endswith(("inf", "nan")) else text)
+
+
+def refuse_unprintable(text: str, where: str) -> None:
+    """Raises an error for characters that neither paths nor messages can contain."""
+    for character in text:
+        if character == "\0" or "\ud800" <= character <= "\udfff":
+            raise UserError(f"{where}: the text contains the character {character!a}; remove it")

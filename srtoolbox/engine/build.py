@@ -34,6 +34,7 @@ from srtoolbox.registry import (
 )
 from srtoolbox.utils.console import names_text
 from srtoolbox.utils.environment import digest
+from srtoolbox.utils.files import check_regular
 
 _DEFAULT_DISCRIMINATOR = {"type": "UNetDiscriminatorSN"}
 
@@ -311,7 +312,10 @@ def check_scorable(dataset: EvalDataset, opt: ValOptions, protocol: Protocol) ->
 
 def _content_hash(path: Path) -> str:
     try:
+        check_regular(path)
         return hashlib.sha256(path.read_bytes()).hexdigest()
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     except OSError as error:
         raise UserError(f"{path}: no such weight file") from error
 

@@ -62,7 +62,7 @@ def make_progress(text: str = "") -> rich_progress.Progress:
     from rich import progress
 
     return progress.Progress(
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(bar_width=28),
         progress.MofNCompleteColumn(),
         *([progress.TextColumn(text)] if text else []),
@@ -97,6 +97,12 @@ def set_up_logging(progress: bool = True) -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
+
+
+@cache
+def warn_once(text: str) -> None:
+    """Logs a warning that this process has not logged before."""
+    logging.getLogger("srtoolbox").warning("%s", text)
 
 
 def print_rich(content: RenderableType, **options: Any) -> None:

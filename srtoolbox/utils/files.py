@@ -10,15 +10,16 @@ import os
 import secrets
 import signal
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from time import sleep
 from typing import Any, TypeVar
 
 from srtoolbox.errors import UserError
+from srtoolbox.utils.console import warn_once
 from srtoolbox.utils.portable import numbers, to_json
 
 try:
@@ -34,11 +35,6 @@ _MAX_LOCK_WAIT = 3.0  # seconds; the trainings of a killed comparison take a mom
 _LOCK_POLL = 0.05  # seconds between two tries to lock
 
 T = TypeVar("T")
-
-
-def user_path(text: str | Path) -> Path:
-    """Returns a path with ``~`` and environment variables replaced; unknown ones stay."""
-    return Path(os.path.expanduser(os.path.expandvars(text)))  # noqa: PTH111 (raises nothing)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -82,6 +78,46 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def check_regular(path: Path, max_size: int | None = None) -> None:
+    """Checks that a path can be read as a whole: a device never ends, and a pipe may never begin.
+
+    Args:
+        path: A file, or a link to one.
+        max_size: Maximum size in bytes; None: any size.
+
+    Raises:
+        UserError: names what the path is, without the path itself.
+        OSError: if there is no such path, it is a folder, or it cannot be reached.
+    """
+    try:
+        status = path.stat()
+    except ValueError as error:  # NUL bytes
+        raise UserError(f"is no path ({error})") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((text for test, text in kinds if test(status.st_mode)), "a device")
+        raise UserError(f"is {kind}, not a regular file")
+    if max_size is not None and status.st_size > max_size:
+        raise UserError(f"has {status.st_size} bytes; the maximum is {max_size}")
+
+
+def user_path(text: str | Path, asked: str = "") -> Path:
+    """Returns a user's path with the home folder for ``~`` and the values of ``$VARIABLE``s.
+
+    Variables that are not set stay as they are.
+
+    Raises:
+        UserError: if the computer has no such user; it begins with ``asked``.
+    """
+    try:
+        return Path(os.path.expandvars(text)).expanduser()
+    except RuntimeError:
+        user = Path(os.path.expandvars(text)).parts[0]
+        raise UserError(f"{asked}{text}: the home folder of {user} is not known") from None
 
 
 def remove_torn(folder: Path) -> None:
@@ -144,12 +180,6 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any] | No
             if record is None and (not line.endswith(b"\n") or not line.strip()):
                 continue
             yield number, line, record if isinstance(record, dict) else None
-
-
-@cache
-def warn_once(text: str) -> None:
-    """Logs a warning that was not logged before."""
-    _log.warning("%s", text)
 
 
 def keep_lines(path: Path, last_step: int) -> None:

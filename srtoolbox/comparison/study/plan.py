@@ -155,7 +155,13 @@ class StudyPlan:
         run = job.opt
         try:
             net = build_network(run, torch.device("cpu"))
-            is_trained = run.train is not None and any(p.requires_grad for p in net.parameters())
+            trainable = any(p.requires_grad for p in net.parameters())
+            is_trained = run.train is not None and trainable
+            if trainable and run.train is None and self.opt.methods[job.method].train is not None:
+                raise UserError(
+                    "it is trained, but the study has no 'train'; add it, or evaluate the weights "
+                    "of the method's 'path' with train: null"
+                )
             if job.method in self._only:
                 load_pretrained(run, net)
                 assemble(run, net)

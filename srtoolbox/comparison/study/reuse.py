@@ -11,7 +11,8 @@ from pathlib import Path
 from srtoolbox.engine.weights.load import read_weights
 from srtoolbox.engine.weights.whole import FINAL_WEIGHTS, read_finished
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.utils.files import warn_once, write_atomic
+from srtoolbox.utils.console import warn_once
+from srtoolbox.utils.files import write_atomic
 
 _NOT_COPIED = ("checkpoints", ".lock")  # a finished training does not need them
 

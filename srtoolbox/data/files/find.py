@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Literal
@@ -24,11 +23,10 @@ from srtoolbox.data.files.walk import (
 )
 from srtoolbox.data.layouts.base import Layout, Split
 from srtoolbox.errors import UserError
-from srtoolbox.utils.console import MAX_NAMES, names_text
+from srtoolbox.utils.console import MAX_NAMES, names_text, warn_once
 
 __all__ = ["Fault", "Item", "compare_counts", "scan", "scan_pair"]
 
-_log = logging.getLogger("srtoolbox")
 
 _Frames = dict[str, str]  # paths of an item's files, by the name of the frame
 
@@ -212,12 +210,7 @@ def _report_left_out(root: Path, arrangement: _Arrangement, images: bool) -> Non
     if text is None:
         return
     advice = "; recursive: true reads sub-folders" if images and "sub-folder" in text else ""
-    _warn_once(f"{root}: left out: {text}{advice}")
-
-
-@cache
-def _warn_once(message: str) -> None:
-    _log.warning("%s", message)
+    warn_once(f"{root}: left out: {text}{advice}")
 
 
 def compare_counts(layout: Layout, split: str, items: Sequence[Item]) -> list[str]:

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +23,7 @@ from srtoolbox.inference.padding import run_padded
 from srtoolbox.inference.prediction import PLAIN, EnhanceOptions, predict
 from srtoolbox.inference.tiling import halve, run_tiled
 from srtoolbox.metrics import ClipMetric, Metric, MetricUnavailable, Protocol, get_protocol
-from srtoolbox.utils.console import names_text
+from srtoolbox.utils.console import names_text, warn_once
 
 _log = logging.getLogger("srtoolbox")
 
@@ -250,13 +250,8 @@ class Evaluator:
             return self.metrics[name](sr, gt, protocol=self.protocols[protocol], scale=scale)
         except MetricUnavailable as error:
             self._unavailable.add(name)
-            _warn_once(f"{name} is left out: {error}")
+            warn_once(f"{name} is left out: {error}")
             return None
-
-
-@cache
-def _warn_once(message: str) -> None:
-    _log.warning("%s", message)
 
 
 def clip_of(key: str) -> str:

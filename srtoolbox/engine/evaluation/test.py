@@ -21,7 +21,7 @@ from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.weights.load import load_weights, read_weights, weights_hash
 from srtoolbox.errors import UserError
 from srtoolbox.utils.environment import describe_environment
-from srtoolbox.utils.files import write_atomic
+from srtoolbox.utils.files import user_path, write_atomic
 from srtoolbox.utils.portable import to_json
 
 _log = logging.getLogger("srtoolbox")
@@ -141,7 +141,7 @@ def load_test_options(
     paths = tree.get("path")
     paths = paths if isinstance(paths, Tree) else Tree()
     if weights is None and isinstance(paths.get("pretrain_network_g"), str):
-        weights = Path(paths["pretrain_network_g"]).expanduser()
+        weights = user_path(paths["pretrain_network_g"])
     if weights is not None:
         tree = merge(_weights_options(weights, tree, paths.get("param_key_g")), tree)
     elif path is None and "network_g" not in tree:

@@ -150,7 +150,7 @@ class Trainer:
         total = self.opt.total_iter
         for net in self.model.networks.values():
             net.train()
-        batches = self.stream.batches(self.step, total, self.opt.num_worker, self.device)
+        batches = self.stream.batches(self.step, total, self.opt.workers, self.device)
         with reporter, stop_signals() as signals:
             self._reported = (self.step, self.seconds)
             self._start_clock()
