@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from srtoolbox import __version__
 from srtoolbox.cli import bench, data, info, run, study, weights
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.console import set_up_logging
+from srtoolbox.utils.own_code import DEBUG
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,9 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, for example `head`, needs no more lines
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except UserError as error:
+        _print_traceback()
         print(f"srtoolbox: {error}", file=sys.stderr)
         return 2
     except RunError as error:
+        _print_traceback()
         print(f"srtoolbox: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -41,6 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"srtoolbox: interrupted; continue {how}", file=sys.stderr)
         return 130
     return 0
+
+
+def _print_traceback() -> None:
+    """Prints the traceback of the current error if the user asks for it."""
+    if os.environ.get(DEBUG, "0") not in ("", "0"):
+        traceback.print_exc()
 
 
 def _parser() -> argparse.ArgumentParser:

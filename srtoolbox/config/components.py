@@ -15,8 +15,9 @@ from traceback import extract_tb
 from typing import Annotated, Any, Literal, Union
 
 from srtoolbox.config.frozen import thaw
-from srtoolbox.errors import UserError
+from srtoolbox.errors import ComponentError, UserError
 from srtoolbox.registry import REGISTRIES, Registry, constructor_parameters
+from srtoolbox.utils.own_code import calling, describe_error, is_own, raised_by
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,19 @@ def build(kind: str | Registry, spec: Mapping[str, Any], **injected: Any) -> Any
     given = {name: thaw(value) for name, value in spec.items() if name != "type"}
     arguments = {**supplied, **given}
     try:
-        return component(**arguments)
+        with calling(component, "__init__", (TypeError, ValueError)):
+            return component(**arguments)
     except UserError:
         raise
     except (TypeError, ValueError) as error:
+        name = f"{registry.kind} '{spec['type']}' cannot be built"
         frame = extract_tb(error.__traceback__)[-1]
         inside = frame.filename != __file__  # otherwise the arguments do not match the signature
+        if inside and is_own(component) and not raised_by(component, error):
+            reason = describe_error(component, "__init__", error)
+            raise ComponentError(f"{name}: {reason}") from error
         where = f" ({Path(frame.filename).name}:{frame.lineno})" if inside else ""
-        raise UserError(
-            f"{registry.kind} '{spec['type']}' cannot be built: {error}{where}"
-        ) from error
+        raise UserError(f"{name}: {error}{where}") from error
 
 
 def parameters_of(component: Any) -> dict[str, Parameter]:

@@ -81,13 +81,6 @@ def device_memory(device: torch.device) -> float:
     return 0.0
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Returns whether an error says that a device or the machine ran out of memory."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-
-
 @contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
     """Context in which torch uses ``count`` CPU threads; None: their number stays unchanged."""

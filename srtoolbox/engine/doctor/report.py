@@ -15,9 +15,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from srtoolbox.engine.device.precision import is_out_of_memory
 from srtoolbox.engine.options import RunOptions
-from srtoolbox.errors import RunError, UserError
+from srtoolbox.errors import RunError, UserError, is_out_of_memory
 from srtoolbox.utils.console import duration_text, size_text, terminal_table
 from srtoolbox.utils.cpu import cpu_count
 from srtoolbox.utils.environment import device_name

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from srtoolbox.config.files import as_tree, plain, read
-from srtoolbox.config.schema import Component, build, check
+from srtoolbox.config.schema import Component, check
 from srtoolbox.data.files.checks import examine_file, report_faults
 from srtoolbox.data.files.find import Fault
 from srtoolbox.data.files.reader import IMAGE_SUFFIXES, read_image
@@ -26,7 +26,7 @@ from srtoolbox.data.files.walk import natural, walk
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.evaluation.evaluator import Record, average, clip_of
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.metrics import ClipMetric, Metric, Protocol, get_protocol
+from srtoolbox.metrics import ClipMetric, Metric, Protocol, build_metric, get_protocol
 from srtoolbox.registry import METRIC_REGISTRY
 from srtoolbox.utils.console import progress_bar
 from srtoolbox.utils.cpu import map_threads
@@ -238,7 +238,7 @@ def build_metrics(texts: Sequence[str]) -> dict[str, Metric | ClipMetric]:
         given = plain(read(None, options.split(","))) if options else {}
         specs[text] = {"type": known.get(name.lower(), name), **given}
     checked = check(as_tree({"metrics": specs}, "--metrics"), _Options)
-    return {text: build("metric", spec) for text, spec in checked.metrics.items()}
+    return {text: build_metric(spec) for text, spec in checked.metrics.items()}
 
 
 def read_limit(text: str, below: bool) -> Limit:
