@@ -43,7 +43,7 @@ def place_of(component: object, method: str) -> str:
     return f" ({_shown(file)}:{line})"
 
 
-class calling:  # noqa: N801 (used like a function: with calling(net, "forward"): …)
+class calling:
     """Context of a call of a component's method.
 
     An exception of a user's own component becomes a ``ComponentError`` with one line. The toolbox's

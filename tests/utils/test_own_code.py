@@ -32,9 +32,9 @@ def test_an_error_below_the_component_names_its_line() -> None:
 
 
 def test_a_wrong_signature_names_the_method() -> None:
-    with pytest.raises(ComponentError, match=r"test_own_code.py:\d+\): TypeError: .*argument"):
-        with calling(Own(), "multiply"):
-            Own().multiply(1)
+    words = r"test_own_code.py:\d+\): TypeError: .*argument"
+    with pytest.raises(ComponentError, match=words), calling(Own(), "multiply"):
+        Own().multiply(1)
 
 
 @pytest.mark.parametrize("text", ["first\nsecond\n  third", "x" * 5000, ""])

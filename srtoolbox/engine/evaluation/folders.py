@@ -72,6 +72,7 @@ class Scores:
         metrics: The metrics by name.
         protocol: The protocol.
         scale: Super-resolution factor.
+        notes: Sentences about images that were changed before they were compared.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Scores:
     metrics: Mapping[str, Metric | ClipMetric]
     protocol: Protocol
     scale: int
+    notes: Sequence[str] = ()
 
     @property
     def mean(self) -> dict[str, float]:
@@ -222,7 +224,26 @@ def score_folders(
                 records.append({"key": pair.key, "metrics": {name: scores[name] for name in built}})
                 progress(len(records), total)
     name = Path(str(sr).partition("{clip}")[0]).resolve().name
-    return Scores(name, records, built, rules, scale)
+    return Scores(name, records, built, rules, scale, _notes(clips))
+
+
+def _notes(clips: Mapping[str, Sequence[Pair]]) -> list[str]:
+    """Returns a note if ground truth is larger than its result, and so was cropped."""
+    pairs = [pair for group in clips.values() for pair in group]
+    infos = map_threads(examine_file, [path for pair in pairs for path in (pair.sr, pair.gt)])
+    cropped = [
+        f"{pair.key} ({gt.width}×{gt.height} to {sr.width}×{sr.height})"
+        for pair, sr, gt in zip(pairs, infos, infos, strict=True)
+        if not isinstance(sr, Fault) and not isinstance(gt, Fault)
+        if (gt.width, gt.height) != (sr.width, sr.height)
+    ]
+    if not cropped:
+        return []
+    names = ", ".join(cropped[:3]) + (", …" if len(cropped) > 3 else "")
+    return [
+        f"{len(cropped)} of {len(pairs)} ground truth images are larger than the results by less "
+        f"than the scale; they were cropped at the right and lower edge: {names}"
+    ]
 
 
 def build_metrics(texts: Sequence[str]) -> dict[str, Metric | ClipMetric]:
