@@ -17,7 +17,6 @@ from srtoolbox.cli.arguments import (
 from srtoolbox.errors import UserError
 from srtoolbox.utils.console import print_rich
 
-
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 

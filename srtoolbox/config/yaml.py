@@ -193,8 +193,8 @@ def _explain(error: yaml.MarkedYAMLError) -> str:
     start = "" if opened is None else f" that begins in line {opened.line + 1}"
     if "flow mapping" in context:
         return (
-            f"the mapping in braces {{…}}{start} is not closed or lacks a comma: found {here} where "
-            "',' or '}' is expected; quote text that contains ': ' or one of , [ ] { }"
+            f"the mapping in braces {{…}}{start} is not closed or lacks a comma: found {here} "
+            "where ',' or '}' is expected; quote text that contains ': ' or one of , [ ] { }"
         )
     if "flow sequence" in context:
         return (

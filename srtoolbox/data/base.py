@@ -228,13 +228,14 @@ def _check_sample(dataset: Any, method: str, sample: Any, unfinished: bool) -> N
     lq, gt = sample["lq"], sample["gt"]
     for key, value, dims in (("lq", lq, (4,)), ("gt", gt, (3, 4))):
         is_array = isinstance(value, np.ndarray)
-        kind = is_array and (value.dtype in (np.uint8, np.uint16) or value.dtype.kind == "f")
-        if not kind or value.ndim not in dims:
+        is_float = is_array and np.issubdtype(value.dtype, np.floating)
+        is_pixels = is_float or (is_array and value.dtype in (np.uint8, np.uint16))
+        if not is_pixels or value.ndim not in dims:
             raise ComponentError(
                 f"{name}: sample {sample['key']!r} has {describe_value(value)} as {key}; {wanted} "
                 "of type uint8, uint16 or float in [0, 1]"
             )
-        if value.dtype.kind == "f" and value.size and value.max() > 2:
+        if is_float and value.size and value.max() > 2:
             raise ComponentError(
                 f"{name}: sample {sample['key']!r} has {key} with values up to {value.max():g}; "
                 "return uint8 or uint16, or divide floats to [0, 1]"
