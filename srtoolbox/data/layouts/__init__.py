@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 from srtoolbox.data.layouts.base import Layout, Split
 from srtoolbox.data.layouts.bursts import BURSTS
 from srtoolbox.data.layouts.clips import CLIPS
