@@ -13,9 +13,13 @@ from srtoolbox.cli.arguments import (
     add_device,
     add_option_file,
     add_plugins,
+    at_least,
+    check_kind,
+    check_output,
     load_all_plugins,
+    writing,
 )
-from srtoolbox.errors import RunError
+from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.console import print_rich, printable, terminal_table
 
 
@@ -51,6 +55,7 @@ def train(arguments: Namespace) -> None:
     from srtoolbox.engine.options import RunOptions
     from srtoolbox.engine.training.train import train
 
+    check_kind(arguments.options, arguments.overrides, "train")
     opt, _ = load_options(arguments.options, arguments.overrides, RunOptions)
     with join(arguments.device) as (ranks, device):
         result = train(opt, device, resume=bool(arguments.resume), ranks=ranks)
@@ -87,6 +92,10 @@ def test(arguments: Namespace) -> None:
     from srtoolbox.engine.device.precision import pick_device
     from srtoolbox.engine.evaluation.test import load_test_options, run_test
 
+    if arguments.weights is not None and not arguments.weights.is_file():
+        kind = "is a folder" if arguments.weights.is_dir() else "no such file"
+        raise UserError(f"--weights {arguments.weights}: {kind}")
+    check_kind(arguments.options, arguments.overrides, "test")
     key = [f"path.param_key_g={json.dumps(arguments.key)}"] if arguments.key else []
     opt = load_test_options(
         arguments.options, [*arguments.overrides, *key], arguments.weights, arguments.data
@@ -113,7 +122,12 @@ def add_metrics(commands: Commands) -> None:
     command.add_argument(
         "gt", type=Path, metavar="GT_DIR", help="ground truth; e.g. DIR/{clip}/GT for clips"
     )
-    command.add_argument("--protocol", required=True, help="protocol of the scores, e.g. basicsr-y")
+    command.add_argument(
+        "--protocol",
+        required=True,
+        help="rules of the scores: basicsr-y, matlab-y, rgb, …; `srtoolbox list protocols` lists "
+        "and explains all",
+    )
     command.add_argument(
         "--metrics",
         nargs="+",
@@ -121,7 +135,9 @@ def add_metrics(commands: Commands) -> None:
         metavar="NAME",
         help="e.g. psnr lpips:net=vgg (default psnr ssim)",
     )
-    command.add_argument("--scale", type=int, default=4, help="scale of the images (default 4)")
+    command.add_argument(
+        "--scale", type=at_least(1), default=4, help="scale of the images (default 4)"
+    )
     command.add_argument(
         "--template", default="{}", help="name of an SR image, {} is the name of its GT: {}_x4"
     )
@@ -156,6 +172,8 @@ def metrics(arguments: Namespace) -> None:
     from srtoolbox.engine.evaluation.evaluator import not_finite
     from srtoolbox.engine.evaluation.folders import read_limit, score_folders
 
+    for option, path in (("--csv", arguments.csv), ("--json", arguments.json)):
+        check_output(option, path)
     load_all_plugins(arguments.plugin)
     limits = [read_limit(text, below=True) for text in arguments.fail_below]
     limits += [read_limit(text, below=False) for text in arguments.fail_above]
@@ -177,10 +195,14 @@ def metrics(arguments: Namespace) -> None:
     nan, infinite = not_finite(scores.records)
     for sentence in [*nan, *infinite]:
         print(printable(sentence))
+    for note in scores.notes:
+        print(printable(f"note: {note}"))
     if arguments.csv:
-        scores.write_csv(arguments.csv)
+        with writing("--csv", arguments.csv):
+            scores.write_csv(arguments.csv)
     if arguments.json:
-        scores.write_json(arguments.json)
+        with writing("--json", arguments.json):
+            scores.write_json(arguments.json)
     scores.require(limits)
     if nan:
         raise RunError("; ".join(nan))

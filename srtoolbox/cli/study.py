@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from srtoolbox.cli.arguments import Commands, add_command, add_option_file
+from srtoolbox.cli.arguments import Commands, add_command, add_option_file, check_kind
 from srtoolbox.errors import RunError
 from srtoolbox.utils.console import print_rich, printable
 
@@ -34,6 +34,7 @@ def compare(arguments: Namespace) -> None:
     from srtoolbox.engine.device.distributed import refuse
 
     refuse("compare")
+    check_kind(arguments.options, arguments.overrides, "compare")
     if arguments.dry_run:
         _dry_run(arguments)
         return

@@ -16,9 +16,13 @@ from typing import Annotated, Any, Literal, Union
 
 from srtoolbox.config.frozen import thaw
 from srtoolbox.config.ranges import MAX_INTEGER, fault_of, refusal
-from srtoolbox.errors import RunError, UserError
+from srtoolbox.errors import ComponentError, RunError, UserError
 from srtoolbox.registry import REGISTRIES, Registry, constructor_parameters
 from srtoolbox.utils.files import user_path
+from srtoolbox.utils.own_code import calling, describe_error, is_own, raised_by
+
+# What constructors raise for arguments that they do not accept.
+_NOT_ACCEPTED = (TypeError, ValueError, RuntimeError, ArithmeticError, AssertionError)
 
 
 @dataclass(frozen=True)
@@ -70,16 +74,19 @@ def build(kind: str | Registry, spec: Mapping[str, Any], **injected: Any) -> Any
         if fault := fault_of(registry.kind, name, value, hint):
             raise UserError(f"{registry.kind} '{spec['type']}': {name}: {fault}")
     try:
-        return component(**arguments)
+        with calling(component, "__init__", _NOT_ACCEPTED):
+            return component(**arguments)
     except (UserError, RunError):
         raise
-    except (TypeError, ValueError, RuntimeError, ArithmeticError, AssertionError) as error:
+    except _NOT_ACCEPTED as error:
+        name = f"{registry.kind} '{spec['type']}' cannot be built"
         frame = extract_tb(error.__traceback__)[-1]
         inside = frame.filename != __file__  # otherwise the arguments do not match the signature
+        if inside and is_own(component) and not raised_by(component, error):
+            reason = describe_error(component, "__init__", error)
+            raise ComponentError(f"{name}: {reason}") from error
         where = f" ({Path(frame.filename).name}:{frame.lineno})" if inside else ""
-        raise UserError(
-            f"{registry.kind} '{spec['type']}' cannot be built: {error}{where}"
-        ) from error
+        raise UserError(f"{name}: {error}{where}") from error
 
 
 def parameters_of(component: Any) -> dict[str, Parameter]:

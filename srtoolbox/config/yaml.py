@@ -155,10 +155,8 @@ def parse(text: str, source: str, line_numbers: bool = True) -> Any:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        hint = " (indent with spaces, not tabs)" if "'\\t'" in str(error.problem) else ""
-        context = f" {error.context}" if error.context else ""
-        message = f"not valid YAML{context}: {error.problem}{hint}".replace("\n", " ")
-        raise UserError(f"{place(mark, column=True)}: {message}") from None
+        message = _explain(error)
+        raise UserError(f"{place(mark, column=True)}: not valid YAML: {message}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position)
         column = error.position - (text.rfind("\n", 0, error.position) + 1)
@@ -224,6 +222,52 @@ def parse(text: str, source: str, line_numbers: bool = True) -> Any:
         return Items(entries, where, marks)
 
     return None if node is None else build(node, place(node.start_mark))
+
+
+def _explain(error: yaml.MarkedYAMLError) -> str:
+    """Returns what is wrong and what to do, for the messages of PyYAML that users meet most."""
+    problem, context = str(error.problem or ""), str(error.context or "")
+    found = problem.rpartition("got ")[2] if "got " in problem else problem.rpartition(" ")[2]
+    end = found == "'<stream end>'" or "end of stream" in problem
+    here = "the end of the file" if end else found
+    opened = error.context_mark
+    start = "" if opened is None else f" that begins in line {opened.line + 1}"
+    if "flow mapping" in context:
+        return (
+            f"the mapping in braces {{…}}{start} is not closed or lacks a comma: found {here} "
+            "where ',' or '}' is expected; quote text that contains ': ' or one of , [ ] { }"
+        )
+    if "flow sequence" in context:
+        return (
+            f"the list in brackets […]{start} is not closed or lacks a comma: found {here} where "
+            "',' or ']' is expected"
+        )
+    if "flow node" in context or "block node" in context:
+        return f"a value is missing: found {here} instead; write null for no value"
+    if "quoted scalar" in context:
+        return f"the quoted text{start} has no closing quotation mark"
+    if "mapping values are not allowed" in problem:
+        return (
+            "a second ': ' in one line, or a line that is indented deeper than the one above it; "
+            "quote text that contains ': '"
+        )
+    if "cannot start any token" in problem:
+        character = problem.split("'")[1] if "'" in problem else found
+        if character == "\\t":
+            return "found a tab; indent with spaces, not tabs"
+        return f"a value cannot begin with {character}; put it in quotation marks"
+    if "undefined alias" in problem:
+        return f"the alias *{found.strip(chr(39))} has no anchor &{found.strip(chr(39))} above it"
+    if "block mapping" in context:
+        return (
+            "the next key is expected here; check the indentation: the keys of one mapping begin "
+            "in one column"
+        )
+    if "block collection" in context:
+        return f"the next entry '- …' of the list{start} is expected here"
+    if "simple key" in context:
+        return "text without ': '; a mapping has lines 'key: value'"
+    return f"{context}: {problem}".removeprefix(": ").replace("\n", " ")
 
 
 def _scalar(node: yaml.ScalarNode, where: str) -> Any:

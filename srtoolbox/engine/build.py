@@ -14,17 +14,17 @@ import torch
 from torch import nn
 
 from srtoolbox import __version__
-from srtoolbox.archs.base import arch_info
+from srtoolbox.archs.base import arch_info, check_network
 from srtoolbox.config.files import plain
 from srtoolbox.config.schema import build
-from srtoolbox.data.base import EvalDataset, TrainDataset, dataset_info
+from srtoolbox.data.base import EvalDataset, TrainDataset, check_dataset, dataset_info
 from srtoolbox.engine.options import RunOptions, TrainOptions, ValOptions
 from srtoolbox.engine.weights.load import load_weights
-from srtoolbox.errors import UserError
+from srtoolbox.errors import ComponentError, UserError
 from srtoolbox.inference.cascade import Cascade, stage_scale
 from srtoolbox.inference.padding import accepts_size
-from srtoolbox.metrics import ClipMetric, Protocol, get_protocol
-from srtoolbox.models.base import Model
+from srtoolbox.metrics import ClipMetric, Protocol, build_metric, get_protocol
+from srtoolbox.models.base import Model, check_model
 from srtoolbox.models.frames import arrange_frames, check_time
 from srtoolbox.registry import (
     ARCH_REGISTRY,
@@ -35,6 +35,7 @@ from srtoolbox.registry import (
 from srtoolbox.utils.console import names_text
 from srtoolbox.utils.environment import digest
 from srtoolbox.utils.files import check_regular
+from srtoolbox.utils.own_code import calling, place_of
 
 _DEFAULT_DISCRIMINATOR = {"type": "UNetDiscriminatorSN"}
 
@@ -92,7 +93,7 @@ def _evaluation_identity(opt: RunOptions, metric: str) -> dict[str, Any]:
     spec = plain(val.metrics[metric])
     data = plain(next(iter(opt.datasets.val.values())))
     return {
-        "metric": build("metric", spec).identity(spec),
+        "metric": build_metric(spec).identity(spec),
         "protocol": get_protocol(val.protocol).hash,
         "data": {key: value for key, value in data.items() if key not in _SPEED_OPTIONS},
         "val_freq": val.val_freq,
@@ -114,12 +115,10 @@ def build_network(opt: RunOptions, device: torch.device) -> nn.Module:
     stages = opt.val.enhance.cascade
     scale = stage_scale(opt.scale, stages)
     net: nn.Module = build("arch", opt.network_g, scale=scale)
-    name = type(net).__name__
-    if not isinstance(net, nn.Module):
-        raise UserError(f"network_g: {name} must derive from torch.nn.Module")
-    arch_info(net)
-    if not hasattr(net, "scale"):
-        raise UserError(f"network_g: {name} does not set its scale; add self.scale = scale")
+    try:
+        check_network(net)
+    except UserError as error:
+        raise type(error)(f"network_g: {error}") from error
     if net.scale != scale:
         stage = f" in a cascade of {stages} stages, so {scale} each" if stages > 1 else ""
         raise UserError(f"network_g.scale is {net.scale} but scale is {opt.scale}{stage}")
@@ -183,10 +182,7 @@ def build_dataset(
     try:
         dataset = build("dataset", spec, scale=opt.scale, flow=info.needs_flow, **rules)
         stated = dataset_info(dataset)
-        members = ("scale", "num_frame", "reference", "__len__")
-        members += ("draw",) if name == "train" else ("__getitem__",)
-        if missing := [member for member in members if not hasattr(dataset, member)]:
-            raise UserError(f"{type(dataset).__name__} lacks {', '.join(missing)}")
+        check_dataset(dataset, training=name == "train")
         if dataset.scale != opt.scale:
             raise UserError(f"its scale is {dataset.scale}, the run's {opt.scale}")
         if stated.channels != info.channels:
@@ -224,7 +220,10 @@ def build_model(opt: RunOptions, net: nn.Module, dataset: TrainDataset) -> Model
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     cls = MODEL_REGISTRY.get(opt.model_type)
     known = constructor_parameters(cls)
-    losses = {name: build("loss", spec).to(device) for name, spec in opt.train.losses.items()}
+    losses = {
+        name: _as_module(build("loss", spec), f"train.losses.{name}").to(device)
+        for name, spec in opt.train.losses.items()
+    }
     given: dict[str, Any] = {"loss_schedule": opt.train.loss_schedule, "gan": opt.gan}
     given["loss_crop_border"] = opt.train.loss_crop_border
     if opt.train.loss_crop_border and "loss_crop_border" not in known:
@@ -236,9 +235,26 @@ def build_model(opt: RunOptions, net: nn.Module, dataset: TrainDataset) -> Model
         torch.manual_seed(opt.manual_seed)
         size = dataset_info(dataset).gt_size
         spec = opt.network_d or _DEFAULT_DISCRIMINATOR
-        given["network_d"] = build("discriminator", spec, input_size=size).to(device)
+        network_d = build("discriminator", spec, input_size=size)
+        given["network_d"] = _as_module(network_d, "network_d").to(device)
     given = {name: value for name, value in given.items() if name in known}
-    return cls(network_g=net, losses=losses, reference=dataset.reference, **given)
+    given = {"network_g": net, "losses": losses, "reference": dataset.reference, **given}
+    if absent := [name for name in given if name not in known]:
+        raise ComponentError(
+            f"{cls.__name__}{place_of(cls, '__init__')}: the constructor of a model has the "
+            f"parameters network_g, losses and reference; it lacks {', '.join(absent)}"
+        )
+    with calling(cls, "__init__"):
+        model = cls(**given)
+    check_model(model)
+    return model
+
+
+def _as_module(component: Any, key: str) -> nn.Module:
+    if not isinstance(component, nn.Module):
+        name = f"{type(component).__name__}{place_of(component, '__init__')}"
+        raise ComponentError(f"{key}: {name} must derive from torch.nn.Module")
+    return component
 
 
 def check_crop(dataset: TrainDataset | EvalDataset, net: nn.Module) -> None:
@@ -275,7 +291,7 @@ def check_scorable(dataset: EvalDataset, opt: ValOptions, protocol: Protocol) ->
     Raises:
         UserError: names the metric and the first images or clips that it cannot score.
     """
-    metrics = {name: build("metric", spec) for name, spec in opt.metrics.items()}
+    metrics = {name: build_metric(spec) for name, spec in opt.metrics.items()}
     metrics = {name: metric for name, metric in metrics.items() if metric.available() is None}
     info = dataset_info(dataset)
     for name, metric in metrics.items():

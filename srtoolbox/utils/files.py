@@ -55,6 +55,9 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     try:
         write_synced(temporary, content)
         temporary.replace(path)
+    except OSError as error:  # names the file that the caller asked for
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -238,11 +238,11 @@ class TestPlugins:
     @pytest.mark.parametrize(
         ("parents", "init", "message"),
         [
-            ((), lambda self, scale=4: None, "network_g: Own must derive from torch.nn.Module"),
+            ((), lambda self, scale=4: None, "^network_g: Own .*must derive from torch.nn.Module$"),
             (
                 (torch.nn.Module,),
                 lambda self, scale=4: torch.nn.Module.__init__(self),
-                "network_g: Own does not set its scale; add self.scale = scale",
+                "^network_g: Own .*does not set its scale; add self.scale = scale$",
             ),
         ],
     )

@@ -15,7 +15,7 @@ import torch
 
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.training.train import train
-from srtoolbox.errors import RunError
+from srtoolbox.errors import ComponentError, RunError
 from srtoolbox.plugins import load_entry_points, load_plugins
 from srtoolbox.utils.console import set_up_logging
 from srtoolbox.utils.cpu import cpu_count
@@ -75,7 +75,7 @@ def train_in_parallel(
             for folder, future in futures.items():
                 try:
                     future.result()
-                except RunError as error:
+                except (RunError, ComponentError) as error:
                     failures[folder] = str(error)
                 except BrokenProcessPool as error:
                     raise RunError(

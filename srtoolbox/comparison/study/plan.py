@@ -12,7 +12,7 @@ from torch import nn
 
 from srtoolbox.comparison.options import StudyOptions
 from srtoolbox.comparison.study.budget import Budget, training_options
-from srtoolbox.comparison.study.reuse import index_finished_runs
+from srtoolbox.comparison.study.reuse import index_finished_runs, is_finished
 from srtoolbox.config.files import Tree, merge, plain
 from srtoolbox.config.schema import OptionErrors, check
 from srtoolbox.data.base import EvalDataset, dataset_info
@@ -26,6 +26,7 @@ from srtoolbox.engine.build import (
 )
 from srtoolbox.engine.evaluation.evaluator import Evaluator
 from srtoolbox.engine.options import RunOptions, SharedOptions
+from srtoolbox.engine.probe import probe_metrics, probe_network, probe_training
 from srtoolbox.errors import UserError
 from srtoolbox.metrics import get_protocol
 from srtoolbox.models.frames import IncompatibleInput
@@ -140,6 +141,7 @@ class StudyPlan:
         self.budget = Budget(opt.budget, device, self.folder / "budget.json")
         self.all_jobs = self._complete(jobs, finished_runs)
         self.jobs = [job for job in self.all_jobs if job.method in self._only]
+        self._probe()
 
     def most_frames(self, method: str) -> EvaluationSet:
         """Returns the first test set with the most frames that all methods can be evaluated on.
@@ -171,6 +173,22 @@ class StudyPlan:
             return Method(is_trained, *_read_test_sets(self.opt, run, net))
         except UserError as error:
             raise UserError(f"method {job.method}: {error}") from error
+
+    def _probe(self) -> None:
+        """Runs users' own components once, before the first training."""
+        probe_metrics(self.opt.val, self.opt.scale)
+        for job in {job.method: job for job in reversed(self.jobs)}.values():
+            try:
+                if job.folder is None:
+                    net = load_network(job.opt, self.device)
+                    data = self.most_frames(job.method).data
+                    probe_network(net, data.num_frame, data.reference)
+                elif not is_finished(job.folder):
+                    net = build_network(job.opt, torch.device("cpu"))
+                    dataset = build_dataset("train", training_options(job.opt)[1], job.opt, net)
+                    probe_training(job.opt, dataset, self.device)
+            except UserError as error:
+                raise UserError(f"method {job.method}: {error}") from error
 
     def _check_methods(self) -> None:
         source = self.opt.budget.of

@@ -29,7 +29,7 @@ from srtoolbox.data.stream import to_float
 from srtoolbox.engine.device.precision import cpu_threads, pick_device, resolve
 from srtoolbox.engine.profiling import COUNTING, measure_inference
 from srtoolbox.engine.training.train import train
-from srtoolbox.errors import RunError, UserError
+from srtoolbox.errors import ComponentError, RunError, UserError
 from srtoolbox.metrics import ClipMetric, Metric, get_protocol
 from srtoolbox.utils.environment import digest
 from srtoolbox.utils.files import locked, write_atomic
@@ -186,7 +186,7 @@ class _StudyRun:
             if folder:
                 entry.degenerate = self._evaluator.degenerate_output(job, net)
             entry.cost = self._measure_cost(job, net)
-        except RunError as error:
+        except (RunError, ComponentError) as error:
             entry.failure = str(error)
             _log.error("%s, seed %d: %s", job.method, job.seed, error)
         self._enter(entry)

@@ -12,17 +12,23 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from srtoolbox.config.schema import build
-from srtoolbox.data.base import EvalDataset, Sample, dataset_info
+from srtoolbox.data.base import EvalDataset, Sample, dataset_info, read_sample
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.device.distributed import SINGLE_PROCESS, Ranks
-from srtoolbox.engine.device.precision import Precision, autocast, is_out_of_memory, synchronize
+from srtoolbox.engine.device.precision import Precision, autocast, synchronize
 from srtoolbox.engine.options import ValOptions
-from srtoolbox.errors import RunError, UserError
+from srtoolbox.errors import RunError, UserError, is_out_of_memory
 from srtoolbox.inference.padding import run_padded
 from srtoolbox.inference.prediction import PLAIN, EnhanceOptions, predict
 from srtoolbox.inference.tiling import halve, run_tiled
-from srtoolbox.metrics import ClipMetric, Metric, MetricUnavailable, Protocol, get_protocol
+from srtoolbox.metrics import (
+    ClipMetric,
+    Metric,
+    MetricUnavailable,
+    Protocol,
+    build_metric,
+    get_protocol,
+)
 from srtoolbox.utils.console import names_text, warn_once
 
 _log = logging.getLogger("srtoolbox")
@@ -68,7 +74,7 @@ class Evaluator:
             name: get_protocol(name) for name in protocols or [opt.protocol]
         }
         self.metrics: dict[str, Metric | ClipMetric] = {
-            name: build("metric", spec) for name, spec in opt.metrics.items()
+            name: build_metric(spec) for name, spec in opt.metrics.items()
         }
         self.device = device
         self.precision: Precision = precision
@@ -158,7 +164,7 @@ class Evaluator:
         enhance: EnhanceOptions,
     ) -> list[_Frame]:
         """Runs the network on a sample and scores its frames; clip metrics are still missing."""
-        sample = dataset[index]
+        sample = read_sample(dataset, index)
         lq = to_float(torch.from_numpy(sample["lq"]).to(self.device))[None]
         synchronize(self.device)
         start = time.perf_counter()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from srtoolbox.config.files import as_tree, plain, read
-from srtoolbox.config.schema import Component, build, check
+from srtoolbox.config.schema import Component, check
 from srtoolbox.data.files.checks import examine_file, report_faults
 from srtoolbox.data.files.find import Fault
 from srtoolbox.data.files.levels import Levels, check_levels
@@ -25,7 +25,7 @@ from srtoolbox.data.files.walk import LeftOut, composed, natural, walk
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.evaluation.evaluator import Record, average, clip_of
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.metrics import ClipMetric, Metric, Protocol, get_protocol
+from srtoolbox.metrics import ClipMetric, Metric, Protocol, build_metric, get_protocol
 from srtoolbox.registry import METRIC_REGISTRY
 from srtoolbox.utils.console import printable, progress_bar
 from srtoolbox.utils.cpu import map_threads
@@ -75,6 +75,7 @@ class Scores:
         protocol: The protocol.
         scale: Super-resolution factor.
         levels: White and black level of uint16 files.
+        notes: Sentences about images that were changed before they were compared.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Scores:
     protocol: Protocol
     scale: int
     levels: Levels = field(default_factory=Levels)
+    notes: Sequence[str] = ()
 
     @property
     def mean(self) -> dict[str, float]:
@@ -249,7 +251,29 @@ def score_folders(
                 records.append({"key": pair.key, "metrics": {name: scores[name] for name in built}})
                 progress(len(records), total)
     name = Path(str(sr).partition("{clip}")[0]).resolve().name
-    return Scores(name, records, built, rules, scale, levels)
+    return Scores(name, records, built, rules, scale, levels, _notes(clips, convert))
+
+
+def _notes(clips: Mapping[str, Sequence[Pair]], convert: bool) -> list[str]:
+    """Returns a note if ground truth is larger than its result, and so was cropped."""
+    pairs = [pair for group in clips.values() for pair in group]
+    infos = map_threads(
+        partial(examine_file, convert=convert),
+        [path for pair in pairs for path in (pair.sr, pair.gt)],
+    )
+    cropped = [
+        f"{pair.key} ({gt.width}×{gt.height} to {sr.width}×{sr.height})"
+        for pair, sr, gt in zip(pairs, infos, infos, strict=True)
+        if not isinstance(sr, Fault) and not isinstance(gt, Fault)
+        if (gt.width, gt.height) != (sr.width, sr.height)
+    ]
+    if not cropped:
+        return []
+    names = ", ".join(cropped[:3]) + (", …" if len(cropped) > 3 else "")
+    return [
+        f"{len(cropped)} of {len(pairs)} ground truth images are larger than the results by less "
+        f"than the scale; they were cropped at the right and lower edge: {names}"
+    ]
 
 
 def build_metrics(texts: Sequence[str]) -> dict[str, Metric | ClipMetric]:
@@ -265,7 +289,7 @@ def build_metrics(texts: Sequence[str]) -> dict[str, Metric | ClipMetric]:
         given = plain(read(None, options.split(","))) if options else {}
         specs[text] = {"type": known.get(name.lower(), name), **given}
     checked = check(as_tree({"metrics": specs}, "--metrics"), _Options)
-    return {text: build("metric", spec) for text, spec in checked.metrics.items()}
+    return {text: build_metric(spec) for text, spec in checked.metrics.items()}
 
 
 def read_limit(text: str, below: bool) -> Limit:

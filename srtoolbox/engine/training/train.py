@@ -20,6 +20,7 @@ from srtoolbox.engine.device.distributed import SINGLE_PROCESS, Ranks
 from srtoolbox.engine.device.precision import resolve
 from srtoolbox.engine.device.probe import warn_of_slow_format
 from srtoolbox.engine.options import RunOptions
+from srtoolbox.engine.probe import probe_metrics, probe_training
 from srtoolbox.engine.training.acceleration import undo_acceleration
 from srtoolbox.engine.training.checkpoint import CheckpointFolder, removed
 from srtoolbox.engine.training.folder import (
@@ -111,6 +112,8 @@ def train(
         if line := load_pretrained(opt, net):
             _log.info("%s", line)
         dataset = build_dataset("train", opt.datasets.train, opt, net)
+        probe_metrics(opt.val, opt.scale)
+        probe_training(opt, dataset, device, ranks.size)
         num_frame = arch_info(net).num_frame or 1
         if opt.train.num_frame_range and num_frame > 1:
             _log.info(

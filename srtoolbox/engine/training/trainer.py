@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -17,7 +18,6 @@ from srtoolbox.engine.device.distributed import SINGLE_PROCESS, Ranks
 from srtoolbox.engine.device.precision import (
     autocast,
     device_memory,
-    is_out_of_memory,
     loss_scaler,
     synchronize,
 )
@@ -36,8 +36,8 @@ from srtoolbox.engine.training.optimization import (
 from srtoolbox.engine.training.plateau import Plateau
 from srtoolbox.engine.training.reporter import Reporter
 from srtoolbox.engine.training.signals import stop_signals
-from srtoolbox.errors import RunError, UserError
-from srtoolbox.models.base import Model, sum_losses
+from srtoolbox.errors import RunError, UserError, is_out_of_memory
+from srtoolbox.models.base import Model, compute_losses, sum_losses
 from srtoolbox.models.frames import varying_frames
 from srtoolbox.registry import METRIC_REGISTRY
 from srtoolbox.utils.torch_private import step_if_finite, supports_found_inf
@@ -221,7 +221,7 @@ class Trainer:
         totals = []
         for part, memo in parts:
             with autocast(self.device, opt.precision):
-                losses = self.model.objective(phase, part, self.step, memo)
+                losses = compute_losses(self.model, phase, part, self.step, memo)
             if not losses:  # no loss of this phase counts now, so there is no gradient
                 optimizer.step()
                 self.schedulers[phase].step()
@@ -404,7 +404,7 @@ class Trainer:
         except (UserError, RuntimeError) as error:
             self._save_in_single_process()
             # The error of a worker contains its traceback; the last line is the message.
-            reason = str(error).strip().splitlines()[-1].rpartition("Error: ")[2]
+            reason = re.sub(r"^[\w.]+Error: ", "", str(error).strip().splitlines()[-1])
             raise RunError(
                 f"the samples of step {self.step + 1} cannot be read: {reason}; correct this and "
                 "continue with --resume"

@@ -61,8 +61,19 @@ def explain_fault(path: Path, head: bytes, error: Exception) -> str:
         name.endswith("/data.pkl") for name in zipfile.ZipFile(path).namelist()
     ):
         return "is a zip archive, not a file of tensors; unpack it first"
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return f"not a weight file of tensors ({reason})"
+    size = path.stat().st_size
+    kind = "a text file" if _is_text(head) else f"{size} bytes of another format"
+    return f"is {kind}, not a weight file; give a .pth, .pt or .safetensors file"
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:  # otherwise the last character is cut off
+            return False
+        text = head[: error.start].decode()
+    return bool(text) and all(char.isprintable() or char in "\t\r\n" for char in text)
 
 
 def archive_fault(path: Path, head: bytes) -> str | None:
