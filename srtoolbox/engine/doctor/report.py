@@ -15,6 +15,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from srtoolbox.engine.device.precision import Precision
 from srtoolbox.engine.device.probe import slow_format
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.errors import RunError, UserError, is_out_of_memory
@@ -118,7 +119,8 @@ def find_warnings(found: Diagnosis, runs: Sequence[RunOptions], device: torch.de
     warnings = []
     if device.type == "cpu":
         warnings.append(f"no GPU: this runs on {device_name(device)}")
-    for precision in dict.fromkeys(run.train.precision for run in runs if run.train):
+    formats: set[Precision] = {run.train.precision for run in runs if run.train}
+    for precision in sorted(formats):
         if text := slow_format(device, precision):
             warnings.append(text)
     cores = cpu_count()
