@@ -48,6 +48,10 @@ def add_prepare(commands: Commands) -> None:
         default=Path("datasets", ".cache"),
         help="folder for decoded pixels (default datasets/.cache)",
     )
+    command.add_argument(
+        "--convert", choices=["rgb"], help="convert palette and CMYK images, drop alpha channels"
+    )
+    command.add_argument("--recursive", action="store_true", help="also read sub-folders")
     command.add_argument("--no-cache", action="store_true", help="keep no decoded pixels")
 
 
@@ -72,6 +76,8 @@ def prepare(arguments: Namespace) -> None:
         splits=arguments.split,
         make_lr=arguments.make_lr,
         cache=None if arguments.no_cache else arguments.cache,
+        convert=arguments.convert == "rgb",
+        recursive=arguments.recursive,
     )
     print_rich(prepared.table())
     for note in prepared.notes:

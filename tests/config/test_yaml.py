@@ -69,7 +69,7 @@ class TestYaml:
     @pytest.mark.parametrize(
         ("text", "start", "part"),
         [
-            ("a: [1, 2\nb: 3\n", "x.yml:2:2: ", "flow sequence"),
+            ("a: [1, 2\nb: 3\n", "x.yml:2:2: ", "not closed or lacks a comma"),
             ("a: 1\n\tb: 2\n", "x.yml:2:1: ", "spaces, not tabs"),
             ("a: 1\n---\nb: 2\n", "x.yml:2:1: ", "single document"),
             ("a: *nowhere\n", "x.yml:1:4: ", "nowhere"),

@@ -42,6 +42,8 @@ class Bursts(FileDataset):
         white_level: Value of uint16 files that becomes 1, such as 4095 for 12 bits; null: 65535.
             Files of 8 bits and float are not changed. LR made here is rounded before.
         black_level: Value of uint16 files that becomes 0.
+        recursive: Also take bursts in sub-folders of the folder of bursts; links to folders are not
+            followed.
 
     Raises:
         UserError: names the first ten faulty files or bursts, or the invalid option.
@@ -64,6 +66,7 @@ class Bursts(FileDataset):
         convert: Literal["rgb"] | None = None,
         white_level: int | None = None,
         black_level: int = 0,
+        recursive: bool = False,
     ) -> None:
         if dataroot is None:
             raise UserError("Bursts: dataroot is missing; give the folder of the dataset")
@@ -79,7 +82,7 @@ class Bursts(FileDataset):
                 f"{2 * factor} (×{factor} and packed)" for factor in known_layout.scales
             )
             raise UserError(f"Bursts: scale of layout '{layout}' is {known}, got {scale}")
-        items, faults = find_items(known_layout, dataroot, split, published)
+        items, faults = find_items(known_layout, dataroot, split, published, recursive=recursive)
         found = items, [*faults, *filter(None, map(self._fault, items))]
         levels = white_level, black_level
         self._open(known_layout, found, dataroot, None, None, cache, cache_limit, convert, levels)

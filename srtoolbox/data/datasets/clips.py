@@ -52,6 +52,8 @@ class Clips(FileDataset):
         white_level: Value of uint16 files that becomes 1, such as 4095 for 12 bits; null: 65535.
             Files of 8 bits and float are not changed. LR made here is rounded before.
         black_level: Value of uint16 files that becomes 0.
+        recursive: Also take clips in sub-folders of the folder of clips; links to folders are not
+            followed.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -80,6 +82,7 @@ class Clips(FileDataset):
         convert: Literal["rgb"] | None = None,
         white_level: int | None = None,
         black_level: int = 0,
+        recursive: bool = False,
     ) -> None:
         self.num_frame, self.target = num_frame, target
         self.interval_list, self.random_reverse = list(interval_list), random_reverse
@@ -90,7 +93,7 @@ class Clips(FileDataset):
         if dataroot is None:
             raise UserError("Clips: dataroot is missing; give the folder of the dataset")
         known_layout = choose_layout(layout, "clip")
-        found = find_items(known_layout, dataroot, split, scale, dataroot_lq)
+        found = find_items(known_layout, dataroot, split, scale, dataroot_lq, recursive)
         levels = white_level, black_level
         self._open(
             known_layout,

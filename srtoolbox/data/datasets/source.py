@@ -71,7 +71,7 @@ def find_items(
         split: Part of the dataset; None if the layout has only one.
         scale: Scale of the LR images.
         dataroot_lq: Another folder for the LR files.
-        recursive: Also take images in sub-folders.
+        recursive: As of ``scan``.
 
     Raises:
         UserError: if there is no such folder or split, or no LR images of that scale.

@@ -52,6 +52,8 @@ class SpaceTimeClips(FileDataset):
         white_level: Value of uint16 files that becomes 1, such as 4095 for 12 bits; null: 65535.
             Files of 8 bits and float are not changed. LR made here is rounded before.
         black_level: Value of uint16 files that becomes 0.
+        recursive: Also take clips in sub-folders of the folder of clips; links to folders are not
+            followed.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -82,6 +84,7 @@ class SpaceTimeClips(FileDataset):
         convert: Literal["rgb"] | None = None,
         white_level: int | None = None,
         black_level: int = 0,
+        recursive: bool = False,
     ) -> None:
         self.time_scale, self.num_frame = time_scale, num_frame
         self.random_reverse, self.skip_frames = random_reverse, skip_frames
@@ -93,7 +96,7 @@ class SpaceTimeClips(FileDataset):
         if dataroot is None:
             raise UserError("SpaceTimeClips: dataroot is missing; give the folder of the dataset")
         known_layout = choose_layout(layout, "clip")
-        items, faults = find_items(known_layout, dataroot, split, scale, dataroot_lq)
+        items, faults = find_items(known_layout, dataroot, split, scale, dataroot_lq, recursive)
         found = items, [*faults, *filter(None, map(self._fault, items))]
         levels = white_level, black_level
         self._open(

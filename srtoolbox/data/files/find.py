@@ -144,7 +144,7 @@ def scan(
         scale: Scale of the LR files.
         root_lq: Another folder that contains the LR files: in the folders of the arrangement, in
             those of HR, or directly. The LR files must then exist.
-        recursive: As of ``walk``; for images.
+        recursive: As of ``walk``.
 
     Returns:
         The items, in natural order of their names, each with the frames that could be paired; and
@@ -165,7 +165,7 @@ def scan(
         return [], [*dict.fromkeys(faults), _no_files(layout, root, split, candidates)]
     found = _pair(layout.kind, chosen)
     if layout.source == "your own":  # a known dataset has other files, too
-        _report_left_out(root, chosen, layout.kind == "image")
+        _report_left_out(root, chosen)
     return found
 
 
@@ -198,18 +198,19 @@ def scan_pair(
     split = Split("{stem}", lq)
     arrangement = _Arrangement(split, lq, gt_dir, lq_dir or gt_dir, 1, recursive)
     items, faults = _pair("image", arrangement)
-    _report_left_out(gt_dir, arrangement, True)
+    _report_left_out(gt_dir, arrangement)
     if not items and not faults:
         faults = [Fault(gt_dir, "no files", "no images here")]
     return items, faults
 
 
-def _report_left_out(root: Path, arrangement: _Arrangement, images: bool) -> None:
+def _report_left_out(root: Path, arrangement: _Arrangement) -> None:
     """Warns, once per process, about files and folders beside those that were found."""
     text = arrangement.left_out.describe()
     if text is None:
         return
-    advice = "; recursive: true reads sub-folders" if images and "sub-folder" in text else ""
+    skipped = "sub-folder" in text and not arrangement.recursive
+    advice = "; recursive: true reads sub-folders" if skipped else ""
     warn_once(f"{root}: left out: {text}{advice}")
 
 

@@ -119,8 +119,9 @@ def walk(
         faults: Receives the problems with folders and links on the way.
         wanted: Returns whether the item of that name is asked for.
         keys: Names of the items, if they are known; then no other clip folder is opened.
-        recursive: Also take files in sub-folders of the last folder; their keys begin with the
-            path of the sub-folder. Links to folders are not followed there.
+        recursive: Also take images in sub-folders of the last folder, or clips in sub-folders of
+            the folder of clips; their keys begin with the path of the sub-folder. Links to folders
+            are not followed there.
         left_out: Receives what is left out.
     """
     levels = template.split("/")[:-1]
@@ -132,7 +133,7 @@ def walk(
         yield from search.descend(str(root), levels)
         return
     for key in keys:
-        names = key.split("/")
+        names = _clip_names(key, levels.count("{clip}")) if recursive else key.split("/")
         if levels.count("{clip}") == len(names):
             yield from search.descend(str(root), levels, known=names)
 
@@ -146,7 +147,7 @@ def split_fixed(template: str, scale: int) -> tuple[str, str]:
 
 def fill(template: str, scale: int, key: str, frame: str = "*") -> str:
     """Returns the path of an item's file relative to the root; ``*`` stands for any text."""
-    clips, last_clip = iter(key.split("/")), key.rpartition("/")[2]
+    last_clip = key.rpartition("/")[2]
     values = {"scale": str(scale), "stem": key, "frame": frame, "any": "*", "-any": "*"}
 
     def value(placeholder: re.Match[str]) -> str:
@@ -154,9 +155,15 @@ def fill(template: str, scale: int, key: str, frame: str = "*") -> str:
         return next(clips, last_clip) if name == "clip" else values[name]
 
     folder, slash, name = template.rpartition("/")
+    clips = iter(_clip_names(key, folder.count("{clip}")))
     folder = _ANY_PLACEHOLDER.sub(value, folder)
     clips = iter(())  # in the file's name, {clip} is always the last folder level
     return f"{folder}{slash}{_ANY_PLACEHOLDER.sub(value, name)}.*"
+
+
+def _clip_names(key: str, levels: int) -> list[str]:
+    """Returns the names of the folder levels of a clip; a single level may be a path."""
+    return [key] if levels == 1 else key.split("/")
 
 
 class _Search:
@@ -175,6 +182,7 @@ class _Search:
         self.recursive, self.left_out = recursive, left_out
         folder, _, name = template.rpartition("/")
         self.num_clip = folder.count("{clip}")
+        self.nested_clips = recursive and self.num_clip == 1
         self.name = self._compile(name)
 
     def descend(
@@ -184,6 +192,7 @@ class _Search:
         clips: tuple[str, ...] = (),
         frame: str = "",
         known: Sequence[str] = (),
+        above: str = "",
     ) -> Iterator[FoundFile]:
         """Finds the files below ``folder``.
 
@@ -193,6 +202,7 @@ class _Search:
             clips: Names of the clip folders above.
             frame: Name of the frame, if a folder above gives it.
             known: Names of the clip folders below, if they are known.
+            above: Path of the folder within that of the clips, for clips in sub-folders.
         """
         if self.num_clip and len(clips) == self.num_clip and not self.wanted("/".join(clips)):
             return
@@ -214,11 +224,14 @@ class _Search:
             match = pattern.fullmatch(entry.name)
             if match and self._is_folder(entry):
                 group = match.groupdict()
-                inner = (*clips, group["clip"]) if "clip" in group else clips
+                inner = (*clips, above + group["clip"]) if "clip" in group else clips
                 yield from self.descend(entry.path, deeper, inner, group.get("frame", frame), known)
+                if self.nested_clips and level == "{clip}" and _is_real_folder(entry):
+                    below = f"{above}{entry.name}/"
+                    yield from self.descend(entry.path, levels, clips, frame, (), below)
             elif "\n" in entry.name:
                 self.left_out.add(entry.path, _LINE_BREAK)
-            elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+            elif not above and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
                 self.left_out.add(entry.path, "stray image")
 
     def _files(
@@ -231,9 +244,10 @@ class _Search:
                 self.left_out.add(entry.path, _LINE_BREAK)
                 continue
             if suffix not in IMAGE_SUFFIXES:
-                below = entry.path if self.recursive and _is_real_folder(entry) else None
-                if below is not None:
-                    yield from self._files(below, clips, frame, f"{prefix}{entry.name}/")
+                if self.recursive and self.num_clip < 2 and _is_real_folder(entry):
+                    if not self.nested_clips:  # else it is a folder of clips; see `descend`
+                        below = f"{prefix}{entry.name}/"
+                        yield from self._files(entry.path, clips, frame, below)
                 elif suffix not in _TEXT_SUFFIXES:
                     self.left_out.add(entry.path, _kind(entry, stem, suffix))
                 continue
@@ -241,7 +255,8 @@ class _Search:
             if not match:
                 continue
             group = match.groupdict()
-            if clips and group.get("clip", clips[-1]) != clips[-1]:
+            clip = clips[-1].rpartition("/")[2] if clips else None
+            if clips and group.get("clip", clip) != clip:
                 continue
             key = "/".join(clips) or prefix + (group.get("clip") or group.get("stem") or stem)
             if self.wanted(key) and self._is_file(entry):

@@ -116,13 +116,13 @@ def report_by_kind(faults: Sequence[Fault], title: str) -> str:
     return "\n".join(lines)
 
 
-def headers(paths: Sequence[Path], raw: bool = False) -> list[ImageInfo]:
+def headers(paths: Sequence[Path], raw: bool = False, convert: bool = False) -> list[ImageInfo]:
     """Reads the headers of image files.
 
     Raises:
         UserError: as ``image_info``.
     """
-    return list(map_threads(partial(image_info, raw=raw), paths))
+    return list(map_threads(partial(image_info, raw=raw, convert=convert), paths))
 
 
 def decoded_size(infos: Sequence[ImageInfo]) -> int:

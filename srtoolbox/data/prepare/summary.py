@@ -90,6 +90,8 @@ class Prepared:
         cache: Folder of the decoded images.
         parts: The splits.
         notes: Notes for the user.
+        convert: Whether images are converted to RGB.
+        recursive: Whether sub-folders are read.
     """
 
     layout: Layout
@@ -99,6 +101,8 @@ class Prepared:
     cache: Path | None
     parts: list[Part]
     notes: list[str]
+    convert: bool = False
+    recursive: bool = False
 
     def options(self) -> dict[str, Any]:
         """Returns the options that use the dataset, as in an option file."""
@@ -114,6 +118,8 @@ class Prepared:
             spec |= {"split": part.split} if len(self.layout.splits) > 1 else {}
             spec |= {} if self.root_lq is None else {"dataroot_lq": str(self.root_lq)}
             spec |= {} if part.cache is None else {"cache": str(self.cache)}
+            spec |= {"convert": "rgb"} if self.convert else {}
+            spec |= {"recursive": True} if self.recursive else {}
             if part.split in TRAINED:
                 datasets["train"] = spec
             else:

@@ -327,6 +327,7 @@ def test_levels_have_ranges(pairs: Path, levels: dict) -> None:
 def test_dark_16_bit_sets_are_named(
     pairs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, cached: bool
 ) -> None:
+    caplog.set_level("WARNING", logger="srtoolbox")
     cache = {"cache": str(tmp_path / "cache")} if cached else {}
     folder_pair(pairs, **cache)
     for i in range(3):
@@ -375,7 +376,9 @@ def test_home_and_variables_in_paths(
         dataset = PairedImages(**roots, scale=SCALE, gt_size=8, cache=f"{root}/cache")
         assert_same([dataset[0]], [wanted])
     assert (tmp_path / "cache").is_dir()
-    with pytest.raises(UserError, match="~nosuchuser/gt: no such folder"):
+    with pytest.raises(
+        UserError, match="~nosuchuser/gt: the home folder of ~nosuchuser is not known"
+    ):
         made(Path("~nosuchuser/gt"))
 
 

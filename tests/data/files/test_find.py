@@ -516,6 +516,36 @@ class TestLeftOut:
         (fault,) = faults
         assert str(tmp_path / "lq" / "x" / "cx4.*") in fault.text
 
+    @pytest.mark.parametrize(
+        "sides", [("HR/{}", "LR/{}"), ("{}",), ("{}/gt", "{}/lq"), ("{}/truth", "{}/input4")]
+    )
+    def test_recursive_clips(self, tmp_path: Path, sides: tuple[str, ...]) -> None:
+        layout = get_layout("clips")
+        plant_clips(
+            tmp_path,
+            *(side.format(key) for side in sides for key in ("walk", "a/day", "a/night/rain")),
+            clips=("",),
+            count=2,
+        )
+        (split,) = layout.splits
+        assert [item.key for item in scan(layout, tmp_path, split, 4)[0]] == ["walk"]
+        items, faults = scan(layout, tmp_path, split, 4, recursive=True)
+        assert [(item.key, item.num_frame) for item in items] == [
+            ("a/day", 2),
+            ("a/night/rain", 2),
+            ("walk", 2),
+        ]
+        assert not faults
+        assert all(len(item.lq) == (2 if len(sides) == 2 else 0) for item in items)
+
+    def test_recursive_clips_without_partner(self, tmp_path: Path) -> None:
+        for name in ("HR/a/b/1.png", "HR/c/1.png", "LR/c/1.png", "LR/a/d/1.png"):
+            touch(tmp_path / name)
+        items, faults = scan(get_layout("clips"), tmp_path, "all", 4, recursive=True)
+        assert [item.key for item in items] == ["c"]
+        assert {str(fault.path.relative_to(tmp_path)) for fault in faults} == {"HR/a/b", "LR/a/d"}
+        assert any("LR/a/b/*.*" in fault.text for fault in faults)
+
     def test_known_datasets_may_have_other_files(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
