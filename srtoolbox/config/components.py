@@ -71,7 +71,7 @@ def build(kind: str | Registry, spec: Mapping[str, Any], **injected: Any) -> Any
     hints = parameters_of(component) if given else {}
     for name, value in given.items():
         hint = hints[name].hint if name in hints else None
-        if fault := fault_of(registry.kind, name, value, hint):
+        if fault := fault_of(registry.kind, name, value, hint, component):
             raise UserError(f"{registry.kind} '{spec['type']}': {name}: {fault}")
     try:
         with calling(component, "__init__", _NOT_ACCEPTED):

@@ -1,10 +1,10 @@
 """The ranges of components' options.
 
 A constructor states types. The range of a parameter is that of its hint, ``Annotated[int,
-Range(min=1)]``, or else that of its name: a name has one meaning in the whole toolbox, and the
-optimizers and schedulers of torch have no such hints. ``schema`` checks option files by these
-ranges, ``components.build`` checks arguments from elsewhere (the arch in a weight file), and
-``json_schema`` writes them down.
+Range(min=1)]``, or else that of its name in components of the toolbox and of torch: a name has one
+meaning there, and the optimizers and schedulers of torch have no such hints. ``schema`` checks
+option files by these ranges, ``components.build`` checks arguments from elsewhere (the arch in a
+weight file), and ``json_schema`` writes them down.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union
+
+from srtoolbox.utils.own_code import is_own
 
 MAX_INTEGER = 2**63
 """Integers must be smaller than this, as seeds and sizes of tensors are in torch."""
@@ -174,7 +176,9 @@ def refusal(kind: str, component: str) -> str | None:
     return _REFUSED.get((kind, component))
 
 
-def fault_of(kind: str, name: str, value: Any, hint: Any = None) -> str | None:
+def fault_of(
+    kind: str, name: str, value: Any, hint: Any = None, component: object = None
+) -> str | None:
     """Returns what is wrong with an option of a component; None if nothing is.
 
     Args:
@@ -182,11 +186,14 @@ def fault_of(kind: str, name: str, value: Any, hint: Any = None) -> str | None:
         name: The parameter.
         value: A value of the right type.
         hint: The parameter's hint.
+        component: The component; in a user's own one, names may have other meanings, so that only
+            its hints count.
     """
     refused = _REFUSED_OPTIONS.get((kind, name))
     if refused and value is True:
         return refused
     if isinstance(value, Mapping):
-        faults = (fault_of(kind, name, entry, hint) for entry in value.values())
+        faults = (fault_of(kind, name, entry, hint, component) for entry in value.values())
         return next((fault for fault in faults if fault), None)
-    return (range_in(hint) or range_of(kind, name)).fault(value)
+    by_name = FINITE if component is not None and is_own(component) else range_of(kind, name)
+    return (range_in(hint) or by_name).fault(value)

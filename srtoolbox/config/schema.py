@@ -264,7 +264,7 @@ class _Checker:
                 result[name] = self.value(hint, value[name], there, mark)
                 fault = None
                 if result[name] is not INVALID:
-                    fault = fault_of(spec.kind, name, result[name], hint)
+                    fault = fault_of(spec.kind, name, result[name], hint, component)
                 if fault:
                     self.error(mark, there, fault)
             elif parameters[name].required and name not in spec.injected:

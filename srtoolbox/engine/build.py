@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -23,7 +24,7 @@ from srtoolbox.engine.weights.load import load_weights
 from srtoolbox.errors import ComponentError, UserError
 from srtoolbox.inference.cascade import Cascade, stage_scale
 from srtoolbox.inference.padding import accepts_size
-from srtoolbox.metrics import ClipMetric, Protocol, build_metric, get_protocol
+from srtoolbox.metrics import ClipMetric, Metric, Protocol, build_metric, get_protocol
 from srtoolbox.models.base import Model, check_model
 from srtoolbox.models.frames import arrange_frames, check_time
 from srtoolbox.registry import (
@@ -291,8 +292,12 @@ def check_scorable(dataset: EvalDataset, opt: ValOptions, protocol: Protocol) ->
     Raises:
         UserError: names the metric and the first images or clips that it cannot score.
     """
-    metrics = {name: build_metric(spec) for name, spec in opt.metrics.items()}
-    metrics = {name: metric for name, metric in metrics.items() if metric.available() is None}
+    metrics: dict[str, Metric | ClipMetric] = {}
+    for name, spec in opt.metrics.items():
+        with suppress(UserError):  # the evaluator raises faults of the metrics themselves
+            metric = build_metric(spec)
+            if metric.available() is None:
+                metrics[name] = metric
     info = dataset_info(dataset)
     for name, metric in metrics.items():
         if not isinstance(metric, ClipMetric):

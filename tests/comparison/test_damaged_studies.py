@@ -5,22 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.damage import damaged
 
 from srtoolbox.comparison.report.write import write_report
 from srtoolbox.comparison.study.merge import merge_studies
 from srtoolbox.errors import RunError, UserError
 
 _FILES = ("study.json", "results.jsonl", "costs.jsonl", "frame_use.jsonl")
-_VALUES = st.sampled_from([
-    None, True, 0, -1, 17, 1e308, 10**30, "", "x", "NaN", "../../x", "/x", "\0", "\ud800", "[b]\n|",
-    [], [1], {}, {"a": 1}, {"a": None}, [[]], {"frames": 1.0},
-])  # fmt: skip
-_BYTES = (b"17", b"{}", b"[]", b"null", b"", b"\xff\xfe", b"[" * 5000, b'{"a": ' + b"9" * 5000)
 
 
 @pytest.fixture
@@ -36,43 +31,8 @@ def part(rich_study: Path) -> Path:
     return rich_study
 
 
-def _places(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    found = []
-    for key, value in items:
-        found.append((*path, key))
-        if isinstance(value, dict | list):
-            found += _places(value, (*path, key))
-    return found
-
-
-def _mutate(data: st.DataObject, content: bytes, is_lines: bool) -> bytes:
-    kind = data.draw(st.sampled_from(["bit", "cut", "line", "value", "value", "value", "drop"]))
-    if kind == "bit":
-        at = data.draw(st.integers(0, 8 * len(content) - 1))
-        return bytes(b ^ (1 << at % 8) if i == at // 8 else b for i, b in enumerate(content))
-    if kind == "cut":
-        return content[: data.draw(st.integers(0, len(content)))]
-    lines = content.split(b"\n")[:-1] if is_lines else [content]
-    number = data.draw(st.integers(0, len(lines) - 1))
-    if kind == "line":
-        lines[number] = data.draw(st.sampled_from(_BYTES))
-    else:
-        tree = json.loads(lines[number])
-        *parents, last = data.draw(st.sampled_from(_places(tree)))
-        place = tree
-        for key in parents:
-            place = place[key]
-        if kind == "drop":
-            del place[last]
-        else:
-            place[last] = data.draw(_VALUES)
-        lines[number] = json.dumps(tree).encode()
-    return b"\n".join(lines) + b"\n"
-
-
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, derandomize=True,
+@settings(max_examples=300, deadline=None, derandomize=True,
           suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
 @given(data=st.data())
 def test_mutated_files_give_one_line_or_a_report(part: Path, data: st.DataObject) -> None:
@@ -82,7 +42,7 @@ def test_mutated_files_give_one_line_or_a_report(part: Path, data: st.DataObject
     shutil.copytree(part, copy)
     name = data.draw(st.sampled_from(_FILES))
     path = copy / name
-    path.write_bytes(_mutate(data, path.read_bytes(), name != "study.json"))
+    path.write_bytes(damaged(data, path))
     formats = data.draw(st.sampled_from([["md"]] * 9 + [["html"]]))
     for act in (lambda: write_report(copy, formats), lambda: merge_studies([copy], into)):
         try:

@@ -145,3 +145,16 @@ def test_many_faults_are_counted() -> None:
         check(as_tree({f"k{i}": 1 for i in range(1000)}, "x"), Options)
     lines = str(caught.value).splitlines()
     assert len(lines) == 21 and lines[-1].startswith("… and")
+
+
+def test_names_have_no_range_in_own_components(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own:
+        def __init__(self, scale: int = 4, num_refine: int = 0, rate: float = 1.0) -> None:
+            self.scale = scale
+
+    registry = REGISTRIES["arch"]
+    monkeypatch.setattr(registry, "_entries", {**registry._entries, "Own": Own})
+    build("arch", {"type": "Own", "num_refine": 0}, scale=4)
+    spec = {"type": "Own", "num_refine": -1}
+    check(as_tree({"arch": spec}, "x.yml:1"), Options)
+    assert "must be finite" in faults({"arch": {**spec, "rate": math.inf}})[0]

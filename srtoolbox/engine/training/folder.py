@@ -124,7 +124,7 @@ def find_finished(folder: Path, opt: RunOptions) -> dict[str, Any] | None:
 
 def warn_of_new_validation_sets(folder: Path, opt: RunOptions) -> None:
     """Names the validation sets that a finished run was never evaluated on."""
-    seen = {record.get("dataset") for record in read_lines(folder / "evaluation.jsonl")}
+    seen = [record.get("dataset") for record in read_lines(folder / "evaluation.jsonl")]
     new = [name for name in opt.datasets.val if name not in seen]
     if new:
         _log.warning(
