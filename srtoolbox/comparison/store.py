@@ -202,7 +202,7 @@ class ResultStore:
         self.folder = folder
         self._records: dict[str, dict[str, Record]] = {}  # by evaluation and key
         self._sorted: dict[str, list[Record]] = {}
-        results = RecordFile(folder / "results.jsonl", _check_record)
+        results = RecordFile(folder / "results.jsonl", _RecordCheck())
         costs = RecordFile(folder / "costs.jsonl", _check_cost)
         uses = RecordFile(folder / "frame_use.jsonl", _check_use)
         for record in results:
@@ -315,7 +315,7 @@ class ResultStore:
             )
 
 
-_check_record = shape(
+_check_record_types = shape(
     evaluation=str,
     key=str,
     index=int,
@@ -345,6 +345,23 @@ _check_environment = shape(
     device=str,
     **dict.fromkeys(("srtoolbox", "commit", "python", "platform", "threads"), Any),
 )
+
+
+class _RecordCheck:
+    """Checks the records of images; those of one evaluation must have the same metrics."""
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, set[str]] = {}
+
+    def __call__(self, record: Record) -> None:
+        _check_record_types(record)
+        found = set(record["metrics"])
+        wanted = self._metrics.setdefault(record["evaluation"], found)
+        if found != wanted:
+            raise Damage(
+                f"it has the metrics {sorted(found)}, but earlier lines of the same evaluation have "
+                f"{sorted(wanted)}"
+            )
 
 
 def _check_use(use: dict[str, Any]) -> None:
