@@ -92,7 +92,9 @@ def test(arguments: Namespace) -> None:
     from srtoolbox.engine.device.precision import pick_device
     from srtoolbox.engine.evaluation.test import load_test_options, run_test
 
-    if arguments.weights is not None and not arguments.weights.is_file():
+    if arguments.weights is not None and (
+        arguments.weights.is_dir() or not arguments.weights.exists()
+    ):
         kind = "is a folder" if arguments.weights.is_dir() else "no such file"
         raise UserError(f"--weights {arguments.weights}: {kind}")
     check_kind(arguments.options, arguments.overrides, "test")

@@ -359,8 +359,8 @@ class _RecordCheck:
         wanted = self._metrics.setdefault(record["evaluation"], found)
         if found != wanted:
             raise Damage(
-                f"it has the metrics {sorted(found)}, but earlier lines of the same evaluation have "
-                f"{sorted(wanted)}"
+                f"it has the metrics {sorted(found)}, but earlier lines of its evaluation "
+                f"have {sorted(wanted)}"
             )
 
 
