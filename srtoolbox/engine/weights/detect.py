@@ -24,10 +24,7 @@ def closest_arch(state: Mapping[str, Any]) -> str | None:
     one whose default configuration shares more names and shapes is chosen.
     """
     shapes = {key: getattr(value, "shape", None) for key, value in likely_names(state).items()}
-    archs = {name: ARCH_REGISTRY.get(name) for name in ARCH_REGISTRY}
-    candidates = {
-        name: _default_shapes(arch) for name, arch in archs.items() if arch_info(arch).own_weights
-    }
+    candidates = {name: _default_shapes(ARCH_REGISTRY.get(name)) for name in ARCH_REGISTRY}
     scored = [(*_similarity(shapes, own), name) for name, own in candidates.items() if own]
     similarity, _, name = max(scored)
     return name if similarity >= _MIN_SIMILARITY else None
@@ -46,9 +43,14 @@ def _pattern(key: str) -> str:
 
 @cache
 def _default_shapes(arch: type[nn.Module]) -> dict[str, torch.Size] | None:
-    """Returns names and shapes of an arch's tensors, built without memory for them."""
+    """Returns names and shapes of an arch's tensors, built without memory for them.
+
+    None: the arch cannot be recognised by them.
+    """
     try:
+        if not arch_info(arch).own_weights:
+            return None
         with torch.device("meta"):
             return {key: value.shape for key, value in arch().state_dict().items()}
-    except Exception:  # an arch of a plugin that has no defaults cannot be recognised
+    except Exception:  # an arch of a plugin that is faulty or has no defaults
         return None
