@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from srtoolbox.comparison.options import StudyOptions
+from srtoolbox.comparison.options import NO_TRAINING, StudyOptions
 from srtoolbox.comparison.study.budget import Budget, training_options
 from srtoolbox.comparison.study.reuse import index_finished_runs, is_finished
 from srtoolbox.config.files import Tree, merge, plain
@@ -272,7 +272,7 @@ def _deviations(opt: StudyOptions, method: str) -> list[str]:
     method_opt = opt.methods[method]
     enhance = _changes(method_opt.val.enhance, plain(opt.val.enhance))
     if method_opt.train is None:
-        return ["not trained here", *enhance]
+        return enhance if opt.train == NO_TRAINING else ["not trained here", *enhance]
     train = dict(method_opt.train)
     if opt.budget.of is not None:
         train.pop("total_iter", None)  # it sets the budget

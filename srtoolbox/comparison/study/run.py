@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from srtoolbox.comparison.options import StudyOptions
+from srtoolbox.comparison.options import NO_TRAINING, StudyOptions
 from srtoolbox.comparison.store import (
     Entry,
     Published,
@@ -282,6 +282,8 @@ def _why_left_out(metric: Metric | ClipMetric) -> str | None:
 
 def _describe_training(opt: StudyOptions, device: torch.device, budget: str | None) -> str:
     train = opt.train
+    if train == NO_TRAINING:
+        return "none; weights are from files"
     optimizer = ", ".join(f"{k} {v}" for k, v in train.optim_g.items() if k != "type")
     schedule = train.scheduler["type"] if train.scheduler else "constant lr"
     losses = " + ".join(spec["type"] for spec in train.losses.values())

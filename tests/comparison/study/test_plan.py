@@ -119,6 +119,9 @@ def test_a_study_of_pretrained_methods_needs_no_training(study_file, tmp_path: P
     made = StudyPlan(*load_options(study_file(extra), (), StudyOptions), CPU)
     assert not any(method.is_trained for method in made.methods.values())
     assert [job.folder for job in made.jobs] == [None, None]
+    assert not any(
+        job.deviations for job in made.jobs
+    )  # no training is shared, so none differs from it
     extra = "train: !delete\nmethods: {EDVR: !delete}"
     with pytest.raises(UserError, match="method EDSR: it is trained, but the study has no 'train'"):
         StudyPlan(*load_options(study_file(extra), (), StudyOptions), CPU)
