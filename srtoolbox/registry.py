@@ -72,8 +72,8 @@ class Registry:
             taken, earlier = self._entries.get(key), self._places.get(key, place)
             if taken not in (None, cls) and not (earlier == place and _same_definition(taken, cls)):
                 raise RegistryError(
-                    f"{self.kind} '{key}' is registered twice: first at {_where(taken)}, "
-                    f"again at {_where(cls)}; give one of them another name: register('…')"
+                    f"{self.kind} '{key}' is registered twice: first at {_line(earlier)}, again "
+                    f"at {_line(place)}; give one of them another name: register('…')"
                 )
             for parameter in constructor_parameters(cls).values():
                 if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -186,6 +186,10 @@ def _fold(name: str) -> str:
 def _same_definition(first: type, second: type) -> bool:
     """Returns whether two classes have the same source lines (a module that was loaded again)."""
     return _where(first) == _where(second) and first.__qualname__ == second.__qualname__
+
+
+def _line(place: tuple[str, int]) -> str:
+    return f"{place[0]}:{place[1]}"
 
 
 def _where(cls: type) -> str:
