@@ -95,8 +95,10 @@ def options_page() -> str:
         if kind in ("optimizer", "scheduler"):
             module = "torch.optim" if kind == "optimizer" else "torch.optim.lr_scheduler"
             lines += [f"Every class of `{module}` by its name, with its own parameters."]
-            continue
-        for name in registry.names():
+        own = [n for n in registry.names() if not registry.get(n).__module__.startswith("torch.")]
+        if own and lines[-1]:
+            lines.append("")
+        for name in own:
             component = registry.get(name)
             docs = parameter_docs(component)
             rows = [

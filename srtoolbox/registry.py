@@ -141,11 +141,15 @@ class TorchRegistry(Registry):
         home: The module; torch is imported at the first look-up.
         base: Name of the base class of these classes in the module.
         injected: As for ``Registry``.
+        own: Import path of a module of the toolbox that registers further classes.
     """
 
-    def __init__(self, kind: str, home: str, base: str, injected: tuple[str, ...]) -> None:
+    def __init__(
+        self, kind: str, home: str, base: str, injected: tuple[str, ...], own: str | None = None
+    ) -> None:
         super().__init__(kind, home, injected)
         self._base: str | None = base
+        self._own = own
 
     def _load_home(self) -> None:
         if self._base is None or self._home is None:
@@ -156,6 +160,8 @@ class TorchRegistry(Registry):
             derived = inspect.isclass(entry) and issubclass(entry, base) and entry is not base
             if derived and not name.startswith("_"):
                 self._entries.setdefault(name, entry)
+        if self._own is not None:
+            importlib.import_module(self._own)
 
 
 def constructor_parameters(component: Any) -> dict[str, inspect.Parameter]:
@@ -210,7 +216,11 @@ FLOW_REGISTRY = Registry("flow", "srtoolbox.data")
 (h, w, 3), uint8, and returns the flow from the first to the second, (h, w, 2), in pixels."""
 OPTIMIZER_REGISTRY = TorchRegistry("optimizer", "torch.optim", "Optimizer", ("params",))
 SCHEDULER_REGISTRY = TorchRegistry(
-    "scheduler", "torch.optim.lr_scheduler", "LRScheduler", ("optimizer",)
+    "scheduler",
+    "torch.optim.lr_scheduler",
+    "LRScheduler",
+    ("optimizer",),
+    own="srtoolbox.engine.training.schedulers",
 )
 
 REGISTRIES: dict[str, Registry] = {

@@ -19,9 +19,9 @@ from srtoolbox.registry import ARCH_REGISTRY
 _NUM_MEDIAN = 16
 """Number of frames, from the first on, whose median is the reference."""
 
-_INFERENCE_PIXELS = {"cpu": 2**12, "cuda": 2**20}
+_INFERENCE_PIXELS = {"cpu": 2**14, "cuda": 2**20}
 """Pixels of all frames that are processed as one batch in inference, by device. Larger batches run
-no faster and need more memory; on a CPU, they also exceed its cache."""
+no faster and need more memory; on a CPU, smaller ones reorder the weights more often."""
 
 _STEPS = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
 """Factors of the stages of the decoder, by scale."""
@@ -274,7 +274,7 @@ class MTMS(nn.Module):
             return self._fused([unit(x) for unit in units], x, alpha)
         # All units take a few frames, then the next ones, so that few maps are in memory.
         num_frame = frames_at_once(x.shape, x.device)
-        streams = [unit.conv_lstm.states(x, num_frame) for unit in units]
+        streams = [unit.conv_lstm.states(x) for unit in units]
         total = x.new_zeros(())
         for part, weights in zip(x.split(num_frame, 1), alpha.split(num_frame, 1), strict=True):
             count = part.shape[1]

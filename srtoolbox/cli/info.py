@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,8 +102,8 @@ def show(arguments: Namespace) -> None:
 def add_options(commands: Commands) -> None:
     command = commands.add_parser(
         "options",
-        help="list or copy the shipped option files, or write their JSON Schema",
-        description="List or copy the shipped option files, or write their JSON Schema.",
+        help="list, copy or import option files, or write their JSON Schema",
+        description="List, copy or import option files, or write their JSON Schema.",
     )
     actions = command.add_subparsers(title="actions", metavar="ACTION", required=True)
     add_command(actions, "list", list_options, "list the shipped option files")
@@ -111,6 +112,14 @@ def add_options(commands: Commands) -> None:
     )
     copy.add_argument("name", metavar="NAME", help="name of a shipped file, e.g. quickstart")
     copy.add_argument("target", nargs="?", type=Path, help="file or folder (default ./NAME.yml)")
+    importing = add_command(
+        actions, "import", import_options, "translate an option file of BasicSR"
+    )
+    importing.add_argument("file", metavar="FILE", type=Path, help="option file of BasicSR (YAML)")
+    importing.add_argument(
+        "-o", "--output", type=Path, metavar="OPTIONS", help="new file (default: print it)"
+    )
+    add_plugins(importing)
     schema = add_command(
         actions, "schema", write_schema, "write the JSON Schema of option files, for editors"
     )
@@ -166,6 +175,30 @@ def copy_options(arguments: Namespace) -> None:
     kind = kind_of(name)
     use = f"run: srtoolbox {commands[kind]} {target}" if kind else f"inherit: _base_: {target}"
     print(f"{target}: copy of {name}; {use}")
+
+
+def import_options(arguments: Namespace) -> None:
+    """Prints or writes the translated file; names on stderr what did not come over as it was."""
+    from srtoolbox.engine.basicsr.translate import translate
+    from srtoolbox.utils.files import write_atomic
+
+    target: Path | None = arguments.output
+    if target is not None and (target.exists() or target.is_symlink()):
+        raise UserError(f"{target} exists already; give another file with -o")
+    load_all_plugins(arguments.plugin)
+    plugins = [
+        str(Path(entry).expanduser().absolute()) if entry.endswith(".py") or "/" in entry else entry
+        for entry in arguments.plugin
+    ]
+    translation = translate(arguments.file, plugins)
+    for note in translation.notes:
+        if note.kind != "unneeded":
+            print(note, file=sys.stderr)
+    if target is None:
+        print(translation.text, end="")
+        return
+    write_atomic(target, translation.text)
+    print(f"{target}: translated; run: srtoolbox {translation.command} {target}")
 
 
 def write_schema(arguments: Namespace) -> None:

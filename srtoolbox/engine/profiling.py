@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from srtoolbox.archs.layers.winograd import direct_convolutions
 from srtoolbox.data.base import Batch
 from srtoolbox.engine.device.precision import Precision, autocast, resolve, synchronize
 from srtoolbox.inference.prediction import PLAIN, EnhanceOptions, predict
@@ -193,7 +194,7 @@ def count_flops(work: Callable[[], object]) -> tuple[int, list[str]]:
     formulas = flop_formulas()
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
     # The counter decomposes operators where it can; the inner mode sees what is left.
-    with _WithoutFormula({*counter.flop_registry}) as missing, counter:
+    with direct_convolutions(), _WithoutFormula({*counter.flop_registry}) as missing, counter:
         work()
     return counter.get_total_flops(), sorted(missing.names)
 

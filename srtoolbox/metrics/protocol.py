@@ -188,6 +188,8 @@ PROTOCOLS: dict[str, Protocol] = {
         # Bicubic is 0.1 dB lower: its grey img_003, compared directly, is 1.32 dB lower.
         Protocol("matlab-y", color="y", grey="direct", y_rounding=True, crop_border="scale"),
         Protocol("rgb"),
+        # EDSR and RRDBNet in BasicSR: its option files crop the scale and compare RGB.
+        Protocol("basicsr-rgb", crop_border="scale"),
         # Vid4 as in DUF's tables and BasicSR's model zoo.
         Protocol("duf-y", color="y", crop_border=8, average="clips"),
         # Jilin-189, every frame of a clip.

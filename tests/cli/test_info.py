@@ -123,3 +123,66 @@ def test_copy_keeps_existing_files_and_explains_unknown_names(
     error = capsys.readouterr().err
     assert "no such file: quikstart; did you mean 'compare/quickstart'" in error
     assert "srtoolbox options list" in error
+
+
+BASICSR = """
+name: theirs
+model_type: SRModel
+scale: 2
+num_gpu: 8
+datasets:
+  train:
+    {name: a, type: PairedImageDataset, dataroot_gt: hr, dataroot_lq: lr, io_backend: {type: disk},
+    gt_size: 64, use_hflip: true, use_rot: true, batch_size_per_gpu: 2}
+network_g: {type: EDSR, num_in_ch: 3, num_out_ch: 3, num_feat: 8, num_block: 1, upscale: 2}
+train:
+  total_iter: !!float 2e1
+  optim_g: {type: Adam, lr: !!float 1e-4}
+  pixel_opt: {type: L1Loss, reduction: sum}
+  mixup: true
+"""
+
+
+def test_import_prints_a_file_and_names_what_differs(tmp_path: Path, capsys) -> None:
+    theirs = tmp_path / "theirs.yml"
+    theirs.write_text(BASICSR)
+    assert main(["options", "import", str(theirs)]) == 0
+    shown = capsys.readouterr()
+    ours = tmp_path / "ours.yml"
+    ours.write_text(shown.out)
+    opt = load_options(ours, (), RunOptions)[0]
+    assert opt.train is not None and (opt.train.batch_size, opt.train.total_iter) == (16, 20)
+    differing, lost = shown.err.splitlines()
+    assert differing.startswith(f"{theirs}:14: train.pixel_opt.reduction: BasicSR sums on each")
+    assert lost.startswith(f"{theirs}:15: train.mixup: cannot be translated: ")
+
+
+def test_import_writes_only_new_files(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("theirs.yml").write_text(BASICSR)
+    command = ["options", "import", "theirs.yml", "-o", "new/ours.yml"]
+    assert main(command) == 0
+    assert "run: srtoolbox train new/ours.yml" in capsys.readouterr().out
+    text = Path("new/ours.yml").read_text()
+    assert main(command) == 2
+    assert "new/ours.yml exists already; give another file with -o" in capsys.readouterr().err
+    assert Path("new/ours.yml").read_text() == text
+
+
+def test_import_needs_the_arch_or_a_plugin_with_it(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("theirs.yml").write_text(BASICSR.replace("EDSR", "TheirNet"))
+    command = ["options", "import", "theirs.yml", "-o", "ours.yml"]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "theirs.yml:10: network_g.type: srtoolbox has no arch 'TheirNet'" in error
+    assert len(error.splitlines()) == 1 and not Path("ours.yml").exists()
+    network = (ROOT / "docs" / "examples" / "tiny_net.py").read_text()
+    Path("net.py").write_text(
+        network.replace("class TinyNet", "class TheirNet").replace("num_feat", "num_block")
+    )
+    assert main([*command, "--plugin", "net.py"]) == 0
+    assert "network_g.num_feat: cannot be translated" in capsys.readouterr().err
+    opt = load_options("ours.yml", (), RunOptions)[0]
+    assert opt.network_g == {"type": "TheirNet", "num_block": 1}
+    assert opt.plugins == [str(tmp_path / "net.py")]

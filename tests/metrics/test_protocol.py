@@ -48,6 +48,7 @@ def test_hash_is_that_of_the_values():
 def test_published_hashes_stay():
     """A table printed today must be comparable tomorrow: a change of meaning needs a version."""
     assert {name: protocol.hash for name, protocol in PROTOCOLS.items()} == {
+        "basicsr-rgb": "ce0e59af9942",
         "basicsr-y": "032a1a0c96c2",
         "matlab-y": "710328f3d1f9",
         "rgb": "f991c102aedc",
@@ -83,7 +84,7 @@ def test_description_is_one_sentence(name):
 
 
 def test_unknown_names_say_what_is_close():
-    with pytest.raises(UserError, match=r"did you mean 'basicsr-y'\?.*fbanet"):
+    with pytest.raises(UserError, match=r"did you mean 'basicsr-y' or 'basicsr-rgb'\?.*fbanet"):
         get_protocol("basicsr_Y")
 
 

@@ -1,0 +1,1 @@
+"""Translates option files of BasicSR; see ``translate``."""

@@ -1,0 +1,248 @@
+"""Translates BasicSR's datasets to PairedImages and Clips, their files to layouts."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+
+from srtoolbox.config.yaml import Tree
+from srtoolbox.engine.basicsr.keys import OTHER_PHASE, Section, shown
+
+_PAIRED = "PairedImageDataset"
+_TRAIN_CLIPS = ("REDSDataset", "Vimeo90KDataset")
+_TEST_CLIPS = ("VideoTestDataset", "VideoTestVimeo90KDataset")
+
+
+class DatasetTranslator:
+    """Translates the ``datasets`` of a file.
+
+    Args:
+        scale: The file's scale.
+        num_gpu: Number of GPUs that BasicSR trains on; None: not known.
+
+    Attributes:
+        clips: Whether the first dataset for evaluation has clips; None: there is no such dataset.
+        padding: Section of the first dataset of clips, and its rule for missing frames.
+        unequal: Whether clips for evaluation may have different numbers of frames.
+    """
+
+    def __init__(self, scale: int, num_gpu: int | None) -> None:
+        self.scale, self.num_gpu = scale, num_gpu
+        self.clips: bool | None = None
+        self.padding: tuple[Section, str] | None = None
+        self.unequal = False
+
+    def translate(self, datasets: Section, out: Tree, train: Tree) -> None:
+        """Fills ``out`` with the datasets; ``train`` gets the options of the data loader."""
+        for key in list(datasets.left):
+            phase = key.split("_")[0]
+            section = datasets.take_section(key)
+            if section is None:
+                datasets.note("unneeded", key, "not set")
+            elif phase == "train":
+                if "train" in out:
+                    datasets.fault(key, "a second training set; srtoolbox trains on one")
+                out.put("train", self._dataset(section, True, train), datasets.place(key))
+            elif phase in ("val", "test"):
+                name = self._dataset_name(section, key)
+                if phase not in out:
+                    out.put(phase, Tree(datasets.place(key)), datasets.place(key))
+                if name in out[phase]:
+                    section.fault("name", f"a second dataset {shown(name)}; give it another name")
+                out[phase].put(name, self._dataset(section, False, train), datasets.place(key))
+            else:
+                datasets.fault(key, "is none of train, val, test (as in test_1)")
+
+    def _dataset_name(self, section: Section, key: str) -> str:
+        """Returns the name of a test set, which becomes a part of file names."""
+        name = section.take("name", key)
+        safe = isinstance(name, str) and name.isprintable() and not set(name) & set("/\\")
+        if not safe or not name.strip(". "):
+            section.fault("name", f"{shown(name)} cannot be a part of a file name")
+        return name
+
+    def _dataset(self, section: Section, training: bool, train: Tree) -> Tree:
+        kinds = (_PAIRED, *_TRAIN_CLIPS) if training else (_PAIRED, *_TEST_CLIPS)
+        advice = f"only {', '.join(kinds)} can be translated; see `srtoolbox list datasets`"
+        kind = section.take_type("dataset", kinds, advice)
+        images, out = kind == _PAIRED, Tree(section.tree.where)
+        out.put("type", "PairedImages" if images else "Clips", section.place("type"))
+        if images:
+            self._image_files(section, out)
+        else:
+            self._clip_files(section, out, kind)
+        self._backend(section, out)
+        reasons: dict[str, str] = {}
+        if training:
+            section.move("gt_size", out, integer=True)
+            self._augmentation(section, out)
+            if not images:
+                if kind == "Vimeo90KDataset":
+                    reasons["interval_list"] = "BasicSR does not read it for this dataset"
+                else:
+                    section.move("interval_list", out)
+                section.move("random_reverse", out)
+            self._loader(section, train)
+            reasons["name"] = "the training set has no name here"
+        else:
+            if self.clips is None:
+                self.clips = not images
+            elif self.clips == images:
+                section.note(
+                    "differs", "type", "val.protocol is chosen for the first set, of another kind"
+                )
+            unused = ("gt_size", "use_hflip", "use_flip", "use_rot", "num_worker_per_gpu")
+            reasons |= dict.fromkeys((*unused, "batch_size_per_gpu"), OTHER_PHASE)
+        section.finish(reasons)
+        return out
+
+    def _image_files(self, section: Section, out: Tree) -> None:
+        for key in ("dataroot_gt", "dataroot_lq"):
+            section.move(key, out)
+        if section.tree.get("filename_tmpl") == "{}":
+            section.take("filename_tmpl")
+            section.note("unneeded", "filename_tmpl", "'{}' is the default")
+        else:
+            section.move("filename_tmpl", out)
+        if section.take("meta_info_file") is not None:
+            text = "all images of dataroot_gt are used; put those of the list into their own folder"
+            section.note("lost", "meta_info_file", text)
+        if "color" in section and str(section.tree["color"]) in ("n", "rgb"):
+            section.take("color")
+            section.note("unneeded", "color", "images are RGB here")
+
+    def _clip_files(self, section: Section, out: Tree, kind: str) -> None:
+        """Chooses layout, split and folders of a dataset of clips."""
+        gt, lq = section.take("dataroot_gt"), section.take("dataroot_lq")
+        for key, value in (("dataroot_gt", gt), ("dataroot_lq", lq)):
+            if not isinstance(value, str) or not value:
+                section.fault(key, f"expected a folder, got {shown(value)}")
+        root = PurePosixPath(gt)
+        partition = section.take("val_partition")
+        listing = section.take("meta_info_file")
+        listed = PurePosixPath(listing).name if isinstance(listing, str) else ""
+        test, name = kind in _TEST_CLIPS, str(section.tree.get("name", "")).lower()
+        layout, split, parent = "clips", None, False
+        if "Vimeo90K" in kind:
+            layout, split, parent = "vimeo90k", "test" if test else "train", True
+            if root.name != "sequences":
+                parent = False
+                text = f"let datasets.….dataroot be the folder that contains sequences, not {gt}"
+                section.note("lost", "dataroot_gt", text)
+        elif root.name in ("train_sharp", "train_sharp.lmdb") and self.scale == 4:
+            if not test or "REDS4" in listed:
+                layout, split, parent = "reds", "test" if test else "train", True
+        elif test and name == "vid4" and root.name == "GT":
+            layout, split, parent = "vid4", "test", True
+        mark = section.place("dataroot_gt")
+        if layout != "clips":
+            out.put("layout", layout, section.place("type"))
+        out.put("dataroot", str(root.parent if parent else root), mark)
+        if split is not None and layout != "vid4":
+            out.put("split", split, section.place("type"))
+        out.put("dataroot_lq", lq, section.place("dataroot_lq"))
+        section.move("num_frame", out, integer=True)
+        self._clip_selection(section, layout, partition, listing, listed)
+        if test:
+            self._clip_windows(section, layout, kind)
+        elif kind == "Vimeo90KDataset" and out.get("num_frame", 7) < 7:
+            text = "BasicSR's windows have im4 in the centre; here any frame that has neighbours"
+            section.note("differs", "num_frame", text)
+
+    def _clip_selection(
+        self, section: Section, layout: str, partition: Any, listing: Any, listed: str
+    ) -> None:
+        """Compares the clips that BasicSR and the layout use."""
+        if partition is not None:
+            leaves_out = {
+                "REDS4": "REDS4 (266 of 270 clips)",
+                "official": "clips 240 to 269 (240 of 270 clips, with REDS4)",
+            }.get(str(partition), shown(partition))
+            here = {
+                "reds": "here layout reds leaves out REDS4 and 240 to 269 (236 clips)",
+                "clips": "here all clips of dataroot are used; give a folder without those",
+            }.get(layout)
+            if here:
+                text = f"BasicSR leaves out {leaves_out}; {here}"
+                section.note("differs" if layout == "reds" else "lost", "val_partition", text)
+            else:
+                section.note("unneeded", "val_partition", "REDS alone has partitions")
+        if listing is None:
+            return
+        same = {
+            "reds": ("meta_info_REDS_GT.txt", "meta_info_REDS4_test_GT.txt"),
+            "vimeo90k": ("meta_info_Vimeo90K_train_GT.txt", "meta_info_Vimeo90K_test_GT.txt"),
+        }.get(layout, ())
+        if listed in same:
+            text = f"layout {layout} knows the clips of each split"
+            section.note("unneeded", "meta_info_file", text)
+        elif listed == "meta_info_REDS_GT.txt":
+            section.note("unneeded", "meta_info_file", "it lists all clips of REDS")
+        else:
+            text = "all clips of dataroot are used; put those of the list into their own folder"
+            section.note("lost", "meta_info_file", text)
+
+    def _clip_windows(self, section: Section, layout: str, kind: str) -> None:
+        if kind == "VideoTestVimeo90KDataset":
+            text = "BasicSR scores im4 of each clip; here all seven frames are scored"
+            section.note("differs", "type", text)
+        padding = section.take("padding")
+        if padding is not None and kind == "VideoTestVimeo90KDataset":
+            section.note("unneeded", "padding", "BasicSR does not read it for this dataset")
+        elif padding is not None and self.padding is None:
+            self.padding = section, str(padding)
+        elif padding is not None and self.padding is not None and padding != self.padding[1]:
+            section.note("lost", "padding", "val.protocol has one rule for all test sets")
+        reds = str(section.tree.get("name")).lower() in ("reds4", "redsofficial")
+        self.unequal |= not reds and layout not in ("reds", "vimeo90k")
+
+    def _backend(self, section: Section, out: Tree) -> None:
+        """Translates ``io_backend``: files are always read from folders here."""
+        backend = section.take_section("io_backend")
+        if backend is None:
+            return
+        kind = backend.take("type")
+        if kind == "disk":
+            backend.note("unneeded", "type", "files are read from folders")
+        elif kind == "lmdb":
+            roots = [key for key in out if key.startswith("dataroot")]
+            for key in roots:
+                if isinstance(out[key], str):
+                    out.put(key, out[key].removesuffix(".lmdb"), out.marks[key])
+            names = " and ".join(roots)
+            backend.note(
+                "lost",
+                "type",
+                f"lmdb is not read; let {names} be the folders of images that the lmdb was made "
+                "from (cache: FOLDER keeps decoded pixels)",
+            )
+        else:
+            text = f"{shown(kind)} is not read; files are read from folders"
+            backend.note("lost", "type", text)
+        backend.finish(dict.fromkeys(backend.left, "it belongs to the backend"))
+
+    def _augmentation(self, section: Section, out: Tree) -> None:
+        section.move("use_hflip", out)
+        section.move("use_rot", out)
+        if out.get("use_rot") is True and out.get("use_hflip") is False:
+            text = (
+                "without use_hflip, BasicSR draws vertical flips and transpositions, here "
+                "rotations by multiples of 90° are drawn"
+            )
+            section.note("differs", "use_rot", text)
+
+    def _loader(self, section: Section, train: Tree) -> None:
+        """Translates batch size and workers, which belong to ``train`` here."""
+        if "batch_size_per_gpu" in section:
+            place = section.place("batch_size_per_gpu")
+            size = section.take_integer("batch_size_per_gpu")
+            if size is None or size < 1:
+                section.fault("batch_size_per_gpu", f"expected at least 1, got {shown(size)}")
+            train.put("batch_size", size * (self.num_gpu or 1), place)
+            if self.num_gpu is None:
+                text = "num_gpu is auto: train.batch_size is that of one GPU; multiply it by the "
+                section.note("differs", "batch_size_per_gpu", text + "number of GPUs")
+        else:  # files of 2020 have the size of the whole batch
+            section.move("batch_size", train, integer=True)
+        key = "num_worker_per_gpu" if "num_worker_per_gpu" in section else "num_worker"
+        section.move(key, train, "num_worker", integer=True)
