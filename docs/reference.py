@@ -183,7 +183,7 @@ def _value(value: Any) -> str:
 def _table(rows: list[tuple[str, str, str, str]]) -> list[str]:
     lines = ["| option | takes | default | meaning |", "|---|---|---|---|"]
     for name, takes, default, meaning in rows:
-        cells = (f"`{name}`", takes, f"`{default}`", meaning)
+        cells = (f"`{name}`", takes, f"`{default}`" if default else "", meaning)
         lines.append(
             "| " + " | ".join(re.sub(r"\s+", " ", c).replace("|", "\\|") for c in cells) + " |"
         )

@@ -5,6 +5,7 @@ A plugin registers its components at import, with the same decorators as the too
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import importlib
@@ -18,8 +19,11 @@ from traceback import extract_tb
 from typing import Any
 
 from srtoolbox.errors import UserError
+from srtoolbox.utils.files import check_regular
 
 ENTRY_POINT_GROUP = "srtoolbox.plugins"
+_MAX_SIZE = 16 * 1024**2  # bytes of a plugin's file
+_plugin_folders: set[str] = set()
 
 
 def load_plugins(entries: Sequence[str] | None) -> None:
@@ -36,6 +40,8 @@ def load_plugins(entries: Sequence[str] | None) -> None:
     if isinstance(entries, str) or not all(isinstance(entry, str) for entry in entries or ()):
         raise UserError(f"plugins: expected a list of .py files and module names, got {entries!r}")
     for entry in entries or ():
+        if "\0" in entry:
+            raise UserError(f"plugins: {entry!r} contains a NUL character; remove it")
         if entry.endswith(".py") or "/" in entry:
             _guarded(f"plugin '{entry}'", _import_file, Path(entry))
         else:
@@ -57,8 +63,12 @@ def load_entry_points() -> None:
 def _import_file(path: Path) -> None:
     if path.suffix != ".py":
         raise UserError("is not a .py file (a module's name has dots, not slashes)")
-    if not path.is_file():
-        raise UserError("no such file")
+    try:
+        check_regular(path, _MAX_SIZE)
+    except FileNotFoundError:
+        raise UserError("no such file") from None
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}") from None
     # A file is one module whatever path names it, with the same name in every process.
     real = path.resolve()
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:12]
@@ -68,6 +78,7 @@ def _import_file(path: Path) -> None:
     spec = importlib.util.spec_from_file_location(name, real)
     if spec is None or spec.loader is None:
         raise UserError("cannot be imported")
+    _add_neighbours(real)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: dataclasses and pickle look it up
     try:
@@ -75,6 +86,39 @@ def _import_file(path: Path) -> None:
     except BaseException:
         del sys.modules[name]
         raise
+
+
+def _add_neighbours(path: Path) -> None:
+    """Lets a plugin import the files beside it; installed modules have priority.
+
+    Raises:
+        UserError: if it imports a neighbour, and a neighbour of another plugin has that name.
+    """
+    folder = str(path.parent)
+    for name in _imports(path):
+        neighbour = path.parent / f"{name}.py"
+        loaded = getattr(sys.modules.get(name), "__file__", None)
+        if loaded is None or not neighbour.is_file() or Path(loaded) == neighbour:
+            continue
+        if str(Path(loaded).parent) in _plugin_folders - {folder}:
+            raise UserError(
+                f"imports {neighbour}, but another plugin has already loaded {loaded}; give one "
+                "of these files another name"
+            )
+    _plugin_folders.add(folder)
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
+def _imports(path: Path) -> set[str]:
+    """Returns the first parts of all absolute imports in a file."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
 
 
 def _guarded(plugin: str, load: Callable[..., Any], *arguments: Any) -> None:

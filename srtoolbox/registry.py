@@ -20,6 +20,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -46,6 +47,7 @@ class Registry:
         self.injected = injected
         self._home = home
         self._entries: dict[str, type] = {}
+        self._places: dict[str, tuple[str, int]] = {}  # files and lines that register them
 
     def register(self, name: str | None = None) -> Callable[[type[T]], type[T]]:
         """Returns a class decorator that registers a class.
@@ -65,11 +67,13 @@ class Registry:
 
         def add(cls: type[T]) -> type[T]:
             key = name or cls.__name__
-            taken = self._entries.get(key)
-            if taken is not None and not _same_definition(taken, cls):
+            caller = sys._getframe(1)  # differs between two classes of one name in a file
+            place = caller.f_code.co_filename, caller.f_lineno
+            taken, earlier = self._entries.get(key), self._places.get(key, place)
+            if taken not in (None, cls) and not (earlier == place and _same_definition(taken, cls)):
                 raise RegistryError(
-                    f"{self.kind} '{key}' is registered twice: first at {_where(taken)}, "
-                    f"again at {_where(cls)}; give one of them another name: register('…')"
+                    f"{self.kind} '{key}' is registered twice: first at {_line(earlier)}, again "
+                    f"at {_line(place)}; give one of them another name: register('…')"
                 )
             for parameter in constructor_parameters(cls).values():
                 if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -78,7 +82,7 @@ class Registry:
                         f"'{parameter}'; give it an __init__ that names every parameter, they "
                         "are the component's options"
                     )
-            self._entries[key] = cls
+            self._entries[key], self._places[key] = cls, place
             return cls
 
         return add
@@ -188,6 +192,10 @@ def _fold(name: str) -> str:
 def _same_definition(first: type, second: type) -> bool:
     """Returns whether two classes have the same source lines (a module that was loaded again)."""
     return _where(first) == _where(second) and first.__qualname__ == second.__qualname__
+
+
+def _line(place: tuple[str, int]) -> str:
+    return f"{place[0]}:{place[1]}"
 
 
 def _where(cls: type) -> str:

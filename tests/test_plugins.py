@@ -170,3 +170,56 @@ class TestEntryPoints:
             message = str(caught.value)
             assert "plugin 'point_bad' of the installed package 'point_bad-dist'" in message
             assert "point_bad.py:2: ModuleNotFoundError" in message
+
+
+def test_a_plugin_imports_its_neighbours(folder: Path) -> None:
+    for part in ("A", "B"):
+        (folder / part).mkdir()
+        (folder / part / f"layers_{part}.py").write_text(f"NAME = 'Neighbour{part}'\n")
+        code = COMPONENT.format(name=f"Neighbour{part}")
+        later = f"def late():\n    import layers_{part}\n    return layers_{part}.NAME\n"
+        text = f"from layers_{part} import NAME\n{code}\n{later}"
+        (folder / part / "net.py").write_text(text)
+    before = list(sys.path)
+    try:
+        plugins.load_plugins(["A/net.py", "B/net.py"])
+        for part in ("A", "B"):
+            cls = LOSS_REGISTRY.get(f"Neighbour{part}")
+            assert sys.modules[cls.__module__].late() == f"Neighbour{part}"
+    finally:
+        sys.path[:] = before
+
+
+def test_neighbours_of_one_name_are_refused(folder: Path) -> None:
+    before = list(sys.path)
+    for part in ("A", "B"):
+        (folder / part).mkdir()
+        (folder / part / "samename.py").write_text(f"NAME = '{part}'\n")
+        (folder / part / "net.py").write_text("import samename\n")
+    try:
+        plugins.load_plugins(["A/net.py"])
+        message = error_of("B/net.py")
+        assert "B/samename.py" in message and "A/samename.py" in message
+        assert "another name" in message
+    finally:
+        sys.path[:] = before
+
+
+def test_two_classes_of_one_name_in_a_file(folder: Path) -> None:
+    (folder / "twice.py").write_text(COMPONENT.format(name="Twice") * 2)
+    message = error_of("twice.py")
+    assert "loss 'Twice' is registered twice" in message
+
+
+def test_what_is_no_file(folder: Path) -> None:
+    os.mkfifo("pipe.py")
+    (folder / "zero.py").symlink_to("/dev/zero")
+    (folder / "loop.py").symlink_to("loop.py")
+    (folder / "dir.py").mkdir()
+    assert "is a pipe, not a regular file" in error_of("pipe.py")
+    assert "is a device, not a regular file" in error_of("zero.py")
+    assert "cannot be read" in error_of("loop.py")
+    assert "cannot be read: Is a directory" in error_of("dir.py")
+    assert "NUL" in error_of("a\0.py")
+    (folder / "big.py").write_bytes(b"#" * 17 * 1024**2)
+    assert "the maximum is" in error_of("big.py")

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from srtoolbox.errors import UserError
+from srtoolbox.errors import ComponentError, UserError
+from srtoolbox.utils.own_code import place_of
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,44 @@ def arch_info(net: nn.Module | type[nn.Module]) -> ArchInfo:
                 f"{_name(net)}: the attribute '{field.name}' must be {field.type}, "
                 f"got {value!r} ({type(value).__name__})"
             )
-    return ArchInfo(**declared)
+    info = ArchInfo(**declared)
+    _check_values(net, info)
+    return info
+
+
+def check_network(net: Any) -> None:
+    """Checks that an object is a network with valid declarations and its own ``scale``.
+
+    Raises:
+        ComponentError: if it is no ``nn.Module`` or does not set ``scale``.
+        UserError: as for ``arch_info``.
+    """
+    name = f"{_name(net)}{place_of(net, '__init__')}"
+    if not isinstance(net, nn.Module):
+        raise ComponentError(f"{name} must derive from torch.nn.Module")
+    arch_info(net)
+    if not hasattr(net, "scale"):
+        raise ComponentError(f"{name} does not set its scale; add self.scale = scale")
+    if isinstance(net.scale, bool) or not isinstance(net.scale, int):
+        raise ComponentError(
+            f"{name}: self.scale must be an integer, got {net.scale!r} ({type(net.scale).__name__})"
+        )
+
+
+def _check_values(net: nn.Module | type[nn.Module], info: ArchInfo) -> None:
+    """Raises a ``ComponentError`` for numbers that no network can have."""
+    for field in ("scales", "num_frame", "size_multiple", "min_size", "channels", "time_scale"):
+        value = getattr(info, field)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if any(number is not None and number < 1 for number in numbers):
+            raise ComponentError(f"{_name(net)}: the attribute '{field}' must be above 0: {value}")
+    # A class may leave num_frame to its instances.
+    last = None if isinstance(net, type) or info.num_frame is None else info.num_frame - 1
+    if info.reference < 0 or (last is not None and info.reference > last):
+        limit = "at least 0" if last is None else f"between 0 and {last} (num_frame - 1)"
+        raise ComponentError(
+            f"{_name(net)}: the attribute 'reference' is {info.reference}; it must be {limit}"
+        )
 
 
 def _is_instance(value: Any, hint: Any) -> bool:

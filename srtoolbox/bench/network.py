@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from srtoolbox.archs.base import arch_info
+from srtoolbox.archs.base import arch_info, check_network
 from srtoolbox.config.schema import build
 from srtoolbox.errors import UserError
 from srtoolbox.inference.padding import accepts_size
@@ -39,6 +39,7 @@ def build_net(
     net = build("arch", spec, **({} if scale is None else {"scale": scale}))
     frames, channels, height, width = lq
     try:
+        check_network(net)
         arrange_frames(net, torch.empty(1, frames, channels, 1, 1), reference)
     except UserError as error:
         raise UserError(f"{key}: {error}") from error

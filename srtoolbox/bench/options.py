@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srtoolbox.config.schema import option
+from srtoolbox.engine.options import name_faults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,4 @@ class BenchOptions:
 
     def validate(self) -> list[tuple[str, str]]:
         """Checks across fields; returns (key, message) of each fault."""
-        if not self.name or "/" in self.name or self.name.startswith("."):
-            return [("name", f"'{self.name}' cannot be the name of a file")]
-        return []
+        return list(name_faults("name", self.name))

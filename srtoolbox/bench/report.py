@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from srtoolbox.config.files import plain
 from srtoolbox.utils.console import terminal_table
 from srtoolbox.utils.environment import describe_environment
 from srtoolbox.utils.files import write_atomic
+from srtoolbox.utils.portable import to_json
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def write_report(report: Report, opt: BenchOptions, device: torch.device, comman
         "environment": {**describe_environment(device), "threads": thread_count(opt)},
         "results": report.results,
     }
-    write_atomic(path.with_suffix(".json"), json.dumps(record, indent=1, default=str) + "\n")
+    write_atomic(path.with_suffix(".json"), to_json(record, indent=1, default=str) + "\n")
     write_atomic(path, to_markdown(report, opt, command))
     return path
 

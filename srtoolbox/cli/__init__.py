@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Sequence
 
 from srtoolbox import __version__
 from srtoolbox.cli import bench, data, info, run, study, weights
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.utils.console import set_up_logging
+from srtoolbox.utils.console import printable, set_up_logging
+from srtoolbox.utils.files import interrupt_on
+from srtoolbox.utils.own_code import DEBUG
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,19 +25,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     set_up_logging()
     try:
-        parsed.run(parsed)
+        with interrupt_on(signal.SIGTERM):
+            parsed.run(parsed)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, for example `head`, needs no more lines
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except UserError as error:
-        print(f"srtoolbox: {error}", file=sys.stderr)
+        _print_traceback()
+        print(printable(f"srtoolbox: {error}"), file=sys.stderr)
         return 2
     except RunError as error:
-        print(f"srtoolbox: {error}", file=sys.stderr)
+        _print_traceback()
+        print(printable(f"srtoolbox: {error}"), file=sys.stderr)
         return 1
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        print(f"srtoolbox: {name}{error.strerror or error}", file=sys.stderr)
+        print(printable(f"srtoolbox: {name}{error.strerror or error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         needs_resume = parsed.run is run.train and not parsed.resume
@@ -41,6 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"srtoolbox: interrupted; continue {how}", file=sys.stderr)
         return 130
     return 0
+
+
+def _print_traceback() -> None:
+    """Prints the traceback of the current error if the user asks for it."""
+    if os.environ.get(DEBUG, "0") not in ("", "0"):
+        traceback.print_exc()
 
 
 def _parser() -> argparse.ArgumentParser:

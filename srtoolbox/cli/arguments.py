@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from srtoolbox.errors import UserError
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -27,6 +32,85 @@ def add_command(
     command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     command.set_defaults(run=run)
     return command
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """Returns the type of an argument that is an integer from ``minimum`` on."""
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"expected an integer from {minimum} on, got '{text}'")
+        return value
+
+    return convert
+
+
+def check_output(option: str, path: Path | None) -> None:
+    """Checks that a file can be written, before the work whose result it gets.
+
+    Raises:
+        UserError: if ``path`` is a folder, or its folder cannot be made or written.
+    """
+    if path is None:
+        return
+    with writing(option, path):
+        if path.is_dir():
+            raise UserError(f"{option} {path}: is a folder; give the name of a file in it")
+        parent = next(folder for folder in path.absolute().parents if folder.exists())
+        if not parent.is_dir():
+            raise UserError(f"{option} {path}: {parent} is a file, not a folder")
+        if not os.access(parent, os.W_OK):
+            raise UserError(f"{option} {path}: no permission to write in {parent}")
+
+
+@contextmanager
+def writing(option: str, path: Path) -> Iterator[None]:
+    """Context in which ``path`` is written; an error names the argument and the path.
+
+    Raises:
+        UserError: if the file cannot be written, except on a full disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        reason = error.strerror or error
+        raise UserError(f"{option} {path}: cannot be written ({reason})") from error
+
+
+def check_kind(options: Path | None, overrides: Sequence[str], command: str) -> None:
+    """Checks that an option file is of the kind that a command reads.
+
+    Args:
+        options: The option file; None is accepted.
+        overrides: As for ``config.files.read``.
+        command: Name of the command.
+
+    Raises:
+        UserError: if another command reads such files; the message names it.
+    """
+    if options is None:
+        return
+    from srtoolbox.config.files import read
+
+    tree = read(options, overrides)
+    kinds = {"methods": "compare", "archs": "bench", "network_g": "train"}
+    found = next((kind for key, kind in kinds.items() if key in tree), None)
+    reads = {"train": ("train",), "test": ("train",), "compare": ("compare",), "bench": ("bench",)}
+    # A study may have a key network_g that all methods inherit, and a test needs no network_g.
+    if found is None or found in reads[command]:
+        return
+    words = {"compare": "a study (it has methods)", "bench": "a benchmark (it has archs)"}
+    kind = words.get(found, "one run (it has network_g and no methods)")
+    commands = f"srtoolbox {found} {options}"
+    if found == "train" and "train" not in tree:
+        commands = f"srtoolbox test {options}"
+    raise UserError(f"{options} is the option file of {kind}; use: {commands}")
 
 
 def add_option_file(command: argparse.ArgumentParser, required: bool = True) -> None:

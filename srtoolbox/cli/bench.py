@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from argparse import Namespace
 
-from srtoolbox.cli.arguments import Commands, add_command, add_option_file
+from srtoolbox.cli.arguments import Commands, add_command, add_option_file, check_kind
 from srtoolbox.utils.console import print_rich
 
 
@@ -18,6 +18,7 @@ def bench(arguments: Namespace) -> None:
     from srtoolbox.bench.run import run_bench
     from srtoolbox.engine.device.precision import pick_device
 
+    check_kind(arguments.options, arguments.overrides, "bench")
     settings = [part for override in arguments.overrides for part in ("--set", override)]
     settings += ["--device", arguments.device] if arguments.device != "auto" else []
     command = shlex.join(["srtoolbox", "bench", str(arguments.options), *settings])

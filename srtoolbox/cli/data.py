@@ -6,9 +6,18 @@ import textwrap
 from argparse import Namespace
 from pathlib import Path
 
-from srtoolbox.cli.arguments import Commands, add_command, add_overrides
+from srtoolbox.cli.arguments import (
+    Commands,
+    add_command,
+    add_overrides,
+    at_least,
+    check_output,
+    writing,
+)
 from srtoolbox.errors import UserError
 from srtoolbox.utils.console import print_rich
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def add_prepare(commands: Commands) -> None:
@@ -21,9 +30,15 @@ def add_prepare(commands: Commands) -> None:
     command.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for new files (default: beside the source)"
     )
-    command.add_argument("--scale", type=int, default=4, help="scale of the LR files (default 4)")
     command.add_argument(
-        "--split", action="append", default=[], help="split to prepare (may be repeated)"
+        "--scale", type=at_least(1), default=4, help="scale of the LR files (default 4)"
+    )
+    command.add_argument(
+        "--split",
+        action="append",
+        default=[],
+        help="split to prepare, such as train or test; --list shows those of each layout "
+        "(default: all; may be repeated)",
     )
     command.add_argument("--make-lr", action="store_true", help="write LR files")
     command.add_argument(
@@ -33,6 +48,10 @@ def add_prepare(commands: Commands) -> None:
         default=Path("datasets", ".cache"),
         help="folder for decoded pixels (default datasets/.cache)",
     )
+    command.add_argument(
+        "--convert", choices=["rgb"], help="convert palette and CMYK images, drop alpha channels"
+    )
+    command.add_argument("--recursive", action="store_true", help="also read sub-folders")
     command.add_argument("--no-cache", action="store_true", help="keep no decoded pixels")
 
 
@@ -57,6 +76,8 @@ def prepare(arguments: Namespace) -> None:
         splits=arguments.split,
         make_lr=arguments.make_lr,
         cache=None if arguments.no_cache else arguments.cache,
+        convert=arguments.convert == "rgb",
+        recursive=arguments.recursive,
     )
     print_rich(prepared.table())
     for note in prepared.notes:
@@ -73,7 +94,7 @@ def add_sample(commands: Commands) -> None:
     command.add_argument("name", metavar="NAME", help="option file, or a layout with --source")
     command.add_argument("--out", type=Path, required=True, metavar="PNG", help="file to write")
     command.add_argument("--source", type=Path, metavar="DIR", help="folder of the layout's files")
-    command.add_argument("--step", type=int, default=0, help="training step (default 0)")
+    command.add_argument("--step", type=at_least(0), default=0, help="training step (default 0)")
     add_overrides(command, "override an option, e.g. manual_seed=1 (may be repeated)")
 
 
@@ -81,8 +102,12 @@ def sample(arguments: Namespace) -> None:
     from srtoolbox.cli.preview import open_stream
     from srtoolbox.data.prepare.preview import draw_batch
 
+    check_output("--out", arguments.out)
+    if arguments.out.suffix.lower() not in _PICTURES:
+        raise UserError(f"--out {arguments.out}: must end with {', '.join(_PICTURES)}")
     stream = open_stream(arguments.name, arguments.overrides, arguments.source)
     picture = draw_batch(stream, arguments.step, arguments.name)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(arguments.out)
+    with writing("--out", arguments.out):
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(arguments.out)
     print(f"{arguments.out}: {picture.width}×{picture.height}, {stream.batch_size} samples")

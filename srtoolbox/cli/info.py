@@ -10,7 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srtoolbox.cli.arguments import Commands, add_command, add_plugins, load_all_plugins
+from srtoolbox.cli.arguments import (
+    Commands,
+    add_command,
+    add_plugins,
+    check_output,
+    load_all_plugins,
+    writing,
+)
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.console import print_rich
 
@@ -34,21 +41,54 @@ KINDS = {
 }
 """Registries by the plurals that ``list`` takes."""
 
+_OTHER_LISTS = ("layouts", "protocols")
+
 
 def add_list(commands: Commands) -> None:
     command = add_command(commands, "list", list_kind, "list the registered components of a kind")
-    command.add_argument("kind", choices=list(KINDS))
+    command.add_argument(
+        "kind",
+        type=_plural,
+        choices=[*KINDS, *_OTHER_LISTS],
+        metavar="KIND",
+        help=f"{', '.join([*KINDS, *_OTHER_LISTS])}",
+    )
     add_plugins(command)
+
+
+def _plural(text: str) -> str:
+    """Accepts the singular and the plural of a kind for ``list``."""
+    known = {kind: plural for plural, kind in KINDS.items()}
+    return {**known, "protocol": "protocols", "layout": "layouts"}.get(text, text)
+
+
+def _singular(text: str) -> str:
+    """Accepts the singular and the plural of a kind for ``show``."""
+    return KINDS.get(text, text)
 
 
 def list_kind(arguments: Namespace) -> None:
     load_all_plugins(arguments.plugin)
-    print_rich(list_components(KINDS[arguments.kind]))
+    if arguments.kind == "protocols":
+        from srtoolbox.metrics import PROTOCOLS
+
+        for protocol in PROTOCOLS.values():
+            print(f"{protocol.name}\n  {protocol.describe()}")
+    elif arguments.kind == "layouts":
+        print_rich(layouts_table())
+    else:
+        print_rich(list_components(KINDS[arguments.kind]))
 
 
 def add_show(commands: Commands) -> None:
     command = add_command(commands, "show", show, "show one component and its options")
-    command.add_argument("kind", choices=list(KINDS.values()))
+    command.add_argument(
+        "kind",
+        type=_singular,
+        choices=list(KINDS.values()),
+        metavar="KIND",
+        help=", ".join(KINDS.values()),
+    )
     command.add_argument("name", metavar="NAME")
     add_plugins(command)
 
@@ -117,14 +157,17 @@ def copy_options(arguments: Namespace) -> None:
         raise UserError(explain_miss(arguments.name))
     stem = name.rpartition("/")[2]
     target = arguments.target or Path(f"{stem}.yml")
-    target = target / f"{stem}.yml" if target.is_dir() else target
+    with writing("FILE", target):  # even asking about a name that is too long fails
+        target = target / f"{stem}.yml" if target.is_dir() else target
+    check_output("FILE", target)
     if target.exists():
         raise UserError(f"{target} exists already; give another file: options copy {name} FILE")
     path = shipped_files()[name]
     content = dump(read(path))
     head = [f"Copy of the shipped option file {name}, with all that it inherits."]
     text = "".join(f"# {line}".rstrip() + "\n" for line in [*head, *leading_comment(path)])
-    write_atomic(target, text + content)
+    with writing("FILE", target):
+        write_atomic(target, text + content)
     if dump(read(target)) != content:
         target.unlink()
         raise RunError(f"{target}: the copy differs from {path}; please report this")
@@ -274,9 +317,16 @@ def _parameter_count(component: type) -> str:
     """Returns the number of parameters of the default configuration, built on the meta device."""
     import torch
 
-    with torch.device("meta"):
-        net = component()
-    return f"{sum(parameter.numel() for parameter in net.parameters()):,}"
+    from srtoolbox.errors import ComponentError
+    from srtoolbox.utils.own_code import calling
+
+    try:
+        with torch.device("meta"), calling(component, "__init__"):
+            net = component()
+            count = sum(parameter.numel() for parameter in net.parameters())
+    except ComponentError:  # of a plugin, for example if an option has no default
+        return "–"
+    return f"{count:,}"
 
 
 def _first_line(component: type) -> str:

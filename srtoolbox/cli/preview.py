@@ -10,7 +10,7 @@ from typing import Any
 from srtoolbox.config.files import Tree, as_tree, merge, read
 from srtoolbox.config.load import check_options
 from srtoolbox.config.schema import build, option
-from srtoolbox.data.base import dataset_info
+from srtoolbox.data.base import check_dataset, dataset_info
 from srtoolbox.data.datasets.source import DATASET_TYPES
 from srtoolbox.data.layouts import get_layout
 from srtoolbox.data.stream import SampleStream
@@ -59,6 +59,7 @@ def open_stream(
     # The cache does not change the samples, and a few samples do not need all files decoded.
     spec = {key: value for key, value in spec.items() if key not in ("cache", "cache_limit")}
     dataset = build("dataset", spec, scale=opt.scale)
+    check_dataset(dataset, training=True)
     if (check_training := dataset_info(dataset).check_training) is not None:
         check_training()
     return SampleStream(dataset, opt.manual_seed, opt.train.batch_size)

@@ -13,9 +13,14 @@ from srtoolbox.cli.arguments import (
     add_device,
     add_option_file,
     add_plugins,
+    at_least,
+    check_kind,
+    check_output,
     load_all_plugins,
+    writing,
 )
-from srtoolbox.utils.console import print_rich, terminal_table
+from srtoolbox.errors import RunError, UserError
+from srtoolbox.utils.console import print_rich, printable, terminal_table
 
 
 def add_train(commands: Commands) -> None:
@@ -50,6 +55,7 @@ def train(arguments: Namespace) -> None:
     from srtoolbox.engine.options import RunOptions
     from srtoolbox.engine.training.train import train
 
+    check_kind(arguments.options, arguments.overrides, "train")
     opt, _ = load_options(arguments.options, arguments.overrides, RunOptions)
     with join(arguments.device) as (ranks, device):
         result = train(opt, device, resume=bool(arguments.resume), ranks=ranks)
@@ -86,6 +92,12 @@ def test(arguments: Namespace) -> None:
     from srtoolbox.engine.device.precision import pick_device
     from srtoolbox.engine.evaluation.test import load_test_options, run_test
 
+    if arguments.weights is not None and (
+        arguments.weights.is_dir() or not arguments.weights.exists()
+    ):
+        kind = "is a folder" if arguments.weights.is_dir() else "no such file"
+        raise UserError(f"--weights {arguments.weights}: {kind}")
+    check_kind(arguments.options, arguments.overrides, "test")
     key = [f"path.param_key_g={json.dumps(arguments.key)}"] if arguments.key else []
     opt = load_test_options(
         arguments.options, [*arguments.overrides, *key], arguments.weights, arguments.data
@@ -99,7 +111,11 @@ def test(arguments: Namespace) -> None:
     head = ["dataset", *(metric.upper() for metric in metrics)]
     print_rich(terminal_table(f"{opt.name} (x{opt.scale})", head, rows))
     print(result.protocol)
-    print(f"per-image scores: {result.folder / 'results.jsonl'}")
+    for sentence in result.infinite:
+        print(printable(sentence))
+    print(printable(f"per-image scores: {result.folder / 'results.jsonl'}"))
+    if result.nan:
+        raise RunError("; ".join(result.nan))
 
 
 def add_metrics(commands: Commands) -> None:
@@ -108,7 +124,12 @@ def add_metrics(commands: Commands) -> None:
     command.add_argument(
         "gt", type=Path, metavar="GT_DIR", help="ground truth; e.g. DIR/{clip}/GT for clips"
     )
-    command.add_argument("--protocol", required=True, help="protocol of the scores, e.g. basicsr-y")
+    command.add_argument(
+        "--protocol",
+        required=True,
+        help="rules of the scores: basicsr-y, matlab-y, rgb, …; `srtoolbox list protocols` lists "
+        "and explains all",
+    )
     command.add_argument(
         "--metrics",
         nargs="+",
@@ -116,7 +137,9 @@ def add_metrics(commands: Commands) -> None:
         metavar="NAME",
         help="e.g. psnr lpips:net=vgg (default psnr ssim)",
     )
-    command.add_argument("--scale", type=int, default=4, help="scale of the images (default 4)")
+    command.add_argument(
+        "--scale", type=at_least(1), default=4, help="scale of the images (default 4)"
+    )
     command.add_argument(
         "--template", default="{}", help="name of an SR image, {} is the name of its GT: {}_x4"
     )
@@ -131,6 +154,15 @@ def add_metrics(commands: Commands) -> None:
             default=[],
             help=f"exit with code 1 if a mean is {side} this value (may be repeated)",
         )
+    command.add_argument(
+        "--white-level", type=int, metavar="N", help="value of uint16 files that becomes 1"
+    )
+    command.add_argument(
+        "--black-level", type=int, default=0, metavar="N", help="value that becomes 0 (default 0)"
+    )
+    command.add_argument(
+        "--convert", choices=["rgb"], help="convert palette and CMYK images, drop alpha channels"
+    )
     command.add_argument("--csv", type=Path, metavar="FILE", help="write one line per image")
     command.add_argument("--json", type=Path, metavar="FILE", help="write all scores")
     add_device(command)
@@ -139,8 +171,11 @@ def add_metrics(commands: Commands) -> None:
 
 def metrics(arguments: Namespace) -> None:
     from srtoolbox.engine.device.precision import pick_device
+    from srtoolbox.engine.evaluation.evaluator import not_finite
     from srtoolbox.engine.evaluation.folders import read_limit, score_folders
 
+    for option, path in (("--csv", arguments.csv), ("--json", arguments.json)):
+        check_output(option, path)
     load_all_plugins(arguments.plugin)
     limits = [read_limit(text, below=True) for text in arguments.fail_below]
     limits += [read_limit(text, below=False) for text in arguments.fail_above]
@@ -154,13 +189,25 @@ def metrics(arguments: Namespace) -> None:
         subset=arguments.subset,
         limits=limits,
         device=pick_device(arguments.device),
+        white_level=arguments.white_level,
+        black_level=arguments.black_level,
+        convert=arguments.convert == "rgb",
     )
     print_rich(scores.table(), crop=False)
+    nan, infinite = not_finite(scores.records)
+    for sentence in [*nan, *infinite]:
+        print(printable(sentence))
+    for note in scores.notes:
+        print(printable(f"note: {note}"))
     if arguments.csv:
-        scores.write_csv(arguments.csv)
+        with writing("--csv", arguments.csv):
+            scores.write_csv(arguments.csv)
     if arguments.json:
-        scores.write_json(arguments.json)
+        with writing("--json", arguments.json):
+            scores.write_json(arguments.json)
     scores.require(limits)
+    if nan:
+        raise RunError("; ".join(nan))
 
 
 def add_doctor(commands: Commands) -> None:

@@ -6,9 +6,9 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from srtoolbox.cli.arguments import Commands, add_command, add_option_file
+from srtoolbox.cli.arguments import Commands, add_command, add_option_file, check_kind
 from srtoolbox.errors import RunError
-from srtoolbox.utils.console import print_rich
+from srtoolbox.utils.console import print_rich, printable
 
 
 def add_compare(commands: Commands) -> None:
@@ -30,18 +30,23 @@ def add_compare(commands: Commands) -> None:
 
 def compare(arguments: Namespace) -> None:
     from srtoolbox import compare
+    from srtoolbox.comparison.analysis.scores import nan_results
     from srtoolbox.engine.device.distributed import refuse
 
     refuse("compare")
+    check_kind(arguments.options, arguments.overrides, "compare")
     if arguments.dry_run:
         _dry_run(arguments)
         return
     store = compare(arguments.options, arguments.overrides, arguments.device, arguments.only)
     _print_report(store.folder)
-    failed = [entry for entry in store.load_card().entries if entry.failure]
+    card = store.load_card()
+    failed = [entry for entry in card.entries if entry.failure]
     if failed:
         names = ", ".join(f"{entry.method} (seed {entry.seed})" for entry in failed)
         raise RunError(f"failed: {names}; the reasons are below the table")
+    if nan := nan_results(store, card):
+        raise RunError("; ".join(nan))
 
 
 def _dry_run(arguments: Namespace) -> None:
@@ -118,4 +123,4 @@ def _print_report(
     names = [path.name for path in report.files if path.parent == folder]
     if len(names) < len(report.files):
         names.append("figures/")
-    print(f"{', '.join(names)}: in {folder}")
+    print(printable(f"{', '.join(names)}: in {folder}"))

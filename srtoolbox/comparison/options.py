@@ -10,11 +10,19 @@ from typing import Any, Literal
 
 from srtoolbox.comparison.store import Published
 from srtoolbox.config.schema import option
-from srtoolbox.engine.options import ArchSpec, SharedOptions, TrainOptions
+from srtoolbox.engine.options import (
+    MAX_SEED,
+    ArchSpec,
+    SharedOptions,
+    TrainOptions,
+    name_faults,
+)
 from srtoolbox.errors import UserError
 from srtoolbox.metrics import get_protocol
 from srtoolbox.registry import close_names
 
+NO_TRAINING = TrainOptions(total_iter=1)
+"""The section ``train`` of a study that has none; its methods are not trained."""
 BUDGET_UNITS = {"iterations": "iterations", "time": "seconds", "flops": "FLOPs"}
 
 
@@ -110,8 +118,12 @@ class StudyOptions(SharedOptions):
 
     name: str
     methods: dict[str, MethodOptions]
-    train: TrainOptions = option()
-    seeds: list[int] = option(default=[0], min=0, doc="Every method is trained once per seed.")
+    train: TrainOptions = option(
+        factory=lambda: NO_TRAINING, doc="Training; not needed if no method is trained."
+    )
+    seeds: list[int] = option(
+        default=[0], min=0, max=MAX_SEED, doc="Every method is trained once per seed."
+    )
     protocols: list[str] = option(
         default=[], doc="Evaluation protocols, with a table for each; default val.protocol."
     )
@@ -129,6 +141,7 @@ class StudyOptions(SharedOptions):
     def validate(self) -> list[tuple[str, str]]:
         """Returns faults as (key, message)."""
         faults = super().validate()
+        faults += name_faults("name", self.name)
         if not self.methods:
             faults.append(("methods", "name at least one method"))
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):

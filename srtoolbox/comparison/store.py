@@ -12,14 +12,26 @@ A report reads everything from here; it needs no GPU, dataset or network::
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from srtoolbox.comparison.stored_files import (
+    Damage,
+    RecordFile,
+    check_path,
+    check_value,
+    read_object,
+    shape,
+)
 from srtoolbox.engine.evaluation.evaluator import Record
+from srtoolbox.engine.evaluation.frame_use import BLIND
 from srtoolbox.errors import UserError
-from srtoolbox.utils.files import append_lines, read_lines, write_atomic
+from srtoolbox.utils.files import append_lines, write_atomic
+from srtoolbox.utils.portable import to_json
+
+_MAX_DIGITS = 10  # of a printed score
 
 # Keys of older study.json files that have another name now.
 _RENAMED_KEYS = {"further": "other_protocols", "unfit": "skipped_datasets", "differs": "deviations"}
@@ -181,16 +193,23 @@ class ResultStore:
 
     Args:
         folder: Folder of the study.
+
+    Raises:
+        UserError: if a file is damaged; the message has its line.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._records: dict[str, dict[str, Record]] = {}  # by evaluation and key
         self._sorted: dict[str, list[Record]] = {}
-        for record in read_lines(folder / "results.jsonl"):
+        results = RecordFile(folder / "results.jsonl", _RecordCheck())
+        costs = RecordFile(folder / "costs.jsonl", _check_cost)
+        uses = RecordFile(folder / "frame_use.jsonl", _check_use)
+        for record in results:
             self._enter(record)
-        self._costs = {cost["cost"]: cost for cost in read_lines(folder / "costs.jsonl")}
-        self._uses = {use["evaluation"]: use for use in read_lines(folder / "frame_use.jsonl")}
+        self._costs = {cost["cost"]: cost for cost in costs}
+        self._uses = {use["evaluation"]: use for use in uses}
+        self._unfinished = {"results": results.unfinished, "costs": costs.unfinished}
 
     def add_records(self, records: list[Record]) -> None:
         """Appends the per-image records of one evaluation, all at once.
@@ -252,7 +271,7 @@ class ResultStore:
 
     def save_card(self, card: StudyCard) -> None:
         """Writes ``study.json``."""
-        write_atomic(self.folder / "study.json", json.dumps(asdict(card), indent=1))
+        write_atomic(self.folder / "study.json", to_json(asdict(card), indent=1))
 
     def load_card(self) -> StudyCard:
         """Reads ``study.json``, also of older versions.
@@ -262,14 +281,143 @@ class ResultStore:
         """
         path = self.folder / "study.json"
         try:
-            content = _rename_keys(json.loads(path.read_text()))
-        except FileNotFoundError as error:
+            content = _rename_keys(read_object(path))
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(f"{self.folder}: no study here ({path.name} is missing)") from error
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}: damaged ({error}); run the comparison again") from error
-        content["entries"] = [Entry(**_rename_keys(entry)) for entry in content["entries"]]
-        content["published"] = [Published(**row) for row in content.get("published", [])]
-        return StudyCard(**content)
+        try:
+            entries = check_value(content.get("entries"), list[dict[str, Any]], "entries")
+            content["entries"] = [_rename_keys(entry) for entry in entries]
+            card = check_value(content, StudyCard, "")
+            _check_card(card)
+        except Damage as error:
+            raise UserError(f"{path} is damaged: {error}; run the comparison again") from None
+        return card
+
+    def require_complete(self, card: StudyCard) -> None:
+        """Checks that no unfinished line has taken a result that an entry refers to.
+
+        Raises:
+            UserError: if one has; the message has its line.
+        """
+        for entry in card.entries:
+            groups = [entry.evaluations, *entry.other_protocols.values()]
+            names = {name: dataset for group in groups for dataset, name in group.items()}
+            lost = [dataset for name, dataset in names.items() if not self.records(name)]
+            text = f"the scores of {entry.method}, seed {entry.seed}, on {', '.join(lost)}"
+            self._require("results", bool(lost), text)
+            lacks_cost = entry.cost is not None and entry.cost not in self._costs
+            self._require("costs", lacks_cost, f"the costs of {entry.method}")
+
+    def _require(self, file: str, is_lost: bool, text: str) -> None:
+        if is_lost and (places := self._unfinished[file]):
+            raise UserError(
+                f"{places[0]} is damaged: {text} are incomplete; run the comparison again"
+            )
+
+
+_check_record_types = shape(
+    evaluation=str,
+    key=str,
+    index=int,
+    of=int,
+    metrics=dict[str, float | None],
+    kind=str | None,
+    method=str | None,
+    seed=int | None,
+    dataset=str | None,
+)
+_check_use_types = shape(evaluation=str, psnr=dict[str, float | None])
+_check_cost_types = shape(
+    cost=str,
+    input=list[int] | None,
+    **dict.fromkeys(
+        ("params", "flops", "latency", "latency_p95", "memory", "training_memory"), float | None
+    ),
+    uncounted=list[str] | None,
+    device=str | None,
+    precision=str | None,
+)
+_check_protocol = shape(name=str, hash=str, text=str, average=str)
+_check_metric = shape(higher_is_better=bool, unit=str, digits=int, unavailable=str | None)
+_check_source = shape(text=str, content=str)
+_check_environment = shape(
+    packages=dict[str, Any],
+    device=str,
+    **dict.fromkeys(("srtoolbox", "commit", "python", "platform", "threads"), Any),
+)
+
+
+class _RecordCheck:
+    """Checks the records of images; those of one evaluation must have the same metrics."""
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, set[str]] = {}
+
+    def __call__(self, record: Record) -> None:
+        _check_record_types(record)
+        found = set(record["metrics"])
+        wanted = self._metrics.setdefault(record["evaluation"], found)
+        if found != wanted:
+            raise Damage(
+                f"it has the metrics {sorted(found)}, but earlier lines of its evaluation "
+                f"have {sorted(wanted)}"
+            )
+
+
+def _check_use(use: dict[str, Any]) -> None:
+    _check_use_types(use)
+    frames = [name for name in use["psnr"] if name.endswith(("frame", "frames"))]
+    if use["psnr"] and not (frames and BLIND in use["psnr"]):
+        raise Damage(f"psnr needs numbers of frames and '{BLIND}'")
+
+
+def _check_cost(cost: dict[str, Any]) -> None:
+    _check_cost_types(cost)
+    for key in ("device", "precision"):
+        if cost.get(key, "") is None:
+            del cost[key]
+
+
+def _check_card(card: StudyCard) -> None:
+    """Checks what the types of a card leave open.
+
+    Raises:
+        Damage: if something is wrong.
+    """
+    for protocol in card.protocols:
+        _check_protocol(protocol)
+        if protocol["average"] not in ("images", "clips"):
+            raise Damage(f"protocol.average is {protocol['average']!r}, not 'images' or 'clips'")
+    if not card.metrics:
+        raise Damage("metrics is empty")
+    for name, facts in card.metrics.items():
+        _check_named(_check_metric, facts, f"metrics.{name}")
+        facts.setdefault("unavailable", None)
+        if not 0 <= facts["digits"] <= _MAX_DIGITS:
+            raise Damage(f"metrics.{name}.digits must be 0 to {_MAX_DIGITS}")
+        if facts.get("source") is not None:
+            source = check_value(facts["source"], dict[str, Any], f"metrics.{name}.source")
+            _check_named(_check_source, source, f"metrics.{name}.source")
+    _check_named(_check_environment, card.environment, "environment")
+    if "torch" not in card.environment["packages"]:
+        raise Damage("environment.packages.torch is missing")
+    if any(not points for points in card.sweeps.values()):
+        raise Damage("a sweep has no test sets")
+    for entry in card.entries:
+        where = f"entry {entry.method}, seed {entry.seed}"
+        for group in (entry.evaluations, *entry.other_protocols.values()):
+            for dataset, evaluation in group.items():
+                check_path(dataset, f"{where}: dataset")
+                check_path(evaluation, f"{where}: evaluation")
+        if entry.run is not None:
+            check_path(entry.run, f"{where}: run")
+
+
+def _check_named(check: Callable[[dict[str, Any]], None], value: dict[str, Any], name: str) -> None:
+    try:
+        check(value)
+    except Damage as error:
+        raise Damage(f"{name}: {error}") from None
 
 
 def _rename_keys(content: dict[str, Any]) -> dict[str, Any]:

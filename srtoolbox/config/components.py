@@ -15,8 +15,14 @@ from traceback import extract_tb
 from typing import Annotated, Any, Literal, Union
 
 from srtoolbox.config.frozen import thaw
-from srtoolbox.errors import UserError
+from srtoolbox.config.ranges import MAX_INTEGER, fault_of, refusal
+from srtoolbox.errors import ComponentError, RunError, UserError
 from srtoolbox.registry import REGISTRIES, Registry, constructor_parameters
+from srtoolbox.utils.files import user_path
+from srtoolbox.utils.own_code import calling, describe_error, is_own, raised_by
+
+# What constructors raise for arguments that they do not accept.
+_NOT_ACCEPTED = (TypeError, ValueError, RuntimeError, ArithmeticError, AssertionError)
 
 
 @dataclass(frozen=True)
@@ -60,17 +66,27 @@ def build(kind: str | Registry, spec: Mapping[str, Any], **injected: Any) -> Any
     supplied = {name: value for name, value in injected.items() if name in known}
     given = {name: thaw(value) for name, value in spec.items() if name != "type"}
     arguments = {**supplied, **given}
+    if reason := refusal(registry.kind, spec["type"]):
+        raise UserError(f"{registry.kind} {spec['type']} cannot be used: {reason}")
+    hints = parameters_of(component) if given else {}
+    for name, value in given.items():
+        hint = hints[name].hint if name in hints else None
+        if fault := fault_of(registry.kind, name, value, hint, component):
+            raise UserError(f"{registry.kind} '{spec['type']}': {name}: {fault}")
     try:
-        return component(**arguments)
-    except UserError:
+        with calling(component, "__init__", _NOT_ACCEPTED):
+            return component(**arguments)
+    except (UserError, RunError):
         raise
-    except (TypeError, ValueError) as error:
+    except _NOT_ACCEPTED as error:
+        name = f"{registry.kind} '{spec['type']}' cannot be built"
         frame = extract_tb(error.__traceback__)[-1]
         inside = frame.filename != __file__  # otherwise the arguments do not match the signature
+        if inside and is_own(component) and not raised_by(component, error):
+            reason = describe_error(component, "__init__", error)
+            raise ComponentError(f"{name}: {reason}") from error
         where = f" ({Path(frame.filename).name}:{frame.lineno})" if inside else ""
-        raise UserError(
-            f"{registry.kind} '{spec['type']}' cannot be built: {error}{where}"
-        ) from error
+        raise UserError(f"{name}: {error}{where}") from error
 
 
 def parameters_of(component: Any) -> dict[str, Parameter]:
@@ -158,12 +174,14 @@ def scalar(hint: Any, value: Any) -> Any:
     if hint is None or hint is type(None):
         return None if value is None else INVALID
     if hint is Path and isinstance(value, str | Path):
-        return Path(value).expanduser()
+        return user_path(value)
     if type(value) is hint:
         return value
     if hint is float and type(value) is int:
         return float(value)
-    if hint is int and type(value) is float and value.is_integer():  # total_iter: 1e5
+    if (
+        hint is int and type(value) is float and value.is_integer() and abs(value) < MAX_INTEGER
+    ):  # total_iter: 1e5
         return int(value)
     return INVALID
 

@@ -25,10 +25,24 @@ from typing import Any
 import yaml
 
 from srtoolbox.config.shipped import resolve
-from srtoolbox.config.yaml import DELETE, Dumper, Items, Tree, parse
+from srtoolbox.config.yaml import (
+    DELETE,
+    MAX_DEPTH,
+    MAX_ENTRIES,
+    TOO_DEEP,
+    TOO_MANY,
+    Dumper,
+    Items,
+    Tree,
+    parse,
+    refuse_unprintable,
+)
 from srtoolbox.errors import UserError
+from srtoolbox.utils.files import check_regular, user_path
 
 BASE_KEY = "_base_"
+_MAX_SIZE = 256 * 1024  # bytes of an option file
+_MAX_CHAIN = 20  # files that inherit from each other
 
 
 def read(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> Tree:
@@ -44,9 +58,10 @@ def read(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> 
     Raises:
         UserError: one line, ``file:line: …``, if a file cannot be read or resolved.
     """
-    tree = Tree() if path is None else _read_file(resolve(path), asked_by="", chain=())
+    files = _Files()
+    tree = Tree() if path is None else files.read(resolve(path))
     for text in overrides:
-        tree = merge(tree, _resolve_plugins(_overlay(tree, text), Path.cwd()))
+        tree = merge(tree, _resolve_plugins(_overlay(files, tree, text), Path.cwd()))
     _refuse_deletes(tree, ())
     return tree
 
@@ -79,11 +94,26 @@ def plain(tree: Any) -> Any:
 
 
 def as_tree(content: Mapping[str, Any], mark: str) -> Tree:
-    """Converts nested mappings to a tree, with ``mark`` as the place of every key."""
-    tree = Tree(mark)
-    for key, value in content.items():
-        tree.put(key, as_tree(value, mark) if isinstance(value, Mapping) else value, mark)
-    return tree
+    """Converts nested mappings to a tree, with ``mark`` as the place of every key.
+
+    Raises:
+        UserError: if they are nested too deeply.
+    """
+
+    def convert(value: Any, depth: int) -> Any:
+        if depth > MAX_DEPTH:
+            raise UserError(f"{mark}: {TOO_DEEP}")
+        if isinstance(value, list | tuple):
+            for entry in value:
+                convert(entry, depth + 1)
+        if not isinstance(value, Mapping):
+            return value
+        tree = Tree(mark)
+        for key, entry in value.items():
+            tree.put(str(key), convert(entry, depth + 1), mark)
+        return tree
+
+    return convert(content, 0)
 
 
 def dump(tree: Any) -> str:
@@ -94,48 +124,95 @@ def dump(tree: Any) -> str:
     )  # fmt: skip
 
 
-def _read_file(path: Path, asked_by: str, chain: tuple[Path, ...]) -> Tree:
-    """Reads a file and what it inherits.
+class _Files:
+    """Reads files with what they inherit, each file once, within limits for all together."""
 
-    Args:
-        path: The file.
-        asked_by: Place of the ``_base_`` that names it; empty for the file of the user.
-        chain: The files that inherit from it, to detect circles.
-    """
-    shown, asked = shown_path(path), f"{asked_by}: {BASE_KEY}: " if asked_by else ""
-    resolved = path.resolve()
-    if resolved in chain:
-        circle = [*chain[chain.index(resolved) :], resolved]
-        raise UserError(f"{asked}files inherit in a circle: {' -> '.join(map(shown_path, circle))}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{asked}no such file: {shown}") from None
-    except OSError as error:
-        raise UserError(f"{asked}cannot read {shown}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{asked}{shown}: is not UTF-8 text (byte {error.start})") from None
-    tree = parse(text, shown)
-    if tree is None:
-        tree = Tree(f"{shown}:1")
-    if not isinstance(tree, Tree):
-        raise UserError(f"{shown}:1: an option file is a mapping (key: value), this is {tree!r}")
-    return _resolve_plugins(_inherit(tree, path.parent, (*chain, resolved)), path.parent)
+    def __init__(self) -> None:
+        self._trees: dict[Path, Tree] = {}
+        self._entries = 0
+
+    def read(
+        self, path: Path, asked_by: str = "", chain: tuple[Path, ...] = (), depth: int = 0
+    ) -> Tree:
+        """Returns the content of a file, with inherited content.
+
+        Args:
+            path: The file.
+            asked_by: Place of the ``_base_`` that names it; empty for the file of the user.
+            chain: The files that inherit from it, to detect circles.
+            depth: Depth of the mapping that inherits from it.
+        """
+        shown, asked = shown_path(path), f"{asked_by}: {BASE_KEY}: " if asked_by else ""
+        try:
+            resolved = path.resolve()
+        except (OSError, RuntimeError, ValueError) as error:  # a circle of links, NUL bytes
+            raise UserError(f"{asked}{shown}: is no path of a file ({error})") from None
+        if resolved in chain:
+            circle = [*chain[chain.index(resolved) :], resolved]
+            names = " -> ".join(map(shown_path, circle))
+            raise UserError(f"{asked}files inherit in a circle: {names}")
+        if len(chain) >= _MAX_CHAIN:
+            raise UserError(f"{asked}more than {_MAX_CHAIN} files inherit from each other in a row")
+        if resolved not in self._trees:
+            tree = self._content(path, shown, asked)
+            tree = self.inherit(tree, path.parent, (*chain, resolved), 0)
+            self._trees[resolved] = _resolve_plugins(tree, path.parent)
+        tree = self._trees[resolved]
+        entries, deepest = _extent(tree)
+        self._entries += entries
+        if self._entries > MAX_ENTRIES or depth + deepest > MAX_DEPTH:
+            fault = TOO_MANY if self._entries > MAX_ENTRIES else TOO_DEEP
+            raise UserError(f"{asked}{shown}: with everything that is inherited, {fault}")
+        return tree
+
+    def _content(self, path: Path, shown: str, asked: str) -> Tree:
+        try:
+            check_regular(path, _MAX_SIZE)
+            text = path.read_text(encoding="utf-8-sig")
+        except FileNotFoundError:
+            raise UserError(f"{asked}no such file: {shown}") from None
+        except OSError as error:
+            raise UserError(f"{asked}cannot read {shown}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise UserError(f"{asked}{shown}: is not UTF-8 text (byte {error.start})") from None
+        except UserError as error:
+            raise UserError(f"{asked}cannot read {shown}: it {error}") from None
+        tree = parse(text, shown)
+        if tree is None:
+            tree = Tree(f"{shown}:1")
+        if not isinstance(tree, Tree):
+            raise UserError(
+                f"{shown}:1: an option file is a mapping (key: value), this is {_short(tree)}"
+            )
+        return tree
+
+    def inherit(self, node: Any, folder: Path, chain: tuple[Path, ...], depth: int) -> Any:
+        """Returns a copy of ``node`` in which each ``_base_``, at every depth, is resolved."""
+        if isinstance(node, Items):
+            return node.replaced(self.inherit(entry, folder, chain, depth + 1) for entry in node)
+        if not isinstance(node, Tree):
+            return node
+        own, merged = Tree(node.where), Tree(node.where)
+        for key, value in node.items():
+            if key != BASE_KEY:
+                own.put(key, self.inherit(value, folder, chain, depth + 1), node.marks[key])
+        for name, mark in _bases(node):
+            path = folder / user_path(name, f"{mark}: {BASE_KEY}: ")
+            merged = merge(merged, self.read(path, mark, chain, depth))
+        return merge(merged, own)
 
 
-def _inherit(node: Any, folder: Path, chain: tuple[Path, ...]) -> Any:
-    """Returns a copy of ``node`` in which each ``_base_``, at every depth, is resolved."""
-    if isinstance(node, Items):
-        return node.replaced(_inherit(entry, folder, chain) for entry in node)
-    if not isinstance(node, Tree):
-        return node
-    own, merged = Tree(node.where), Tree(node.where)
-    for key, value in node.items():
-        if key != BASE_KEY:
-            own.put(key, _inherit(value, folder, chain), node.marks[key])
-    for name, mark in _bases(node):
-        merged = merge(merged, _read_file(folder / Path(name).expanduser(), mark, chain))
-    return merge(merged, own)
+def _extent(node: Any) -> tuple[int, int]:
+    """Returns the number of entries in a tree, and its depth."""
+    if not isinstance(node, Tree | Items):
+        return 1, 0
+    children = [_extent(value) for value in (node.values() if isinstance(node, Tree) else node)]
+    return 1 + sum(count for count, _ in children), 1 + max((d for _, d in children), default=0)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def _bases(node: Tree) -> Iterator[tuple[str, str]]:
@@ -176,7 +253,7 @@ def _resolve_plugins(tree: Tree, folder: Path) -> Tree:
     plugins = tree.get("plugins")
     if isinstance(plugins, Items):
         resolved = plugins.replaced(
-            os.path.abspath(folder / Path(entry).expanduser())  # noqa: PTH100 (keeps links)
+            os.path.abspath(folder / user_path(entry))  # noqa: PTH100 (keeps links)
             if isinstance(entry, str) and (entry.endswith(".py") or "/" in entry)
             else entry
             for entry in plugins
@@ -200,19 +277,23 @@ def _refuse_deletes(node: Any, path: tuple[str, ...]) -> None:
             _refuse_deletes(value, (*path, key))
 
 
-def _overlay(tree: Tree, text: str) -> Tree:
+def _overlay(files: _Files, tree: Tree, text: str) -> Tree:
     """Converts ``--set text`` to a tree that can be merged onto ``tree``."""
     path, equals, value = text.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise UserError(f"--set {text}: expected key.key=value, e.g. train.total_iter=1000")
     mark = f"--set {text}"
+    refuse_unprintable(path, f"--set {path!a}")
+    if len(keys) > MAX_DEPTH:
+        raise UserError(f"{mark[:60]}…: {TOO_DEEP}")
     parsed = parse(value, mark, line_numbers=False)
     if keys[-1] == BASE_KEY:  # a.b._base_=x means a.b={_base_: x}
         wrapped = Tree(mark)
         wrapped.put(keys.pop(), parsed, mark)
         parsed = wrapped
-    return _overlay_node(tree, keys, _inherit(parsed, Path.cwd(), chain=()), mark)
+    value = files.inherit(parsed, Path.cwd(), chain=(), depth=len(keys))
+    return _overlay_node(tree, keys, value, mark)
 
 
 def _overlay_node(node: Any, keys: list[str], value: Any, mark: str) -> Any:

@@ -8,13 +8,14 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING
+from dataclasses import MISSING, asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
 from srtoolbox.config.components import Component, container, is_section, parameters_of
 from srtoolbox.config.files import BASE_KEY, plain
-from srtoolbox.registry import REGISTRIES, constructor_parameters
+from srtoolbox.config.ranges import range_in, range_of, refusal
+from srtoolbox.registry import REGISTRIES, Registry, constructor_parameters
 
 _BASE = {
     "description": "option files to inherit from at this place",
@@ -106,25 +107,32 @@ class _Writer:
         """Returns the schema of any component of a kind; ``type`` decides which options it has."""
         known = REGISTRIES[kind]
         cases = []
-        for name in known.names():
+        names = [name for name in known.names() if refusal(kind, name) is None]
+        for name in names:
             chosen = {"properties": {"type": {"const": name}}, "required": ["type"]}
-            arguments = known.get(name), name, known.injected
+            arguments = known.get(name), name, known
             then = self.reference(f"{kind}.{name}", self.component, *arguments)
             cases.append({"if": chosen, "then": then})
         return {
             "type": "object",
-            "properties": {"type": {"enum": known.names()}, BASE_KEY: _BASE},
+            "properties": {"type": {"enum": names}, BASE_KEY: _BASE},
             "allOf": cases,
         }
 
-    def component(self, component: Any, name: str, injected: tuple[str, ...]) -> dict[str, Any]:
-        docs = parameter_docs(component)
+    def component(self, component: Any, name: str, known: Registry) -> dict[str, Any]:
+        kind, docs = known.kind, parameter_docs(component)
         properties: dict[str, Any] = {"type": {"const": name}}
         for option, parameter in parameters_of(component).items():
-            if option not in injected:
+            if option not in known.injected:
                 default = MISSING if parameter.required else parameter.default
+                limits = range_in(parameter.hint) or range_of(kind, option)
+                bounds = {
+                    _LIMITS[k]: v
+                    for k, v in asdict(limits).items()
+                    if k in _LIMITS and v is not None
+                }
                 properties[option] = {
-                    **self.hint(parameter.hint),
+                    **self.hint(parameter.hint, bounds),
                     **_annotations(docs.get(option, ""), default),
                 }
         return _object(properties, inspect.getdoc(component))

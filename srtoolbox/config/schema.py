@@ -41,6 +41,7 @@ from srtoolbox.config.components import (
 )
 from srtoolbox.config.files import locate, plain
 from srtoolbox.config.frozen import FrozenDict, FrozenList, freeze
+from srtoolbox.config.ranges import FINITE, Range, fault_of, refusal
 from srtoolbox.config.yaml import Items, Tree
 from srtoolbox.errors import UserError
 from srtoolbox.registry import REGISTRIES, Registry, close_names
@@ -48,6 +49,8 @@ from srtoolbox.registry import REGISTRIES, Registry, close_names
 __all__ = ["Component", "OptionErrors", "build", "check", "option"]
 
 Options = TypeVar("Options")
+
+_MAX_FAULTS = 20  # that a message names
 
 
 class OptionErrors(UserError):
@@ -58,7 +61,10 @@ class OptionErrors(UserError):
     """
 
     def __init__(self, errors: Sequence[str]) -> None:
-        super().__init__("\n".join(errors))
+        shown = list(errors[:_MAX_FAULTS])
+        if len(errors) > _MAX_FAULTS:
+            shown.append(f"… and {len(errors) - _MAX_FAULTS} more faults")
+        super().__init__("\n".join(shown))
         self.errors = tuple(errors)
 
 
@@ -99,7 +105,7 @@ def check(tree: Mapping[str, Any], section: type[Options]) -> Options:
     Raises:
         OptionErrors: names all faults.
     """
-    checker = _Checker()
+    checker = _Checker(tree)
     result = checker.section(section, tree, "", getattr(tree, "where", ""))
     if checker.errors:
         raise OptionErrors(checker.errors)
@@ -112,8 +118,9 @@ class _Checker:
     In every method ``path`` is the dotted path of the value and ``where`` its file and line.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, root: Mapping[str, Any]) -> None:
         self.errors: list[str] = []
+        self._root = root
 
     def error(self, where: str, path: str, message: str) -> object:
         self.errors.append(": ".join(part for part in (where, path, message) if part))
@@ -148,6 +155,9 @@ class _Checker:
             if isinstance(value, list | tuple):
                 return self.sequence(kind, arguments, value, path, where)
         else:
+            fault = FINITE.fault(value) if hint in (int, float) else None
+            if fault:
+                return self.error(where, path, fault)
             converted = scalar(hint, value)
             if converted is not INVALID:
                 return converted
@@ -155,10 +165,11 @@ class _Checker:
 
     def union(self, hint: Any, hints: tuple, value: Any, path: str, where: str) -> Any:
         if any(type(value) is alternative for alternative in hints):  # int | float keeps 3 as int
-            return plain(value)
+            fault = FINITE.fault(value)
+            return self.error(where, path, fault) if fault else plain(value)
         attempts = []
         for alternative in hints:
-            attempt = _Checker()
+            attempt = _Checker(self._root)
             converted = attempt.value(alternative, value, path, where)
             if not attempt.errors:
                 return converted
@@ -224,7 +235,10 @@ class _Checker:
             )
             return self.error(where, path, text)
         if "type" not in value:
+            meant = _same_elsewhere(self._root, path.split("."))
             text = f"missing; one of {', '.join(known.names())}"
+            if meant:
+                text = f"missing; there is '{meant}'; did you mean that one?"
             return self.error(where, _join(path, "type"), text)
         name, there, mark = value["type"], _join(path, "type"), _mark(value, "type", where)
         if not isinstance(name, str):
@@ -233,6 +247,9 @@ class _Checker:
             component = known.get(name)
         except UserError as error:
             return self.error(mark, there, str(error))
+        reason = refusal(spec.kind, name)
+        if reason:
+            return self.error(mark, there, f"{name} cannot be used: {reason}")
         before = len(self.errors)
         parameters = parameters_of(component)
         never_given = set(known.injected)
@@ -243,7 +260,13 @@ class _Checker:
             there = _join(path, name)
             if name in value:
                 mark = _mark(value, name, where)
-                result[name] = self.value(parameters[name].hint, value[name], there, mark)
+                hint = parameters[name].hint
+                result[name] = self.value(hint, value[name], there, mark)
+                fault = None
+                if result[name] is not INVALID:
+                    fault = fault_of(spec.kind, name, result[name], hint, component)
+                if fault:
+                    self.error(mark, there, fault)
             elif parameters[name].required and name not in spec.injected:
                 self.error(where, there, f"missing; {value['type']} needs it")
         return FrozenDict(result) if len(self.errors) == before else INVALID
@@ -257,28 +280,27 @@ class _Checker:
         variants: Mapping[str, Iterable[str]] | None = None,
     ) -> None:
         """Reports unknown keys; ``variants`` are components that may be meant, and their keys."""
+        keys = set(known)
         for key in tree:
-            if key not in known:
+            if len(self.errors) > 2 * _MAX_FAULTS:  # similar names are searched for in each of them
+                return
+            if key not in keys:
                 owners = [name for name, keys in (variants or {}).items() if key in keys]
                 close = _suggestion(str(key), known)
                 hint = f"did you mean {close}?" if close else f"known: {', '.join(known)}"
                 if owners:
                     hint = f"{owners[0]} has this option; did you mean type: {owners[0]}?"
-                self.error(_mark(tree, key, where), _join(path, key), f"unknown; {hint}")
+                self.error(_mark(tree, key, where), _join(path, _shown(key)), f"unknown; {hint}")
 
     def limits(self, limits: Mapping, value: Any, path: str, where: str) -> None:
         if isinstance(value, list | tuple):
             for index, entry in enumerate(value):
                 self.limits(limits, entry, _join(path, index), where)
-        if isinstance(value, bool) or not isinstance(value, int | float):
             return
-        for key, sign, holds in (
-            ("exclusive_min", ">", float.__gt__),
-            ("min", ">=", float.__ge__),
-            ("max", "<=", float.__le__),
-        ):
-            if key in limits and not holds(float(value), float(limits[key])):
-                self.error(where, path, f"must be {sign} {limits[key]}, got {value}")
+        known = ("min", "max", "exclusive_min")
+        fault = Range(**{key: limits[key] for key in known if key in limits}).fault(value)
+        if fault:
+            self.error(where, path, fault)
 
 
 def _variants(registry: Registry, name: str) -> dict[str, Iterable[str]]:
@@ -300,6 +322,31 @@ def _suggestion(name: str, known: list[str]) -> str:
     return close_names(name, known) or " or ".join(
         f"'{entry}'" for entry in short if "_" in name + entry
     )
+
+
+def _same_elsewhere(root: Mapping[str, Any], keys: list[str]) -> str | None:
+    """Returns the path of a component that differs from ``keys`` in one place; None without one.
+
+    An override may name a dataset in the wrong section: ``datasets.test.X`` instead of
+    ``datasets.val.X``.
+    """
+    for index, key in enumerate(keys[:-1]):
+        for other in _descend(root, keys[:index]) or ():
+            path = [*keys[:index], other, *keys[index + 1 :]]
+            if other != key and "type" in (_descend(root, path) or ()):
+                return ".".join(path)
+    return None
+
+
+def _descend(node: Any, keys: list[str]) -> Mapping[str, Any] | None:
+    for key in keys:
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node if isinstance(node, Mapping) else None
+
+
+def _shown(key: Any) -> str:
+    text = str(key)
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def _join(path: str, key: Any) -> str:

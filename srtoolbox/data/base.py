@@ -10,6 +10,9 @@ from typing import Any, Protocol, TypedDict
 import numpy as np
 from torch import Tensor
 
+from srtoolbox.errors import ComponentError
+from srtoolbox.utils.own_code import calling, describe_value, is_own, place_of
+
 
 class _SamplePixels(TypedDict):
     key: str
@@ -126,9 +129,11 @@ class DatasetInfo:
         time_scale: Frame rate of ``gt`` divided by that of ``lq``.
         linear_gt: Whether the ground truth of RAW frames has linear sensor values, not sRGB.
         clip_names: The clip of each evaluation sample; None: there are no clips.
+        clip_lengths: Number of scored frames of each clip, by name; None: not known.
         missing_neighbours: Rule that replaces frames beyond the ends of a clip; None: not stated.
         skip_frames: Frames at each end of a clip that are not scored; None: not stated.
         paths: Returns the files of the dataset.
+        gt_sizes: Returns (H, W) of the images that are scored, from the headers of their files.
         check_training: Raises a ``UserError`` if the dataset cannot be used for training.
         finish: Computes ``lq`` and ``gt`` of a batch of unfinished samples on the device.
     """
@@ -139,9 +144,11 @@ class DatasetInfo:
     time_scale: int = 1
     linear_gt: bool = True
     clip_names: list[str] | None = None
+    clip_lengths: dict[str, int] | None = None
     missing_neighbours: str | None = None
     skip_frames: int | None = None
     paths: Callable[[], list[Path]] | None = None
+    gt_sizes: Callable[[], dict[Path, tuple[int, int]]] | None = None
     check_training: Callable[[], None] | None = None
     finish: Callable[[StoredBatch], StoredBatch] | None = None
 
@@ -152,3 +159,94 @@ def dataset_info(dataset: TrainDataset | EvalDataset) -> DatasetInfo:
         field.name: getattr(dataset, field.name, field.default) for field in fields(DatasetInfo)
     }
     return DatasetInfo(**stated)
+
+
+def check_dataset(dataset: Any, training: bool) -> None:
+    """Checks that a dataset has the attributes and methods that the toolbox needs.
+
+    Args:
+        dataset: A registered dataset.
+        training: Whether training samples are drawn from it, instead of evaluating on it.
+
+    Raises:
+        ComponentError: if it lacks some, or one has a wrong value; the message names them.
+    """
+    cls = type(dataset)
+    name = f"{cls.__name__}{place_of(cls, '__init__')}"
+    members = ["scale", "num_frame", "reference", "__len__", "draw" if training else "__getitem__"]
+    if missing := [member for member in members if not hasattr(dataset, member)]:
+        raise ComponentError(f"{name} lacks {', '.join(missing)}")
+    if not is_own(cls):
+        return
+    with calling(dataset, "__len__"):
+        length = len(dataset)
+    if length == 0:
+        raise ComponentError(f"{name} has no samples (its length is 0)")
+    for member, least in (("scale", 1), ("num_frame", 1), ("reference", 0)):
+        value = getattr(dataset, member)
+        optional = member != "scale"
+        if value is None and optional:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            words = f"an integer from {least} on" + (" or None" if optional else "")
+            raise ComponentError(f"{name}: {member} must be {words}, got {value!r}")
+    frames, reference = dataset.num_frame, dataset.reference
+    if frames is not None and reference is not None and reference >= frames:
+        raise ComponentError(
+            f"{name}: reference is {reference}, but a sample has {frames} frames (0 to "
+            f"{frames - 1})"
+        )
+
+
+def draw_sample(
+    dataset: TrainDataset, index: int, rng: np.random.Generator
+) -> Sample | UnfinishedSample:
+    """Returns ``dataset.draw(index, rng)``; errors of a user's own dataset become one line."""
+    with calling(dataset, "draw"):
+        sample = dataset.draw(index, rng)
+    if is_own(dataset):
+        _check_sample(dataset, "draw", sample, dataset_info(dataset).finish is not None)
+    return sample
+
+
+def read_sample(dataset: EvalDataset, index: int) -> Sample:
+    """Returns ``dataset[index]``; errors of a user's own dataset become one line."""
+    with calling(dataset, "__getitem__"):
+        sample = dataset[index]
+    if is_own(dataset):
+        _check_sample(dataset, "__getitem__", sample, unfinished=False)
+    return sample
+
+
+def _check_sample(dataset: Any, method: str, sample: Any, unfinished: bool) -> None:
+    """Raises a ``ComponentError`` for a sample that is not as ``Sample`` documents it."""
+    name = f"{type(dataset).__name__}.{method}{place_of(dataset, method)}"
+    wanted = 'return {"key": name, "lq": (T, C, h, w), "gt": (C, H, W)} with numpy arrays'
+    if not isinstance(sample, dict):
+        raise ComponentError(f"{name} returned {describe_value(sample)}; {wanted}")
+    keys = ("key",) if unfinished else ("key", "lq", "gt")
+    if missing := [key for key in keys if key not in sample]:
+        raise ComponentError(f"{name} returned a sample without {', '.join(missing)}; {wanted}")
+    if unfinished:
+        return
+    lq, gt = sample["lq"], sample["gt"]
+    for key, value, dims in (("lq", lq, (4,)), ("gt", gt, (3, 4))):
+        is_array = isinstance(value, np.ndarray)
+        is_float = is_array and np.issubdtype(value.dtype, np.floating)
+        is_pixels = is_float or (is_array and value.dtype in (np.uint8, np.uint16))
+        if not is_pixels or value.ndim not in dims:
+            raise ComponentError(
+                f"{name}: sample {sample['key']!r} has {describe_value(value)} as {key}; {wanted} "
+                "of type uint8, uint16 or float in [0, 1]"
+            )
+        if is_float and value.size and value.max() > 2:
+            raise ComponentError(
+                f"{name}: sample {sample['key']!r} has {key} with values up to {value.max():g}; "
+                "return uint8 or uint16, or divide floats to [0, 1]"
+            )
+    expected = tuple(dataset.scale * side for side in lq.shape[-2:])
+    if gt.shape[-2:] != expected:
+        raise ComponentError(
+            f"{name}: sample {sample['key']!r} has lq {lq.shape} and gt {gt.shape}; at scale "
+            f"{dataset.scale} gt must be {expected[0]}×{expected[1]} (channels come before rows)"
+        )

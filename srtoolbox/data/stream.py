@@ -24,8 +24,11 @@ from srtoolbox.data.base import (
     TrainDataset,
     UnfinishedSample,
     dataset_info,
+    draw_sample,
 )
 from srtoolbox.data.transforms.orientation import orient_batch
+from srtoolbox.utils.own_code import calling
+from srtoolbox.utils.processes import end_with_parent
 
 # Separates the streams of random numbers that are drawn for different purposes from one seed.
 _ORDER, _SAMPLE, _NUM_FRAME = 0, 1, 4
@@ -102,7 +105,7 @@ class SampleStream(Dataset):
     def __getitem__(self, draw: int) -> Sample | UnfinishedSample:
         step, index = divmod(draw, self.batch_size)
         source = source_of(self.seed, draw, self.num_source)
-        return self.dataset.draw(source, sample_rng(self.seed, step, index))
+        return draw_sample(self.dataset, source, sample_rng(self.seed, step, index))
 
     def batches(
         self, start: int, stop: int, num_worker: int = 0, device: torch.device | str = "cpu"
@@ -149,7 +152,8 @@ class SampleStream(Dataset):
         """Copies a batch as stored, then orients it and converts it to float32 on the device."""
         batch = _map_tensors(stored, lambda pixels: pixels.to(device, non_blocking=True))
         if self._finish is not None:
-            batch = self._finish(batch)
+            with calling(self.dataset, "finish"):
+                batch = self._finish(batch)
         if self.num_frame_range is not None:
             batch = self._choose_frames(batch, step, *self.num_frame_range)
         codes = batch.pop("orientation", None) or [0] * len(batch["key"])
@@ -239,6 +243,7 @@ def _init_worker(_: int) -> None:
     workers it could not finish its step and save the state. SIGTERM must end workers, because that
     is how the main process stops them.
     """
+    end_with_parent()
     import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -14,17 +15,17 @@ import torch
 from torch import nn
 
 from srtoolbox import __version__
-from srtoolbox.archs.base import arch_info
+from srtoolbox.archs.base import arch_info, check_network
 from srtoolbox.config.files import plain
 from srtoolbox.config.schema import build
-from srtoolbox.data.base import EvalDataset, TrainDataset, dataset_info
-from srtoolbox.engine.options import RunOptions, TrainOptions
+from srtoolbox.data.base import EvalDataset, TrainDataset, check_dataset, dataset_info
+from srtoolbox.engine.options import RunOptions, TrainOptions, ValOptions
 from srtoolbox.engine.weights.load import load_weights
-from srtoolbox.errors import UserError
+from srtoolbox.errors import ComponentError, UserError
 from srtoolbox.inference.cascade import Cascade, stage_scale
 from srtoolbox.inference.padding import accepts_size
-from srtoolbox.metrics import get_protocol
-from srtoolbox.models.base import Model
+from srtoolbox.metrics import ClipMetric, Metric, Protocol, build_metric, get_protocol
+from srtoolbox.models.base import Model, check_model
 from srtoolbox.models.frames import arrange_frames, check_time
 from srtoolbox.registry import (
     ARCH_REGISTRY,
@@ -32,7 +33,10 @@ from srtoolbox.registry import (
     MODEL_REGISTRY,
     constructor_parameters,
 )
+from srtoolbox.utils.console import names_text
 from srtoolbox.utils.environment import digest
+from srtoolbox.utils.files import check_regular
+from srtoolbox.utils.own_code import calling, place_of
 
 _DEFAULT_DISCRIMINATOR = {"type": "UNetDiscriminatorSN"}
 
@@ -90,7 +94,7 @@ def _evaluation_identity(opt: RunOptions, metric: str) -> dict[str, Any]:
     spec = plain(val.metrics[metric])
     data = plain(next(iter(opt.datasets.val.values())))
     return {
-        "metric": build("metric", spec).identity(spec),
+        "metric": build_metric(spec).identity(spec),
         "protocol": get_protocol(val.protocol).hash,
         "data": {key: value for key, value in data.items() if key not in _SPEED_OPTIONS},
         "val_freq": val.val_freq,
@@ -112,12 +116,10 @@ def build_network(opt: RunOptions, device: torch.device) -> nn.Module:
     stages = opt.val.enhance.cascade
     scale = stage_scale(opt.scale, stages)
     net: nn.Module = build("arch", opt.network_g, scale=scale)
-    name = type(net).__name__
-    if not isinstance(net, nn.Module):
-        raise UserError(f"network_g: {name} must derive from torch.nn.Module")
-    arch_info(net)
-    if not hasattr(net, "scale"):
-        raise UserError(f"network_g: {name} does not set its scale; add self.scale = scale")
+    try:
+        check_network(net)
+    except UserError as error:
+        raise type(error)(f"network_g: {error}") from error
     if net.scale != scale:
         stage = f" in a cascade of {stages} stages, so {scale} each" if stages > 1 else ""
         raise UserError(f"network_g.scale is {net.scale} but scale is {opt.scale}{stage}")
@@ -181,10 +183,7 @@ def build_dataset(
     try:
         dataset = build("dataset", spec, scale=opt.scale, flow=info.needs_flow, **rules)
         stated = dataset_info(dataset)
-        members = ("scale", "num_frame", "reference", "__len__")
-        members += ("draw",) if name == "train" else ("__getitem__",)
-        if missing := [member for member in members if not hasattr(dataset, member)]:
-            raise UserError(f"{type(dataset).__name__} lacks {', '.join(missing)}")
+        check_dataset(dataset, training=name == "train")
         if dataset.scale != opt.scale:
             raise UserError(f"its scale is {dataset.scale}, the run's {opt.scale}")
         if stated.channels != info.channels:
@@ -204,6 +203,7 @@ def build_dataset(
                     raise UserError(
                         f"its {rule} is {value}, but protocol {protocol.name} says {wanted}"
                     )
+            check_scorable(dataset, opt.val, protocol)
     except UserError as error:
         raise UserError(f"datasets.{name}: {error}") from error
     if name == "train":
@@ -221,7 +221,10 @@ def build_model(opt: RunOptions, net: nn.Module, dataset: TrainDataset) -> Model
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     cls = MODEL_REGISTRY.get(opt.model_type)
     known = constructor_parameters(cls)
-    losses = {name: build("loss", spec).to(device) for name, spec in opt.train.losses.items()}
+    losses = {
+        name: _as_module(build("loss", spec), f"train.losses.{name}").to(device)
+        for name, spec in opt.train.losses.items()
+    }
     given: dict[str, Any] = {"loss_schedule": opt.train.loss_schedule, "gan": opt.gan}
     given["loss_crop_border"] = opt.train.loss_crop_border
     if opt.train.loss_crop_border and "loss_crop_border" not in known:
@@ -233,9 +236,26 @@ def build_model(opt: RunOptions, net: nn.Module, dataset: TrainDataset) -> Model
         torch.manual_seed(opt.manual_seed)
         size = dataset_info(dataset).gt_size
         spec = opt.network_d or _DEFAULT_DISCRIMINATOR
-        given["network_d"] = build("discriminator", spec, input_size=size).to(device)
+        network_d = build("discriminator", spec, input_size=size)
+        given["network_d"] = _as_module(network_d, "network_d").to(device)
     given = {name: value for name, value in given.items() if name in known}
-    return cls(network_g=net, losses=losses, reference=dataset.reference, **given)
+    given = {"network_g": net, "losses": losses, "reference": dataset.reference, **given}
+    if absent := [name for name in given if name not in known]:
+        raise ComponentError(
+            f"{cls.__name__}{place_of(cls, '__init__')}: the constructor of a model has the "
+            f"parameters network_g, losses and reference; it lacks {', '.join(absent)}"
+        )
+    with calling(cls, "__init__"):
+        model = cls(**given)
+    check_model(model)
+    return model
+
+
+def _as_module(component: Any, key: str) -> nn.Module:
+    if not isinstance(component, nn.Module):
+        name = f"{type(component).__name__}{place_of(component, '__init__')}"
+        raise ComponentError(f"{key}: {name} must derive from torch.nn.Module")
+    return component
 
 
 def check_crop(dataset: TrainDataset | EvalDataset, net: nn.Module) -> None:
@@ -259,9 +279,64 @@ def check_crop(dataset: TrainDataset | EvalDataset, net: nn.Module) -> None:
         )
 
 
+def check_scorable(dataset: EvalDataset, opt: ValOptions, protocol: Protocol) -> None:
+    """Checks from headers that metrics and protocol can score all images and clips of a dataset.
+
+    Metrics that are not available do not count.
+
+    Args:
+        dataset: An evaluation dataset. Facts that it does not state are not checked.
+        opt: The metrics.
+        protocol: Rules for the crop and the least sizes of metrics.
+
+    Raises:
+        UserError: names the metric and the first images or clips that it cannot score.
+    """
+    metrics: dict[str, Metric | ClipMetric] = {}
+    for name, spec in opt.metrics.items():
+        with suppress(UserError):  # the evaluator raises faults of the metrics themselves
+            metric = build_metric(spec)
+            if metric.available() is None:
+                metrics[name] = metric
+    info = dataset_info(dataset)
+    for name, metric in metrics.items():
+        if not isinstance(metric, ClipMetric):
+            continue
+        if info.clip_names is None:
+            raise UserError(
+                f"metric '{name}' compares neighbouring frames and needs clips; "
+                f"{type(dataset).__name__} provides single images; leave the metric out"
+            )
+        short = [clip for clip, length in (info.clip_lengths or {}).items() if length < 2]
+        if short:
+            raise UserError(
+                f"metric '{name}' compares neighbouring frames, but {len(short)} clips have fewer "
+                f"than two that are scored: {names_text(short)}; remove them, or leave the metric "
+                "out"
+            )
+    if info.gt_sizes is None:
+        return
+    crop = dataset.scale if protocol.crop_border == "scale" else protocol.crop_border
+    needs = {name: max(1, metric.min_size(protocol)) for name, metric in metrics.items()}
+    needed = max(needs.values(), default=1)
+    small = {path: size for path, size in info.gt_sizes().items() if min(size) - 2 * crop < needed}
+    if not small:
+        return
+    who = next((f"metric '{name}'" for name, size in needs.items() if size == needed), "a score")
+    files = names_text([f"{path} ({size[1]}×{size[0]})" for path, size in small.items()])
+    raise UserError(
+        f"{len(small)} images are too small: {who} needs {needed}×{needed} pixels after protocol "
+        f"'{protocol.name}' crops {crop} per side: {files}; remove them, leave the metric out, or "
+        "choose another protocol"
+    )
+
+
 def _content_hash(path: Path) -> str:
     try:
+        check_regular(path)
         return hashlib.sha256(path.read_bytes()).hexdigest()
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     except OSError as error:
         raise UserError(f"{path}: no such weight file") from error
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +20,23 @@ from srtoolbox.metrics import get_protocol
 from srtoolbox.models.gan_model import GANOptions
 from srtoolbox.models.loss_schedule import LossSchedule, schedule_faults
 from srtoolbox.registry import ARCH_REGISTRY, MODEL_REGISTRY, constructor_parameters
+from srtoolbox.utils.cpu import cpu_count
+
+_log = logging.getLogger("srtoolbox")
+
+_MAX_NAME = 200  # bytes of a name, so that file names can begin with it
+MAX_SEED = 2**63 - 1
+_WORKERS_PER_CORE = 4
+
+
+def name_faults(key: str, name: str) -> Iterator[tuple[str, str]]:
+    """Yields a fault as (key, message) if a name cannot be the name of a folder."""
+    unsafe = not name or name.startswith((".", "~")) or not name.isprintable()
+    if unsafe or "/" in name or "\\" in name:
+        yield key, f"{name!r} cannot be the name of a folder"
+    elif len(name.encode()) > _MAX_NAME:
+        yield key, f"'{name[:20]}…' is too long for the name of a folder"
+
 
 Optimizer = Annotated[dict, Component("optimizer")]
 
@@ -130,6 +149,17 @@ class TrainOptions:
         return decisive
 
     @property
+    def workers(self) -> int:
+        """``num_worker``, capped by the number of CPU cores with a warning."""
+        most = _WORKERS_PER_CORE * cpu_count()
+        if self.num_worker > most:
+            _log.warning(
+                "train.num_worker: %d is too many for %d CPU cores; %d are used",
+                *(self.num_worker, cpu_count(), most),
+            )
+        return min(self.num_worker, most)
+
+    @property
     def on_plateau(self) -> bool:
         """Whether the learning rate depends on a monitored value."""
         return self.scheduler is not None and self.scheduler["type"] == "ReduceLROnPlateau"
@@ -181,7 +211,10 @@ class ValOptions:
         default_factory=lambda: {"psnr": {"type": "PSNR"}, "ssim": {"type": "SSIM"}}
     )
     val_freq: int = option(default=5000, min=1, doc="Steps between evaluations in training.")
-    best_metric: str = option(default="psnr", doc="Metric that selects the best weights.")
+    best_metric: str = option(
+        default="",
+        doc="Metric that selects the best weights; default: psnr or, without it, the first metric.",
+    )
     frame_use: bool = option(
         default=False,
         doc="Also measure, in training, the PSNR gain of multi-frame networks from other frames.",
@@ -197,14 +230,21 @@ class ValOptions:
     )
     enhance: EnhanceOptions = option(factory=EnhanceOptions)
 
+    def __post_init__(self) -> None:
+        if not self.best_metric and self.metrics:
+            best = "psnr" if "psnr" in self.metrics else next(iter(self.metrics))
+            object.__setattr__(self, "best_metric", best)
+
     def validate(self) -> list[tuple[str, str]]:
         """Returns faults as (key, message)."""
         faults = []
+        if not self.metrics:
+            faults.append(("metrics", "name at least one metric"))
         try:
             get_protocol(self.protocol)
         except ValueError as error:
             faults.append(("protocol", str(error)))
-        if self.best_metric not in self.metrics:
+        if self.metrics and self.best_metric not in self.metrics:
             faults.append(
                 ("best_metric", f"'{self.best_metric}' is not one of {list(self.metrics)}")
             )
@@ -284,6 +324,9 @@ class SharedOptions:
     def validate(self) -> list[tuple[str, str]]:
         """Returns faults as (key, message)."""
         faults = self._monitor_faults()
+        for part in ("val", "test"):
+            for name in getattr(self.datasets, part):
+                faults += name_faults(f"datasets.{part}.{name}", name)
         if self.model_type not in MODEL_REGISTRY:
             faults.append(("model_type", MODEL_REGISTRY.explain_miss(self.model_type)))
         return faults
@@ -314,7 +357,7 @@ class RunOptions(SharedOptions):
 
     name: str
     network_g: ArchSpec
-    manual_seed: int = option(default=0, min=0, doc="Seed of weights and samples.")
+    manual_seed: int = option(default=0, min=0, max=MAX_SEED, doc="Seed of weights and samples.")
 
     def validate(self) -> list[tuple[str, str]]:
         """Returns faults as (key, message)."""
@@ -324,8 +367,7 @@ class RunOptions(SharedOptions):
             text = f"model_type {self.model_type} has no discriminator; set model_type: GANModel"
             unused = (key for key in ("network_d", "gan") if key not in known)
             faults += [(key, text) for key in unused if getattr(self, key) is not None]
-        if not self.name or "/" in self.name or self.name.startswith("."):
-            faults.append(("name", f"'{self.name}' cannot be the name of a folder"))
+        faults += name_faults("name", self.name)
         stages = self.val.enhance.cascade
         try:
             stage_scale(self.scale, stages)

@@ -18,7 +18,7 @@ from srtoolbox.archs.layers.winograd import direct_convolutions
 from srtoolbox.data.base import Batch
 from srtoolbox.engine.device.precision import Precision, autocast, resolve, synchronize
 from srtoolbox.inference.prediction import PLAIN, EnhanceOptions, predict
-from srtoolbox.models.base import Model, sum_losses
+from srtoolbox.models.base import Model, compute_losses, sum_losses
 from srtoolbox.utils.environment import device_name
 from srtoolbox.utils.torch_private import TorchDispatchMode, storage_id, tree_leaves
 
@@ -127,7 +127,7 @@ class TrainingStep:
         memo: dict[str, Any] = {}
         for phase in self.model.phases:
             with autocast(self.device, self.precision):
-                losses = self.model.objective(phase, self.batch, memo=memo)
+                losses = compute_losses(self.model, phase, self.batch, memo=memo)
             if losses:
                 sum_losses(losses).backward()
 

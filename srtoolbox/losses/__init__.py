@@ -1,7 +1,7 @@
 """Training objectives, registered by name."""
 
 from srtoolbox.losses.adversarial import AdversarialLoss, GANType, gradient_penalty
-from srtoolbox.losses.base import Loss, Reduction, as_images, check_shapes
+from srtoolbox.losses.base import Loss, Reduction, as_images, check_shapes, run_loss
 from srtoolbox.losses.perceptual import LPIPSLoss, PerceptualLoss
 from srtoolbox.losses.pixel import CharbonnierLoss, L1Loss, MSELoss, PSNRLoss
 from srtoolbox.losses.sequence import AlignmentLoss, TemporalConsistencyLoss
@@ -27,4 +27,5 @@ __all__ = [
     "as_images",
     "check_shapes",
     "gradient_penalty",
+    "run_loss",
 ]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
+from weakref import WeakSet
 
+import torch
 from torch import Tensor, nn
 
-from srtoolbox.errors import UserError
+from srtoolbox.errors import ComponentError, UserError
+from srtoolbox.utils.own_code import calling, describe_value, place_of
 
 Reduction = Literal["mean", "sum"]
+
+_checked: WeakSet[nn.Module] = WeakSet()  # losses whose first value was correct
 
 
 class Loss(nn.Module):
@@ -43,7 +48,7 @@ class Loss(nn.Module):
 
     def value(self, sr: Tensor, gt: Tensor) -> Tensor:
         """Returns the unweighted loss of two float32 tensors of one shape. To be implemented."""
-        raise NotImplementedError
+        raise NotImplementedError("implement value(sr, gt)")
 
     @classmethod
     def identity(cls, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,6 +61,50 @@ class Loss(nn.Module):
     def reduce(self, values: Tensor) -> Tensor:
         """Returns the mean or the sum of all elements."""
         return values.mean() if self.reduction == "mean" else values.sum()
+
+
+def run_loss(loss: nn.Module, inputs: Sequence[Any]) -> Tensor:
+    """Calls a loss; its first value is checked.
+
+    Args:
+        loss: A registered loss.
+        inputs: The tensors that its ``inputs`` name; ``aux`` is a dict.
+
+    Returns:
+        The weighted loss, a scalar.
+
+    Raises:
+        ComponentError: if it returns anything else or a value without gradient, or if the code of a
+            user's own loss fails.
+    """
+    with calling(loss, "forward"):
+        value = loss(*inputs)
+    if loss not in _checked:
+        _check_value(loss, inputs, value)
+        _checked.add(loss)
+    return value
+
+
+def _check_value(loss: nn.Module, inputs: Sequence[Any], value: Any) -> None:
+    tensors = [tensor for tensor in inputs if isinstance(tensor, Tensor)]
+    name = f"{type(loss).__name__}{place_of(loss, 'forward')}"
+    if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
+        raise ComponentError(
+            f"{name} returned {describe_value(value)}; return a scalar floating-point tensor, such "
+            "as the mean of all elements"
+        )
+    if tensors and value.device != tensors[0].device:
+        raise ComponentError(
+            f"{name} returned a value on {value.device} for tensors on {tensors[0].device}; create "
+            "tensors on the device of the inputs"
+        )
+    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    # A loss that does not apply to a batch may return a constant 0.
+    if learns and not value.requires_grad and value.item() != 0:
+        raise ComponentError(
+            f"{name} returned a value without gradient; compute it with torch, without .detach(), "
+            ".item(), numpy or torch.no_grad()"
+        )
 
 
 def check_shapes(sr: Tensor, gt: Tensor) -> None:

@@ -1,6 +1,6 @@
 """Image and clip quality metrics, and the protocols under which they are computed."""
 
-from srtoolbox.metrics.base import ClipMetric, Metric, MetricUnavailable
+from srtoolbox.metrics.base import ClipMetric, Metric, MetricUnavailable, build_metric
 from srtoolbox.metrics.lpips import LPIPS
 from srtoolbox.metrics.protocol import PROTOCOLS, Protocol, get_protocol
 from srtoolbox.metrics.psnr import PSNR
@@ -22,5 +22,6 @@ __all__ = [
     "Protocol",
     "TemporalPSNR",
     "WarpingError",
+    "build_metric",
     "get_protocol",
 ]

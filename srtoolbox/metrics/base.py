@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise, zip_longest
 from typing import Any
 
 from torch import Tensor
 
-from srtoolbox.errors import RunError, UserError
+from srtoolbox.config.schema import build
+from srtoolbox.errors import ComponentError, RunError, UserError
 from srtoolbox.metrics.protocol import Protocol
+from srtoolbox.registry import METRIC_REGISTRY
+from srtoolbox.utils.own_code import calling, describe_value, place_of
 
 
 class MetricUnavailable(RunError):
@@ -17,19 +20,19 @@ class MetricUnavailable(RunError):
 
 
 class _Measure:
-    """The facts that tables need about a metric, and the check of its inputs.
+    """The facts that tables need about a metric, and the checks of its inputs and its value.
 
     Class attributes:
         higher_is_better: Whether the higher of two values is better.
         unit: Unit of the value, such as ``"dB"``; empty if there is none.
         digits: Number of decimals in tables.
-        paper: Authors, venue and year.
+        paper: Authors, venue and year; empty: tables show the first line of the docstring.
     """
 
-    higher_is_better: bool
+    higher_is_better: bool = True
     unit: str = ""
-    digits: int
-    paper: str
+    digits: int = 4
+    paper: str = ""
 
     def available(self) -> str | None:
         """Returns why the metric cannot be computed on this machine; None if it can."""
@@ -42,12 +45,33 @@ class _Measure:
         """
         return dict(options)
 
+    def min_size(self, protocol: Protocol) -> int:
+        """Returns the least side, in pixels, of an image that is cropped by the protocol."""
+        return 1
+
     def source(self) -> dict[str, str] | None:
         """Returns ``text`` and ``content`` hash of the weights that the metric uses.
 
         It is None for a metric without weights, or if they are missing.
         """
         return None
+
+    score: Callable[..., float]  # Metric and ClipMetric have different arguments
+
+    def _value(self, *arguments: Any) -> float:
+        """Calls ``score`` and checks that it returns a number."""
+        with calling(self, "score"):
+            value: Any = self.score(*arguments)
+        if isinstance(value, float):
+            return value
+        if isinstance(value, int) or (hasattr(value, "item") and getattr(value, "size", None) == 1):
+            return float(value)
+        if isinstance(value, Tensor) and value.numel() == 1:
+            return float(value.item())
+        raise ComponentError(
+            f"{type(self).__name__}.score{place_of(self, 'score')} returned "
+            f"{describe_value(value)}; return a number, such as value.mean().item()"
+        )
 
     def _match(
         self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int
@@ -80,11 +104,11 @@ class Metric(_Measure):
             UserError: if the shapes differ, or if the image is too small for protocol or metric.
             MetricUnavailable: if the metric cannot be computed on this machine.
         """
-        return self.score(*self._match(sr, gt, protocol, scale), protocol, scale)
+        return self._value(*self._match(sr, gt, protocol, scale), protocol, scale)
 
     def score(self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int) -> float:
         """Returns the value for two images with the same shape. Subclasses implement it."""
-        raise NotImplementedError
+        raise NotImplementedError("implement score(sr, gt, protocol, scale)")
 
 
 class ClipMetric(_Measure):
@@ -107,7 +131,7 @@ class ClipMetric(_Measure):
             MetricUnavailable: if the metric cannot be computed on this machine.
         """
         values = [
-            self.score(previous, current, protocol, scale)
+            self._value(previous, current, protocol, scale)
             for previous, current in pairwise(self._pairs(sr, gt, protocol, scale))
         ]
         if not values:
@@ -125,7 +149,7 @@ class ClipMetric(_Measure):
         scale: int,
     ) -> float:
         """Returns the value for two neighbouring frames, each (sr, gt). Subclasses implement it."""
-        raise NotImplementedError
+        raise NotImplementedError("implement score(previous, current, protocol, scale)")
 
     def _pairs(
         self, sr: Iterable[Tensor], gt: Iterable[Tensor], protocol: Protocol, scale: int
@@ -137,3 +161,19 @@ class ClipMetric(_Measure):
                     "numbers of frames"
                 )
             yield self._match(result, truth, protocol, scale)
+
+
+def build_metric(spec: Mapping[str, Any]) -> Metric | ClipMetric:
+    """Builds a metric from checked options.
+
+    Raises:
+        UserError: if its constructor does not accept the options.
+        ComponentError: if a user's own class is no metric.
+    """
+    cls = METRIC_REGISTRY.get(spec["type"])
+    if not issubclass(cls, Metric | ClipMetric):
+        raise ComponentError(
+            f"metric '{spec['type']}'{place_of(cls, '__init__')} must derive from "
+            "srtoolbox.metrics.Metric, or from ClipMetric for clips, and implement score"
+        )
+    return build("metric", spec)

@@ -85,9 +85,12 @@ class LPIPS(Metric):
         weights = None if self.available() else lpips_weights(self.net, self.backbone)
         return weights and {"text": weights.text, "content": weights.content}
 
+    def min_size(self, protocol: Protocol) -> int:
+        return LPIPS_BACKBONES[self.net].min_size
+
     def score(self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int) -> float:
         x, y = (protocol.prepare_rgb(image, scale).float() / 255 for image in (sr, gt))
-        protocol.check_size(f"LPIPS: '{self.net}'", LPIPS_BACKBONES[self.net].min_size, x, sr)
+        protocol.check_size(f"LPIPS: '{self.net}'", self.min_size(protocol), x, sr)
         network = self._network(x.device)
         with torch.inference_mode(), torch.autocast(x.device.type, enabled=False):
             return network(x[None], y[None], normalize=protocol.lpips_range == "signed").item()

@@ -36,10 +36,13 @@ class SSIM(Metric):
     digits = 4
     paper = "Wang et al., TIP 2004"
 
+    def min_size(self, protocol: Protocol) -> int:
+        return len(_WINDOWS[protocol.ssim_window])
+
     def score(self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int) -> float:
         x, y = protocol.prepare(sr, scale), protocol.prepare(gt, scale)
         window = _WINDOWS[protocol.ssim_window]
-        protocol.check_size("SSIM:", len(window), x, sr)
+        protocol.check_size("SSIM:", self.min_size(protocol), x, sr)
         c1, c2 = (_K1 * protocol.ssim_range) ** 2, (_K2 * protocol.ssim_range) ** 2
         # The formula needs only the sum of the variances, so four blurred maps are enough.
         blurred = (_blur(image, window) for image in (x, y, x * x + y * y, x * y))

@@ -58,6 +58,9 @@ class TOF(ClipMetric):
     digits = 4
     paper = "Chu et al., TOG 2020, with DIS flow"
 
+    def min_size(self, protocol: Protocol) -> int:
+        return _MIN_SIZE
+
     def score(self, previous: _Frame, current: _Frame, protocol: Protocol, scale: int) -> float:
         sr, gt = (
             _flow(_grey(before, protocol, scale), _grey(after, protocol, scale))
@@ -80,6 +83,9 @@ class WarpingError(ClipMetric):
     higher_is_better = False
     digits = 5
     paper = "Lai et al., ECCV 2018, with DIS flow"
+
+    def min_size(self, protocol: Protocol) -> int:
+        return _MIN_SIZE
 
     def score(self, previous: _Frame, current: _Frame, protocol: Protocol, scale: int) -> float:
         before, after = (_grey(gt, protocol, scale) for _, gt in (previous, current))

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from srtoolbox.data.base import Batch
+from srtoolbox.errors import ComponentError
+from srtoolbox.utils.own_code import calling, class_of, describe_value, place_of
 
 
 def sum_losses(losses: Mapping[str, Tensor]) -> Tensor:
@@ -54,3 +57,55 @@ class Model(Protocol):
             UserError: if the network's output does not match the ground truth or a loss.
         """
         ...
+
+
+def check_model(model: Any) -> None:
+    """Checks that an object has the attributes of a ``Model``.
+
+    Raises:
+        ComponentError: if it lacks some; the message names them.
+    """
+    cls = class_of(model)
+    members = ("phases", "networks", "losses", "objective")
+    if missing := [member for member in members if not hasattr(model, member)]:
+        raise ComponentError(
+            f"{cls.__name__}{place_of(cls, '__init__')} lacks {', '.join(missing)}; a model has "
+            "phases (names of the networks that are updated), networks (networks by phase), losses "
+            "(losses by name) and objective(phase, batch, step, memo)"
+        )
+    known = model.networks if isinstance(model.networks, dict) else {}
+    if absent := [phase for phase in ("g", *model.phases) if phase not in known]:
+        raise ComponentError(
+            f"{cls.__name__}{place_of(cls, '__init__')}: networks has no {', '.join(absent)}; it "
+            'needs a network for each phase, and "g" for the network that is evaluated'
+        )
+
+
+def compute_losses(
+    model: Model, phase: str, batch: Batch, step: int = 0, memo: dict[str, Any] | None = None
+) -> dict[str, Tensor]:
+    """Calls ``Model.objective`` and checks what it returns.
+
+    Raises:
+        UserError: as for ``Model.objective``.
+        ComponentError: if it returns no dict of scalars, or if the code of a user's own model
+            fails.
+    """
+    with calling(model, "objective"):
+        losses = model.objective(phase, batch, step, memo)
+    values = losses.values() if isinstance(losses, dict) else [None]
+    if not all(isinstance(value, Tensor) and value.numel() == 1 for value in values):
+        found = describe_value(losses)
+        if isinstance(losses, dict):
+            found = "; ".join(f"{name}: {describe_value(v)}" for name, v in losses.items())
+        raise ComponentError(
+            f"{type(model).__name__}{place_of(model, 'objective')} returned {found} in phase "
+            f"'{phase}'; return a dict of scalar tensors by the names of the losses"
+        )
+    if losses and torch.is_grad_enabled() and not any(v.requires_grad for v in losses.values()):
+        raise ComponentError(
+            f"{type(model).__name__}: no loss of phase '{phase}' has a gradient "
+            f"({', '.join(losses)}); compute losses with torch, without .detach(), .item(), numpy "
+            "or torch.no_grad()"
+        )
+    return losses

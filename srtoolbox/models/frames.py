@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
+import torch
 from torch import Tensor, nn
 
 from srtoolbox.archs.base import ArchInfo, arch_info
-from srtoolbox.config.files import shown_path
 from srtoolbox.data.base import EvalDataset, TrainDataset, dataset_info
 from srtoolbox.data.transforms.flow import batch_flow
-from srtoolbox.errors import UserError
+from srtoolbox.errors import ComponentError, UserError
+from srtoolbox.utils.own_code import calling, describe_value, place_of
 
 _checked: WeakSet[nn.Module] = WeakSet()  # networks whose first output was correct
+_trained: WeakSet[nn.Module] = WeakSet()  # networks whose first output in training was correct
 
 
 class IncompatibleInput(UserError):
@@ -103,21 +103,26 @@ def run_network(net: nn.Module, lq: Tensor, flow: Tensor | None = None) -> Tenso
         all frames; or a dict with them under ``"sr"``.
 
     Raises:
-        UserError: if the network returns anything else.
+        ComponentError: if the network returns anything else, if its output has no gradient in
+            training, or if the code of a user's own network fails.
     """
     info = arch_info(net)
-    if info.needs_flow is None:
-        output = net(lq)
-    else:
-        output = net(lq, batch_flow(info.needs_flow, lq) if flow is None else flow)
+    inputs = [lq]
+    if info.needs_flow is not None:
+        inputs.append(batch_flow(info.needs_flow, lq) if flow is None else flow)
+    with calling(net, "forward"):
+        output = net(*inputs)
     if net not in _checked:
         _check_output(net, info, lq, output)
         _checked.add(net)
+    if net.training and torch.is_grad_enabled() and net not in _trained:
+        _check_gradient(net, output)
+        _trained.add(net)
     return output
 
 
 def _check_output(net: nn.Module, info: ArchInfo, lq: Tensor, output: Any) -> None:
-    """Raises a ``UserError`` for an output that is not as ``run_network`` documents it."""
+    """Raises a ``ComponentError`` for an output that is not as ``run_network`` documents it."""
     batch, (height, width) = lq.shape[0], lq.shape[-2:]
     scale: int = getattr(net, "scale", 1)
     channels = {lq.shape[-3], 3}  # RAW frames (4 channels) become RGB images
@@ -129,35 +134,38 @@ def _check_output(net: nn.Module, info: ArchInfo, lq: Tensor, output: Any) -> No
         (batch, *time, channel, height * scale, width * scale) for channel in sorted(channels)
     ]
     if isinstance(sr, Tensor) and sr.is_floating_point() and tuple(sr.shape) in shapes:
+        if sr.device != lq.device:
+            raise ComponentError(
+                f"{type(net).__name__}{place_of(net, 'forward')} returned a tensor on {sr.device} "
+                f"for an input on {lq.device}; create tensors on the device of the input "
+                "(device=lq.device), and register constants with register_buffer"
+            )
         return
     wanted = " or ".join(str(shape) for shape in shapes)
-    raise UserError(
-        f"{type(net).__name__}{_place(net)} returned {_describe(output)} for an input of shape "
-        f"{tuple(lq.shape)}; return a floating-point tensor {names} = {wanted}, or a dict with it "
-        'under "sr"'
+    raise ComponentError(
+        f"{type(net).__name__}{place_of(net, 'forward')} returned {_describe(output)} for an input "
+        f"of shape {tuple(lq.shape)}; return a floating-point tensor {names} = {wanted}, or a dict "
+        'with it under "sr"'
     )
 
 
-def _place(net: nn.Module) -> str:
-    """Returns file and line of a network's ``forward``, in brackets."""
-    code = getattr(inspect.unwrap(type(net).forward), "__code__", None)
-    return f" ({shown_path(Path(code.co_filename))}:{code.co_firstlineno})" if code else ""
+def _check_gradient(net: nn.Module, output: Any) -> None:
+    """Raises a ``ComponentError`` if no gradient can reach the parameters of a network."""
+    sr: Tensor = output["sr"] if isinstance(output, dict) else output
+    if not sr.requires_grad and any(weight.requires_grad for weight in net.parameters()):
+        raise ComponentError(
+            f"{type(net).__name__}{place_of(net, 'forward')} returned a tensor without gradient, "
+            "so it cannot be trained; remove .detach(), .data, torch.no_grad() and numpy from "
+            "forward, and use the parameters"
+        )
 
 
 def _describe(output: Any) -> str:
-    if isinstance(output, Tensor):
-        kind = str(output.dtype).removeprefix("torch.")
-        return f"a tensor of shape {tuple(output.shape)} and type {kind}"
-    if output is None:
-        return "None (is the return statement missing?)"
-    if isinstance(output, dict):
-        if "sr" in output:
-            return f'a dict that has {_describe(output["sr"])} under "sr"'
-        keys = ", ".join(map(repr, output)) or "no keys"
-        return f'a dict without "sr" ({keys})'
-    if isinstance(output, list | tuple):
-        return f"a {type(output).__name__} of {len(output)}"
-    return f"a value of type {type(output).__name__}"
+    if not isinstance(output, dict):
+        return describe_value(output)
+    if "sr" in output:
+        return f'a dict that has {_describe(output["sr"])} under "sr"'
+    return f'a dict without "sr" ({", ".join(map(repr, output)) or "no keys"})'
 
 
 def check_time(net: nn.Module, dataset: TrainDataset | EvalDataset) -> None:

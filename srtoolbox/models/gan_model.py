@@ -13,11 +13,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from srtoolbox.config.schema import option
 from srtoolbox.data.base import Batch
-from srtoolbox.errors import UserError
+from srtoolbox.errors import ComponentError, UserError
 from srtoolbox.losses import AdversarialLoss, GANType, as_images, gradient_penalty
 from srtoolbox.models.loss_schedule import LossSchedule
 from srtoolbox.models.sr_model import SRModel
 from srtoolbox.registry import MODEL_REGISTRY
+from srtoolbox.utils.own_code import calling, describe_value, place_of
 
 ADVERSARIAL = "l_adv"
 """The name under which the generator's adversarial loss is logged."""
@@ -115,8 +116,8 @@ class GANModel(SRModel):
         memo["sr"] = views["sr"].detach()
         net = self.networks["d"]
         with _unchanged(net, self.gan.norm_in_g == "running"):
-            fake = net(as_images(views["sr"]))
-            real = net(as_images(views["gt"])) if self.adversarial.relativistic else None
+            fake = _judge(net, views["sr"])
+            real = _judge(net, views["gt"]) if self.adversarial.relativistic else None
         adversarial = self.gan.loss_weight * self.adversarial.generator(real, fake)
         return {**self._weigh(views, step), ADVERSARIAL: adversarial}
 
@@ -126,11 +127,23 @@ class GANModel(SRModel):
             with torch.no_grad():
                 sr = self._views(batch)["sr"]
         real, fake = as_images(batch["gt"]), as_images(sr)
-        l_real, l_fake = self.adversarial.discriminator(net(real), net(fake))
+        l_real, l_fake = self.adversarial.discriminator(_judge(net, real), _judge(net, fake))
         losses = {"l_d_real": l_real, "l_d_fake": l_fake}
         if self.gan.gan_type == "wgan-gp":
             losses["l_d_gp"] = self.gan.gp_weight * gradient_penalty(net, real, fake)
         return losses
+
+
+def _judge(net: nn.Module, images: Tensor) -> Tensor:
+    """Returns the discriminator's scores of images or of the frames of clips."""
+    with calling(net, "forward"):
+        scores = net(as_images(images))
+    if not isinstance(scores, Tensor) or not scores.is_floating_point():
+        raise ComponentError(
+            f"{type(net).__name__}{place_of(net, 'forward')} returned {describe_value(scores)}; a "
+            "discriminator returns a tensor of scores (logits) of any shape"
+        )
+    return scores
 
 
 def _batch_norms(net: nn.Module) -> Iterator[_BatchNorm]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from srtoolbox.data.base import Batch
 from srtoolbox.errors import UserError
-from srtoolbox.losses import check_shapes
+from srtoolbox.losses import check_shapes, run_loss
 from srtoolbox.models.frames import arrange_frames, run_network
 from srtoolbox.models.loss_schedule import LossSchedule
 from srtoolbox.registry import MODEL_REGISTRY
@@ -76,7 +76,7 @@ class SRModel:
                 schedule = self.loss_schedule.get(name)
                 factor = 1.0 if schedule is None else schedule.factor(step)
                 if factor:
-                    values[name] = factor * loss(*_inputs(name, loss, views))
+                    values[name] = factor * run_loss(loss, _inputs(name, loss, views))
         return values
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 MAX_NAMES = 3  # names that a message spells out
+_MAX_NAME_WIDTH = 24  # longer names in tables may be folded
+_UNPRINTABLE = ("Cc", "Cf", "Cs")  # control and invisible format characters, lone surrogates
 
 Progress = Callable[[int, int], None]
 """A function that is called with the number of finished items and of all items."""
@@ -59,7 +62,7 @@ def make_progress(text: str = "") -> rich_progress.Progress:
     from rich import progress
 
     return progress.Progress(
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(bar_width=28),
         progress.MofNCompleteColumn(),
         *([progress.TextColumn(text)] if text else []),
@@ -96,6 +99,12 @@ def set_up_logging(progress: bool = True) -> None:
     logger.addHandler(handler)
 
 
+@cache
+def warn_once(text: str) -> None:
+    """Logs a warning that this process has not logged before."""
+    logging.getLogger("srtoolbox").warning("%s", text)
+
+
 def print_rich(content: RenderableType, **options: Any) -> None:
     """Prints a table, or another object of ``rich``, to the output stream.
 
@@ -117,26 +126,61 @@ def terminal_table(
         title: Title above the table.
         head: Titles of the columns.
         rows: The cells; strings are printed without markup, a ``Text`` keeps its style.
-        names: Number of leading columns that hold names; they are aligned left. If there are
+        names: Number of leading columns that hold names; they are aligned left, and names that are
+            too long for the terminal are folded, so that no number is cut. If there are
             several, a gap separates groups of rows with the same first name.
     """
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
-    rows = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    rows = [
+        [Text(printable(cell)) if isinstance(cell, str) else cell for cell in row] for row in rows
+    ]
+    heading = None if title is None else Text(printable(title))
+    table = Table(title=heading, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for index, words in enumerate(head):
         if index < names:
-            table.add_column(words, no_wrap=True)
+            width = max([cell_len(words), *(row[index].cell_len for row in rows)])
+            # rich would cut numbers to make room for long names, so these are folded here.
+            narrow = min(width, _MAX_NAME_WIDTH)
+            heading = _folded(Text(printable(words)), narrow)
+            for row in rows:
+                row[index] = _folded(row[index], narrow)
+            # rich measures words, not lines; without a minimum it cuts lines of several words.
+            table.add_column(heading, no_wrap=True, min_width=narrow)
         else:
-            width = max([*map(len, words.split()), *(row[index].cell_len for row in rows)])
-            table.add_column(words, justify="right", min_width=width)
+            width = max([*map(cell_len, words.split()), *(row[index].cell_len for row in rows)])
+            table.add_column(Text(printable(words)), justify="right", min_width=width)
     for number, row in enumerate(rows, 1):
         following = rows[number : number + 1]
         ends = names > 1 and any(row[0].plain != other[0].plain for other in following)
         table.add_row(*row, end_section=ends)
     return table
+
+
+def _folded(text: Text, width: int) -> Text:
+    """Returns text with line breaks, between words if possible, after at most ``width`` cells."""
+    from rich.console import Console
+    from rich.text import Text
+
+    if text.cell_len <= width:
+        return text
+    return Text("\n").join(text.wrap(Console(), width, overflow="fold"))
+
+
+def printable(text: str) -> str:
+    """Returns text with visible codes for characters that control a terminal, as names may have.
+
+    Line breaks and tabs stay.
+    """
+    return "".join(
+        mark
+        if mark in "\n\t" or unicodedata.category(mark) not in _UNPRINTABLE
+        else ascii(mark)[1:-1]
+        for mark in text
+    )
 
 
 def names_text(names: Sequence[str], count: int | None = None) -> str:

@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -18,6 +19,8 @@ from time import sleep
 from typing import Any, TypeVar
 
 from srtoolbox.errors import UserError
+from srtoolbox.utils.console import warn_once
+from srtoolbox.utils.portable import numbers, to_json
 
 try:
     import fcntl
@@ -52,6 +55,9 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     try:
         write_synced(temporary, content)
         temporary.replace(path)
+    except OSError as error:  # names the file that the caller asked for
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -77,6 +83,46 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def check_regular(path: Path, max_size: int | None = None) -> None:
+    """Checks that a path can be read as a whole: a device never ends, and a pipe may never begin.
+
+    Args:
+        path: A file, or a link to one.
+        max_size: Maximum size in bytes; None: any size.
+
+    Raises:
+        UserError: names what the path is, without the path itself.
+        OSError: if there is no such path, it is a folder, or it cannot be reached.
+    """
+    try:
+        status = path.stat()
+    except ValueError as error:  # NUL bytes
+        raise UserError(f"is no path ({error})") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((text for test, text in kinds if test(status.st_mode)), "a device")
+        raise UserError(f"is {kind}, not a regular file")
+    if max_size is not None and status.st_size > max_size:
+        raise UserError(f"has {status.st_size} bytes; the maximum is {max_size}")
+
+
+def user_path(text: str | Path, asked: str = "") -> Path:
+    """Returns a user's path with the home folder for ``~`` and the values of ``$VARIABLE``s.
+
+    Variables that are not set stay as they are.
+
+    Raises:
+        UserError: if the computer has no such user; it begins with ``asked``.
+    """
+    try:
+        return Path(os.path.expandvars(text)).expanduser()
+    except RuntimeError:
+        user = Path(os.path.expandvars(text)).parts[0]
+        raise UserError(f"{asked}{text}: the home folder of {user} is not known") from None
+
+
 def remove_torn(folder: Path) -> None:
     """Removes the temporary files that killed processes left in ``folder`` and below it.
 
@@ -93,7 +139,7 @@ def append_lines(path: Path, records: list[dict[str, Any]]) -> None:
         OSError: if they cannot be written; the file then has none of them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(record) + "\n" for record in records)
+    text = "".join(to_json(record) + "\n" for record in records)
     # If a killed process left half a line, the first new record must not continue it.
     size = path.stat().st_size if path.exists() else 0
     torn = size > 0 and not _ends_with_newline(path)
@@ -109,22 +155,66 @@ def append_lines(path: Path, records: list[dict[str, Any]]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the records of a JSONL file; skips a line that a killed process left unfinished."""
+    """Yields the records of a JSONL file.
+
+    It skips an unfinished last line, which a killed process leaves. For any other line that is no
+    record it logs one warning.
+    """
+    for number, _, record in numbered_lines(path):
+        if record is not None:
+            yield record
+        else:
+            warn_once(f"{path}:{number} damaged; this line is left out")
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
+    """Yields number, bytes and record (None: damaged) of the lines of a JSONL file.
+
+    An unfinished last line and empty lines are left out.
+    """
     if not path.exists():
         return
-    with path.open() as file:
-        for line in file:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
+                record = json.loads(line, object_hook=numbers)
+            except (ValueError, RecursionError):
+                record = None
+            if record is None and (not line.endswith(b"\n") or not line.strip()):
                 continue
+            yield number, line, record if isinstance(record, dict) else None
 
 
 def keep_lines(path: Path, last_step: int) -> None:
-    """Drops the records of steps after ``last_step``, which a resumed run writes again."""
-    if path.exists():
-        kept = [record for record in read_lines(path) if record["step"] <= last_step]
-        write_atomic(path, "".join(json.dumps(record) + "\n" for record in kept))
+    """Drops the records of steps after ``last_step``, which a resumed run writes again.
+
+    Damaged lines are moved to ``NAME.damaged``, with a warning for each.
+    """
+    if not path.exists():
+        return
+    kept, damaged = [], []
+    for number, line, record in numbered_lines(path):
+        if record is None or not _is_point(record):
+            aside = path.with_name(f"{path.name}.damaged")
+            _log.warning("%s:%d damaged; the line is moved to %s", path, number, aside.name)
+            damaged.append(line if line.endswith(b"\n") else line + b"\n")
+        elif record["step"] <= last_step:
+            kept.append(record)
+    if damaged:
+        aside = path.with_name(f"{path.name}.damaged")
+        before = aside.read_bytes() if aside.exists() else b""
+        write_atomic(aside, before + b"".join(damaged))
+    write_atomic(path, "".join(to_json(record) + "\n" for record in kept))
+
+
+def _is_point(record: dict[str, Any]) -> bool:
+    """Returns whether a record has a step and, apart from a dataset's name, only numbers."""
+    values = [value for name, value in record.items() if name not in ("step", "dataset")]
+    return (
+        type(record.get("step")) is int
+        and isinstance(record.get("dataset", ""), str)
+        and all(value is None or type(value) in (int, float) for value in values)
+    )
 
 
 def _ends_with_newline(path: Path) -> bool:

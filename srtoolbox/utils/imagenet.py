@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from srtoolbox.errors import UserError
+from srtoolbox.utils.files import user_path
 
 VARIABLE = "SRTOOLBOX_LPIPS_BACKBONE"
 """The environment variable that names LPIPS's backbone: a file, or a folder of them."""
@@ -312,7 +313,7 @@ def lpips_file(net: str, backbone: Path | None = None) -> Path:
     if backbone is None and not variable:
         return hub_file(wanted.file)
     user = f"LPIPS: {VARIABLE}" if variable else "LPIPS: backbone"
-    named = Path(variable or backbone or "").expanduser()
+    named = user_path(variable or backbone or "")
     file = named / wanted.file if named.is_dir() else named
     if variable and named.is_dir() and not file.exists():
         return hub_file(wanted.file)

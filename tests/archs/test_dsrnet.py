@@ -31,10 +31,9 @@ def test_agrees_with_the_reference(golden, scale, size):
 
 def test_official_weights_agree_with_the_reference(golden, reference):
     path = reference / "weights/DSRNet_x2_600000.pth"
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError) as error:
-        pytest.skip(f"{path} cannot be read: {error}")
+    if not path.is_file():
+        pytest.skip(f"no official weights at {path}")
+    weights = torch.load(path, map_location="cpu", weights_only=True)
     arrays = golden("dsrnet_x2_officialckpt_io").arrays
     for key, branch in {**BRANCHES, "output_idx1": "gate"}.items():
         net = DSRNet(2, branch=branch).eval()

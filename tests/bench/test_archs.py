@@ -115,7 +115,7 @@ def test_missing_torchvision_is_said(monkeypatch) -> None:
         ({"input": [2, 3, 3, 8, 10]}, r"archs.EDVR: takes sizes from 4 on in multiples of 4"),
         ({"archs": {"B": {"type": "Bicubic"}}}, "archs.B: has nothing to learn"),
         ({"archs": {}}, "archs: name at least one arch"),
-        ({"name": "a/b"}, "name: 'a/b' cannot be the name of a file"),
+        ({"name": "a/b"}, "name: 'a/b' cannot be the name of a folder"),
         ({"modes": ["fp8"]}, "modes"),
         ({"input": [2, 3, 3, 8]}, "input: expected 5 values, got 4"),
     ],

@@ -42,7 +42,7 @@ def test_markdown_and_json_are_written(tmp_path: Path) -> None:
 def test_faulty_options_are_named_before_anything_is_measured(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"tiny.yml:1: kind: unknown"):
         run_bench(write(tmp_path, kind="x"), (), CPU, "")
-    with pytest.raises(UserError, match="name: 'a/b' cannot be the name of a file"):
+    with pytest.raises(UserError, match="name: 'a/b' cannot be the name of a folder"):
         run_bench(write(tmp_path, name="a/b"), (), CPU, "")
 
 

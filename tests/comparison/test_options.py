@@ -26,8 +26,13 @@ from srtoolbox.engine.options import RunOptions, SharedOptions
         ),
         ("seeds: [0, 0]", r"seeds: name at least one seed, and each once"),
         ("datasets: {val: !delete}", r"datasets: needs a 'test' or 'val' dataset"),
+        ("name: ../../outside", r"study.yml:2: name: '../../outside' cannot be the name"),
+        ("name: /tmp/outside", r"name: '/tmp/outside' cannot be the name of a folder"),
+        ("name: ''", r"name: '' cannot be the name of a folder"),
+        ("datasets: {val: {../../x: {type: SampleBursts}}}", r"datasets.val.*cannot be the name"),
+        ("datasets: {test: {.: {type: SampleBursts}}}", r"datasets.test.*cannot be the name"),
+        ("seeds: [99999999999999999999]", r"seeds.*at most 64 bits"),
         ("model_type: SRModal", r"study.yml:2: model_type: .*SRModal"),
-        ("train: !delete", r"train: missing"),
     ],
 )
 def test_faulty_options_are_refused(study_file, extra: str, message: str) -> None:

@@ -41,7 +41,10 @@ def test_records_are_in_dataset_order_and_only_complete_evaluations_count(tmp_pa
 
 def test_costs_and_frame_use_are_found_by_their_ids(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
-    cost, use = {"cost": "c", "params": 1}, {"evaluation": "x", "psnr": {"1 frame": 30.0}}
+    cost, use = (
+        {"cost": "c", "params": 1},
+        {"evaluation": "x", "psnr": {"1 frame": 30.0, "reference only": 30.0}},
+    )
     store.add_cost(cost)
     store.add_frame_use(use)
     for read in (store, ResultStore(tmp_path)):
@@ -93,7 +96,7 @@ def test_a_folder_without_a_study_and_a_damaged_one_are_named(tmp_path: Path) ->
     with pytest.raises(UserError, match=r"no study here \(study.json is missing\)"):
         ResultStore(tmp_path).load_card()
     (tmp_path / "study.json").write_text("{")
-    with pytest.raises(UserError, match=r"study.json: damaged .*; run the comparison again"):
+    with pytest.raises(UserError, match=r"study.json:1 is damaged: .*run the comparison again"):
         ResultStore(tmp_path).load_card()
 
 

@@ -151,7 +151,7 @@ class TestErrors:
             ),
             ("shuffle: 1", "x.yml:3: train.shuffle: expected true or false, got 1 (a number)"),
             ("lr: 0", "x.yml:3: train.lr: must be > 0, got 0.0"),
-            ("lr: .nan", "x.yml:3: train.lr: must be > 0, got nan"),
+            ("lr: .nan", "x.yml:3: train.lr: must be finite, got nan"),
             ("lr: '1e-4'", "x.yml:3: train.lr: expected a number, got '1e-4' (a string)"),
             ("ema: 1.5", "x.yml:3: train.ema: must be <= 1, got 1.5"),
             ("ema: -1", "x.yml:3: train.ema: must be >= 0, got -1.0"),

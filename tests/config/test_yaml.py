@@ -69,7 +69,7 @@ class TestYaml:
     @pytest.mark.parametrize(
         ("text", "start", "part"),
         [
-            ("a: [1, 2\nb: 3\n", "x.yml:2:2: ", "flow sequence"),
+            ("a: [1, 2\nb: 3\n", "x.yml:2:2: ", "not closed or lacks a comma"),
             ("a: 1\n\tb: 2\n", "x.yml:2:1: ", "spaces, not tabs"),
             ("a: 1\n---\nb: 2\n", "x.yml:2:1: ", "single document"),
             ("a: *nowhere\n", "x.yml:1:4: ", "nowhere"),
@@ -79,7 +79,7 @@ class TestYaml:
             ("a: !!int abc\n", "x.yml:1: ", "'abc' is no int"),
             ("a: &a [*a]\n", "x.yml:1: ", "alias"),
             ("? [1]\n: 2\n", "x.yml:1: ", "key must be text"),
-            ("a: {}\nb:\n  <<: {c: 1}\n", "x.yml:3: ", "_base_"),
+            ("a: {}\nb:\n  <<: 3\n", "x.yml:3: ", "alias of a mapping"),
             ("- 1\n", "x.yml:1: ", "mapping"),
             ("a:\n- !delete\n", "x.yml:2: ", "replaced as a whole"),
         ],

@@ -32,9 +32,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are decoded into the cache in this process."""
     names: list[str] = []
 
-    def read(path: Path, raw: bool = False) -> np.ndarray:
+    def read(path: Path, *options: bool) -> np.ndarray:
         names.append(path.name)
-        return read_image(path, raw)
+        return read_image(path, *options)
 
     monkeypatch.setattr(cache_build, "read_image", read)
     return names

@@ -211,7 +211,7 @@ class Clip(Numbered):
 
     def draw(self, index: int, rng: np.random.Generator) -> dict:
         lq = np.arange(5, dtype=np.uint8)[:, None, None, None].repeat(3, 1).repeat(2, 2)
-        return {"key": str(index), "lq": lq.repeat(2, 3), "gt": lq[2].repeat(4, 1).repeat(4, 2)}
+        return {"key": str(index), "lq": lq.repeat(2, 3), "gt": lq[2].repeat(2, 1).repeat(4, 2)}
 
 
 def seen(batch: dict) -> list[int]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from srtoolbox.archs.edsr import EDSR
 from srtoolbox.config.files import dump, plain
@@ -236,11 +238,11 @@ class TestPlugins:
     @pytest.mark.parametrize(
         ("parents", "init", "message"),
         [
-            ((), lambda self, scale=4: None, "network_g: Own must derive from torch.nn.Module"),
+            ((), lambda self, scale=4: None, "^network_g: Own .*must derive from torch.nn.Module$"),
             (
                 (torch.nn.Module,),
                 lambda self, scale=4: torch.nn.Module.__init__(self),
-                "network_g: Own does not set its scale; add self.scale = scale",
+                "^network_g: Own .*does not set its scale; add self.scale = scale$",
             ),
         ],
     )
@@ -261,3 +263,58 @@ class TestPlugins:
             build_dataset("train", opt.datasets.train, opt, net)
         with pytest.raises(UserError, match=r"^datasets.val.own: Own lacks .*, __getitem__$"):
             build_dataset("val.own", opt.datasets.val["own"], opt, net)
+
+
+class TestScorable:
+    """Images and clips that a metric cannot score are found before the training."""
+
+    @staticmethod
+    def images(tmp_path: Path, side: int) -> str:
+        folder = tmp_path / "images"
+        folder.mkdir()
+        for name, size in (("large", 64), ("small", side)):
+            Image.fromarray(np.zeros((size, 64, 3), np.uint8)).save(folder / f"{name}.png")
+        return f"datasets.val={{set: {{type: PairedImages, dataroot_gt: {folder}}}}}"
+
+    @pytest.mark.parametrize(
+        ("metric", "protocol", "side", "words"),
+        [
+            ("SSIM", "basicsr-y", 16, "needs 11×11 .* crops 4 per side"),
+            ("SSIM", "dstc", 12, "needs 7×7 .* crops 4 per side"),
+            ("PSNR", "basicsr-y", 8, "needs 1×1 .* crops 4 per side"),
+            ("PSNR", "fbanet", 60, "needs 1×1 .* crops 40 per side"),
+        ],
+    )
+    def test_small_images(
+        self, options, tmp_path: Path, metric: str, protocol: str, side: int, words: str
+    ) -> None:
+        opt = options(
+            self.images(tmp_path, side),
+            f"val.protocol={protocol}",
+            f"val.metrics={{m: {{type: {metric}}}}}",
+        )
+        net = build_network(opt, CPU)
+        spec = opt.datasets.val["set"]
+        words = rf"datasets\.val\.set: .*{words}.*small\.png \(64×{side}\)"
+        with pytest.raises(UserError, match=words):
+            build_dataset("val.set", spec, opt, net)
+
+    def test_images_of_the_least_size(self, options, tmp_path: Path) -> None:
+        opt = options(self.images(tmp_path, 20), "val.metrics={m: {type: SSIM}}")
+        build_dataset("val.set", opt.datasets.val["set"], opt, build_network(opt, CPU))
+
+    def test_clip_metrics(self, options, tmp_path: Path) -> None:
+        metric = "val.metrics={m: {type: TemporalPSNR}}"
+        opt = options(self.images(tmp_path, 64), metric)
+        net = build_network(opt, CPU)
+        with pytest.raises(UserError, match="needs clips; PairedImages provides single images"):
+            build_dataset("val.set", opt.datasets.val["set"], opt, net)
+        for clip, count in (("long", 2), ("short", 1)):
+            folder = tmp_path / "clips" / "GT" / clip
+            folder.mkdir(parents=True)
+            for t in range(count):
+                Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(folder / f"{t}.png")
+        text = f"datasets.val.c={{type: Clips, dataroot: {tmp_path / 'clips'}, num_frame: 1}}"
+        opt = options(text, metric)
+        with pytest.raises(UserError, match=r"1 clips have fewer than two .*: short"):
+            build_dataset("val.c", opt.datasets.val["c"], opt, net)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from functools import cache, cached_property
 from itertools import chain, product
 from typing import Any
 
 import numpy as np
 
-from srtoolbox.comparison.analysis.statistics import not_distinguishable
+from srtoolbox.comparison.analysis.statistics import best_of, not_distinguishable, p_of_pairs
 from srtoolbox.comparison.store import Entry, ResultStore, StudyCard
-from srtoolbox.engine.evaluation.evaluator import Record, average, clip_of
+from srtoolbox.engine.evaluation.evaluator import Record, average, clip_of, not_finite
 
 
 class Scores:
@@ -28,6 +29,9 @@ class Scores:
         metrics: Facts by metric, including the metrics of one kind of frames, such as
             ``psnr_interpolated``.
         average: ``"images"`` or ``"clips"``: the score of a dataset is the mean over these.
+        left_out: Called with dataset and metric; returns the keys of the images on which a method
+            has an infinite score. Means and tests leave them out for all methods, so that all are
+            over the same images. (A method that is infinite on all images leaves out none.)
         images: Called with method, dataset and metric; returns the score of each image by key, the
             mean over seeds; empty if one is missing.
     """
@@ -52,6 +56,7 @@ class Scores:
         self.metrics = {**self.card.metrics, **of_kinds}
         self.average = self.card.protocol["average"]
         self.images = cache(self._images)
+        self.left_out = cache(self._left_out)
 
     @property
     def methods(self) -> list[str]:
@@ -91,13 +96,30 @@ class Scores:
 
     def means(self, entry: Entry, dataset: str) -> dict[str, float | None]:
         """Returns an entry's scores on a dataset by metric."""
-        return average(self.records(entry, dataset), self.average)
+        records = self.records(entry, dataset)
+        means = average(records, self.average)
+        for metric in means:
+            if left_out := self.left_out(dataset, metric):
+                base, kind = self._kinds.get(metric, (metric, None))
+                kept = [
+                    {"key": record["key"], "metrics": {base: record["metrics"][base]}}
+                    for record in records
+                    if record["key"] not in left_out and kind in (None, record.get("kind"))
+                ]
+                means[metric] = average(kept, self.average).get(base)
+        return means
 
     def clips(self, method: str, dataset: str, metric: str) -> dict[str, float]:
-        """Returns the mean score of each clip by name."""
-        images = self.images(method, dataset, metric)
-        clips = by_clip(images).items()
-        return {clip: sum(images[key] for key in keys) / len(keys) for clip, keys in clips}
+        """Returns the mean score of each clip by name; infinite if all of its frames are left out.
+
+        Frames of ``left_out`` do not count.
+        """
+        images, left_out = self.images(method, dataset, metric), self.left_out(dataset, metric)
+        clips = {clip: set(keys) - left_out for clip, keys in by_clip(images).items()}
+        kept = {
+            clip: [images[key] for key in images if key in keys] for clip, keys in clips.items()
+        }
+        return {clip: sum(v) / len(v) if v else math.inf for clip, v in kept.items()}
 
     def repeats(self, dataset: str) -> bool:
         """Returns whether a dataset of a sweep is a main dataset under another name."""
@@ -129,7 +151,8 @@ class Scores:
     def samples(self, dataset: str, metric: str) -> dict[str, np.ndarray]:
         """Returns the independent values (n,) of each method, all for the same images.
 
-        Methods without scores, or with scores of other images, are left out.
+        Methods without scores, or with scores of other images, are left out, and so are the images
+        of ``left_out`` and clips without other frames.
         """
         values_of = self.clips if self.has_clips(dataset) else self.images
         found: dict[str, np.ndarray] = {}
@@ -139,25 +162,55 @@ class Scores:
             order = order or list(values)
             if values and set(order) == set(values):
                 found[method] = np.array([values[key] for key in order])
+        if left_out := self.left_out(dataset, metric):
+            lists = list(found.values())
+            kept = np.array([key not in left_out for key in order])
+            if self.has_clips(dataset):
+                kept = ~np.isinf(lists).all(axis=0)
+            found = {method: values[kept] for method, values in found.items()}
         return found
 
     def tied_with_best(self, dataset: str, metric: str) -> set[str]:
         """Returns the methods that do not differ significantly from the best, without the best."""
-        samples = self.samples(dataset, metric)
-        if len(samples) < 2 or len(next(iter(samples.values()))) < 2:
-            return set()
-        best = self.best(dataset, metric)
+        samples, best = self.samples(dataset, metric), self.best(dataset, metric)
         return not_distinguishable(samples, self.direction(metric) > 0) - {best}
+
+    def p_values(self, dataset: str, metric: str) -> dict[frozenset[str], float]:
+        """Returns the p value of each pair of methods; see ``p_of_pairs``."""
+        return p_of_pairs(self.samples(dataset, metric))
 
     def best(self, dataset: str, metric: str) -> str | None:
         """Returns the method with the best mean; None if there are no scores."""
-        means = {name: values.mean() for name, values in self.samples(dataset, metric).items()}
-        sign = self.direction(metric)
-        return max(means, key=lambda name: sign * means[name], default=None)
+        return best_of(self.samples(dataset, metric), self.direction(metric) > 0)
+
+    def matching(
+        self, method: str, dataset: str, metric: str, test: Callable[[float], bool]
+    ) -> list[str]:
+        """Returns the keys of the images with a score, of any seed, that meets a test."""
+        metric, kind = self._kinds.get(metric, (metric, None))
+        keys: dict[str, None] = {}
+        for entry in self.entries[method]:
+            for record in self.records(entry, dataset):
+                value = record["metrics"].get(metric)
+                if value is not None and kind in (None, record.get("kind")) and test(value):
+                    keys[record["key"]] = None
+        return list(keys)
 
     def cost(self, entry: Entry) -> dict[str, Any]:
         """Returns the cost record of an entry; empty if nothing was measured."""
         return self.store.cost(entry.cost or "") or {}
+
+    def _left_out(self, dataset: str, metric: str) -> frozenset[str]:
+        left_out: set[str] = set()
+        kept: list[set[str]] = []
+        for method in self.methods:
+            finite = set(self.matching(method, dataset, metric, lambda v: not math.isinf(v)))
+            infinite = set(self.matching(method, dataset, metric, math.isinf))
+            if finite - infinite:
+                left_out |= infinite
+                kept.append(finite)
+        # Without common images, each mean is over the method's own finite scores.
+        return frozenset(left_out) if all(keys - left_out for keys in kept) else frozenset()
 
     def _images(self, method: str, dataset: str, metric: str) -> dict[str, float]:
         by_key: dict[str, list[float]] = {}
@@ -173,6 +226,18 @@ class Scores:
         if any(len(values) < len(seeds) for values in by_key.values()):
             return {}
         return {key: sum(values) / len(values) for key, values in by_key.items()}
+
+
+def nan_results(store: ResultStore, card: StudyCard) -> list[str]:
+    """Returns a sentence on each entry, dataset and metric of a study with scores of NaN."""
+    sentences = []
+    for view in card.views():
+        for entry in view.entries:
+            for dataset, evaluation in entry.evaluations.items():
+                nan, _ = not_finite(store.records(evaluation))
+                place = f"{entry.method} (seed {entry.seed}) on {dataset}"
+                sentences += [f"{place}, protocol {view.protocol['name']}, {text}" for text in nan]
+    return sentences
 
 
 def by_clip(keys: Iterable[str]) -> dict[str, list[str]]:

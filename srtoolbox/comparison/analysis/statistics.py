@@ -2,6 +2,9 @@
 
 The values must be independent: one per image, or one mean per clip. The frames of one clip are
 similar, so a test on frames would overstate the evidence.
+
+Infinite values (the PSNR of an image that equals its ground truth) and infinite differences have no
+mean: they are left out. Where no test is possible, p is NaN.
 """
 
 from __future__ import annotations
@@ -17,6 +20,10 @@ from scipy import stats
 from srtoolbox.errors import UserError
 
 _MIN_BOOTSTRAP_SAMPLES = 10  # fewer values have too few distinct resamples
+MIN_TEST_SAMPLES = 3  # with two differences the t-test is hardly more than a guess
+# A t-test of equal differences has p = 0, however few they are: their spread is underestimated.
+MIN_EQUAL_DIFFERENCES = 10
+_ROUNDING = 1e-12  # differences that vary by less, relative to the scores, are equal
 _INDICES_PER_CHUNK = 1 << 21  # drawn at a time: 16 MiB
 
 
@@ -29,7 +36,10 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """The mean of paired differences a - b, its confidence interval and two-sided p value."""
+    """The mean of paired differences a - b, its confidence interval and two-sided p value.
+
+    p is NaN if no test is possible.
+    """
 
     mean: float
     low: float
@@ -49,12 +59,13 @@ def bootstrap(
     intervals of several methods over the same images use the same resamples.
 
     Args:
-        values: Values (n,). A single value, or infinite ones, have no interval.
+        values: Values (n,). Infinite ones are left out, unless all are infinite. A single value,
+            or NaN, has no interval.
         draws: Number of resamples.
         seed: Seed of the resampling.
         level: Confidence, in (0, 1).
     """
-    values = _sample(values)
+    values = _without_infinite(_sample(values))
     n = len(values)
     if n < _MIN_BOOTSTRAP_SAMPLES or not np.isfinite(values).all():
         return _student(values, level)
@@ -71,11 +82,13 @@ def paired(
 
     The interval is that of ``bootstrap``. p is from the paired t-test, since a bootstrap cannot
     resolve p values below 1 / ``draws``, and corrections for multiple tests need such values.
-    p is 1 where no test is possible, for example for a single image.
+    p is NaN for fewer than ``MIN_TEST_SAMPLES`` differences, and for fewer than
+    ``MIN_EQUAL_DIFFERENCES`` if they are all equal and not 0.
 
     Args:
         a: Values (n,) of one method.
-        b: Values (n,) of the other on the same images. Two infinite values are equal.
+        b: Values (n,) of the other on the same images. Differences that are not finite are left
+            out; if none is finite, all results are NaN.
         draws: Number of resamples.
         seed: Seed of the resampling.
         level: Confidence, in (0, 1).
@@ -84,22 +97,50 @@ def paired(
         UserError: if the lengths differ.
     """
     differences = _differences(a, b)
+    if not len(differences):
+        return Difference(math.nan, math.nan, math.nan, math.nan)
     interval = bootstrap(differences, draws=draws, seed=seed, level=level)
-    return Difference(*interval, _p_of_zero_mean(differences))
+    return Difference(*interval, _p_of_equal_means(a, b))
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Returns Holm-corrected p values, in the order of ``p``.
+    """Returns Holm-corrected p values, in the order of ``p``; NaN is no test and stays NaN.
 
     If all hypotheses with a corrected p below 5 % are rejected, the probability that a true one
     is among them is at most 5 %, whatever the dependence between the tests (S. Holm, "A simple
     sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 1979).
     """
-    corrected, highest = [0.0] * len(p), 0.0
-    for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
-        highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
+    tested = [i for i in range(len(p)) if not math.isnan(p[i])]
+    corrected, highest = [math.nan] * len(p), 0.0
+    for rank, i in enumerate(sorted(tested, key=lambda i: p[i])):
+        highest = max(highest, min(1.0, (len(tested) - rank) * p[i]))
         corrected[i] = highest
     return corrected
+
+
+def p_of_pairs(scores: Mapping[str, np.ndarray]) -> dict[frozenset[str], float]:
+    """Returns the p value of each pair of methods, Holm-corrected for all pairs.
+
+    The correction is for all pairs, not only for those with one method, since the same scores
+    decide which method is the best one.
+
+    Args:
+        scores: Values (n,) of each method, on the same images.
+
+    Raises:
+        UserError: if the lengths differ.
+    """
+    pairs = list(combinations(scores, 2))
+    p = holm([_p_of_equal_means(scores[a], scores[b]) for a, b in pairs])
+    return dict(zip(map(frozenset, pairs), p, strict=True))
+
+
+def best_of(scores: Mapping[str, np.ndarray], higher_is_better: bool) -> str | None:
+    """Returns the method with the best mean; None if there is none. NaN is never the best."""
+    means = {name: _without_infinite(_sample(values)).mean() for name, values in scores.items()}
+    means = {name: value for name, value in means.items() if not math.isnan(value)}
+    best = max if higher_is_better else min
+    return best(means, key=lambda name: means[name], default=None)
 
 
 def not_distinguishable(
@@ -107,9 +148,8 @@ def not_distinguishable(
 ) -> set[str]:
     """Returns the method with the best mean, and all that do not differ significantly from it.
 
-    The correction is for all pairs of methods, not only for those with the best one, since the
-    same scores decide which one is best. With probability ``level``, no method that equals the
-    best is left out.
+    The p values are those of ``p_of_pairs``. With probability ``level``, no method that equals the
+    best is left out. A method without a test against the best one is left out.
 
     Args:
         scores: Values (n,) of each method, on the same images.
@@ -119,17 +159,11 @@ def not_distinguishable(
     Raises:
         UserError: if the lengths differ.
     """
-    if not scores:
+    best = best_of(scores, higher_is_better)
+    if best is None:
         return set()
-    means = {name: np.mean(values) for name, values in scores.items()}
-    best = (max if higher_is_better else min)(means, key=lambda name: means[name])
-    pairs = list(combinations(scores, 2))
-    p = holm([_p_of_zero_mean(_differences(scores[a], scores[b])) for a, b in pairs])
-    tied = {best}
-    for pair, corrected in zip(pairs, p, strict=True):
-        if best in pair and corrected >= 1 - level:
-            tied.update(pair)
-    return tied
+    pairs = p_of_pairs(scores).items()
+    return {best}.union(*(pair for pair, p in pairs if best in pair and p >= 1 - level))
 
 
 def over_seeds(values: Sequence[float], level: float = 0.95) -> Interval | None:
@@ -149,14 +183,22 @@ def _sample(values: np.ndarray | Sequence[float]) -> np.ndarray:
     return values
 
 
+def _without_infinite(values: np.ndarray) -> np.ndarray:
+    """Returns the values that are not infinite; all values if there are no others."""
+    kept = values[~np.isinf(values)]
+    return kept if len(kept) else values
+
+
 def _differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Returns the finite differences a - b."""
     a, b = _sample(a), _sample(b)
     if len(a) != len(b):
         raise UserError(
             f"a comparison of two methods needs scores of the same images, but one has {len(a)} "
             f"and the other {len(b)}; evaluate both on all images"
         )
-    return np.subtract(a, b, out=np.zeros_like(a), where=a != b)
+    known = np.isfinite(a) & np.isfinite(b)
+    return a[known] - b[known]
 
 
 def _student(values: np.ndarray, level: float) -> Interval:
@@ -167,13 +209,19 @@ def _student(values: np.ndarray, level: float) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def _p_of_zero_mean(differences: np.ndarray) -> float:
-    """Returns the two-sided p value of the t-test; 1 if no test is possible."""
+def _p_of_equal_means(a: np.ndarray, b: np.ndarray) -> float:
+    """Returns the two-sided p value of the paired t-test; NaN if no test is possible."""
+    differences = _differences(a, b)
     n = len(differences)
-    if n < 2 or not np.isfinite(differences).all() or not differences.any():
+    if n < MIN_TEST_SAMPLES:
+        return math.nan
+    if not differences.any():
         return 1.0
-    error = differences.std(ddof=1) / math.sqrt(n)
-    return 2 * stats.t.sf(abs(differences.mean()) / error, n - 1).item() if error else 0.0
+    deviation = differences.std(ddof=1)
+    finite = [values[np.isfinite(values)] for values in (_sample(a), _sample(b))]
+    if deviation <= _ROUNDING * max(np.abs(values).max() for values in finite):
+        return 0.0 if n >= MIN_EQUAL_DIFFERENCES else math.nan
+    return 2 * stats.t.sf(abs(differences.mean()) * math.sqrt(n) / deviation, n - 1).item()
 
 
 def _resampled_means(values: np.ndarray, draws: int, seed: int) -> np.ndarray:

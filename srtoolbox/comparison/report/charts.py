@@ -12,8 +12,8 @@ from srtoolbox.comparison.analysis.scores import Scores
 from srtoolbox.comparison.report.style import INK, Look, in_style, looks, new_figure
 from srtoolbox.comparison.report.tables import Differences
 from srtoolbox.comparison.store import Entry
+from srtoolbox.comparison.stored_files import Damage, RecordFile, check_value
 from srtoolbox.engine.evaluation.evaluator import mean
-from srtoolbox.utils.files import read_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -201,7 +201,7 @@ def generator_losses(scores: Scores, entry: Entry) -> dict[float, float]:
     for line in _lines(scores, entry, "log.jsonl"):
         names = [n for n in line if n not in _NO_LOSSES and not n.startswith(_NO_LOSS_PREFIXES)]
         if names:
-            curve[line["step"]] = sum(line[name] for name in names)
+            curve[line["step"]] = sum(line[name] or 0.0 for name in names)
     return curve
 
 
@@ -211,12 +211,22 @@ def _quality(scores: Scores, entry: Entry, metric: str) -> dict[float, float]:
     return {
         line["step"]: line[metric]
         for line in lines
-        if line["dataset"] == lines[0]["dataset"] and line.get(metric) is not None
+        if line.get("dataset") == lines[0].get("dataset") and line.get(metric) is not None
     }
 
 
 def _lines(scores: Scores, entry: Entry, name: str) -> list[dict[str, Any]]:
-    return list(read_lines(scores.store.folder / entry.run / name)) if entry.run else []
+    path = scores.store.folder / entry.run / name if entry.run else None
+    return list(RecordFile(path, _check_line)) if path else []
+
+
+def _check_line(line: dict[str, Any]) -> None:
+    """Checks a line of a training log: the step and numbers, and the name of a dataset."""
+    if "step" not in line:
+        raise Damage("'step' is missing")
+    for key, value in line.items():
+        known = str if key == "dataset" else float | None
+        line[key] = check_value(value, known, key)
 
 
 def summarize_seeds(seeds: Iterable[dict[float, float]]) -> Curve | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from srtoolbox.comparison.report.table import (
 )
 from srtoolbox.comparison.store import Published
 from srtoolbox.engine.profiling import COUNTING
+from srtoolbox.utils.console import names_text
 
 FRAME_USE_NOTE = (
     "n frames: the reference and the frames nearest to it (a network with a fixed number of frames "
@@ -30,6 +32,41 @@ def tied_note(unit: str) -> str:
         f"{TIED_MARK} marks a value that does not differ significantly from the best of its column "
         f"(paired t-test over {unit}, corrected for all pairs by Holm's method, 95 %)."
     )
+
+
+def not_finite_notes(scores: Scores, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Returns notes that count and name the images whose scores are infinite or NaN.
+
+    Args:
+        scores: Scores of the study.
+        pairs: Datasets and metrics of the table.
+    """
+    notes = []
+    for dataset, metric in pairs:
+        keys, label = scores.keys(dataset), metric.upper()
+        left_out = scores.left_out(dataset, metric)
+        infinite: dict[str, list[str]] = {}
+        for method in scores.methods:
+            if nan := scores.matching(method, dataset, metric, math.isnan):
+                notes.append(
+                    f"{dataset}: {label} of {method}: {len(nan)} of {len(keys)} images are not "
+                    f"finite ({names_text(nan)})."
+                )
+            if found := scores.matching(method, dataset, metric, math.isinf):
+                infinite[method] = found
+        if not infinite:
+            continue
+        places = "; ".join(
+            f"{method}: {len(found)} of {len(keys)} images ({names_text(found)})"
+            for method, found in infinite.items()
+        )
+        means = (
+            "means, intervals and tests leave these images out for all methods"
+            if left_out
+            else "tests leave them out, and so do means of methods with other scores"
+        )
+        notes.append(f"{dataset}: {label} is infinite for {places}; {means}.")
+    return notes
 
 
 def behind_untrained(scores: Scores, method: str) -> dict[str, str]:
@@ -155,7 +192,7 @@ def _cost_notes(scores: Scores) -> list[str]:
         f"and input, for one frame (test) and for one training batch (train).{training}"
     ]
     for method, cost in costs.items():
-        if cost["input"] != first["input"]:
+        if cost.get("input") != first.get("input"):
             notes.append(f"Costs of {method} were measured with {_size(cost)}.")
         if cost.get("uncounted"):
             notes.append(f"GFLOPs of {method} do not include {', '.join(cost['uncounted'])}.")
@@ -163,4 +200,4 @@ def _cost_notes(scores: Scores) -> list[str]:
 
 
 def _size(cost: dict[str, Any]) -> str:
-    return "×".join(map(str, cost["input"][1:]))
+    return "×".join(map(str, (cost.get("input") or [])[1:]))

@@ -13,6 +13,7 @@ from srtoolbox.comparison.analysis.scores import Scores
 from srtoolbox.comparison.report.crops import Picture, Profile
 from srtoolbox.comparison.report.image_figures import ERROR_COLORS
 from srtoolbox.comparison.report.table import TIED_MARK, Table
+from srtoolbox.utils.portable import to_json
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -97,6 +98,7 @@ def _template() -> Template:
         "svg_address": lambda svg: _data_address(svg, "image/svg+xml"),
         "image_address": _image_address,
         "error_colors": _error_colors,
+        "js_number": lambda value: "" if value is None else to_json(value).strip('"'),
         "shrink": _shrink,
         "stage": _stage,
     }

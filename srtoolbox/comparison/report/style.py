@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +22,24 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
 
 INK, QUIET, RULE, ACCENT = "#1d2733", "#5b6773", "#d5dbe1", "#d1495b"
+
+# Used for characters that DejaVu Sans lacks, if they are installed.
+_WIDE_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Noto Sans CJK JP",
+    "Microsoft YaHei",
+    "SimHei",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Malgun Gothic",
+    "Droid Sans Fallback",
+)
+
+_log = logging.getLogger("srtoolbox")
 
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -79,8 +100,41 @@ def in_style() -> Iterator[None]:
     """Makes a function draw in the style of a report, without changing matplotlib's settings."""
     from matplotlib import rc_context  # slow to import
 
-    with rc_context(_STYLE):
+    with rc_context({**_STYLE, "font.family": ["DejaVu Sans", *_wide_fonts()]}), _one_glyph_note():
         yield
+
+
+@cache
+def _wide_fonts() -> list[str]:
+    """Returns installed fonts with Chinese, Japanese and Korean characters, for names."""
+    from matplotlib import font_manager
+
+    installed = set(font_manager.get_font_names())
+    return [name for name in _WIDE_FONTS if name in installed]
+
+
+@contextmanager
+def _one_glyph_note() -> Iterator[None]:
+    """Turns matplotlib's many warnings on missing characters into one note."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        if "missing from" in str(warning.message) and "Glyph" in str(warning.message):
+            _note_missing_characters()
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+
+
+@cache
+def _note_missing_characters() -> None:
+    _log.warning(
+        "figures show boxes for some characters of names: no installed font has them; install one "
+        "of %s and write the report again",
+        ", ".join(_WIDE_FONTS[:3]),
+    )
 
 
 def new_figure(width: float, height: float) -> Figure:

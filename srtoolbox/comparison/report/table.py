@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -17,7 +15,8 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from srtoolbox.utils.console import terminal_table
+from srtoolbox.utils.console import printable, terminal_table
+from srtoolbox.utils.portable import csv_text
 
 Spread = float | tuple[float, float]
 
@@ -27,6 +26,7 @@ ROW_MARKS = DEVIATION_MARK + DEGENERATE_MARK + BEHIND_MARK + FAILURE_MARK
 
 # In a terminal of 80 columns, rich cuts tables whose smallest width, as it measures it, is larger.
 _MAX_WIDTH = 75
+_PIECE_WIDTH = 79
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,10 @@ class Table:
     def cell(self, row: int, column: int) -> Cell:
         """Returns a cell as it is printed."""
         value, spread = self.values[row][column], self.spreads.get((row, column))
-        if value is None or math.isnan(value):
+        if value is None:
             return Cell("–", "", 0, tied=False)
+        if math.isnan(value):
+            return Cell("nan", "", 0, tied=False)
         facts = self.columns[column]
         printed = ""
         if isinstance(spread, tuple):
@@ -155,7 +157,9 @@ class Table:
 
 def to_markdown(tables: Sequence[Table], title: str) -> str:
     """Returns Markdown; the best value of a column is bold, the second best underlined."""
-    return "\n".join([f"# {title}", "", *("\n".join(_markdown(table)) for table in tables)])
+    return "\n".join(
+        [f"# {_escape(title)}", "", *("\n".join(_markdown(table)) for table in tables)]
+    )
 
 
 def to_csv(table: Table) -> str:
@@ -177,13 +181,6 @@ def to_csv(table: Table) -> str:
     return csv_text(lines)
 
 
-def csv_text(lines: Iterable[Sequence[object]]) -> str:
-    """Returns CSV with numbers in full precision; None is an empty cell."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(lines)
-    return buffer.getvalue()
-
-
 def to_terminal(table: Table, title: str) -> Group:
     """Returns the table and its notes for ``rich``.
 
@@ -193,13 +190,28 @@ def to_terminal(table: Table, title: str) -> Group:
     shown = [place for place, column in enumerate(table.columns) if not column.detail]
     datasets = list(dict.fromkeys(table.columns[place].dataset for place in shown))
     drawn = [_part(table, shown, title)]
-    console = Console(width=1000)
-    width = Measurement.get(console, console.options, drawn[0]).minimum
-    if len(datasets) > 2 or width > _MAX_WIDTH:  # the dataset of the costs is None
+    if len(datasets) > 2 or _width(drawn[0]) > _MAX_WIDTH:  # the dataset of the costs is None
         parts = [[c for c in shown if table.columns[c].dataset == name] for name in datasets]
+        parts = [piece for part in parts for piece in _pieces(table, part)]
         drawn = [_part(table, part, None if number else title) for number, part in enumerate(parts)]
-    notes = [Padding(Text(note, style="dim"), (0, 0, 0, 1)) for note in table.notes]
+    notes = [Padding(Text(printable(note), style="dim"), (0, 0, 0, 1)) for note in table.notes]
     return Group(*drawn, *notes)
+
+
+def _pieces(table: Table, columns: list[int]) -> list[list[int]]:
+    """Returns the columns in as few pieces as fit into a terminal; each has at least one column."""
+    pieces: list[list[int]] = [[]]
+    for column in columns:
+        if pieces[-1] and _width(_part(table, [*pieces[-1], column], None)) > _PIECE_WIDTH:
+            pieces.append([])
+        pieces[-1].append(column)
+    return pieces
+
+
+def _width(drawn: RichTable) -> int:
+    """Returns the smallest number of characters in a line that shows the table completely."""
+    console = Console(width=1000)
+    return Measurement.get(console, console.options, drawn).minimum
 
 
 def _part(table: Table, columns: list[int], title: str | None) -> RichTable:
@@ -209,7 +221,7 @@ def _part(table: Table, columns: list[int], title: str | None) -> RichTable:
         cells = [table.cell(row, column) for column in columns]
         style = "italic" if row in table.published else ""
         texts = [Text(cell.text, style=styles[cell.rank]) for cell in cells]
-        rows.append([Text(name, style=style), *texts])
+        rows.append([Text(printable(name), style=style), *texts])
     head = [table.head, *(table.columns[column].title for column in columns)]
     return terminal_table(title, head, rows)
 
@@ -230,5 +242,5 @@ def _markdown(table: Table) -> list[str]:
 
 
 def _escape(text: str) -> str:
-    """Returns text without any Markdown markup."""
-    return re.sub(r"[\\|*_<>`[]", r"\\\g<0>", text)
+    """Returns text as one line without any Markdown or HTML markup."""
+    return re.sub(r"[\\|*_<>`[]|~(?=~)|&(?=#|\w+;)", r"\\\g<0>", " ".join(printable(text).split()))

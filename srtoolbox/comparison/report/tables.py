@@ -11,16 +11,18 @@ import numpy as np
 
 from srtoolbox.comparison.analysis.scores import Scores
 from srtoolbox.comparison.analysis.statistics import (
+    MIN_EQUAL_DIFFERENCES,
+    MIN_TEST_SAMPLES,
     Difference,
     Interval,
     bootstrap,
-    holm,
     over_seeds,
     paired,
 )
 from srtoolbox.comparison.report.footnotes import (
     FRAME_USE_NOTE,
     behind_untrained,
+    not_finite_notes,
     published_marks,
     published_notes,
     study_notes,
@@ -141,7 +143,7 @@ def statistics(scores: Scores, dataset: str, metric: str, baseline: str | None =
     samples = scores.samples(dataset, metric)
     against = Differences(scores, dataset, metric, baseline)
     differences = against.differences
-    p_values = dict(zip(differences, holm([d.p for d in differences.values()]), strict=True))
+    p_values = scores.p_values(dataset, metric)
     unit, digits = scores.unit(dataset), scores.metrics[metric]["digits"]
     has_seeds = len(scores.card.entries) > len(scores.methods)
     columns = [
@@ -157,11 +159,20 @@ def statistics(scores: Scores, dataset: str, metric: str, baseline: str | None =
         parts: list[Interval | Difference | None] = [bootstrap(samples[method])]
         parts += [_seed_interval(scores, method, dataset, metric)] if has_seeds else []
         parts.append(differences.get(method))
-        p_value = p_values.get(method) if count > 1 else None
-        values.append([*(part.mean if part else None for part in parts), p_value])
+        p_value = p_values.get(frozenset({method, str(against.baseline)}), math.nan)
+        *means, difference = (part.mean if part else None for part in parts)
+        values.append([*means, _known(difference), _known(p_value)])
         spreads |= {(row, i): (part.low, part.high) for i, part in enumerate(parts) if part}
     tied = scores.tied_with_best(dataset, metric)
     notes = [_interval_note(unit, count, has_seeds), *([tied_note(unit)] if tied else [])]
+    if MIN_TEST_SAMPLES <= count < MIN_EQUAL_DIFFERENCES and any(
+        math.isnan(part.p) and math.isfinite(part.mean) for part in differences.values()
+    ):
+        notes.append(
+            f"– in column p: the differences are equal on all {count} {unit}; a test of equal "
+            f"differences needs at least {MIN_EQUAL_DIFFERENCES}."
+        )
+    notes += not_finite_notes(scores, [(dataset, metric)])
     title = f"{dataset}: {scores.title(metric)} with intervals"
     places = frozenset((row, 0) for row, name in enumerate(samples) if name in tied)
     table = Table(columns, list(samples), values, notes, spreads, title, tied_with_best=places)
@@ -182,7 +193,8 @@ def by_seed(scores: Scores, dataset: str) -> list[Table]:
     columns = [_metric_column(scores, metric, f"seed {seed}") for seed in seeds]
     values: list[Row] = [[row.get(seed) for seed in seeds] for row in scored.values()]
     title = f"{dataset}: {scores.title(metric)} by seed"
-    return [_of_dataset(scores, dataset, Table(columns, list(scored), values, [], title=title))]
+    notes = not_finite_notes(scores, [(dataset, metric)])
+    return [_of_dataset(scores, dataset, Table(columns, list(scored), values, notes, title=title))]
 
 
 def by_item(scores: Scores, dataset: str) -> list[Table]:
@@ -203,7 +215,9 @@ def by_item(scores: Scores, dataset: str) -> list[Table]:
         seed_means = [scores.seed_means(method, dataset) for method in found]
         values.append([mean([means.get(metric) for means in seeds]) for seeds in seed_means])
         title = f"{dataset}: {scores.title(metric)} by {kind}"
-        table = Table(columns, [*items, "average"], values, [], title=title, head=kind, across=True)
+        notes = not_finite_notes(scores, [(dataset, metric)])
+        names = [*items, "average"]
+        table = Table(columns, names, values, notes, title=title, head=kind, across=True)
         table = replace(table, summary=frozenset({len(items)}))
         tables.append(_of_dataset(scores, dataset, table))
     return tables
@@ -216,7 +230,9 @@ def frames_used(scores: Scores, dataset: str) -> list[Table]:
         uses = [scores.store.frame_use(entry.evaluations.get(dataset, "")) for entry in entries]
         measured = [use for use in uses if use is not None]
         if measured and len(measured) == len(uses):
-            found[method] = {name: mean([use[name] for use in measured]) for name in measured[0]}
+            found[method] = {
+                name: mean([use.get(name) for use in measured]) for name in measured[0]
+            }
     if not found:
         return []
     names = list(dict.fromkeys(name for use in found.values() for name in use))
@@ -259,7 +275,7 @@ class Differences:
 def _measured(
     scores: Scores, methods: list[str], pairs: Sequence[tuple[str, str]], columns: list[Column]
 ) -> Table:
-    """Returns means and standard deviations over seeds; its only note is on tied methods.
+    """Returns means and standard deviations over seeds; its notes are on ties and odd scores.
 
     ``pairs`` has the dataset and metric of the first columns; the other columns are costs.
     """
@@ -272,7 +288,7 @@ def _measured(
         values.append([mean(cell) for cell in cells])
         for column, cell in enumerate(cells[: len(pairs)]):
             known = [value for value in cell if value is not None]
-            if len(known) == len(seeds) > 1:
+            if len(known) == len(seeds) > 1 and all(map(math.isfinite, known)):
                 spreads[row, column] = stdev(known)
     tied = frozenset(
         (methods.index(method), column)
@@ -281,6 +297,7 @@ def _measured(
     )
     units = " or ".join(dict.fromkeys(scores.unit(dataset) for dataset, _ in pairs))
     notes = [tied_note(units)] if tied else []
+    notes += not_finite_notes(scores, pairs)
     protocol = scores.card.protocol["name"]
     return Table(columns, methods, values, notes, spreads, tied_with_best=tied, protocol=protocol)
 
@@ -363,8 +380,15 @@ def _interval_note(unit: str, count: int, has_seeds: bool) -> str:
         intervals += ") and over seeds (Student's t"
     return (
         f"{intervals}). Differences are paired by {unit[:-1]}. p is from the paired t-test, "
-        "corrected by Holm's method for the number of rows."
+        "corrected by Holm's method for all pairs of methods."
+        if count >= MIN_TEST_SAMPLES
+        else f"{intervals}). A significance test needs at least {MIN_TEST_SAMPLES} {unit}."
     )
+
+
+def _known(value: float | None) -> float | None:
+    """Returns the value; None for NaN."""
+    return None if value is None or math.isnan(value) else value
 
 
 def _seed_interval(scores: Scores, method: str, dataset: str, metric: str) -> Interval | None:

@@ -20,11 +20,12 @@ from srtoolbox.comparison.report.html import to_html
 from srtoolbox.comparison.report.image_figures import draw_crops, draw_errors, draw_profiles
 from srtoolbox.comparison.report.latex import to_latex
 from srtoolbox.comparison.report.style import render
-from srtoolbox.comparison.report.table import Table, csv_text, to_csv, to_markdown
+from srtoolbox.comparison.report.table import Table, to_csv, to_markdown
 from srtoolbox.comparison.report.tables import all_tables
 from srtoolbox.comparison.store import ResultStore
 from srtoolbox.errors import UserError
 from srtoolbox.utils.files import write_atomic
+from srtoolbox.utils.portable import csv_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,6 +73,7 @@ def write_report(
         raise UserError(f"unknown report format '{unknown[0]}'; known: {', '.join(FORMATS)}")
     store = ResultStore(folder)
     card = store.load_card()
+    store.require_complete(card)
     views = [Scores(store, view) for view in card.views()]
     if baseline is not None and baseline not in views[0].methods:
         known = ", ".join(views[0].methods)

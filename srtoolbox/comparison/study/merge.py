@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +11,22 @@ from typing import Any
 import numpy as np
 
 from srtoolbox.comparison.store import Entry, ResultStore, StudyCard, changed_sources
-from srtoolbox.comparison.study.reuse import copy_training, finished_runs, is_finished
+from srtoolbox.comparison.stored_files import Damage, check_value, read_object
+from srtoolbox.comparison.study.reuse import (
+    copy_training,
+    finished_runs,
+    is_finished,
+    regular_files,
+)
 from srtoolbox.config.files import dump, plain, read
 from srtoolbox.data.files.reader import read_image
 from srtoolbox.engine.evaluation.evaluator import Record
 from srtoolbox.errors import UserError
+from srtoolbox.utils.console import names_text
 from srtoolbox.utils.files import locked, write_atomic
+from srtoolbox.utils.portable import to_json
+
+_log = logging.getLogger("srtoolbox")
 
 
 def merge_studies(sources: Sequence[Path], into: Path) -> ResultStore:
@@ -50,7 +60,19 @@ class _Part:
     def __init__(self, folder: Path) -> None:
         self.folder, self.store = folder, ResultStore(folder)
         self.card = self.store.load_card()
+        self.store.require_complete(self.card)
         self.options: dict[str, Any] = plain(read(folder / "study.yml"))
+        self._check_options(folder / "study.yml")
+
+    def _check_options(self, path: Path) -> None:
+        try:
+            methods = check_value(self.options.get("methods"), dict[str, Any], "methods")
+            seeds = check_value(self.options.get("seeds", [0]), list[int], "seeds")
+            for entry in self.card.entries:
+                if entry.method not in methods or entry.seed not in seeds:
+                    raise Damage(f"{entry.method} with seed {entry.seed} of study.json is missing")
+        except Damage as error:
+            raise UserError(f"{path} does not suit study.json: {error}") from None
 
     @property
     def shared(self) -> dict[str, Any]:
@@ -171,10 +193,10 @@ class _Merger:
             for metric, a in record["metrics"].items():
                 b = values.get(record["key"], {}).get(metric)
                 half = 0.5 * 10.0 ** -metrics[metric]["digits"] if metric in metrics else 0.0
-                if a is None or b is None or a == b or abs(a - b) <= half:
+                if a is None or b is None or a == b or abs(a - b) <= half or (a != a and b != b):
                     continue
                 raise UserError(
-                    f"{record['method']}, seed {record['seed']}, {record['dataset']} "
+                    f"{record.get('method')}, seed {record.get('seed')}, {record.get('dataset')} "
                     f"{record['key']}: {metric} is {a:.6g} in {here} and {b:.6g} in {there}; find "
                     "out which one is right, and remove the method from the other"
                 )
@@ -183,7 +205,8 @@ class _Merger:
 def _check_originals(here: Path, there: Path, card: StudyCard) -> None:
     """Raises an error if datasets with the same name have different images."""
     datasets = {name for entry in card.entries for name in entry.evaluations}
-    for path in (path for name in sorted(datasets) for path in (there / "images" / name).glob("*")):
+    folders = [there / "images" / name for name in sorted(datasets)]
+    for path in (path for folder in folders for path in regular_files(folder, [])):
         other = here / path.relative_to(there)
         if not other.exists() or other.read_bytes() == path.read_bytes():
             continue
@@ -194,22 +217,36 @@ def _check_originals(here: Path, there: Path, card: StudyCard) -> None:
 
 
 def _copy_files(source: Path, target: Path) -> None:
-    """Copies images, environments and finished trainings that the target lacks."""
+    """Copies images, environments and finished trainings that the target lacks, but no links."""
+    links: list[str] = []
     for name in ("images", "environments"):
-        for path in (source / name).rglob("*"):
+        for path in regular_files(source / name, links):
             copy = target / path.relative_to(source)
-            if path.is_file() and not copy.exists():
+            if not copy.exists():
                 write_atomic(copy, path.read_bytes())
-    for run in finished_runs(source):
+    if (source / "runs").is_symlink():
+        links.append("runs")
+    for run in [] if links[-1:] == ["runs"] else finished_runs(source):
         copy = target / run.relative_to(source)
-        if not is_finished(copy):
-            copy_training(run, copy)
+        if run.is_symlink():
+            links.append(run.name)
+        elif not is_finished(copy):
+            copy_training(run, copy, links)
+    if links:
+        _log.warning(
+            "%s: %d symbolic links were not copied, as they may lead out of the study: %s",
+            *(source, len(links), names_text(links)),
+        )
 
 
 def _write_budget(folders: Sequence[Path], into: Path) -> None:
     """Keeps the measured step times, so that the numbers of iterations do not change."""
     times: dict[str, float] = {}
     for path in (folder / "budget.json" for folder in reversed(folders)):
-        times |= json.loads(path.read_text()) if path.exists() else {}
+        if path.exists():
+            try:
+                times |= check_value(read_object(path), dict[str, Any], "")
+            except Damage as error:
+                raise UserError(f"{path} is damaged: {error}; remove it") from None
     if times:
-        write_atomic(into / "budget.json", json.dumps(times, indent=1))
+        write_atomic(into / "budget.json", to_json(times, indent=1))

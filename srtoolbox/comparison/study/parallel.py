@@ -5,11 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
 from multiprocessing.queues import Queue
 from pathlib import Path
 
@@ -17,11 +15,12 @@ import torch
 
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.training.train import train
-from srtoolbox.errors import RunError
+from srtoolbox.errors import ComponentError, RunError
 from srtoolbox.plugins import load_entry_points, load_plugins
 from srtoolbox.utils.console import set_up_logging
 from srtoolbox.utils.cpu import cpu_count
 from srtoolbox.utils.files import interrupt_on
+from srtoolbox.utils.processes import end_with_parent
 
 
 def count_workers(jobs: int, trainings: int, device: torch.device, threads: int | None) -> int:
@@ -76,7 +75,7 @@ def train_in_parallel(
             for folder, future in futures.items():
                 try:
                     future.result()
-                except RunError as error:
+                except (RunError, ComponentError) as error:
                     failures[folder] = str(error)
                 except BrokenProcessPool as error:
                     raise RunError(
@@ -102,17 +101,9 @@ def _init_process(devices: Queue[str], threads: int, plugins: Sequence[str]) -> 
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # between trainings; a training handles it
     set_up_logging(progress=False)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     load_entry_points()
     load_plugins(plugins)
-
-
-def _end_with_parent() -> None:
-    """Ends this process with its parent, so that it does not write to a run that is resumed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def _train(opt: RunOptions, folder: Path) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from srtoolbox.comparison.options import StudyOptions
+from srtoolbox.comparison.options import NO_TRAINING, StudyOptions
 from srtoolbox.comparison.study.budget import Budget, training_options
-from srtoolbox.comparison.study.reuse import index_finished_runs
+from srtoolbox.comparison.study.reuse import index_finished_runs, is_finished
 from srtoolbox.config.files import Tree, merge, plain
 from srtoolbox.config.schema import OptionErrors, check
 from srtoolbox.data.base import EvalDataset, dataset_info
@@ -20,11 +20,13 @@ from srtoolbox.engine.build import (
     assemble,
     build_dataset,
     build_network,
+    check_scorable,
     fingerprint,
     load_pretrained,
 )
 from srtoolbox.engine.evaluation.evaluator import Evaluator
 from srtoolbox.engine.options import RunOptions, SharedOptions
+from srtoolbox.engine.probe import probe_metrics, probe_network, probe_training
 from srtoolbox.errors import UserError
 from srtoolbox.metrics import get_protocol
 from srtoolbox.models.frames import IncompatibleInput
@@ -139,6 +141,7 @@ class StudyPlan:
         self.budget = Budget(opt.budget, device, self.folder / "budget.json")
         self.all_jobs = self._complete(jobs, finished_runs)
         self.jobs = [job for job in self.all_jobs if job.method in self._only]
+        self._probe()
 
     def most_frames(self, method: str) -> EvaluationSet:
         """Returns the first test set with the most frames that all methods can be evaluated on.
@@ -154,7 +157,13 @@ class StudyPlan:
         run = job.opt
         try:
             net = build_network(run, torch.device("cpu"))
-            is_trained = run.train is not None and any(p.requires_grad for p in net.parameters())
+            trainable = any(p.requires_grad for p in net.parameters())
+            is_trained = run.train is not None and trainable
+            if trainable and run.train is None and self.opt.methods[job.method].train is not None:
+                raise UserError(
+                    "it is trained, but the study has no 'train'; add it, or evaluate the weights "
+                    "of the method's 'path' with train: null"
+                )
             if job.method in self._only:
                 load_pretrained(run, net)
                 assemble(run, net)
@@ -164,6 +173,22 @@ class StudyPlan:
             return Method(is_trained, *_read_test_sets(self.opt, run, net))
         except UserError as error:
             raise UserError(f"method {job.method}: {error}") from error
+
+    def _probe(self) -> None:
+        """Runs users' own components once, before the first training."""
+        probe_metrics(self.opt.val, self.opt.scale)
+        for job in {job.method: job for job in reversed(self.jobs)}.values():
+            try:
+                if job.folder is None:
+                    net = load_network(job.opt, self.device)
+                    data = self.most_frames(job.method).data
+                    probe_network(net, data.num_frame, data.reference)
+                elif not is_finished(job.folder):
+                    net = build_network(job.opt, torch.device("cpu"))
+                    dataset = build_dataset("train", training_options(job.opt)[1], job.opt, net)
+                    probe_training(job.opt, dataset, self.device)
+            except UserError as error:
+                raise UserError(f"method {job.method}: {error}") from error
 
     def _check_methods(self) -> None:
         source = self.opt.budget.of
@@ -247,7 +272,7 @@ def _deviations(opt: StudyOptions, method: str) -> list[str]:
     method_opt = opt.methods[method]
     enhance = _changes(method_opt.val.enhance, plain(opt.val.enhance))
     if method_opt.train is None:
-        return ["not trained here", *enhance]
+        return enhance if opt.train == NO_TRAINING else ["not trained here", *enhance]
     train = dict(method_opt.train)
     if opt.budget.of is not None:
         train.pop("total_iter", None)  # it sets the budget
@@ -318,6 +343,11 @@ def _read_test_set(
             rules = [rule for rule in _FRAME_RULES if getattr(dataset_info(data), rule) is not None]
             frames = tuple(getattr(get_protocol(protocol), rule) for rule in rules)
             found[frames] = EvaluationSet(name, data, (), _content(spec, data))
+        else:
+            try:
+                check_scorable(found[frames].data, run.val, get_protocol(protocol))
+            except UserError as error:
+                raise UserError(f"datasets.{name}: {error}") from error
         protocols = (*found[frames].protocols, protocol)
         found[frames] = replace(found[frames], protocols=protocols)
     return list(found.values())

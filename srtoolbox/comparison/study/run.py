@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from srtoolbox.comparison.options import StudyOptions
+from srtoolbox.comparison.options import NO_TRAINING, StudyOptions
 from srtoolbox.comparison.store import (
     Entry,
     Published,
@@ -29,7 +29,7 @@ from srtoolbox.data.stream import to_float
 from srtoolbox.engine.device.precision import cpu_threads, pick_device, resolve
 from srtoolbox.engine.profiling import COUNTING, measure_inference
 from srtoolbox.engine.training.train import train
-from srtoolbox.errors import RunError, UserError
+from srtoolbox.errors import ComponentError, RunError, UserError
 from srtoolbox.metrics import ClipMetric, Metric, get_protocol
 from srtoolbox.utils.environment import digest
 from srtoolbox.utils.files import locked, write_atomic
@@ -186,7 +186,7 @@ class _StudyRun:
             if folder:
                 entry.degenerate = self._evaluator.degenerate_output(job, net)
             entry.cost = self._measure_cost(job, net)
-        except RunError as error:
+        except (RunError, ComponentError) as error:
             entry.failure = str(error)
             _log.error("%s, seed %d: %s", job.method, job.seed, error)
         self._enter(entry)
@@ -282,6 +282,8 @@ def _why_left_out(metric: Metric | ClipMetric) -> str | None:
 
 def _describe_training(opt: StudyOptions, device: torch.device, budget: str | None) -> str:
     train = opt.train
+    if train == NO_TRAINING:
+        return "none; weights are from files"
     optimizer = ", ".join(f"{k} {v}" for k, v in train.optim_g.items() if k != "type")
     schedule = train.scheduler["type"] if train.scheduler else "constant lr"
     losses = " + ".join(spec["type"] for spec in train.losses.values())

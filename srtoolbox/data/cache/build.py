@@ -56,6 +56,7 @@ def build(
     raw: bool,
     limit_gib: float,
     list_again: Callable[[], list[SourceFile]],
+    convert: bool = False,
 ) -> list[Place]:
     """Decodes files into a folder, or completes an interrupted build. The caller holds the lock.
 
@@ -65,6 +66,7 @@ def build(
         raw: As of ``read_image``.
         limit_gib: Maximum size of the pixels, in GiB.
         list_again: Returns the sources as they are at the end, to detect changes.
+        convert: As of ``read_image``.
 
     Returns:
         The place of each source's pixels.
@@ -73,7 +75,7 @@ def build(
         UserError: as ``open_pixels``.
         RunError: if the disk fails or is full, or a source changes during the build.
     """
-    infos = list(map_threads(lambda source: image_info(Path(source.path), raw), sources))
+    infos = list(map_threads(lambda source: image_info(Path(source.path), raw, convert), sources))
     places, size = _lay_out(infos)
     if size > limit_gib * _GIB:
         raise UserError(
@@ -88,7 +90,7 @@ def build(
             pass
         with (part / "pixels.bin").open("r+b", buffering=0) as blob:
             _check_space(blob.fileno(), part, size)
-            _decode(blob.fileno(), part, sources, places, size, raw)
+            _decode(blob.fileno(), part, sources, places, size, raw, convert)
         if list_again() != sources:
             shutil.rmtree(part)
             raise RunError("cache: files changed while they were decoded; start again")
@@ -126,11 +128,17 @@ def _check_space(blob: int, part: Path, size: int) -> None:
 
 
 def _decode(
-    blob: int, part: Path, sources: list[SourceFile], places: list[Place], size: int, raw: bool
+    blob: int,
+    part: Path,
+    sources: list[SourceFile],
+    places: list[Place],
+    size: int,
+    raw: bool,
+    convert: bool,
 ) -> None:
     def decode(number: int) -> int:
         place, path = places[number], Path(sources[number].path)
-        pixels = read_image(path, raw)
+        pixels = read_image(path, raw, convert)
         if pixels.shape != place.shape or pixels.dtype != place.dtype:
             raise RunError(f"{path}: changed while the cache was built; start again")
         _write(blob, np.ascontiguousarray(pixels), place.offset)

@@ -24,18 +24,24 @@ import numpy as np
 from srtoolbox.data.cache.build import Place, SourceFile, build
 from srtoolbox.data.files.reader import image_info, read_image
 from srtoolbox.errors import UserError
-from srtoolbox.utils.files import acquire_lock
+from srtoolbox.utils.files import acquire_lock, user_path
 
 _log = logging.getLogger("srtoolbox")
 
-_VERSION = 1  # of the folder's format and of how files are decoded
+# Of the folder's format and of how files are decoded; version 2 turns images by their tag.
+_VERSION = 2
 
 PixelReader = Callable[[Path], np.ndarray]
 """Returns the pixels (C, H, W) of a file, which must not be written to."""
 
 
 def open_pixels(
-    files: Sequence[Path], cache: str | Path | None, *, raw: bool = False, limit_gib: float = 200
+    files: Sequence[Path],
+    cache: str | Path | None,
+    *,
+    raw: bool = False,
+    convert: bool = False,
+    limit_gib: float = 200,
 ) -> PixelReader:
     """Returns a function that reads the pixels (C, H, W) of any of ``files``.
 
@@ -45,6 +51,7 @@ def open_pixels(
             folder, all files are decoded now unless they already were. If another process is
             decoding them, this waits; if one was interrupted, this continues its work.
         raw: As of ``read_image``.
+        convert: As of ``read_image``.
         limit_gib: Maximum size of the pixels of these files on the disk, in GiB.
 
     Returns:
@@ -56,10 +63,10 @@ def open_pixels(
         RunError: if the cache cannot be written; the files decoded so far are kept.
     """
     if cache is None:
-        return partial(read_image, raw=raw)
-    cache = Path(cache).absolute()
+        return partial(read_image, raw=raw, convert=convert)
+    cache = user_path(cache).absolute()
     numbers, sources = _list_sources(files, raw)
-    key = json.dumps([_VERSION, raw, [list(source) for source in sources]])
+    key = json.dumps([_VERSION, raw, convert, [list(source) for source in sources]])
     store = cache / f"pixels-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
     places = _find(store, sources)
     if places is None:
@@ -75,7 +82,9 @@ def open_pixels(
                 if store.exists():
                     _log.warning("%s: damaged; building it again", store)
                     shutil.rmtree(store)
-                places = build(store, sources, raw, limit_gib, lambda: _list_sources(files, raw)[1])
+                places = build(
+                    store, sources, raw, limit_gib, lambda: _list_sources(files, raw)[1], convert
+                )
     return _MappedPixels(
         store / "pixels.bin", {path: places[number] for path, number in numbers.items()}
     )

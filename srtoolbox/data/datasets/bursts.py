@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from srtoolbox.data.base import Sample
@@ -35,6 +37,13 @@ class Bursts(FileDataset):
         use_rot: Rotate training crops by random multiples of 90°; the Bayer pattern is kept.
         cache: Folder for decoded images; null decodes the files each time. Samples are the same.
         cache_limit: Maximum size of the decoded images, in GiB.
+        convert: ``"rgb"`` converts palette, CMYK and 1-bit images to RGB and drops alpha channels
+            without blending; null: such images are errors.
+        white_level: Value of uint16 files that becomes 1, such as 4095 for 12 bits; null: 65535.
+            Files of 8 bits and float are not changed. LR made here is rounded before.
+        black_level: Value of uint16 files that becomes 0.
+        recursive: Also take bursts in sub-folders of the folder of bursts; links to folders are not
+            followed.
 
     Raises:
         UserError: names the first ten faulty files or bursts, or the invalid option.
@@ -54,6 +63,10 @@ class Bursts(FileDataset):
         use_rot: bool = True,
         cache: str | None = None,
         cache_limit: float = 200,
+        convert: Literal["rgb"] | None = None,
+        white_level: int | None = None,
+        black_level: int = 0,
+        recursive: bool = False,
     ) -> None:
         if dataroot is None:
             raise UserError("Bursts: dataroot is missing; give the folder of the dataset")
@@ -69,9 +82,10 @@ class Bursts(FileDataset):
                 f"{2 * factor} (×{factor} and packed)" for factor in known_layout.scales
             )
             raise UserError(f"Bursts: scale of layout '{layout}' is {known}, got {scale}")
-        items, faults = find_items(known_layout, dataroot, split, published)
+        items, faults = find_items(known_layout, dataroot, split, published, recursive=recursive)
         found = items, [*faults, *filter(None, map(self._fault, items))]
-        self._open(known_layout, found, dataroot, None, None, cache, cache_limit)
+        levels = white_level, black_level
+        self._open(known_layout, found, dataroot, None, None, cache, cache_limit, convert, levels)
         self.channels = 4 if known_layout.raw else 3
         self.linear_gt = known_layout.gt_white_level is not None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -46,6 +47,13 @@ class Clips(FileDataset):
         round_between_passes: Rounding rule for LR made here; null: the layout's.
         cache: Folder for decoded images; null decodes the files each time. Samples are the same.
         cache_limit: Maximum size of the decoded images, in GiB.
+        convert: ``"rgb"`` converts palette, CMYK and 1-bit images to RGB and drops alpha channels
+            without blending; null: such images are errors.
+        white_level: Value of uint16 files that becomes 1, such as 4095 for 12 bits; null: 65535.
+            Files of 8 bits and float are not changed. LR made here is rounded before.
+        black_level: Value of uint16 files that becomes 0.
+        recursive: Also take clips in sub-folders of the folder of clips; links to folders are not
+            followed.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -71,6 +79,10 @@ class Clips(FileDataset):
         round_between_passes: bool | None = None,
         cache: str | None = None,
         cache_limit: float = 200,
+        convert: Literal["rgb"] | None = None,
+        white_level: int | None = None,
+        black_level: int = 0,
+        recursive: bool = False,
     ) -> None:
         self.num_frame, self.target = num_frame, target
         self.interval_list, self.random_reverse = list(interval_list), random_reverse
@@ -81,8 +93,19 @@ class Clips(FileDataset):
         if dataroot is None:
             raise UserError("Clips: dataroot is missing; give the folder of the dataset")
         known_layout = choose_layout(layout, "clip")
-        found = find_items(known_layout, dataroot, split, scale, dataroot_lq)
-        self._open(known_layout, found, dataroot, edge, round_between_passes, cache, cache_limit)
+        found = find_items(known_layout, dataroot, split, scale, dataroot_lq, recursive)
+        levels = white_level, black_level
+        self._open(
+            known_layout,
+            found,
+            dataroot,
+            edge,
+            round_between_passes,
+            cache,
+            cache_limit,
+            convert,
+            levels,
+        )
         self._samples = [(item, centre) for item in self._items for centre in self._centres(item)]
 
     @property
@@ -96,6 +119,13 @@ class Clips(FileDataset):
     def clip_names(self) -> list[str]:
         """The clip of each evaluation sample."""
         return [item.key for item, _ in self._samples]
+
+    @property
+    def clip_lengths(self) -> dict[str, int]:
+        """Number of scored frames of each clip, by name."""
+        if self.num_frame is None:
+            return {i.key: max(0, i.num_frame - 2 * self.skip_frames) for i in self._items}
+        return dict(Counter(self.clip_names))
 
     def __len__(self) -> int:
         """Returns the number of evaluation samples: windows, or whole clips."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ from srtoolbox.data.files.find import scan_pair
 from srtoolbox.data.transforms.orientation import random_orientation
 from srtoolbox.errors import UserError
 from srtoolbox.registry import DATASET_REGISTRY
+from srtoolbox.utils.files import user_path
 
 
 @DATASET_REGISTRY.register()
@@ -41,6 +41,12 @@ class PairedImages(FileDataset):
         round_between_passes: Rounding rule for LR made here; null: the layout's.
         cache: Folder for decoded images; null decodes the files each time. Samples are the same.
         cache_limit: Maximum size of the decoded images, in GiB.
+        convert: ``"rgb"`` converts palette, CMYK and 1-bit images to RGB and drops alpha channels
+            without blending; null: such images are errors.
+        white_level: Value of uint16 files that becomes 1, such as 4095 for 12 bits; null: 65535.
+            Files of 8 bits and float are not changed. LR made here is rounded before.
+        black_level: Value of uint16 files that becomes 0.
+        recursive: Also take images in sub-folders; links to folders are not followed.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -65,6 +71,10 @@ class PairedImages(FileDataset):
         round_between_passes: bool | None = None,
         cache: str | None = None,
         cache_limit: float = 200,
+        convert: Literal["rgb"] | None = None,
+        white_level: int | None = None,
+        black_level: int = 0,
+        recursive: bool = False,
     ) -> None:
         super().__init__(scale, gt_size, use_hflip, use_rot)
         known_layout = choose_layout(layout, "image")
@@ -75,18 +85,29 @@ class PairedImages(FileDataset):
                     "defines the file names; remove one of them"
                 )
             root = dataroot
-            found = find_items(known_layout, root, split, scale, dataroot_lq)
+            found = find_items(known_layout, root, split, scale, dataroot_lq, recursive)
         elif dataroot_gt is not None and dataroot is None:
             if split is not None:
                 raise UserError("PairedImages: split works with dataroot only; remove one of them")
-            root, root_lq = dataroot_gt, None if dataroot_lq is None else Path(dataroot_lq)
-            found = scan_pair(Path(root), root_lq, filename_tmpl)
+            root, root_lq = dataroot_gt, None if dataroot_lq is None else user_path(dataroot_lq)
+            found = scan_pair(user_path(root), root_lq, filename_tmpl, recursive)
         else:
             raise UserError(
                 "PairedImages: give either dataroot (the folder of a dataset, with layout and "
                 "split) or dataroot_gt (a folder of HR images)"
             )
-        self._open(known_layout, found, root, edge, round_between_passes, cache, cache_limit)
+        levels = white_level, black_level
+        self._open(
+            known_layout,
+            found,
+            root,
+            edge,
+            round_between_passes,
+            cache,
+            cache_limit,
+            convert,
+            levels,
+        )
 
     def __getitem__(self, index: int) -> Sample:
         """Returns a whole pair, for evaluation: lq (1, 3, h, w) and gt (C, H, W), as stored."""

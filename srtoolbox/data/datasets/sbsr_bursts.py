@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 import cv2
 import numpy as np
 
@@ -49,6 +52,9 @@ class SBSRBursts(FileDataset):
         use_rot: Rotate images by random multiples of 90°, before the burst is made.
         cache: Folder for decoded images; null decodes the files each time. Samples are the same.
         cache_limit: Maximum size of the decoded images, in GiB.
+        convert: ``"rgb"`` converts palette, CMYK and 1-bit images to RGB and drops alpha channels
+            without blending; null: such images are errors.
+        recursive: Also take images in sub-folders; links to folders are not followed.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -74,6 +80,8 @@ class SBSRBursts(FileDataset):
         use_rot: bool = True,
         cache: str | None = None,
         cache_limit: float = 200,
+        convert: Literal["rgb"] | None = None,
+        recursive: bool = False,
     ) -> None:
         if dataroot is None:
             raise UserError("SBSRBursts: dataroot is missing; give a folder of images")
@@ -88,9 +96,20 @@ class SBSRBursts(FileDataset):
         hr_layout = choose_layout(layout, "image").without_lq()
         if num_image is not None and num_image < 1:
             raise UserError(f"SBSRBursts: num_image must be at least 1, got {num_image}")
-        items, faults = find_items(hr_layout, dataroot, split, scale)
+        items, faults = find_items(hr_layout, dataroot, split, scale, recursive=recursive)
         found = items[:num_image], faults
-        self._open(hr_layout, found, dataroot, None, None, cache, cache_limit)
+        self._open(hr_layout, found, dataroot, None, None, cache, cache_limit, convert)
+
+    def gt_sizes(self) -> dict[Path, tuple[int, int]]:
+        """Returns (H, W) of each ground truth, as of ``FileDataset``."""
+        sizes = super().gt_sizes()
+        if self.image_size is None:
+            return sizes
+        side = self.image_size // self.scale * self.scale
+        return {
+            path: (side, side) if self.resize else (min(side, size[0]), min(side, size[1]))
+            for path, size in sizes.items()
+        }
 
     def __getitem__(self, index: int) -> Sample:
         """Returns the fixed burst of an image: lq (T, 3, h, w) and gt (3, H, W), uint8."""

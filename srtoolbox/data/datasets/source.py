@@ -8,24 +8,34 @@ equals that window of the whole LR image, bit for bit.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache as remember
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from srtoolbox.data.cache.pixels import open_pixels
 from srtoolbox.data.files.checks import check_items, raise_faults
 from srtoolbox.data.files.find import Fault, Item, scan
+from srtoolbox.data.files.levels import Levels, check_levels
+from srtoolbox.data.files.reader import image_info
 from srtoolbox.data.layouts import Layout, get_layout
 from srtoolbox.data.resize.array import Edge, imresize_window
 from srtoolbox.data.transforms.orientation import random_crop_origin
 from srtoolbox.errors import UserError
+from srtoolbox.utils.cpu import map_threads
+from srtoolbox.utils.files import user_path
+
+_log = logging.getLogger("srtoolbox")
 
 DATASET_TYPES = {"image": "PairedImages", "clip": "Clips", "burst": "Bursts"}
 """The dataset that reads a layout, by the layout's kind."""
 
+Convert = Literal["rgb"]
 Found = tuple[list[Item], list[Fault]]
 Window = tuple[int, int, int, int]  # top, left, height, width
 
@@ -46,7 +56,12 @@ def choose_layout(name: str, kind: str) -> Layout:
 
 
 def find_items(
-    layout: Layout, dataroot: str, split: str | None, scale: int, dataroot_lq: str | None = None
+    layout: Layout,
+    dataroot: str,
+    split: str | None,
+    scale: int,
+    dataroot_lq: str | None = None,
+    recursive: bool = False,
 ) -> Found:
     """Returns the items of a split, and the faults in names and places of its files.
 
@@ -56,6 +71,7 @@ def find_items(
         split: Part of the dataset; None if the layout has only one.
         scale: Scale of the LR images.
         dataroot_lq: Another folder for the LR files.
+        recursive: As of ``scan``.
 
     Raises:
         UserError: if there is no such folder or split, or no LR images of that scale.
@@ -66,8 +82,8 @@ def find_items(
             f"{', '.join(layout.splits)}; name one of them as split"
         )
     split = next(iter(layout.splits)) if split is None else split
-    root_lq = None if dataroot_lq is None else Path(dataroot_lq)
-    items, faults = scan(layout, Path(dataroot), split, scale, root_lq)
+    root_lq = None if dataroot_lq is None else user_path(dataroot_lq)
+    items, faults = scan(layout, user_path(dataroot), split, scale, root_lq, recursive)
     if any(item.lq for item in items):
         layout.check_scale(scale)
     return items, faults
@@ -116,6 +132,8 @@ class FileDataset:
         round_between_passes: bool | None,
         cache: str | None,
         cache_limit: float,
+        convert: Convert | None = None,
+        levels: tuple[int | None, int] = (None, 0),
     ) -> None:
         """Checks the headers of all files and opens the cache.
 
@@ -127,10 +145,23 @@ class FileDataset:
             round_between_passes: Rounding rule for LR made here; None: the layout's.
             cache: Folder for decoded images; None: files are decoded whenever they are read.
             cache_limit: Maximum size of the cache, in GiB.
+            convert: "rgb" converts palette, CMYK and 1-bit images to RGB and drops alpha channels.
+            levels: White and black level of uint16 files, as of ``Levels``.
 
         Raises:
             UserError: names the first ten faults.
         """
+        self._convert = convert == "rgb"
+        if self._convert and layout.raw:
+            raise UserError(
+                f"{type(self).__name__}: layout '{layout.name}' is RAW; remove convert: rgb"
+            )
+        self._levels = Levels(*levels)
+        if self._levels.changed and layout.raw:
+            raise UserError(
+                f"{type(self).__name__}: layout '{layout.name}' has its own white_level and "
+                "black_level; remove the options"
+            )
         self._title = f"{type(self).__name__} ({dataroot})"
         rules = {"edge": edge, "round_between_passes": round_between_passes}
         rules = {name: rule for name, rule in rules.items() if rule is not None}
@@ -141,9 +172,16 @@ class FileDataset:
             raise UserError(f"{self._title}: no {layout.kind}s found")
         # Two caches, so that datasets that differ only in their LR images share the HR images.
         gt, lq = self._files()
-        self._open_gt = open_pixels(gt, cache, limit_gib=cache_limit)
+        self._open_gt = open_pixels(gt, cache, convert=self._convert, limit_gib=cache_limit)
         lq_cache = cache if lq else None
-        self._open_lq = open_pixels(lq, lq_cache, raw=layout.raw, limit_gib=cache_limit)
+        self._open_lq = open_pixels(
+            lq, lq_cache, raw=layout.raw, convert=self._convert, limit_gib=cache_limit
+        )
+        if self._levels.changed or layout.raw:
+            return
+        files, read = (gt, self._open_gt) if gt else (lq, self._open_lq)
+        if warning := check_levels(files, read, self._title):
+            _log.warning("%s", warning)
 
     def __len__(self) -> int:
         """Returns the number of evaluation samples."""
@@ -159,6 +197,15 @@ class FileDataset:
         gt, lq = self._files()
         return gt + lq
 
+    def gt_sizes(self) -> dict[Path, tuple[int, int]]:
+        """Returns (H, W) of each ground truth as it is scored, from the first file of each item."""
+        paths = [item.gt[0] for item in self._items if item.gt]
+        infos = map_threads(partial(image_info, convert=self._convert), paths)
+        return {
+            path: (info.height // self.scale * self.scale, info.width // self.scale * self.scale)
+            for path, info in zip(paths, infos, strict=True)
+        }
+
     def check_training(self) -> None:
         """Checks whether every item can give training crops.
 
@@ -169,7 +216,8 @@ class FileDataset:
 
     def _check_crops(self, faults: Sequence[Fault] = ()) -> None:
         """Raises a UserError for the given faults and for images smaller than a training crop."""
-        raise_faults([*faults, *self._check(self._crop_size)], self._title)
+        checked = self._check(self._crop_size, training=True)
+        raise_faults([*faults, *checked], self._title)
 
     @property
     def _crop_size(self) -> int:
@@ -223,7 +271,8 @@ class FileDataset:
 
         frames = {t: read_lq(t) for t in set(lq)}
         truth = [_cut(open_gt(item.gt[t]), window, self.scale) for t in gt]
-        return _stack([frames[t] for t in lq]), _stack(truth, as_colour=rng is not None)
+        low, high = _stack([frames[t] for t in lq]), _stack(truth, as_colour=rng is not None)
+        return self._levels.apply(low), self._levels.apply(high)
 
     def _files(self) -> tuple[list[Path], list[Path]]:
         """Returns all ground-truth files and all LR files."""
@@ -232,10 +281,17 @@ class FileDataset:
             [path for item in self._items for path in item.lq],
         )
 
-    def _check(self, gt_size: int | None = None) -> list[Fault]:
+    def _check(self, gt_size: int | None = None, training: bool = False) -> list[Fault]:
         # A packed pixel of RAW holds 2 × 2 sensor pixels, in which the checks count.
         scale = self.scale // 2 if self._layout.raw else self.scale
-        return check_items(self._items, self._layout, scale, gt_size=gt_size)
+        return check_items(
+            self._items,
+            self._layout,
+            scale,
+            gt_size=gt_size,
+            training=training,
+            convert=self._convert,
+        )
 
     def _reduce(self, image: np.ndarray, window: Window) -> np.ndarray:
         """Makes a window of the LR image of a ground truth (C, H, W)."""

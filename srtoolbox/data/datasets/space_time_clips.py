@@ -47,6 +47,13 @@ class SpaceTimeClips(FileDataset):
         round_between_passes: Rounding rule for LR made here; null: the layout's.
         cache: Folder for decoded images; null decodes the files each time. Samples are the same.
         cache_limit: Maximum size of the decoded images, in GiB.
+        convert: ``"rgb"`` converts palette, CMYK and 1-bit images to RGB and drops alpha channels
+            without blending; null: such images are errors.
+        white_level: Value of uint16 files that becomes 1, such as 4095 for 12 bits; null: 65535.
+            Files of 8 bits and float are not changed. LR made here is rounded before.
+        black_level: Value of uint16 files that becomes 0.
+        recursive: Also take clips in sub-folders of the folder of clips; links to folders are not
+            followed.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -74,6 +81,10 @@ class SpaceTimeClips(FileDataset):
         round_between_passes: bool | None = None,
         cache: str | None = None,
         cache_limit: float = 200,
+        convert: Literal["rgb"] | None = None,
+        white_level: int | None = None,
+        black_level: int = 0,
+        recursive: bool = False,
     ) -> None:
         self.time_scale, self.num_frame = time_scale, num_frame
         self.random_reverse, self.skip_frames = random_reverse, skip_frames
@@ -85,9 +96,20 @@ class SpaceTimeClips(FileDataset):
         if dataroot is None:
             raise UserError("SpaceTimeClips: dataroot is missing; give the folder of the dataset")
         known_layout = choose_layout(layout, "clip")
-        items, faults = find_items(known_layout, dataroot, split, scale, dataroot_lq)
+        items, faults = find_items(known_layout, dataroot, split, scale, dataroot_lq, recursive)
         found = items, [*faults, *filter(None, map(self._fault, items))]
-        self._open(known_layout, found, dataroot, edge, round_between_passes, cache, cache_limit)
+        levels = white_level, black_level
+        self._open(
+            known_layout,
+            found,
+            dataroot,
+            edge,
+            round_between_passes,
+            cache,
+            cache_limit,
+            convert,
+            levels,
+        )
         self._windows = [
             (item, start)
             for item in self._items

@@ -66,6 +66,9 @@ class SyntheticBursts(FileDataset):
             from bursts made in the workers by the device's rounding.
         cache: Folder for decoded images; null decodes the files each time. Samples are the same.
         cache_limit: Maximum size of the decoded images, in GiB.
+        convert: ``"rgb"`` converts palette, CMYK and 1-bit images to RGB and drops alpha channels
+            without blending; null: such images are errors.
+        recursive: Also take images in sub-folders; links to folders are not followed.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -97,6 +100,8 @@ class SyntheticBursts(FileDataset):
         on_device: bool = False,
         cache: str | None = None,
         cache_limit: float = 200,
+        convert: Literal["rgb"] | None = None,
+        recursive: bool = False,
     ) -> None:
         if dataroot is None:
             raise UserError("SyntheticBursts: dataroot is missing; give a folder of images")
@@ -129,8 +134,8 @@ class SyntheticBursts(FileDataset):
         own = {name: given[name] for name in known & given.keys() if given[name] is not None}
         self.pipeline: Pipeline = chosen(**own)
         hr_layout = choose_layout(layout, "image").without_lq()
-        found = find_items(hr_layout, dataroot, split, scale)
-        self._open(hr_layout, found, dataroot, None, None, cache, cache_limit)
+        found = find_items(hr_layout, dataroot, split, scale, recursive=recursive)
+        self._open(hr_layout, found, dataroot, None, None, cache, cache_limit, convert)
 
     def __getitem__(self, index: int) -> Sample:
         """Returns the fixed burst of a whole image, as ``draw`` does without ``on_device``."""

@@ -26,6 +26,8 @@ def check_items(
     *,
     deep: bool = False,
     gt_size: int | None = None,
+    training: bool = False,
+    convert: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> list[Fault]:
     """Checks the files of a dataset.
@@ -42,6 +44,8 @@ def check_items(
         deep: Decode every file. Otherwise only headers are read, and only those files are decoded
             that lack the end marker or length of their format.
         gt_size: Side of training crops in HR pixels; smaller images are faults.
+        training: The images will be stacked to batches, so all must have one bit depth.
+        convert: As of ``read_image``.
         progress: Called with the number of files checked so far and the number of all files.
 
     Returns:
@@ -50,7 +54,7 @@ def check_items(
     paths = list(dict.fromkeys(path for item in items for path in (*item.gt, *item.lq)))
     infos: dict[Path, ImageInfo] = {}
     faults: dict[Path, Fault] = {}
-    examined = map_threads(partial(examine_file, raw=layout.raw, deep=deep), paths)
+    examined = map_threads(partial(examine_file, raw=layout.raw, deep=deep, convert=convert), paths)
     for count, (path, found) in enumerate(zip(paths, examined, strict=True), 1):
         if isinstance(found, Fault):
             faults[path] = found
@@ -60,7 +64,31 @@ def check_items(
     check = _ItemCheck(infos, 2 * scale if layout.raw else scale, layout, gt_size)
     for item in items:
         check.item(item, faults)
+    if training:
+        _add_mixed_depths(items, layout, infos, faults)
     return [faults[path] for path in paths if path in faults]
+
+
+def _add_mixed_depths(
+    items: Sequence[Item], layout: Layout, infos: dict[Path, ImageInfo], faults: dict[Path, Fault]
+) -> None:
+    """Adds a fault for each HR and each LR file whose type is not that of most others."""
+    sides = {"HR": [path for item in items for path in item.gt]}
+    if not layout.raw:  # RAW becomes float when it is read
+        sides["LR"] = [path for item in items for path in item.lq]
+    for side, paths in sides.items():
+        types = Counter(infos[path].dtype for path in paths if path in infos)
+        if len(types) < 2:
+            continue
+        usual, count = types.most_common(1)[0]
+        for path in paths:
+            if path in infos and infos[path].dtype != usual:
+                text = (
+                    f"{infos[path].dtype} pixels, but {count} of {len(paths)} {side} files have "
+                    f"{usual}; a batch has one type: save all with one bit depth, or train on "
+                    "those of one bit depth"
+                )
+                faults.setdefault(path, Fault(path, "mixed bit depths", text))
 
 
 def report_faults(faults: Sequence[Fault], title: str, limit: int = 10) -> str:
@@ -82,12 +110,14 @@ def raise_faults(faults: Sequence[Fault], title: str) -> None:
         raise UserError(report_faults(faults, title))
 
 
-def examine_file(path: Path, raw: bool = False, deep: bool = False) -> ImageInfo | Fault:
+def examine_file(
+    path: Path, raw: bool = False, deep: bool = False, convert: bool = False
+) -> ImageInfo | Fault:
     """Returns the facts in a file's header, or its fault; for the options see ``check_items``."""
     try:
-        info = image_info(path, raw)
+        info = image_info(path, raw, convert)
         if deep or not ends_whole(path):
-            read_image(path, raw)
+            read_image(path, raw, convert)
     except ImageFault as fault:
         return Fault(path, fault.kind, str(fault).removeprefix(f"{path}: "))
     except OSError as error:

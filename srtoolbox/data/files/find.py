@@ -11,12 +11,22 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Literal
 
-from srtoolbox.data.files.walk import Fault, FoundFile, fill, natural, split_fixed, walk
+from srtoolbox.data.files.walk import (
+    Fault,
+    FoundFile,
+    LeftOut,
+    composed,
+    fill,
+    natural,
+    split_fixed,
+    walk,
+)
 from srtoolbox.data.layouts.base import Layout, Split
 from srtoolbox.errors import UserError
-from srtoolbox.utils.console import MAX_NAMES, names_text
+from srtoolbox.utils.console import MAX_NAMES, names_text, warn_once
 
 __all__ = ["Fault", "Item", "compare_counts", "scan", "scan_pair"]
+
 
 _Frames = dict[str, str]  # paths of an item's files, by the name of the frame
 
@@ -72,10 +82,20 @@ class _Arrangement:
         root: Folder of the dataset.
         root_lq: Folder that ``lq`` is relative to.
         scale: Scale of the LR files.
+        recursive: As of ``walk``.
     """
 
-    def __init__(self, split: Split, lq: str | None, root: Path, root_lq: Path, scale: int) -> None:
-        self.split, self.root = split, root
+    def __init__(
+        self,
+        split: Split,
+        lq: str | None,
+        root: Path,
+        root_lq: Path,
+        scale: int,
+        recursive: bool = False,
+    ) -> None:
+        self.split, self.root, self.recursive = split, root, recursive
+        self.left_out = LeftOut()
         self.gt = None if split.gt is None else _Side("HR", split.gt, root, scale)
         self.lq = None if lq is None else _Side("LR", lq, root_lq, scale)
         self.listing = None if split.listing is None else root / split.listing
@@ -91,7 +111,8 @@ class _Arrangement:
 
     def walk(self, side: _Side, faults: list[Fault]) -> Iterator[FoundFile]:
         """Finds the files of one side that belong to the split; adds faults."""
-        return walk(side.template, side.root, side.scale, faults, self.wanted, self.keys)
+        search = side.template, side.root, side.scale, faults, self.wanted, self.keys
+        return walk(*search, self.recursive, self.left_out)
 
     @cached_property
     def keys(self) -> list[str] | None:
@@ -107,7 +128,12 @@ class _Arrangement:
 
 
 def scan(
-    layout: Layout, root: Path, split: str, scale: int, root_lq: Path | None = None
+    layout: Layout,
+    root: Path,
+    split: str,
+    scale: int,
+    root_lq: Path | None = None,
+    recursive: bool = False,
 ) -> tuple[list[Item], list[Fault]]:
     """Finds the items of one split of a dataset.
 
@@ -118,6 +144,7 @@ def scan(
         scale: Scale of the LR files.
         root_lq: Another folder that contains the LR files: in the folders of the arrangement, in
             those of HR, or directly. The LR files must then exist.
+        recursive: As of ``walk``.
 
     Returns:
         The items, in natural order of their names, each with the frames that could be paired; and
@@ -131,16 +158,19 @@ def scan(
     for folder in (root, root_lq):
         if folder is not None and not folder.is_dir():
             raise UserError(f"{folder}: no such folder; it should hold {layout.title}")
-    candidates = _arrangements(layout.splits[split], root, root_lq, scale)
+    candidates = _arrangements(layout.splits[split], root, root_lq, scale, recursive)
     faults: list[Fault] = []
     chosen = _choose(candidates, faults)
     if chosen is None:
         return [], [*dict.fromkeys(faults), _no_files(layout, root, split, candidates)]
-    return _pair(layout.kind, chosen)
+    found = _pair(layout.kind, chosen)
+    if layout.source == "your own":  # a known dataset has other files, too
+        _report_left_out(root, chosen)
+    return found
 
 
 def scan_pair(
-    gt_dir: Path, lq_dir: Path | None = None, filename_tmpl: str = "{}"
+    gt_dir: Path, lq_dir: Path | None = None, filename_tmpl: str = "{}", recursive: bool = False
 ) -> tuple[list[Item], list[Fault]]:
     """Finds the image pairs of two plain folders.
 
@@ -149,6 +179,7 @@ def scan_pair(
         lq_dir: Folder of the LR images; None: there are none.
         filename_tmpl: Stem of an LR file, with ``{}`` for the stem of its HR file: ``"{}x4"`` for
             DIV2K.
+        recursive: As of ``walk``.
 
     Returns:
         The items and the faults, as ``scan``.
@@ -165,10 +196,22 @@ def scan_pair(
         )
     lq = None if lq_dir is None else filename_tmpl.replace("{}", "{stem}")
     split = Split("{stem}", lq)
-    items, faults = _pair("image", _Arrangement(split, lq, gt_dir, lq_dir or gt_dir, 1))
+    arrangement = _Arrangement(split, lq, gt_dir, lq_dir or gt_dir, 1, recursive)
+    items, faults = _pair("image", arrangement)
+    _report_left_out(gt_dir, arrangement)
     if not items and not faults:
         faults = [Fault(gt_dir, "no files", "no images here")]
     return items, faults
+
+
+def _report_left_out(root: Path, arrangement: _Arrangement) -> None:
+    """Warns, once per process, about files and folders beside those that were found."""
+    text = arrangement.left_out.describe()
+    if text is None:
+        return
+    skipped = "sub-folder" in text and not arrangement.recursive
+    advice = "; recursive: true reads sub-folders" if skipped else ""
+    warn_once(f"{root}: left out: {text}{advice}")
 
 
 def compare_counts(layout: Layout, split: str, items: Sequence[Item]) -> list[str]:
@@ -193,17 +236,17 @@ def compare_counts(layout: Layout, split: str, items: Sequence[Item]) -> list[st
 
 
 def _arrangements(
-    splits: Sequence[Split], root: Path, root_lq: Path | None, scale: int
+    splits: Sequence[Split], root: Path, root_lq: Path | None, scale: int, recursive: bool
 ) -> list[_Arrangement]:
     """Returns all arrangements in which the files may be found, preferred ones first."""
     if root_lq is None:
-        return [_Arrangement(split, split.lq, root, root, scale) for split in splits]
+        return [_Arrangement(split, split.lq, root, root, scale, recursive) for split in splits]
     own = [(split, lq) for split in splits if (lq := split.lq or split.gt) is not None]
     # Option files of other toolboxes point directly at the folder of the LR clips or images.
     direct = [(split, split_fixed(lq, scale)[1]) for split, lq in own]
     same = root.resolve() == root_lq.resolve()
     return [
-        _Arrangement(split, lq, root, root_lq, scale)
+        _Arrangement(split, lq, root, root_lq, scale, recursive)
         for split, lq in (*own, *direct)
         if not (same and lq == split.gt)
     ]
@@ -326,6 +369,7 @@ def _collect(
         return None
     found: dict[str, _Frames] = {}
     for key, frame, path in arrangement.walk(side, faults):
+        key, frame = composed(key), composed(frame)
         frames = found.setdefault(key, {})
         if frame in frames:
             path, other = sorted((frames[frame], path))
@@ -344,7 +388,7 @@ def _unlisted(arrangement: _Arrangement, found: set[str]) -> list[Fault]:
     keys, listing = arrangement.keys, arrangement.listing
     if keys is None or listing is None:
         return []
-    absent = [key for key in keys if key not in found and arrangement.wanted(key)]
+    absent = [key for key in keys if composed(key) not in found and arrangement.wanted(key)]
     if not absent:
         return []
     names = names_text(absent)

@@ -10,6 +10,9 @@ import numpy as np
 
 from srtoolbox.errors import UserError
 
+ADVICE = "convert it first, or set convert: rgb in the options of the dataset"
+"""What to do about an image with a palette, alpha or other colours."""
+
 _DTYPES = ("uint8", "uint16", "float32")
 
 Decode = Callable[[], np.ndarray]
@@ -17,12 +20,16 @@ Decode = Callable[[], np.ndarray]
 
 
 class ImageInfo(NamedTuple):
-    """Channels, size in pixels and type ("uint8", "uint16" or "float32") of an image."""
+    """Channels, size in pixels and type ("uint8", "uint16" or "float32") of an image.
+
+    ``orientation`` is the tag of EXIF or TIFF, 1 to 8; 1 means that the image is stored upright.
+    """
 
     channels: int
     height: int
     width: int
     dtype: str
+    orientation: int = 1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -46,8 +53,9 @@ def check_form(path: Path, info: ImageInfo, raw: bool) -> None:
     """
     if info.channels not in ((1, 3, 4) if raw else (1, 3)):
         wanted = "1, 3 or (packed RAW) 4" if raw else "1 (grey) or 3 (RGB), no alpha or other bands"
+        advice = ADVICE if info.channels in (2, 4) and not raw else "convert it first"
         raise ImageFault(
-            f"{path}: {info.channels} channels; expected {wanted}, convert it first",
+            f"{path}: {info.channels} channels; expected {wanted}, {advice}",
             "wrong channels",
         )
     if info.dtype not in _DTYPES:

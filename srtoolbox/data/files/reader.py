@@ -1,7 +1,9 @@
 """Reads images of 8 and 16 bits and float, with clear errors for files that cannot be read.
 
-Pixels are never converted: images that would lose bits or transparency, and incomplete files, are
-errors. Pillow decodes 8-bit images, OpenCV those with more bits; ``tiff`` decodes TIFF files.
+Images that would lose bits or transparency, and incomplete files, are errors, unless a conversion
+is asked for. An image that is stored turned is turned as its orientation tag states. Pillow decodes
+8-bit images, OpenCV those with more bits; ``tiff`` decodes TIFF files, ``other_formats`` PNM and
+JPEG 2000.
 """
 
 from __future__ import annotations
@@ -17,10 +19,14 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from srtoolbox.data.files import tiff
-from srtoolbox.data.files.image_info import Decode, ImageFault, ImageInfo, check_form
+from srtoolbox.data.files import other_formats, tiff
+from srtoolbox.data.files.image_info import ADVICE, Decode, ImageFault, ImageInfo, check_form
+from srtoolbox.data.files.orientation import exif_orientation, png_exif, turn
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy"})
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".npy"}
+    | {".pgm", ".ppm", ".pnm", ".jp2"}
+)
 
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 _MODE_CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
@@ -33,10 +39,12 @@ _UNSUPPORTED_MODES = {
     "RGBA": "RGB with an alpha channel",
 }
 _PNG, _JPEG, _RIFF, _BMP, _NPY = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"RIFF", b"BM", b"\x93NUMPY"
+_PNM_SPACE = (b" ", b"\n", b"\t", b"\r", b"#")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # The errors that the decoders raise for damaged files.
 _DECODER_ERRORS = (
     OSError,
+    OverflowError,
     SyntaxError,
     ValueError,
     EOFError,
@@ -50,22 +58,29 @@ _DECODER_ERRORS = (
 )
 
 
-def image_info(path: Path, raw: bool = False) -> ImageInfo:
+def image_info(path: Path, raw: bool = False, convert: bool = False) -> ImageInfo:
     """Returns channels, size and type of an image, from the file's header alone.
+
+    The size is that of the turned image; the arguments are those of ``read_image``.
 
     Raises:
         UserError: as ``read_image``, but damage after the header is not found.
     """
-    return _open(path, raw)[0]
+    return _open(path, raw, convert)[0]
 
 
-def read_image(path: Path, raw: bool = False) -> np.ndarray:
-    """Reads the pixels of a PNG, JPEG, BMP, TIFF, WebP or NPY file, as stored.
+def read_image(path: Path, raw: bool = False, convert: bool = False) -> np.ndarray:
+    """Reads the pixels of a PNG, JPEG, BMP, TIFF, WebP, PNM, JPEG 2000 or NPY file.
+
+    Values are as stored. An image with an orientation tag is turned as by ``cv2.imread``.
 
     Args:
         path: The file. An NPY file contains (H, W) or (H, W, C).
         raw: Read sensor data: 4 channels are allowed, and the channels are in the order of
             ``cv2.imread(…, cv2.IMREAD_UNCHANGED)``, which is the order given to ``cv2.imwrite``.
+            Orientation tags have no effect.
+        convert: Convert palette, CMYK and 1-bit images to RGB, and drop alpha channels without
+            blending; by default these images are errors.
 
     Returns:
         (C, H, W), possibly a view that is not contiguous; uint8, uint16 (full range 65535) or
@@ -75,7 +90,7 @@ def read_image(path: Path, raw: bool = False) -> np.ndarray:
         UserError: if the file cannot be read, is damaged or truncated, or has transparency, a
             palette, another bit depth, or several images; the message names the file and the cause.
     """
-    info, decode = _open(path, raw)
+    info, decode = _open(path, raw, convert)
     try:
         pixels = decode()
     except ImageFault:
@@ -89,8 +104,14 @@ def read_image(path: Path, raw: bool = False) -> np.ndarray:
             "not an image",
         )
     if pixels.dtype == np.float32:
+        if lost := int(np.isnan(pixels).sum()):
+            raise ImageFault(
+                f"{path}: {lost} of {pixels.size} values are NaN (not a number); replace them, for "
+                "example by the values of neighbouring pixels, or remove the file",
+                "NaN pixels",
+            )
         low, high = float(pixels.min()), float(pixels.max())
-        if not (low >= 0 and high <= 1):  # this form also rejects NaN
+        if low < 0 or high > 1:
             raise ImageFault(
                 f"{path}: float pixels from {low:g} to {high:g}; expected 0 to 1, scale them first",
                 "wrong range",
@@ -120,16 +141,20 @@ def ends_whole(path: Path) -> bool:
     return True
 
 
-def _open(path: Path, raw: bool) -> tuple[ImageInfo, Decode]:
-    """Reads the header; returns the form, and the function that decodes the pixels."""
+def _open(path: Path, raw: bool, convert: bool) -> tuple[ImageInfo, Decode]:
+    """Reads the header; returns the form, and the function that decodes and turns the pixels."""
     head = _read_head(path)
     try:
         if head.startswith(_NPY):
             info, decode = _open_npy(path)
         elif head.startswith(_TIFF):
-            info, decode = tiff.open_tiff(path, raw)
+            info, decode = tiff.open_tiff(path, raw, convert)
+        elif head.startswith(other_formats.PNM) and head[2:3] in _PNM_SPACE:
+            info, decode = other_formats.open_pnm(path, raw)
+        elif head.startswith(other_formats.JPEG_2000):
+            info, decode = other_formats.open_jpeg_2000(path, raw)
         else:
-            info, decode = _open_pillow(path, raw)
+            info, decode = _open_pillow(path, raw, convert)
     except ImageFault:
         raise
     except UnidentifiedImageError as error:
@@ -143,7 +168,11 @@ def _open(path: Path, raw: bool) -> tuple[ImageInfo, Decode]:
     except _DECODER_ERRORS as error:
         raise _broken(path, error) from error
     check_form(path, info, raw)
-    return info, decode
+    if raw or info.orientation == 1:
+        return info._replace(orientation=1), decode
+    if info.orientation >= 5:
+        info = info._replace(height=info.width, width=info.height)
+    return info, lambda: turn(decode(), info.orientation)
 
 
 def _read_head(path: Path) -> bytes:
@@ -190,7 +219,7 @@ def _open_npy(path: Path) -> tuple[ImageInfo, Decode]:
     return info, lambda: np.array(array, dtype=info.dtype).transpose(2, 0, 1)
 
 
-def _open_pillow(path: Path, raw: bool) -> tuple[ImageInfo, Decode]:
+def _open_pillow(path: Path, raw: bool, convert: bool) -> tuple[ImageInfo, Decode]:
     with Image.open(path, formats=_PILLOW_FORMATS) as image:
         # Pillow reduces 16-bit colour to 8 bits; only the decoder's argument shows it: "RGB;16B".
         deep = image.format == "PNG" and ";16" in str(image.tile)
@@ -203,19 +232,31 @@ def _open_pillow(path: Path, raw: bool) -> tuple[ImageInfo, Decode]:
         mode = "L" if deep and image.mode.startswith("I") else image.mode
         transparent = "transparency" in image.info and mode in ("L", "RGB")
         packed = raw and mode == "RGBA" and image.format == "PNG"
-        if transparent or not (mode in ("L", "RGB") or packed):
+        plain = not transparent and (mode in ("L", "RGB") or packed)
+        if not (plain or (convert and (transparent or mode in _UNSUPPORTED_MODES))):
             found = "a colour marked as transparent"
             if not transparent:
                 found = _UNSUPPORTED_MODES.get(mode, mode)
             raise ImageFault(
-                f"{path}: {found}; expected grey or RGB without alpha, convert it first",
+                f"{path}: {found}; expected grey or RGB without alpha, {ADVICE}",
                 "wrong channels",
             )
+        exif = png_exif(path) if image.format == "PNG" else image.info.get("exif", b"")
         depth = "uint16" if deep else "uint8"
-        info = ImageInfo(_MODE_CHANNELS[mode], image.height, image.width, depth)
+        channels = _MODE_CHANNELS[mode] if plain else 3
+        info = ImageInfo(channels, image.height, image.width, depth, exif_orientation(exif))
+    if not plain:
+        if deep:
+            return info, lambda: _drop_alpha(tiff.decode_opencv(_read_whole_png(path), raw=True))
+        return info, lambda: tiff.decode_as_rgb(path, _PILLOW_FORMATS)
     if packed or (deep and mode == "RGB"):
         return info, lambda: tiff.decode_opencv(_read_whole_png(path), raw)
     return info, lambda: tiff.decode_pillow(path, _PILLOW_FORMATS, info.dtype, raw)
+
+
+def _drop_alpha(pixels: np.ndarray) -> np.ndarray:
+    """Returns RGB (3, H, W) of grey, BGR or BGRA."""
+    return np.repeat(pixels[:1], 3, axis=0) if len(pixels) < 3 else pixels[2::-1]
 
 
 def _read_whole_png(path: Path) -> bytes:

@@ -7,8 +7,10 @@ separately, because OpenCV silently mixes them up.
 
 from __future__ import annotations
 
+import io
 import logging
 import math
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile
 
-from srtoolbox.data.files.image_info import Decode, ImageFault, ImageInfo
+from srtoolbox.data.files.image_info import ADVICE, Decode, ImageFault, ImageInfo
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
@@ -27,19 +29,24 @@ _PLAIN_COMPRESSIONS = (1, 8, 32946)  # none, and the two numbers of deflate
 _PLAIN_PREDICTORS = (1, 2)  # none, and horizontal differences
 _MAX_COMPRESSION = 2000  # pixel values per byte of the file that any of the methods can reach
 _SEPARATE = 2  # one plane after the other
+_ORIENTATION = 274
+_MAX_DIRECTORIES, _MAX_TAGS = 1000, 4096  # ordinary files have less than 20 and 100
+_TYPE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
 
-def open_tiff(path: Path, raw: bool) -> tuple[ImageInfo, Decode]:
+def open_tiff(path: Path, raw: bool, convert: bool = False) -> tuple[ImageInfo, Decode]:
     """Reads the header; returns the form, and the function that decodes the pixels to (C, H, W).
 
     Args:
         path: The file.
         raw: As of ``read_image``.
+        convert: As of ``read_image``.
 
     Raises:
         ImageFault: if the file is truncated or has several images or unsupported colours.
         Exception: others that tifffile raises for damaged files.
     """
+    _check_directories(path)
     with _open(path) as file:
         # Geographic files may contain overviews and masks of the image; they are ignored.
         pages = [page for page in file.pages if not (page.is_reduced or page.is_mask)]
@@ -51,6 +58,14 @@ def open_tiff(path: Path, raw: bool) -> tuple[ImageInfo, Decode]:
                 "several images",
             )
         page = pages[0]
+        if not (page.imagelength and page.imagewidth):
+            raise ImageFault(f"{path}: broken, it has no size; replace or remove it", "truncated")
+        place = _orientation_place(page)
+        if convert and page.photometric in _UNSUPPORTED_COLOURS and page.bitspersample <= 8:
+            return (
+                ImageInfo(3, page.imagelength, page.imagewidth, "uint8", _orientation(page)),
+                lambda: decode_as_rgb(io.BytesIO(_upright(path, place)), ("TIFF",)),
+            )
         _check_colours(path, page)
         ends = (a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=True))
         if max(ends, default=0) > file.filehandle.size:
@@ -60,21 +75,117 @@ def open_tiff(path: Path, raw: bool) -> tuple[ImageInfo, Decode]:
             page.imagelength,
             page.imagewidth,
             f"{page.bitspersample}-bit" if page.dtype is None else page.dtype.name,
+            _orientation(page),
         )
         if math.prod(info[:3]) > _MAX_COMPRESSION * file.filehandle.size:
             raise ValueError(f"{info.width}×{info.height} pixels cannot be in such a small file")
+        colours = 1 if page.photometric == _GREY else 3
+        extra = info.channels > colours and len(page.extrasamples) > 0
         separate = info.channels > 1 and page.planarconfig == _SEPARATE
-        if page.compression in _PLAIN_COMPRESSIONS and page.predictor in _PLAIN_PREDICTORS:
-            return info, lambda: _decode_plain(path, page.index, info, separate, raw)
+        plain = page.compression in _PLAIN_COMPRESSIONS and page.predictor in _PLAIN_PREDICTORS
+        if plain:
+            index = page.index
+            if convert and extra:
+                less = info._replace(channels=colours)
+                return less, lambda: _decode_plain(path, index, info, separate, raw)[:colours]
+            return info, lambda: _decode_plain(path, index, info, separate, raw)
         if separate or (info.channels == 3 and page.photometric == _GREY):
             raise ImageFault(
                 f"{path}: bands compressed by {_compression_name(page)}, stored separately or "
                 "without a colour space; save it interleaved as RGB, or uncompressed",
                 "not an image",
             )
+    if convert and extra and colours == 3:
+        less = info._replace(channels=3)
+        if info.dtype == "uint8":
+            return less, lambda: decode_as_rgb(io.BytesIO(_upright(path, place)), ("TIFF",))
+        return less, lambda: decode_opencv(_upright(path, place), raw=True)[2::-1]
     if info.dtype == "uint8" and info.channels < 4:
-        return info, lambda: decode_pillow(path, ("TIFF",), info.dtype, raw)
-    return info, lambda: decode_opencv(path.read_bytes(), raw)
+        return info, lambda: decode_pillow(
+            io.BytesIO(_upright(path, place)), ("TIFF",), info.dtype, raw
+        )
+    return info, lambda: decode_opencv(_upright(path, place), raw)
+
+
+def _check_directories(path: Path) -> None:
+    """Checks that the directories of a file end, and that their values fit in the file.
+
+    tifffile would follow a directory whose next is itself without end.
+
+    Raises:
+        ImageFault: if they form a loop, are too many, or have impossible counts.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+
+        def number(form: str, place: int) -> int:
+            file.seek(place)
+            return struct.unpack(order + form, file.read(struct.calcsize(order + form)))[0]
+
+        head = file.read(4)
+        order = "<" if head[:2] == b"II" else ">"
+        big = 43 in head[2:]
+        wide, count_form, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
+        first = 8 if big else 4
+        seen: set[int] = set()
+        place = number(wide, first)
+        while place:
+            if place in seen:
+                raise ImageFault(
+                    f"{path}: broken, its directories form a loop; replace or remove it",
+                    "truncated",
+                )
+            if len(seen) == _MAX_DIRECTORIES:
+                raise ImageFault(
+                    f"{path}: more than {_MAX_DIRECTORIES} images; expected one, save them "
+                    "separately",
+                    "several images",
+                )
+            seen.add(place)
+            if place >= size:
+                raise ImageFault(f"{path}: truncated; replace or remove it", "truncated")
+            count = number(count_form, place)
+            if count > _MAX_TAGS:
+                raise ImageFault(
+                    f"{path}: broken, a directory states {count} entries; replace or remove it",
+                    "truncated",
+                )
+            start = place + struct.calcsize(order + count_form)
+            file.seek(start)
+            tags = file.read(count * entry)
+            total = 0
+            for at in range(0, len(tags) - entry + 1, entry):
+                kind, values = struct.unpack_from(f"{order}2xH{wide}", tags, at)
+                total += values * _TYPE_BYTES.get(kind, 1)
+            if total > 2 * size + 4 * entry * count:
+                raise ImageFault(
+                    f"{path}: broken, a directory states {total} bytes of values, more than the "
+                    "file has; replace or remove it",
+                    "truncated",
+                )
+            place = number(wide, start + count * entry)
+
+
+def _orientation_place(page: TiffPage) -> tuple[int, str] | None:
+    """Returns the place of the orientation in the file and its byte order; None: it has none."""
+    tag = page.tags.get(_ORIENTATION)
+    return None if tag is None else (tag.valueoffset, page.parent.byteorder)
+
+
+def _orientation(page: TiffPage) -> int:
+    tag = page.tags.get(_ORIENTATION)
+    value = 1 if tag is None else tag.value
+    return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _upright(path: Path, place: tuple[int, str] | None) -> bytes:
+    """Returns the content of a file with orientation 1; the decoders turn some of the others."""
+    content = path.read_bytes()
+    if place is None:
+        return content
+    offset, order = place
+    one = struct.pack(f"{order}H", 1)
+    return content[:offset] + one + content[offset + 2 :]
 
 
 def _open(path: Path) -> TiffFile:
@@ -89,7 +200,7 @@ def _compression_name(page: TiffPage) -> str:
 
 
 def _check_colours(path: Path, page: TiffPage) -> None:
-    wanted = "expected grey or RGB without alpha, convert it first"
+    wanted = f"expected grey or RGB without alpha, {ADVICE}"
     if page.photometric not in (_GREY, _RGB, _YCBCR):
         found = _UNSUPPORTED_COLOURS.get(page.photometric, f"colours of kind {page.photometric!r}")
         raise ImageFault(f"{path}: {found}; {wanted}", "wrong channels")
@@ -109,7 +220,18 @@ def _decode_plain(path: Path, index: int, info: ImageInfo, separate: bool, raw: 
     return pixels
 
 
-def decode_pillow(path: Path, formats: tuple[str, ...], dtype: str, raw: bool) -> np.ndarray:
+def decode_as_rgb(source: Path | io.BytesIO, formats: tuple[str, ...]) -> np.ndarray:
+    """Decodes an image of 8 bits or less to RGB (3, H, W); alpha is dropped without blending."""
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    with Image.open(source, formats=formats) as image:
+        if image.mode in ("LA", "PA"):
+            image = image.convert("RGBA")
+        return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+
+
+def decode_pillow(
+    path: Path | io.BytesIO, formats: tuple[str, ...], dtype: str, raw: bool
+) -> np.ndarray:
     """Decodes an image of 8 bits, or grey of 16 bits, to (C, H, W)."""
     # Other libraries enable this for the whole process; truncated files then read as half black.
     ImageFile.LOAD_TRUNCATED_IMAGES = False

@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -19,6 +21,10 @@ from srtoolbox.data.files.reader import IMAGE_SUFFIXES
 
 _PLACEHOLDER = re.compile(r"\{(clip|frame|stem|any|-any)\}")
 _ANY_PLACEHOLDER = re.compile(r"\{(clip|frame|stem|any|-any|scale)\}")
+
+_LINE_BREAK = "line-break name"
+# Files that describe a dataset; nobody expects them to be read as images.
+_TEXT_SUFFIXES = frozenset({".txt", ".md", ".json", ".jsonl", ".csv", ".yml", ".yaml", ".pdf"})
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,50 @@ class FoundFile(NamedTuple):
     path: str
 
 
+class LeftOut:
+    """Collects what a search leaves out, by kind."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, str] = {}
+
+    def add(self, path: str, kind: str) -> None:
+        """Adds a file or folder, once."""
+        self._kinds[path] = kind
+
+    def describe(self) -> str | None:
+        """Returns a line with the number of each kind and an example; None if there is nothing."""
+        if not self._kinds:
+            return None
+        counts = Counter(self._kinds.values())
+        shown = []
+        for kind, count in sorted(counts.items()):
+            example = min(path for path, found in self._kinds.items() if found == kind)
+            words = kind if count == 1 else f"{kind}s"
+            shown.append(f"{count} {words} ({Path(example).name!r}{', …' if count > 1 else ''})")
+        return ", ".join(shown)
+
+
+def _kind(entry: os.DirEntry[str], stem: str, suffix: str) -> str:
+    try:
+        if entry.is_dir():
+            return "sub-folder"
+    except OSError:
+        pass
+    return f"{suffix} file" if stem else "suffixless file"
+
+
+def _is_real_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def composed(name: str) -> str:
+    """Returns a name with composed characters (NFC), because macOS may store decomposed ones."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
 def natural(text: str) -> tuple[tuple[int | str, ...], str]:
     """Returns a sort key that puts frame 9 before frame 10."""
     parts = re.split(r"(\d+)", text)
@@ -57,6 +107,8 @@ def walk(
     faults: list[Fault],
     wanted: Callable[[str], bool] = lambda key: True,
     keys: Sequence[str] | None = None,
+    recursive: bool = False,
+    left_out: LeftOut | None = None,
 ) -> Iterator[FoundFile]:
     """Finds the files that match a template, in no particular order.
 
@@ -67,9 +119,13 @@ def walk(
         faults: Receives the problems with folders and links on the way.
         wanted: Returns whether the item of that name is asked for.
         keys: Names of the items, if they are known; then no other clip folder is opened.
+        recursive: Also take images in sub-folders of the last folder, or clips in sub-folders of
+            the folder of clips; their keys begin with the path of the sub-folder. Links to folders
+            are not followed there.
+        left_out: Receives what is left out.
     """
     levels = template.split("/")[:-1]
-    search = _Search(template, scale, faults, wanted)
+    search = _Search(template, scale, faults, wanted, recursive, left_out or LeftOut())
     if keys is not None and "{-any}" in template:  # folders may have longer names than items
         yield from (file for file in search.descend(str(root), levels) if file.key in keys)
         return
@@ -77,7 +133,7 @@ def walk(
         yield from search.descend(str(root), levels)
         return
     for key in keys:
-        names = key.split("/")
+        names = _clip_names(key, levels.count("{clip}")) if recursive else key.split("/")
         if levels.count("{clip}") == len(names):
             yield from search.descend(str(root), levels, known=names)
 
@@ -91,7 +147,7 @@ def split_fixed(template: str, scale: int) -> tuple[str, str]:
 
 def fill(template: str, scale: int, key: str, frame: str = "*") -> str:
     """Returns the path of an item's file relative to the root; ``*`` stands for any text."""
-    clips, last_clip = iter(key.split("/")), key.rpartition("/")[2]
+    last_clip = key.rpartition("/")[2]
     values = {"scale": str(scale), "stem": key, "frame": frame, "any": "*", "-any": "*"}
 
     def value(placeholder: re.Match[str]) -> str:
@@ -99,20 +155,34 @@ def fill(template: str, scale: int, key: str, frame: str = "*") -> str:
         return next(clips, last_clip) if name == "clip" else values[name]
 
     folder, slash, name = template.rpartition("/")
+    clips = iter(_clip_names(key, folder.count("{clip}")))
     folder = _ANY_PLACEHOLDER.sub(value, folder)
     clips = iter(())  # in the file's name, {clip} is always the last folder level
     return f"{folder}{slash}{_ANY_PLACEHOLDER.sub(value, name)}.*"
+
+
+def _clip_names(key: str, levels: int) -> list[str]:
+    """Returns the names of the folder levels of a clip; a single level may be a path."""
+    return [key] if levels == 1 else key.split("/")
 
 
 class _Search:
     """Searches the folders of a template level by level."""
 
     def __init__(
-        self, template: str, scale: int, faults: list[Fault], wanted: Callable[[str], bool]
+        self,
+        template: str,
+        scale: int,
+        faults: list[Fault],
+        wanted: Callable[[str], bool],
+        recursive: bool,
+        left_out: LeftOut,
     ) -> None:
         self.scale, self.faults, self.wanted = scale, faults, wanted
+        self.recursive, self.left_out = recursive, left_out
         folder, _, name = template.rpartition("/")
         self.num_clip = folder.count("{clip}")
+        self.nested_clips = recursive and self.num_clip == 1
         self.name = self._compile(name)
 
     def descend(
@@ -122,6 +192,7 @@ class _Search:
         clips: tuple[str, ...] = (),
         frame: str = "",
         known: Sequence[str] = (),
+        above: str = "",
     ) -> Iterator[FoundFile]:
         """Finds the files below ``folder``.
 
@@ -131,6 +202,7 @@ class _Search:
             clips: Names of the clip folders above.
             frame: Name of the frame, if a folder above gives it.
             known: Names of the clip folders below, if they are known.
+            above: Path of the folder within that of the clips, for clips in sub-folders.
         """
         if self.num_clip and len(clips) == self.num_clip and not self.wanted("/".join(clips)):
             return
@@ -152,21 +224,41 @@ class _Search:
             match = pattern.fullmatch(entry.name)
             if match and self._is_folder(entry):
                 group = match.groupdict()
-                inner = (*clips, group["clip"]) if "clip" in group else clips
+                inner = (*clips, above + group["clip"]) if "clip" in group else clips
                 yield from self.descend(entry.path, deeper, inner, group.get("frame", frame), known)
+                if self.nested_clips and level == "{clip}" and _is_real_folder(entry):
+                    below = f"{above}{entry.name}/"
+                    yield from self.descend(entry.path, levels, clips, frame, (), below)
+            elif "\n" in entry.name:
+                self.left_out.add(entry.path, _LINE_BREAK)
+            elif not above and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+                self.left_out.add(entry.path, "stray image")
 
-    def _files(self, folder: str, clips: tuple[str, ...], frame: str) -> Iterator[FoundFile]:
+    def _files(
+        self, folder: str, clips: tuple[str, ...], frame: str, prefix: str = ""
+    ) -> Iterator[FoundFile]:
         for entry in self._entries(folder):
             stem, _, suffix = entry.name.rpartition(".")
-            if f".{suffix.lower()}" not in IMAGE_SUFFIXES:
+            suffix = f".{suffix.lower()}"
+            if "\n" in entry.name:
+                self.left_out.add(entry.path, _LINE_BREAK)
+                continue
+            if suffix not in IMAGE_SUFFIXES:
+                if self.recursive and self.num_clip < 2 and _is_real_folder(entry):
+                    if not self.nested_clips:  # else it is a folder of clips; see `descend`
+                        below = f"{prefix}{entry.name}/"
+                        yield from self._files(entry.path, clips, frame, below)
+                elif suffix not in _TEXT_SUFFIXES:
+                    self.left_out.add(entry.path, _kind(entry, stem, suffix))
                 continue
             match = self.name.fullmatch(stem)
             if not match:
                 continue
             group = match.groupdict()
-            if clips and group.get("clip", clips[-1]) != clips[-1]:
+            clip = clips[-1].rpartition("/")[2] if clips else None
+            if clips and group.get("clip", clip) != clip:
                 continue
-            key = "/".join(clips) or group.get("clip") or group.get("stem") or stem
+            key = "/".join(clips) or prefix + (group.get("clip") or group.get("stem") or stem)
             if self.wanted(key) and self._is_file(entry):
                 yield FoundFile(key, group.get("frame", frame), entry.path)
 
@@ -206,6 +298,9 @@ class _Search:
                 return True
             if entry.is_dir():
                 self._add(entry.path, "not a file", "is a folder where an image should be")
+            elif os.path.exists(entry.path):  # noqa: PTH110 (links are followed)
+                text = "is a pipe or a device, not an image file; remove it"
+                self._add(entry.path, "not a file", text)
             else:
                 self._add(entry.path, "broken link", "points to no file; repair or remove the link")
         except OSError as error:

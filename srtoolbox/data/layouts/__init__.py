@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-
 from srtoolbox.data.layouts.base import Layout, Split
 from srtoolbox.data.layouts.bursts import BURSTS
 from srtoolbox.data.layouts.clips import CLIPS
 from srtoolbox.data.layouts.images import IMAGES
 from srtoolbox.errors import UserError
+from srtoolbox.registry import close_names
 
 __all__ = ["ALIASES", "LAYOUTS", "Layout", "Split", "get_layout"]
 
@@ -27,6 +26,6 @@ def get_layout(name: str) -> Layout:
     if layout is not None:
         return layout
     known = [*LAYOUTS, *ALIASES]
-    close = difflib.get_close_matches(str(name).lower(), known, n=3)
-    hint = f"did you mean {' or '.join(repr(other) for other in close)}? " if close else ""
+    close = close_names(str(name), known)
+    hint = f"did you mean {close}? " if close else ""
     raise UserError(f"layout '{name}': unknown; {hint}known: {', '.join(known)}")

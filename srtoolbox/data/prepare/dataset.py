@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from srtoolbox.data.cache.pixels import open_pixels
@@ -36,6 +37,19 @@ GENERATORS = {
 """Functions that make a dataset from photographs, by layout; each writes LAYOUT.json with it."""
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """How files are found and read.
+
+    Args:
+        convert: As of ``read_image``.
+        recursive: As of ``scan``.
+    """
+
+    convert: bool = False
+    recursive: bool = False
+
+
 def prepare(
     name: str,
     source: Path,
@@ -45,6 +59,8 @@ def prepare(
     splits: Sequence[str] = (),
     make_lr: bool = False,
     cache: Path | None = CACHE,
+    convert: bool = False,
+    recursive: bool = False,
 ) -> Prepared:
     """Finds and checks a dataset's files, makes LR files if asked to, decodes training images.
 
@@ -59,17 +75,23 @@ def prepare(
             for training are decoded.
         make_lr: Write missing LR files.
         cache: Folder for decoded images; None: they are not kept.
+        convert: Convert palette, CMYK and 1-bit images to RGB, and drop alpha channels.
+        recursive: Also take images, clips and bursts in sub-folders.
 
     Raises:
         UserError: names all faults of the files; nothing was built.
         RunError: if the disk is full; finished files stay, and the next call continues from there.
     """
-    layout = get_layout(name)
+    layout, reading = get_layout(name), _Reading(convert, recursive)
+    if convert and (layout.raw or layout.name in GENERATORS):
+        kind = "RAW" if layout.raw else "made from RGB photographs"
+        raise UserError(f"layout '{name}' is {kind}; remove --convert")
     for split in splits:
         layout.check_split(split)
     layout.check_scale(scale)
-    if layout.name in GENERATORS and not _is_made(layout, source, scale):
-        source = _generate(layout, source, out or DATASETS / folder_name(layout) / "train", scale)
+    if layout.name in GENERATORS and not _is_made(layout, source, scale, reading):
+        target = out or DATASETS / folder_name(layout) / "train"
+        source = _generate(layout, source, target, scale, reading)
     elif make_lr and layout.kind == "burst":
         raise UserError(f"layout '{name}': --make-lr is for images and clips, not for bursts")
     elif out is not None and not make_lr:
@@ -80,8 +102,8 @@ def prepare(
     made: dict[str, int] = {}
     if make_lr:
         root_lq = out if out is not None and out.resolve() != source.resolve() else None
-        made = _make_lr(layout, source, out or source, scale, splits)
-    parts, missing = _find(layout, source, scale, splits, root_lq)
+        made = _make_lr(layout, source, out or source, scale, splits, reading)
+    parts, missing = _find(layout, source, scale, splits, reading, root_lq)
     decoded = [
         part
         for part in parts
@@ -89,32 +111,41 @@ def prepare(
     ]
     # Files that will be decoded for the cache need not be decoded for the check.
     rest = [part for part in parts if part not in decoded]
-    if faults := [*_faults(layout, rest, scale, True), *_faults(layout, decoded, scale, False)]:
-        _raise_all(layout, source, [*faults, *_faults(layout, decoded, scale, True)])
+    faults = _faults(layout, rest, scale, True, reading)
+    if faults := [*faults, *_faults(layout, decoded, scale, False, reading)]:
+        _raise_all(layout, source, [*faults, *_faults(layout, decoded, scale, True, reading)])
     for part in parts:
         part.made = made.get(part.split)
-        part.gt = headers([path for item in part.items for path in item.gt])
-        part.lq = headers([path for item in part.items for path in item.lq], layout.raw)
+        part.gt = headers([path for item in part.items for path in item.gt], convert=convert)
+        lq = [path for item in part.items for path in item.lq]
+        part.lq = headers(lq, layout.raw, convert)
     for part in decoded:
         try:
-            _decode(layout, part, cache)
+            _decode(layout, part, cache, convert)
         except ImageFault:  # damaged after its header; other files may be damaged, too
-            _raise_all(layout, source, _faults(layout, decoded, scale, True))
+            _raise_all(layout, source, _faults(layout, decoded, scale, True, reading))
             raise
     notes = [*(note for part in parts for note in part.notes(layout)), *missing]
     own = layout.source == "your own" or layout.name in GENERATORS
     root = source if own else _link(layout, source)
-    return Prepared(layout, root, root_lq, scale, cache, parts, notes)
+    return Prepared(layout, root, root_lq, scale, cache, parts, notes, convert, recursive)
 
 
 def _find(
-    layout: Layout, source: Path, scale: int, splits: Sequence[str], root_lq: Path | None = None
+    layout: Layout,
+    source: Path,
+    scale: int,
+    splits: Sequence[str],
+    reading: _Reading,
+    root_lq: Path | None = None,
 ) -> tuple[list[Part], list[str]]:
     """Returns the splits that exist, and a note on each missing one."""
     parts, faults, missing = [], [], []
     nothing: list[Fault] = []
     for split in splits or layout.splits:
-        items, met = find_items(layout, str(source), split, scale, root_lq and str(root_lq))
+        items, met = find_items(
+            layout, str(source), split, scale, root_lq and str(root_lq), reading.recursive
+        )
         absent = [fault for fault in met if fault.kind == "no files"]
         if not items and absent == met and not splits:
             nothing += absent
@@ -126,15 +157,26 @@ def _find(
     if not parts and not faults:
         faults = nothing
     if faults:  # of names and folders; reported together with those of the files' content
-        _raise_all(layout, source, [*faults, *_faults(layout, parts, scale, True)])
+        _raise_all(layout, source, [*faults, *_faults(layout, parts, scale, True, reading)])
     return parts, missing
 
 
-def _faults(layout: Layout, parts: Sequence[Part], scale: int, deep: bool) -> list[Fault]:
+def _faults(
+    layout: Layout, parts: Sequence[Part], scale: int, deep: bool, reading: _Reading
+) -> list[Fault]:
     faults = []
     for part in parts:
         with progress_bar(f"checking {part.split}") as progress:
-            faults += check_items(part.items, layout, scale, deep=deep, progress=progress)
+            training = part.split == "train"
+            faults += check_items(
+                part.items,
+                layout,
+                scale,
+                deep=deep,
+                training=training,
+                convert=reading.convert,
+                progress=progress,
+            )
     return faults
 
 
@@ -148,38 +190,49 @@ def _raise_all(layout: Layout, source: Path, faults: Sequence[Fault]) -> None:
 
 
 def _make_lr(
-    layout: Layout, source: Path, out: Path, scale: int, splits: Sequence[str]
+    layout: Layout,
+    source: Path,
+    out: Path,
+    scale: int,
+    splits: Sequence[str],
+    reading: _Reading,
 ) -> dict[str, int]:
     """Writes missing LR files; returns their number by split."""
     bare = layout.without_lq()
-    parts, _ = _find(bare, source, scale, splits)
-    if faults := _faults(bare, parts, scale, False):
-        _raise_all(bare, source, [*faults, *_faults(bare, parts, scale, True)])
+    parts, _ = _find(bare, source, scale, splits, reading)
+    if faults := _faults(bare, parts, scale, False, reading):
+        _raise_all(bare, source, [*faults, *_faults(bare, parts, scale, True, reading)])
     made = {}
     for part in parts:
         try:
             with progress_bar(f"making LR of {part.split}") as progress:
                 made[part.split] = write_lr(
-                    layout, part.split, part.items, source, out, scale, progress
+                    *(layout, part.split, part.items, source, out, scale, progress),
+                    convert=reading.convert,
+                    recursive=reading.recursive,
                 )
         except ImageFault:
-            _raise_all(bare, source, _faults(bare, parts, scale, True))
+            _raise_all(bare, source, _faults(bare, parts, scale, True, reading))
             raise
     return made
 
 
-def _is_made(layout: Layout, source: Path, scale: int) -> bool:
+def _is_made(layout: Layout, source: Path, scale: int, reading: _Reading) -> bool:
     """Returns whether ``source`` has files of a layout that is made from photographs."""
     if (source / f"{layout.name}.json").is_file():
         return True
-    return any(find_items(layout, str(source), split, scale)[0] for split in layout.splits)
+    found = (
+        find_items(layout, str(source), split, scale, recursive=reading.recursive)[0]
+        for split in layout.splits
+    )
+    return any(found)
 
 
-def _generate(layout: Layout, source: Path, out: Path, scale: int) -> Path:
+def _generate(layout: Layout, source: Path, out: Path, scale: int, reading: _Reading) -> Path:
     """Makes missing bursts or clips of the images in ``source``; returns their folder, ``out``."""
     plain = get_layout("folder").without_lq()
-    parts, _ = _find(plain, source, scale, ())
-    _raise_all(plain, source, _faults(plain, parts, scale, True))
+    parts, _ = _find(plain, source, scale, (), reading)
+    _raise_all(plain, source, _faults(plain, parts, scale, True, reading))
     images = [path for part in parts for item in part.items for path in item.gt]
     with progress_bar(f"making {layout.kind}s") as progress:
         made = GENERATORS[layout.name](images, out, scale=scale, progress=progress)
@@ -187,13 +240,13 @@ def _generate(layout: Layout, source: Path, out: Path, scale: int) -> Path:
     return out
 
 
-def _decode(layout: Layout, part: Part, cache: Path | None) -> None:
+def _decode(layout: Layout, part: Part, cache: Path | None, convert: bool) -> None:
     """Builds the caches that the datasets use: one for HR, one for LR."""
     gt = [path for item in part.items for path in item.gt]
     lq = [path for item in part.items for path in item.lq]
-    open_pixels(gt, cache)
+    open_pixels(gt, cache, convert=convert)
     if lq:
-        open_pixels(lq, cache, raw=layout.raw)
+        open_pixels(lq, cache, raw=layout.raw, convert=convert)
     part.cache = decoded_size([*part.gt, *part.lq])
 
 

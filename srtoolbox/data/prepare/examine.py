@@ -21,6 +21,7 @@ from srtoolbox.data.layouts import get_layout
 from srtoolbox.registry import DATASET_REGISTRY
 from srtoolbox.utils.console import Progress
 from srtoolbox.utils.cpu import map_threads
+from srtoolbox.utils.files import user_path
 
 _ON_DISK = ("PairedImages", "Clips", "SpaceTimeClips", "Bursts", "SyntheticBursts", "SBSRBursts")
 
@@ -77,15 +78,27 @@ def examine(
     published = given["scale"] // 2 if layout.raw else given["scale"]
     if given.get("dataroot_gt") is not None:
         lq = given["dataroot_lq"]
-        found = scan_pair(Path(given["dataroot_gt"]), lq and Path(lq), given["filename_tmpl"])
+        root, root_lq = user_path(given["dataroot_gt"]), lq and user_path(lq)
+        found = scan_pair(root, root_lq, given["filename_tmpl"], given["recursive"])
     elif given["dataroot"] is None:
         return None  # the dataset itself reports what is missing
     else:
         lq = given.get("dataroot_lq")
-        found = find_items(layout, given["dataroot"], given["split"], published, lq)
+        found = find_items(
+            layout, given["dataroot"], given["split"], published, lq, given.get("recursive", False)
+        )
     items, faults = found
     items = items[: given.get("num_image")]
-    faults += check_items(items, layout, published, deep=True, gt_size=gt_size, progress=progress)
+    faults += check_items(
+        items,
+        layout,
+        published,
+        deep=True,
+        gt_size=gt_size,
+        training=training,
+        convert=given.get("convert") == "rgb",
+        progress=progress,
+    )
     return Examined(items, faults, layout.raw)
 
 
@@ -103,13 +116,13 @@ def report_by_kind(faults: Sequence[Fault], title: str) -> str:
     return "\n".join(lines)
 
 
-def headers(paths: Sequence[Path], raw: bool = False) -> list[ImageInfo]:
+def headers(paths: Sequence[Path], raw: bool = False, convert: bool = False) -> list[ImageInfo]:
     """Reads the headers of image files.
 
     Raises:
         UserError: as ``image_info``.
     """
-    return list(map_threads(partial(image_info, raw=raw), paths))
+    return list(map_threads(partial(image_info, raw=raw, convert=convert), paths))
 
 
 def decoded_size(infos: Sequence[ImageInfo]) -> int:

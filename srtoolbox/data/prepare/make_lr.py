@@ -27,6 +27,9 @@ def make_lr(
     out: Path,
     scale: int,
     progress: Progress = lambda done, total: None,
+    *,
+    convert: bool = False,
+    recursive: bool = False,
 ) -> int:
     """Writes an LR file, as PNG, for every HR file that has none.
 
@@ -41,6 +44,8 @@ def make_lr(
         out: Folder that gets the LR files, in the folders of the layout.
         scale: Scale of the LR files.
         progress: Called with the number of existing LR files and the number of all LR files.
+        convert: As of ``read_image``.
+        recursive: As of ``walk``.
 
     Returns:
         The number of files written.
@@ -49,16 +54,23 @@ def make_lr(
         UserError: if the layout has no place for LR files, or an HR file cannot be read.
         RunError: if a file cannot be written.
     """
-    targets = _targets(layout, split, items, root, out, scale)
+    targets = _targets(layout, split, items, root, out, scale, recursive)
     missing = [(gt, lq) for gt, lq in targets.items() if not lq.exists()]
     done = len(targets) - len(missing)
-    for count, _ in enumerate(map_threads(lambda pair: _make(*pair, layout, scale), missing), 1):
+    made = map_threads(lambda pair: _make(*pair, layout, scale, convert), missing)
+    for count, _ in enumerate(made, 1):
         progress(done + count, len(targets))
     return len(missing)
 
 
 def _targets(
-    layout: Layout, split: str, items: Sequence[Item], root: Path, out: Path, scale: int
+    layout: Layout,
+    split: str,
+    items: Sequence[Item],
+    root: Path,
+    out: Path,
+    scale: int,
+    recursive: bool,
 ) -> dict[Path, Path]:
     """Returns the path of the LR file of each HR file."""
     files = [path for item in items for path in item.gt]
@@ -70,7 +82,8 @@ def _targets(
     for gt, lq in templates:
         if lq is None or "{any}" in lq:
             continue
-        found = {path: (key, frame) for key, frame, path in walk(gt, root, scale, [], keys=keys)}
+        files_of = walk(gt, root, scale, [], keys=keys, recursive=recursive)
+        found = {path: (key, frame) for key, frame, path in files_of}
         if all(str(path) in found for path in files):
             places.append((lq, found))
     if not places:
@@ -87,8 +100,8 @@ def _targets(
     return {path: out / f"{name.removesuffix('.*')}.png" for path, name in named.items()}
 
 
-def _make(gt: Path, lq: Path, layout: Layout, scale: int) -> None:
-    image = read_image(gt)
+def _make(gt: Path, lq: Path, layout: Layout, scale: int, convert: bool) -> None:
+    image = read_image(gt, convert=convert)
     if image.dtype.kind != "u":
         raise UserError(
             f"{gt}: {image.dtype} pixels, but LR files are made only from 8 and 16 bits; remove "

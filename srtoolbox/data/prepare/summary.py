@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,21 @@ class Part:
                     f"{self.split}: {other} {side} files are not {usual}, the size in "
                     f"{layout.title}"
                 )
+            turned = sum(info.orientation != 1 for info in infos)
+            if turned:
+                notes.append(
+                    f"{self.split}: {turned} of {len(infos)} {side} files are stored turned; they "
+                    "are read upright, as their orientation tags state"
+                )
+            if len({info.dtype for info in infos}) > 1 and not (side == "LR" and layout.raw):
+                paths = [p for item in self.items for p in (item.gt if side == "HR" else item.lq)]
+                usual = Counter(info.dtype for info in infos).most_common(1)[0][0]
+                other = [p for p, info in zip(paths, infos, strict=True) if info.dtype != usual]
+                notes.append(
+                    f"{self.split}: {len(other)} of {len(infos)} {side} files do not have {usual} "
+                    f"pixels like the others, such as {other[0]}; for training, save all with one "
+                    "bit depth"
+                )
         return notes
 
 
@@ -74,6 +90,8 @@ class Prepared:
         cache: Folder of the decoded images.
         parts: The splits.
         notes: Notes for the user.
+        convert: Whether images are converted to RGB.
+        recursive: Whether sub-folders are read.
     """
 
     layout: Layout
@@ -83,6 +101,8 @@ class Prepared:
     cache: Path | None
     parts: list[Part]
     notes: list[str]
+    convert: bool = False
+    recursive: bool = False
 
     def options(self) -> dict[str, Any]:
         """Returns the options that use the dataset, as in an option file."""
@@ -98,6 +118,8 @@ class Prepared:
             spec |= {"split": part.split} if len(self.layout.splits) > 1 else {}
             spec |= {} if self.root_lq is None else {"dataroot_lq": str(self.root_lq)}
             spec |= {} if part.cache is None else {"cache": str(self.cache)}
+            spec |= {"convert": "rgb"} if self.convert else {}
+            spec |= {"recursive": True} if self.recursive else {}
             if part.split in TRAINED:
                 datasets["train"] = spec
             else:

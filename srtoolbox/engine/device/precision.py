@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
@@ -11,7 +12,7 @@ import torch
 from srtoolbox.errors import UserError
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
-_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -24,12 +25,18 @@ def pick_device(name: str = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if not re.fullmatch(r"(cpu|cuda|mps|xpu)(:\d{1,4})?", name):
+        raise UserError(f"--device {name}: must be auto, cpu, cuda, cuda:0, cuda:1, … or mps")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"--device {name}: not available here ({reason}); try cpu") from error
+        count = torch.cuda.device_count()
+        here = ["auto", "cpu", *(f"cuda:{index}" for index in range(count))]
+        here += ["mps"] if torch.backends.mps.is_available() else []
+        raise UserError(
+            f"--device {name}: not available here; there are: {', '.join(here)}"
+        ) from error
     return device
 
 
@@ -56,9 +63,9 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
         torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
-    if precision not in _HALF:
+    if precision not in HALF:
         return nullcontext()
-    return torch.autocast(device.type, dtype=_HALF[precision])
+    return torch.autocast(device.type, dtype=HALF[precision])
 
 
 def loss_scaler(device: torch.device, precision: Precision) -> torch.amp.GradScaler:
@@ -79,13 +86,6 @@ def device_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return 0.0
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Returns whether an error says that a device or the machine ran out of memory."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 @contextmanager

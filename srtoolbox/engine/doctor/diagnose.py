@@ -31,7 +31,7 @@ from srtoolbox.errors import UserError
 from srtoolbox.metrics import ClipMetric
 from srtoolbox.models.frames import IncompatibleInput
 from srtoolbox.utils.console import progress_bar
-from srtoolbox.utils.files import read_lines
+from srtoolbox.utils.files import read_lines, user_path
 from srtoolbox.utils.torch_private import without_compilation
 
 _log = logging.getLogger("srtoolbox")
@@ -151,7 +151,7 @@ class _RunCheck:
         if folder := spec.get("cache"):
             size = decoded_size([*headers(gt), *headers(lq, seen.raw)])
             caches = self.found.caches
-            caches[Path(folder)] = caches.get(Path(folder), 0) + size
+            caches[user_path(folder)] = caches.get(user_path(folder), 0) + size
 
     def _build(
         self, name: str, spec: Mapping[str, Any], net: nn.Module, say: Say

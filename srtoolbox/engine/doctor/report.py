@@ -15,9 +15,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from srtoolbox.engine.device.precision import is_out_of_memory
+from srtoolbox.engine.device.precision import Precision
+from srtoolbox.engine.device.probe import slow_format
 from srtoolbox.engine.options import RunOptions
-from srtoolbox.errors import RunError, UserError
+from srtoolbox.errors import RunError, UserError, is_out_of_memory
 from srtoolbox.utils.console import duration_text, size_text, terminal_table
 from srtoolbox.utils.cpu import cpu_count
 from srtoolbox.utils.environment import device_name
@@ -118,6 +119,10 @@ def find_warnings(found: Diagnosis, runs: Sequence[RunOptions], device: torch.de
     warnings = []
     if device.type == "cpu":
         warnings.append(f"no GPU: this runs on {device_name(device)}")
+    formats: set[Precision] = {run.train.precision for run in runs if run.train}
+    for precision in sorted(formats):
+        if text := slow_format(device, precision):
+            warnings.append(text)
     cores = cpu_count()
     for workers in sorted({run.train.num_worker for run in runs if run.train}):
         if workers > cores:

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from srtoolbox.config.schema import build
-from srtoolbox.data.base import EvalDataset, Sample, dataset_info
+from srtoolbox.data.base import EvalDataset, Sample, dataset_info, read_sample
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.device.distributed import SINGLE_PROCESS, Ranks
-from srtoolbox.engine.device.precision import Precision, autocast, is_out_of_memory, synchronize
+from srtoolbox.engine.device.precision import Precision, autocast, synchronize
 from srtoolbox.engine.options import ValOptions
-from srtoolbox.errors import RunError, UserError
+from srtoolbox.errors import RunError, UserError, is_out_of_memory
 from srtoolbox.inference.padding import run_padded
 from srtoolbox.inference.prediction import PLAIN, EnhanceOptions, predict
 from srtoolbox.inference.tiling import halve, run_tiled
-from srtoolbox.metrics import ClipMetric, Metric, MetricUnavailable, Protocol, get_protocol
+from srtoolbox.metrics import (
+    ClipMetric,
+    Metric,
+    MetricUnavailable,
+    Protocol,
+    build_metric,
+    get_protocol,
+)
+from srtoolbox.utils.console import names_text, warn_once
 
 _log = logging.getLogger("srtoolbox")
 
@@ -66,7 +74,7 @@ class Evaluator:
             name: get_protocol(name) for name in protocols or [opt.protocol]
         }
         self.metrics: dict[str, Metric | ClipMetric] = {
-            name: build("metric", spec) for name, spec in opt.metrics.items()
+            name: build_metric(spec) for name, spec in opt.metrics.items()
         }
         self.device = device
         self.precision: Precision = precision
@@ -156,7 +164,7 @@ class Evaluator:
         enhance: EnhanceOptions,
     ) -> list[_Frame]:
         """Runs the network on a sample and scores its frames; clip metrics are still missing."""
-        sample = dataset[index]
+        sample = read_sample(dataset, index)
         lq = to_float(torch.from_numpy(sample["lq"]).to(self.device))[None]
         synchronize(self.device)
         start = time.perf_counter()
@@ -248,13 +256,8 @@ class Evaluator:
             return self.metrics[name](sr, gt, protocol=self.protocols[protocol], scale=scale)
         except MetricUnavailable as error:
             self._unavailable.add(name)
-            _warn_once(f"{name} is left out: {error}")
+            warn_once(f"{name} is left out: {error}")
             return None
-
-
-@cache
-def _warn_once(message: str) -> None:
-    _log.warning("%s", message)
 
 
 def clip_of(key: str) -> str:
@@ -286,7 +289,30 @@ def average(records: Sequence[Record], over: str = "images") -> dict[str, float 
     return means
 
 
+def not_finite(records: Sequence[Record]) -> tuple[list[str], list[str]]:
+    """Returns sentences on the NaN and on the infinite scores of a dataset, one per metric."""
+    nan: list[str] = []
+    infinite: list[str] = []
+    for name in records[0]["metrics"] if records else ():
+        values = {record["key"]: record["metrics"].get(name) for record in records}
+        known = {key: value for key, value in values.items() if value is not None}
+        count = f"of {len(values)} images"
+        if keys := [key for key, value in known.items() if math.isnan(value)]:
+            nan.append(f"{name}: {len(keys)} {count} are not finite ({names_text(keys)})")
+        if keys := [key for key, value in known.items() if math.isinf(value)]:
+            means = "" if len(keys) == len(known) else "; means leave them out"
+            text = f"{name}: {len(keys)} {count} are infinite ({names_text(keys)}){means}"
+            infinite.append(text)
+    return nan, infinite
+
+
 def mean(values: Sequence[float | None]) -> float | None:
-    """Returns the mean; None if a value is missing, since a mean over fewer images misleads."""
+    """Returns the mean; None if a value is missing, since a mean over fewer images misleads.
+
+    Infinite values (the PSNR of equal images) are left out, unless all are infinite.
+    """
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
+    if not known or len(known) < len(values):
+        return None
+    kept = [value for value in known if not math.isinf(value)] or known
+    return sum(kept) / len(kept)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import takewhile, tee
 from pathlib import Path
@@ -18,22 +16,26 @@ import torch
 from torch import Tensor
 
 from srtoolbox.config.files import as_tree, plain, read
-from srtoolbox.config.schema import Component, build, check
+from srtoolbox.config.schema import Component, check
 from srtoolbox.data.files.checks import examine_file, report_faults
 from srtoolbox.data.files.find import Fault
+from srtoolbox.data.files.levels import Levels, check_levels
 from srtoolbox.data.files.reader import IMAGE_SUFFIXES, read_image
-from srtoolbox.data.files.walk import natural, walk
+from srtoolbox.data.files.walk import LeftOut, composed, natural, walk
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.evaluation.evaluator import Record, average, clip_of
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.metrics import ClipMetric, Metric, Protocol, get_protocol
+from srtoolbox.metrics import ClipMetric, Metric, Protocol, build_metric, get_protocol
 from srtoolbox.registry import METRIC_REGISTRY
-from srtoolbox.utils.console import progress_bar
+from srtoolbox.utils.console import printable, progress_bar
 from srtoolbox.utils.cpu import map_threads
 from srtoolbox.utils.files import write_atomic
+from srtoolbox.utils.portable import csv_text, to_json
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+_log = logging.getLogger("srtoolbox")
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Scores:
         metrics: The metrics by name.
         protocol: The protocol.
         scale: Super-resolution factor.
+        levels: White and black level of uint16 files.
+        notes: Sentences about images that were changed before they were compared.
     """
 
     name: str
@@ -79,6 +83,8 @@ class Scores:
     metrics: Mapping[str, Metric | ClipMetric]
     protocol: Protocol
     scale: int
+    levels: Levels = field(default_factory=Levels)
+    notes: Sequence[str] = ()
 
     @property
     def mean(self) -> dict[str, float]:
@@ -95,10 +101,11 @@ class Scores:
     def table(self) -> Table:
         """Returns a table for the terminal: a row per folder, the mean, and the protocol."""
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(
-            title=f"{self.name} (x{self.scale})",
-            caption=self.protocol.describe(),
+            title=Text(printable(f"{self.name} (x{self.scale})")),
+            caption=Text(printable(self.protocol.describe() + self._levels_text())),
             caption_justify="left",
         )
         table.add_column("folder", overflow="fold")
@@ -106,12 +113,12 @@ class Scores:
         for name, metric in self.metrics.items():
             unit = f" [{metric.unit}]" if metric.unit else ""
             arrow = "↑" if metric.higher_is_better else "↓"
-            header = f"{name.upper()}{unit} {arrow}".replace("[", r"\[")
+            header = Text(printable(f"{name.upper()}{unit} {arrow}"))
             # A truncated number would be wrong, so many columns make the table wider instead.
             table.add_column(header, justify="right", min_width=8, overflow="fold")
         folders = self.by_folder()
         for clip, records in folders.items():
-            table.add_row(clip, str(len(records)), *self._cells(_means(records)))
+            table.add_row(Text(printable(clip)), str(len(records)), *self._cells(_means(records)))
         if len(folders) > 1:
             table.add_section()
             label = f"mean over {self.protocol.average}"
@@ -120,23 +127,23 @@ class Scores:
 
     def write_csv(self, path: Path) -> None:
         """Writes a row per image."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["key", *self.metrics])
-        writer.writerows([record["key"], *record["metrics"].values()] for record in self.records)
-        write_atomic(path, text.getvalue())
+        lines = [[record["key"], *record["metrics"].values()] for record in self.records]
+        write_atomic(path, csv_text([["key", *self.metrics], *lines]))
 
     def write_json(self, path: Path) -> None:
         """Writes protocol, mean, means of the folders, and the scores of each image."""
-        protocol = self.protocol
+        protocol, levels = self.protocol, {}
+        if self.levels.changed:
+            levels = {"white_level": self.levels.white, "black_level": self.levels.black}
         content = {
             "protocol": {"name": protocol.name, "hash": protocol.hash, "text": protocol.describe()},
             "scale": self.scale,
+            **levels,
             "mean": self.mean,
             "folders": {clip: _means(records) for clip, records in self.by_folder().items()},
             "images": self.records,
         }
-        write_atomic(path, json.dumps(content, indent=1) + "\n")
+        write_atomic(path, to_json(content, indent=1) + "\n")
 
     def require(self, limits: Sequence[Limit]) -> None:
         """Checks the means.
@@ -147,6 +154,11 @@ class Scores:
         failures = [limit.failure(self.mean[limit.metric]) for limit in limits]
         if any(failures):
             raise RunError("; ".join(filter(None, failures)))
+
+    def _levels_text(self) -> str:
+        if not self.levels.changed:
+            return ""
+        return f" uint16 files: white level {self.levels.white}, black level {self.levels.black}."
 
     def _cells(self, means: Mapping[str, float]) -> list[str]:
         return [f"{means[name]:.{max(4, metric.digits)}f}" for name, metric in self.metrics.items()]
@@ -168,6 +180,9 @@ def score_folders(
     subset: bool = False,
     limits: Sequence[Limit] = (),
     device: torch.device | None = None,
+    white_level: int | None = None,
+    black_level: int = 0,
+    convert: bool = False,
 ) -> Scores:
     """Scores the images of a folder; see ``pair_files`` for its structure.
 
@@ -182,12 +197,16 @@ def score_folders(
         subset: Whether ground truth without a result is allowed.
         limits: Limits that ``Scores.require`` will check; their metrics must be among ``metrics``.
         device: Device of the metrics; default: the CPU.
+        white_level: Value of uint16 files that becomes 1, of results and ground truth; None: 65535.
+        black_level: Value of uint16 files that becomes 0.
+        convert: As of ``read_image``.
 
     Raises:
         UserError: for faulty names, files or options.
         RunError: if a metric is not available on this machine.
     """
     rules, built = get_protocol(protocol), build_metrics(metrics)
+    levels = Levels(white_level, black_level)
     for limit in limits:
         if limit.metric not in built:
             raise UserError(
@@ -197,11 +216,21 @@ def score_folders(
         if reason := metric.available():
             raise RunError(f"{name}: {reason}")
     clips = pair_files(
-        sr, gt, scale=scale, template=template, subset=subset, skip_frames=rules.skip_frames
+        sr,
+        gt,
+        scale=scale,
+        template=template,
+        subset=subset,
+        skip_frames=rules.skip_frames,
+        convert=convert,
     )
+    read = partial(read_image, convert=convert)
+    truths = [pair.gt for pairs in clips.values() for pair in pairs]
+    if not levels.changed and (warning := check_levels(truths, read, str(gt))):
+        _log.warning("%s", warning)
     image_metrics = {name: m for name, m in built.items() if isinstance(m, Metric)}
     clip_metrics = {name: m for name, m in built.items() if isinstance(m, ClipMetric)}
-    load = partial(_load, device=device or torch.device("cpu"))
+    load = partial(_load, device=device or torch.device("cpu"), read=read, levels=levels)
     records: list[Record] = []
     total = sum(map(len, clips.values()))
     with progress_bar("scoring") as progress:
@@ -222,7 +251,29 @@ def score_folders(
                 records.append({"key": pair.key, "metrics": {name: scores[name] for name in built}})
                 progress(len(records), total)
     name = Path(str(sr).partition("{clip}")[0]).resolve().name
-    return Scores(name, records, built, rules, scale)
+    return Scores(name, records, built, rules, scale, levels, _notes(clips, convert))
+
+
+def _notes(clips: Mapping[str, Sequence[Pair]], convert: bool) -> list[str]:
+    """Returns a note if ground truth is larger than its result, and so was cropped."""
+    pairs = [pair for group in clips.values() for pair in group]
+    infos = map_threads(
+        partial(examine_file, convert=convert),
+        [path for pair in pairs for path in (pair.sr, pair.gt)],
+    )
+    cropped = [
+        f"{pair.key} ({gt.width}×{gt.height} to {sr.width}×{sr.height})"
+        for pair, sr, gt in zip(pairs, infos, infos, strict=True)
+        if not isinstance(sr, Fault) and not isinstance(gt, Fault)
+        if (gt.width, gt.height) != (sr.width, sr.height)
+    ]
+    if not cropped:
+        return []
+    names = ", ".join(cropped[:3]) + (", …" if len(cropped) > 3 else "")
+    return [
+        f"{len(cropped)} of {len(pairs)} ground truth images are larger than the results by less "
+        f"than the scale; they were cropped at the right and lower edge: {names}"
+    ]
 
 
 def build_metrics(texts: Sequence[str]) -> dict[str, Metric | ClipMetric]:
@@ -238,7 +289,7 @@ def build_metrics(texts: Sequence[str]) -> dict[str, Metric | ClipMetric]:
         given = plain(read(None, options.split(","))) if options else {}
         specs[text] = {"type": known.get(name.lower(), name), **given}
     checked = check(as_tree({"metrics": specs}, "--metrics"), _Options)
-    return {text: build("metric", spec) for text, spec in checked.metrics.items()}
+    return {text: build_metric(spec) for text, spec in checked.metrics.items()}
 
 
 def read_limit(text: str, below: bool) -> Limit:
@@ -267,10 +318,12 @@ def _check_neighbours(clip: str, pairs: Sequence[Pair], metrics: Iterable[str]) 
         )
 
 
-def _load(pair: Pair, device: torch.device) -> tuple[Tensor, Tensor]:
+def _load(
+    pair: Pair, device: torch.device, read: Callable[[Path], np.ndarray], levels: Levels
+) -> tuple[Tensor, Tensor]:
     """Returns result and ground truth (C, H, W), the latter cropped to the result's size."""
     sr, gt = (
-        to_float(torch.from_numpy(np.array(read_image(path), order="C")).to(device))
+        to_float(torch.from_numpy(np.array(levels.apply(read(path)), order="C")).to(device))
         for path in (pair.sr, pair.gt)
     )
     return sr, gt[:, : sr.shape[1], : sr.shape[2]]
@@ -312,6 +365,7 @@ def pair_files(
     template: str = "{}",
     subset: bool = False,
     skip_frames: int = 0,
+    convert: bool = False,
 ) -> dict[str, list[Pair]]:
     """Returns the pairs of two folders by clip, in natural order; images without clips in "".
 
@@ -325,6 +379,7 @@ def pair_files(
         template: Stem of a result, made from that of its ground truth: ``"{}_x4"``.
         subset: Whether ground truth without a result is allowed.
         skip_frames: Frames at each end of a clip that are not scored.
+        convert: As of ``read_image``.
 
     Raises:
         UserError: with all faults, one per line.
@@ -369,7 +424,7 @@ def pair_files(
             for i in wanted
             if frames[i] in result
         ]
-    faults += _check([pair for pairs in clips.values() for pair in pairs], scale)
+    faults += _check([pair for pairs in clips.values() for pair in pairs], scale, convert)
     if faults:
         raise UserError(report_faults(faults, f"{sr} for {gt}", limit=len(faults)))
     return {clip: pairs for clip, pairs in clips.items() if pairs}
@@ -386,10 +441,11 @@ def _collect(folder: Path, template: str, faults: list[Fault]) -> _Side:
         below = "" if flat else "{clip}"
     name = template.replace("{}", "{frame}")
     side: _Side = {}
-    for found in walk(f"{below}/{name}" if below else name, root, 1, faults):
-        clip = found.key if below else ""
+    left_out = LeftOut()
+    for found in walk(f"{below}/{name}" if below else name, root, 1, faults, left_out=left_out):
+        clip = composed(found.key) if below else ""
         path = Path(found.path)
-        other = side.setdefault(clip, {}).setdefault(found.frame, path)
+        other = side.setdefault(clip, {}).setdefault(composed(found.frame), path)
         if other != path:
             text = f"has the same stem as {other.name}; remove one of them"
             faults.append(Fault(path, "duplicate stem", text))
@@ -397,12 +453,17 @@ def _collect(folder: Path, template: str, faults: list[Fault]) -> _Side:
         named = "" if template == "{}" else f" named {template}"
         text = f"no images{named} here or in its folders; write {{clip}} where clips' names are"
         faults.append(Fault(folder, "no files", text))
+    if text := left_out.describe():
+        _log.warning("%s: left out: %s", folder, text)
     return side
 
 
-def _check(pairs: Sequence[Pair], scale: int) -> list[Fault]:
+def _check(pairs: Sequence[Pair], scale: int, convert: bool) -> list[Fault]:
     """Returns the faults of the files themselves, read from their headers."""
-    infos = map_threads(examine_file, [path for pair in pairs for path in (pair.sr, pair.gt)])
+    infos = map_threads(
+        partial(examine_file, convert=convert),
+        [path for pair in pairs for path in (pair.sr, pair.gt)],
+    )
     faults: list[Fault] = []
     for pair, sr, gt in zip(pairs, infos, infos, strict=True):
         if isinstance(sr, Fault) or isinstance(gt, Fault):

@@ -15,13 +15,14 @@ from torch import nn
 from srtoolbox.config.files import Tree, as_tree, dump, merge, read
 from srtoolbox.config.load import check_options
 from srtoolbox.engine.build import assemble, build_dataset, build_network, fingerprint
-from srtoolbox.engine.evaluation.evaluator import Evaluator, Record, average
+from srtoolbox.engine.evaluation.evaluator import Evaluator, Record, average, not_finite
 from srtoolbox.engine.evaluation.images import image_writer
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.weights.load import load_weights, read_weights, weights_hash
 from srtoolbox.errors import UserError
 from srtoolbox.utils.environment import describe_environment
-from srtoolbox.utils.files import write_atomic
+from srtoolbox.utils.files import user_path, write_atomic
+from srtoolbox.utils.portable import to_json
 
 _log = logging.getLogger("srtoolbox")
 
@@ -35,11 +36,15 @@ class TestResult:
         protocol: Description of the protocol, of ``val.enhance`` and of tiles.
         folder: Folder with ``results.jsonl`` (one record per image), ``options.yml``,
             ``environment.json``, and the SR images with ``val.save_img``.
+        nan: Sentences on scores that are NaN; the test failed if there are any.
+        infinite: Sentences on infinite scores.
     """
 
     scores: dict[str, dict[str, float | None]]
     protocol: str
     folder: Path
+    nan: tuple[str, ...] = ()
+    infinite: tuple[str, ...] = ()
 
 
 def run_test(opt: RunOptions, device: torch.device, weights: Path | None = None) -> TestResult:
@@ -66,19 +71,23 @@ def run_test(opt: RunOptions, device: torch.device, weights: Path | None = None)
     changed = "".join(f"-{key}={value}" for key, value in enhance.changed.items())
     folder = opt.folder / "test" / f"{protocol.name}-{weights_hash(net)}{changed}"
     scores: dict[str, dict[str, float | None]] = {}
+    nan: list[str] = []
+    infinite: list[str] = []
     lines: list[Record] = []
     for name, dataset in datasets.items():
         _log.info("evaluating %s on %s (%d samples)", opt.name, name, len(dataset))
         on_image = image_writer(folder / name) if opt.val.save_img else None
         records = evaluator.run(net, dataset, on_image, enhance)[protocol.name]
         scores[name] = average(records, protocol.average)
+        for sentences, found in zip((nan, infinite), not_finite(records), strict=True):
+            sentences += [f"{name}: {sentence}" for sentence in found]
         facts = {"dataset": name, "protocol": protocol.hash}
         lines += [{**facts, **record} for record in records]
-    write_atomic(folder / "results.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    write_atomic(folder / "results.jsonl", "".join(to_json(line) + "\n" for line in lines))
     write_atomic(folder / "options.yml", dump(opt))
     environment = json.dumps(describe_environment(device), indent=1)
     write_atomic(folder / "environment.json", environment)
-    return TestResult(scores, opt.val.describe(), folder)
+    return TestResult(scores, opt.val.describe(), folder, tuple(nan), tuple(infinite))
 
 
 def _load(net: nn.Module, opt: RunOptions, weights: Path | None) -> None:
@@ -132,7 +141,7 @@ def load_test_options(
     paths = tree.get("path")
     paths = paths if isinstance(paths, Tree) else Tree()
     if weights is None and isinstance(paths.get("pretrain_network_g"), str):
-        weights = Path(paths["pretrain_network_g"]).expanduser()
+        weights = user_path(paths["pretrain_network_g"])
     if weights is not None:
         tree = merge(_weights_options(weights, tree, paths.get("param_key_g")), tree)
     elif path is None and "network_g" not in tree:

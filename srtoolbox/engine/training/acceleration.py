@@ -41,6 +41,24 @@ def accelerate(net: nn.Module, opt: TrainOptions, *, generator: bool) -> None:
         net.compile(mode=opt.compile)
 
 
+def undo_acceleration(net: nn.Module) -> nn.Module:
+    """Gives a trained network the memory layout and code of one that is built and loaded.
+
+    Other layouts and compilation change the last bits of its output. Scores must not depend on
+    whether a training ended just now or was found finished.
+
+    Returns:
+        The network; its weights are changed in place.
+    """
+    set_compiled_call(net, None)
+    for tensor in (*net.parameters(), *net.buffers()):
+        # Not .contiguous(), which keeps the strides of channels_last where a size is 1.
+        layout = torch.empty_like(tensor, memory_format=torch.contiguous_format)
+        if tensor.stride() != layout.stride():
+            tensor.data = layout.copy_(tensor.data)
+    return net
+
+
 def compile_fails(networks: dict[str, nn.Module], error: Exception) -> bool:
     """Turns compilation off after an error; returns whether it was on, to repeat the step."""
     compiled = [net for net in networks.values() if compiled_call(net) is not None]

@@ -7,6 +7,7 @@ import io
 import logging
 import pickle
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,21 @@ class CheckpointFolder:
         folder: Folder of the files; created for the first one.
         keep: Number of newest checkpoints to keep.
         run: Fingerprint of the run; checkpoints of other runs are not loaded.
+        earlier: Fingerprints that the run had before ``train.total_iter`` was raised.
+        card: A file of the run's folder. If it disappears, the folder was removed, and it is not
+            made again.
     """
 
-    def __init__(self, folder: Path, keep: int = 2, run: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        keep: int = 2,
+        run: str = "",
+        earlier: Sequence[str] = (),
+        card: Path | None = None,
+    ) -> None:
         self.folder, self.keep, self.run = folder, keep, run
+        self.earlier, self.card = earlier, card
         self._unusable: set[Path] = set()
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
@@ -40,7 +52,10 @@ class CheckpointFolder:
 
         Raises:
             KeyboardInterrupt: on SIGINT or SIGTERM while waiting.
+            RunError: if the folder of the run was removed.
         """
+        if self.card is not None and not self.card.exists():
+            raise removed(self.card.parent)
         buffer = io.BytesIO()
         torch.save({"run": self.run, "state": state}, buffer)
         content = buffer.getvalue()
@@ -87,11 +102,28 @@ class CheckpointFolder:
             saved = None
         if not isinstance(saved, dict) or "state" not in saved:
             return "is not a checkpoint"
-        return saved["state"] if saved.get("run") == self.run else "belongs to another run"
+        if saved.get("run") not in (self.run, *self.earlier):
+            return "belongs to another run"
+        return "has weights that are NaN" if _has_nan(saved["state"]) else saved["state"]
 
     def _newest_first(self) -> list[Path]:
         found = [path for path in self.folder.glob("*.ckpt") if _NAME.fullmatch(path.name)]
         return sorted(found, key=_step_of, reverse=True)
+
+
+def removed(folder: Path) -> RunError:
+    """Returns the error for a folder of a run that was removed or renamed during the training."""
+    return RunError(
+        f"{folder}: its run.json disappeared during the training, so the folder was removed, "
+        "renamed or replaced; nothing more is written; start the run again"
+    )
+
+
+def _has_nan(state: Any) -> bool:
+    """Returns whether a weight in a state is NaN; an earlier version saved such states."""
+    networks = state.get("networks") if isinstance(state, dict) else None
+    tensors = (value for net in (networks or {}).values() for value in net.values())
+    return any(value.is_floating_point() and bool(value.isnan().any()) for value in tensors)
 
 
 def _step_of(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -48,6 +49,40 @@ def find_nonfinite(model: Model, batch: Batch, step: int) -> str:
         for net in model.networks.values():
             net.zero_grad(set_to_none=True)
     return "which did not happen again when the step was repeated"
+
+
+@torch.no_grad()
+def nonfinite_weight(networks: Mapping[str, nn.Module]) -> str | None:
+    """Returns the name of the first weight that is not finite; None if there is none.
+
+    The host waits for the device once. Buffers may be infinite (masks of attention), but not NaN.
+
+    Args:
+        networks: Networks by key; all on one device.
+    """
+    names: list[str] = []
+    faults: list[Tensor] = []
+    for key, net in networks.items():
+        for test, tensors in (
+            (_any_nonfinite, net.named_parameters()),
+            (_any_nan, net.named_buffers()),
+        ):
+            for name, tensor in tensors:
+                if tensor.is_floating_point() or tensor.is_complex():
+                    names.append(_module(key, name))
+                    faults.append(test(tensor))
+    if not faults:
+        return None
+    found = torch.stack([fault.to(faults[0].device) for fault in faults]).tolist()
+    return next((name for name, fault in zip(names, found, strict=True) if fault), None)
+
+
+def _any_nonfinite(tensor: Tensor) -> Tensor:
+    return ~torch.isfinite(tensor).all()
+
+
+def _any_nan(tensor: Tensor) -> Tensor:
+    return torch.isnan(tensor).any()
 
 
 def _record(

@@ -81,10 +81,19 @@ class ParameterFreezer:
     Args:
         net: The network.
         groups: Its parameter groups.
+
+    Raises:
+        UserError: if they freeze all parameters.
     """
 
     def __init__(self, net: nn.Module, groups: Sequence[ParamGroup]) -> None:
-        *members, _ = assign_groups(net, groups)
+        *members, rest = assign_groups(net, groups)
+        if not rest and all(group.frozen_iter for group in groups):
+            until = min(group.frozen_iter for group in groups)
+            raise UserError(
+                f"train.param_groups: all parameters are frozen in the first {until} steps; set "
+                "frozen_iter to 0 in one of the groups"
+            )
         pairs = zip(groups, members, strict=True)
         self._frozen = [(group.frozen_iter, chosen) for group, chosen in pairs if group.frozen_iter]
 

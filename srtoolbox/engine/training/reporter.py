@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srtoolbox.engine.training.checkpoint import removed
 from srtoolbox.utils.console import clock_text, make_progress
 from srtoolbox.utils.files import append_lines, keep_lines, read_lines, wait_for_room
 
@@ -49,6 +50,8 @@ class Reporter:
         tensorboard: bool = True,
     ) -> None:
         self._figures, self._scores = folder / "log.jsonl", folder / "evaluation.jsonl"
+        card = folder / "run.json"
+        self._card = card if card.exists() else None
         self._title, self._total = title, total
         keep_lines(self._figures, start)
         keep_lines(self._scores, start if evaluated is None else evaluated)
@@ -114,6 +117,8 @@ class Reporter:
         _log.info("%s %d/%d  on %s: %s", self._title, step, self._total, dataset, shown)
 
     def _write(self, path: Path, record: dict[str, Any]) -> None:
+        if self._card is not None and not self._card.exists():
+            raise removed(path.parent)
         wait_for_room(lambda: append_lines(path, [record]), path)
         self._to_tensorboard([record])
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -17,18 +18,27 @@ from srtoolbox.config.files import dump, plain
 from srtoolbox.engine.build import build_dataset, build_network, fingerprint, load_pretrained
 from srtoolbox.engine.device.distributed import SINGLE_PROCESS, Ranks
 from srtoolbox.engine.device.precision import resolve
+from srtoolbox.engine.device.probe import warn_of_slow_format
 from srtoolbox.engine.options import RunOptions
-from srtoolbox.engine.training.checkpoint import CheckpointFolder
+from srtoolbox.engine.probe import probe_metrics, probe_training
+from srtoolbox.engine.training.acceleration import undo_acceleration
+from srtoolbox.engine.training.checkpoint import CheckpointFolder, removed
+from srtoolbox.engine.training.folder import (
+    check_run_folder,
+    find_finished,
+    read_card,
+    warn_of_new_validation_sets,
+)
 from srtoolbox.engine.training.reporter import NULL_REPORTER, Reporter
 from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.engine.training.validation import Validation, arch_options
 from srtoolbox.engine.weights.load import load_weights, save_weights, weights_hash
+from srtoolbox.engine.weights.whole import FINAL_WEIGHTS, state_hash
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.environment import describe_environment, uncommitted_diff
 from srtoolbox.utils.files import locked, remove_torn, wait_for_room, write_atomic
 
 _log = logging.getLogger("srtoolbox")
-_OUTPUTS = ("checkpoints", "weights", "log.jsonl", "evaluation.jsonl", "finished.json")
 
 
 @dataclass(frozen=True)
@@ -86,29 +96,39 @@ def train(
     folder = folder or opt.folder
     with locked(folder) if ranks.is_main else nullcontext():
         identity = fingerprint(opt)
-        finished = _check_run_folder(folder, identity, resume)
+        earlier = check_run_folder(folder, opt, identity, resume)
+        finished = find_finished(folder, opt)
         ranks.barrier()  # every process has to check before the main one writes
         net = build_network(opt, device)
         if finished is not None:
-            load_weights(net, folder / "weights" / "net_g_latest.pth")
+            checkpoints = CheckpointFolder(folder / "checkpoints", run=identity, earlier=earlier)
+            _load_final_weights(opt, net, folder, checkpoints, finished["weights"], ranks)
             _log.info("%s is finished (%d steps): %s", opt.name, finished["step"], folder)
-            return Trained(net.eval(), **finished)
+            warn_of_new_validation_sets(folder, opt)
+            return Trained(undo_acceleration(net).eval(), **finished)
+
+        warn_of_slow_format(device, opt.train.precision)
 
         if line := load_pretrained(opt, net):
             _log.info("%s", line)
         dataset = build_dataset("train", opt.datasets.train, opt, net)
+        probe_metrics(opt.val, opt.scale)
+        probe_training(opt, dataset, device, ranks.size)
         num_frame = arch_info(net).num_frame or 1
         if opt.train.num_frame_range and num_frame > 1:
             _log.info(
                 "train.num_frame_range: %s always takes %d frames", type(net).__name__, num_frame
             )
         validation = Validation(opt, net, folder, device, ranks) if opt.datasets.val else None
-        checkpoints = CheckpointFolder(folder / "checkpoints", opt.logger.keep_checkpoint, identity)
+        checkpoints = CheckpointFolder(
+            *(folder / "checkpoints", opt.logger.keep_checkpoint, identity, earlier),
+            card=folder / "run.json",
+        )
         trainer = Trainer(opt, net, dataset, checkpoints, device, validation, ranks)
 
         # Not earlier: invalid options must not claim the folder.
         if ranks.is_main:
-            _claim_run_folder(folder, opt, identity, device)
+            _claim_run_folder(folder, opt, identity, device, earlier)
             remove_torn(folder)
         ranks.barrier()
         if trainer.resume():
@@ -123,6 +143,8 @@ def train(
 
 def _finish(opt: RunOptions, trainer: Trainer, net: nn.Module, folder: Path) -> Trained:
     """Writes the final weights, then ``finished.json``."""
+    if trainer.ranks.is_main and not (folder / "run.json").exists():
+        raise removed(folder)
     result = trainer.result
     summary = {
         "weights": weights_hash(result),
@@ -136,50 +158,72 @@ def _finish(opt: RunOptions, trainer: Trainer, net: nn.Module, folder: Path) -> 
         arch = arch_options(opt)
         wait_for_room(lambda: save_weights(weights, arch, net, average), weights)
         wait_for_room(lambda: write_atomic(card, json.dumps(summary)), card)
-    return Trained(result.eval(), **summary)
+    return Trained(undo_acceleration(result).eval(), **summary)
 
 
-def _check_run_folder(folder: Path, identity: str, resume: bool) -> dict[str, Any] | None:
-    """Refuses a folder that has another run; returns the summary of a finished run."""
-    card = folder / "run.json"
-    if not card.exists():
-        outputs = [name for name in _OUTPUTS if (folder / name).exists()]
-        if outputs:
-            raise UserError(
-                f"{folder} contains {', '.join(outputs)} but no run.json, so it is not a run "
-                "folder; left untouched; choose another name"
-            )
-        return None
-    if not resume:
-        raise UserError(
-            f"{folder} holds a run already; continue it with --resume, or choose another name"
-        )
+def _load_final_weights(
+    opt: RunOptions,
+    net: nn.Module,
+    folder: Path,
+    checkpoints: CheckpointFolder,
+    expected: str,
+    ranks: Ranks,
+) -> None:
+    """Loads the weights of a finished run; from its last checkpoint if they were damaged.
+
+    Raises:
+        RunError: if the checkpoint does not have them either.
+    """
+    path = folder / "weights" / FINAL_WEIGHTS
     try:
-        found = json.loads(card.read_text())["fingerprint"]
-    except (ValueError, TypeError, KeyError):
-        raise RunError(f"{card} is damaged; restore a copy of it, or remove {folder}") from None
-    if found != identity:
-        raise UserError(
-            f"{folder} holds a run with other options ({folder / 'options.yml'}); choose "
-            "another name; to start from its weights, set path.pretrain_network_g"
+        load_weights(net, path)
+        fault = None if weights_hash(net) == expected else f"{path} is damaged"
+    except (UserError, RunError) as error:
+        fault = str(error)
+    if fault is None:
+        return
+    state = None
+    with suppress(RunError):  # all checkpoints are unusable: the fault of the weights counts
+        state = checkpoints.load_latest(torch.device("cpu"))
+    weights = state and (state["ema"] or {}).get("module", state["networks"]["g"])
+    if not state or not weights or state_hash(weights) != expected:
+        raise RunError(
+            f"{path} is damaged, and no checkpoint in {checkpoints.folder} has these weights; "
+            f"restore a copy of the file, or remove {folder} to train again"
         )
-    finished = folder / "finished.json"
-    return json.loads(finished.read_text()) if finished.exists() else None
+    net.load_state_dict(state["networks"]["g"])
+    average = None
+    if state["ema"] is not None:
+        average, plain_net = copy.deepcopy(net), copy.deepcopy(net)
+        average.load_state_dict(weights)
+        net.load_state_dict(weights)
+    else:
+        plain_net = net
+    if ranks.is_main:
+        save_weights(path, arch_options(opt), plain_net, average)
+    _log.warning("%s; the weights of the last checkpoint are used and written there", fault)
 
 
-def _claim_run_folder(folder: Path, opt: RunOptions, identity: str, device: torch.device) -> None:
+def _claim_run_folder(
+    folder: Path, opt: RunOptions, identity: str, device: torch.device, earlier: Sequence[str]
+) -> None:
     """Writes the files that mark the folder as this run's, unless they exist."""
     assert opt.train is not None
     card = folder / "run.json"
-    if card.exists():
+    if card.exists() and read_card(card).get("fingerprint") == identity:
         return
+    facts = {"name": opt.name, "fingerprint": identity}
+    content = json.dumps({**facts, "earlier": list(earlier)} if earlier else facts)
     try:
+        if earlier:  # first, because the options below would no longer match the earlier card
+            write_atomic(card, content)
         write_atomic(folder / "options.yml", dump({"name": opt.name, **plain(opt)}))
         precision = resolve(opt.train.precision, device)
         text = json.dumps({**describe_environment(device), "precision": precision}, indent=2)
         write_atomic(folder / "environment.json", text)
         if diff := uncommitted_diff():
             write_atomic(folder / "uncommitted.diff", diff)
-        write_atomic(card, json.dumps({"name": opt.name, "fingerprint": identity}))
+        (folder / "finished.json").unlink(missing_ok=True)  # of a run that now goes on
+        write_atomic(card, content)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from error

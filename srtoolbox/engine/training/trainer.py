@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -17,7 +18,6 @@ from srtoolbox.engine.device.distributed import SINGLE_PROCESS, Ranks
 from srtoolbox.engine.device.precision import (
     autocast,
     device_memory,
-    is_out_of_memory,
     loss_scaler,
     synchronize,
 )
@@ -26,7 +26,7 @@ from srtoolbox.engine.training.acceleration import accelerate, compile_fails
 from srtoolbox.engine.training.checkpoint import CheckpointFolder
 from srtoolbox.engine.training.ema import EMA
 from srtoolbox.engine.training.meter import LossMeter
-from srtoolbox.engine.training.nonfinite import describe_batch, find_nonfinite
+from srtoolbox.engine.training.nonfinite import describe_batch, find_nonfinite, nonfinite_weight
 from srtoolbox.engine.training.optimization import (
     ParameterFreezer,
     build_optimizer,
@@ -36,8 +36,8 @@ from srtoolbox.engine.training.optimization import (
 from srtoolbox.engine.training.plateau import Plateau
 from srtoolbox.engine.training.reporter import Reporter
 from srtoolbox.engine.training.signals import stop_signals
-from srtoolbox.errors import RunError, UserError
-from srtoolbox.models.base import Model, sum_losses
+from srtoolbox.errors import RunError, UserError, is_out_of_memory
+from srtoolbox.models.base import Model, compute_losses, sum_losses
 from srtoolbox.models.frames import varying_frames
 from srtoolbox.registry import METRIC_REGISTRY
 from srtoolbox.utils.torch_private import step_if_finite, supports_found_inf
@@ -106,6 +106,7 @@ class Trainer:
         self.evaluated = 0
         self.meter = LossMeter(device)
         self._waited = 0.0  # seconds of waiting for samples since the last log point
+        self._closed = 0  # step of the last log point, at which the sums of losses start again
         self._reported = (0, 0.0)  # step and seconds of the last log point
 
     def _build_optimizer(self, phase: str) -> torch.optim.Optimizer:
@@ -149,7 +150,7 @@ class Trainer:
         total = self.opt.total_iter
         for net in self.model.networks.values():
             net.train()
-        batches = self.stream.batches(self.step, total, self.opt.num_worker, self.device)
+        batches = self.stream.batches(self.step, total, self.opt.workers, self.device)
         with reporter, stop_signals() as signals:
             self._reported = (self.step, self.seconds)
             self._start_clock()
@@ -178,6 +179,7 @@ class Trainer:
         if self.evaluate is None or not due or self.evaluated == self.step:
             return False
         self._check_finite()  # a score of NaN could be taken for the best one
+        self._check_weights()
         self._stop_clock()
         scores = self.evaluate(self, reporter)
         if self.plateau is not None:
@@ -219,7 +221,7 @@ class Trainer:
         totals = []
         for part, memo in parts:
             with autocast(self.device, opt.precision):
-                losses = self.model.objective(phase, part, self.step, memo)
+                losses = compute_losses(self.model, phase, part, self.step, memo)
             if not losses:  # no loss of this phase counts now, so there is no gradient
                 optimizer.step()
                 self.schedulers[phase].step()
@@ -275,8 +277,13 @@ class Trainer:
         return float(self.ranks.size) if summed else 1 / self.opt.accumulate
 
     def save(self) -> None:
-        """Writes a checkpoint; all processes must call this."""
+        """Writes a checkpoint; all processes must call this.
+
+        Raises:
+            RunError: if a loss, gradient or weight is not finite; nothing is written then.
+        """
         self._check_finite()
+        self._check_weights()
         self._stop_clock()
         self.ranks.average(self.meter.sums.values())  # this does not change their mean
         state = self.state_dict()
@@ -301,6 +308,7 @@ class Trainer:
             "evaluated": self.evaluated,
             "seconds": self.seconds,
             "sums": dict(self.meter.sums),
+            "closed": self._closed,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -321,11 +329,16 @@ class Trainer:
         self.step, self.seconds = state["step"], state["seconds"]
         self.best, self.meter.sums = state["best"], state["sums"]
         self.evaluated = state["evaluated"]
+        # Checkpoints of earlier versions do not have it.
+        freq = self.logger.print_freq
+        last = self.step // freq * freq if self.meter.sums else self.step
+        self._closed = state.get("closed", last)
 
     def _report(self, reporter: Reporter) -> None:
         self._check_finite()
         self._stop_clock()
-        figures = self.ranks.mean(self.meter.close((self.step - 1) % self.logger.print_freq + 1))
+        figures = self.ranks.mean(self.meter.close(self.step - self._closed))
+        self._closed = self.step
         figures["lr"] = self.optimizers["g"].param_groups[0]["lr"]
         elapsed = max(self.seconds - self._reported[1], 1e-9)
         speed = {
@@ -348,6 +361,22 @@ class Trainer:
                 f"the loss or its gradient became non-finite at step {bad} "
                 f"(samples: {', '.join(batch['key'])}), {cause}; the last checkpoint is untouched; "
                 "try a lower lr, train.grad_clip, train.warmup_iter or precision fp32"
+            )
+
+    def _check_weights(self) -> None:
+        """Raises a ``RunError`` if a weight is not finite, although losses and gradients were.
+
+        The learning rate may be NaN, or an update may overflow.
+        """
+        networks = dict(self.model.networks)
+        if self.ema is not None:
+            networks["g_ema"] = self.ema.module
+        if name := nonfinite_weight(networks):
+            lr = self.optimizers["g"].param_groups[0]["lr"]
+            raise RunError(
+                f"{name} is not finite after step {self.step}, although the loss was (lr is now "
+                f"{float(lr):.4g}); nothing is saved of this step and the last checkpoint is "
+                "untouched; try a lower lr, train.grad_clip, train.warmup_iter or precision fp32"
             )
 
     def _out_of_memory(self, batch: Batch, unchanged: bool) -> RunError:
@@ -375,7 +404,7 @@ class Trainer:
         except (UserError, RuntimeError) as error:
             self._save_in_single_process()
             # The error of a worker contains its traceback; the last line is the message.
-            reason = str(error).strip().splitlines()[-1].rpartition("Error: ")[2]
+            reason = re.sub(r"^[\w.]+Error: ", "", str(error).strip().splitlines()[-1])
             raise RunError(
                 f"the samples of step {self.step + 1} cannot be read: {reason}; correct this and "
                 "continue with --resume"

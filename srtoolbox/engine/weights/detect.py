@@ -11,15 +11,10 @@ import torch
 from torch import nn
 
 from srtoolbox.archs.base import arch_info
+from srtoolbox.engine.weights.names import likely_names
 from srtoolbox.registry import ARCH_REGISTRY
 
 _MIN_SIMILARITY = 0.5
-_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # of DataParallel, AveragedModel, compile
-
-
-def bare_name(key: str) -> str:
-    """Removes the prefixes that wrappers of a network put before a tensor's name."""
-    return _WRAPPERS.sub("", key)
 
 
 def closest_arch(state: Mapping[str, Any]) -> str | None:
@@ -28,11 +23,8 @@ def closest_arch(state: Mapping[str, Any]) -> str | None:
     Numbers in names are ignored, since they count blocks. Between archs with the same names, the
     one whose default configuration shares more names and shapes is chosen.
     """
-    shapes = {bare_name(key): getattr(value, "shape", None) for key, value in state.items()}
-    archs = {name: ARCH_REGISTRY.get(name) for name in ARCH_REGISTRY}
-    candidates = {
-        name: _default_shapes(arch) for name, arch in archs.items() if arch_info(arch).own_weights
-    }
+    shapes = {key: getattr(value, "shape", None) for key, value in likely_names(state).items()}
+    candidates = {name: _default_shapes(ARCH_REGISTRY.get(name)) for name in ARCH_REGISTRY}
     scored = [(*_similarity(shapes, own), name) for name, own in candidates.items() if own]
     similarity, _, name = max(scored)
     return name if similarity >= _MIN_SIMILARITY else None
@@ -51,9 +43,14 @@ def _pattern(key: str) -> str:
 
 @cache
 def _default_shapes(arch: type[nn.Module]) -> dict[str, torch.Size] | None:
-    """Returns names and shapes of an arch's tensors, built without memory for them."""
+    """Returns names and shapes of an arch's tensors, built without memory for them.
+
+    None: the arch cannot be recognised by them.
+    """
     try:
+        if not arch_info(arch).own_weights:
+            return None
         with torch.device("meta"):
             return {key: value.shape for key, value in arch().state_dict().items()}
-    except Exception:  # an arch of a plugin that has no defaults cannot be recognised
+    except Exception:  # an arch of a plugin that is faulty or has no defaults
         return None

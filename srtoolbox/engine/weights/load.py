@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import logging
@@ -19,16 +18,29 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from srtoolbox import __version__
+from srtoolbox.archs.isr import ISR_RDN, ISR_RRDN, load_keras
 from srtoolbox.config.files import Tree, as_tree
 from srtoolbox.config.schema import build
-from srtoolbox.engine.weights.detect import bare_name, closest_arch
-from srtoolbox.engine.weights.faults import explain_fault, is_safetensors
+from srtoolbox.engine.weights.detect import closest_arch
+from srtoolbox.engine.weights.faults import (
+    PICKLED_OBJECT,
+    archive_fault,
+    explain_fault,
+    is_safetensors,
+    read_keras,
+    tensor_fault,
+)
+from srtoolbox.engine.weights.names import bare_name, edsr_names, without_prefix
+from srtoolbox.engine.weights.whole import check_final_weights, state_hash
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
 from srtoolbox.utils.console import names_text
-from srtoolbox.utils.files import write_atomic
+from srtoolbox.utils.files import check_regular, write_atomic
 
 _log = logging.getLogger("srtoolbox")
+
+_KERAS = object()
+_MAX_CLASSES = 100  # of objects beside the tensors
 
 _ENTRIES = ("params_ema", "params", "state_dict")  # the first of these in a file is used
 
@@ -44,12 +56,14 @@ class WeightFile:
         entry: The key of ``state`` in the file; None if the tensors are at its top level.
         arch: Name and options of the network, ``{"type": "EDSR", "scale": 4, …}``; None if the file
             does not contain them.
+        keras: Whether it is an HDF5 file of Keras.
     """
 
     path: Path
     state: dict[str, Any]
     entry: str | None
     arch: dict[str, Any] | None
+    keras: bool = False
 
     def require_arch(self) -> Tree:
         """Returns ``arch`` as options; faults in them are reported with the path of this file.
@@ -82,8 +96,16 @@ class WeightFile:
             UserError: if a tensor does not match (``strict``), or none does. ``net`` is unchanged
                 then.
         """
+        if self.keras:
+            if not isinstance(net, ISR_RDN | ISR_RRDN):
+                raise UserError(
+                    f"{self.path}: is an HDF5 file of Keras, which only ISR_RDN and ISR_RRDN read, "
+                    f"not {type(net).__name__}"
+                )
+            load_keras(net, self.state)
+            return f"{self.path}: {len(self.state)} arrays of Keras loaded"
         own = net.state_dict()
-        state = _unwrapped(self.state, own)
+        state, others = _unwrapped(self.state, own)
         shapes = {key: _shape(value) for key, value in state.items()}
         fitting = {k: v for k, v in state.items() if k in own and own[k].shape == shapes[k]}
         name = type(net).__name__
@@ -94,9 +116,13 @@ class WeightFile:
                 f"{self.path}: does not fit {name}: {matched} match; {differences}; "
                 f"{self._advice(net)}"
             )
+        for key, value in fitting.items():
+            if value.is_complex() and not own[key].is_complex():
+                raise UserError(f"{self.path}: {key} is a complex tensor; {name} has a real one")
         net.load_state_dict({**own, **fitting})
         line = f"{self.path}: {matched} loaded from {self.entry or 'a plain file'}"
-        return f"{line}; {differences}" if differences else line
+        notes = f"of other parts, not used: {names_text(others)}" if others else ""
+        return "; ".join(part for part in (line, differences, notes) if part)
 
     def _advice(self, net: nn.Module) -> str:
         close = closest_arch(self.state)
@@ -120,8 +146,12 @@ def read_weights(path: Path, key: str | None = None) -> WeightFile:
 
     Raises:
         UserError: if the file is missing, incomplete, or not a file of tensors.
+        RunError: if these are the weights of a finished training, and they were changed later.
     """
     content, arch = _read_content(path)
+    if arch is _KERAS:
+        return WeightFile(path, content, None, None, keras=True)
+    check_final_weights(path, content)
     entry = key if key is not None else next((e for e in _ENTRIES if e in content), None)
     state = content if entry is None else content.get(entry)
     if not _is_state(state):
@@ -132,6 +162,11 @@ def read_weights(path: Path, key: str | None = None) -> WeightFile:
         hint = f"; set --key or path.param_key_g to one of these entries: {entries}"
         where = "its top level" if entry is None else f"'{entry}'"
         raise UserError(f"{path}: {where} has no named tensors{hint if entries else ''}")
+    for name, value in state.items():
+        if fault := tensor_fault(value):
+            raise UserError(
+                f"{path}: {name} is {fault}; save ordinary tensors in the project that wrote it"
+            )
     known = isinstance(arch, dict) and isinstance(arch.get("type"), str)
     return WeightFile(path, dict(state), entry, _renamed(arch, state) if known else None)
 
@@ -198,38 +233,82 @@ def save_weights(
 
 def weights_hash(net: nn.Module) -> str:
     """Returns the first 12 hex digits of the SHA-256 of all tensors and their names."""
-    sha = hashlib.sha256()
-    for key, value in sorted(net.state_dict().items()):
-        sha.update(key.encode())
-        sha.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()[:12]
+    return state_hash(net.state_dict())
 
 
 def _read_content(path: Path) -> tuple[dict[Any, Any], Any]:
     """Returns the content of a file and its arch entry."""
     try:
+        check_regular(path)
         with path.open("rb") as file:
             head = file.read(512)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such weight file") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    if head.startswith(b"\x89HDF"):
+        return read_keras(path), _KERAS
+    if fault := archive_fault(path, head):
+        raise UserError(f"{path}: {fault}")
     try:
         if is_safetensors(head):
             with safe_open(path, framework="pt") as file:
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
                 arch = None
-                with suppress(json.JSONDecodeError):  # metadata of another program with this key
+                with suppress(
+                    json.JSONDecodeError, RecursionError
+                ):  # metadata of another program with this key
                     arch = json.loads((file.metadata() or {}).get("arch") or "null")
                 return state, arch
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about other pickles, which are refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = _load_pickled(path)
     except Exception as error:  # the readers raise many kinds for files that are not weights
         raise UserError(f"{path}: {explain_fault(path, head, error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: contains a {type(content).__name__}, not a dict of tensors")
     return content, content.get("arch")
+
+
+class _Skipped:
+    """Takes the place of an object that is not loaded; it ignores its content."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> _Skipped:
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _load_pickled(path: Path) -> Any:
+    """Reads a file of torch; objects of other classes beside the tensors become ``_Skipped``.
+
+    Neither these classes nor their modules are imported, so no code of theirs runs.
+    """
+    stand_ins: dict[str, tuple[Any, str]] = {}
+    first: Exception | None = None
+    while True:
+        try:
+            with (
+                torch.serialization.safe_globals(list(stand_ins.values())),
+                path.open("rb") as file,  # for a path, torch decides by its suffix
+            ):
+                content = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:
+            first = first or error
+            found = PICKLED_OBJECT.search(str(error))
+            if not found or found[1] in stand_ins or len(stand_ins) >= _MAX_CLASSES:
+                raise first from None
+            stand_ins[found[1]] = _Skipped, found[1]
+            continue
+        if isinstance(content, _Skipped) and first is not None:  # the file is one object
+            raise first
+        return content
 
 
 def _is_state(value: Any) -> TypeGuard[dict[str, Any]]:
@@ -241,11 +320,13 @@ def _is_state(value: Any) -> TypeGuard[dict[str, Any]]:
     )
 
 
-def _unwrapped(state: dict[str, Any], own: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Removes a wrapper's prefix from the names, unless the network itself has such names."""
-    if state.keys() & own.keys():
-        return state
-    return {bare_name(key): value for key, value in state.items() if key != "n_averaged"}
+def _unwrapped(
+    state: dict[str, Any], own: Mapping[str, Tensor]
+) -> tuple[dict[str, Any], list[str]]:
+    """Returns the tensors under the network's names, and the names that belong to other parts."""
+    if not state.keys() & own.keys():
+        state = edsr_names({key: value for key, value in state.items() if key != "n_averaged"})
+    return without_prefix(state, own.keys())
 
 
 def _renamed(arch: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,12 @@ from scipy import stats
 
 from srtoolbox.comparison.analysis.statistics import (
     Interval,
+    best_of,
     bootstrap,
     holm,
     not_distinguishable,
     over_seeds,
+    p_of_pairs,
     paired,
 )
 from srtoolbox.errors import UserError
@@ -85,21 +87,57 @@ def test_p_is_scipys(n):
     assert paired(b, a).mean == -paired(a, b).mean
 
 
-def test_equal_infinite_and_single_values():
-    values = np.array([30.0, 31.0, math.inf])
-    assert paired(values, values) == (0, 0, 0, 1)
-    more = paired(values + 1, values)  # images with two infinite values have a difference of 0
-    assert (more.mean, more.p) == pytest.approx((2 / 3, stats.ttest_1samp([1, 1, 0], 0).pvalue))
-    assert paired([30.0, 31.0], [29.0, 30.0]).p == 0
-    lost = paired(values, np.array([30.0, 31.0, 32.0]))
-    assert lost.mean == math.inf
-    assert math.isnan(lost.low)
-    assert lost.p == 1
+def test_infinite_values_are_left_out():
+    """Ten images and a black one: infinite for one method, for the other one, or for both."""
+    a, b = np.full(10, 27.5), np.linspace(19.1, 19.3, 10)
+    for x, y in ((math.inf, math.inf), (math.inf, 60.0), (60.0, math.inf), (math.nan, 3.0)):
+        found = paired([*a, x], [*b, y])
+        assert found == paired(a, b)
+        assert found.mean == pytest.approx(8.3)
+        assert found.p < 1e-3
+        assert not_distinguishable({"a": [*a, x], "b": [*b, y]}, True) <= {"a", "b"}
+    assert not_distinguishable({"a": [*a, math.inf], "b": [*b, math.inf]}, True) == {"a"}
+    assert bootstrap([*a, math.inf]) == bootstrap(a)
+    assert math.isnan(bootstrap(np.full(20, math.inf)).low)
     single = bootstrap([30.0])
     assert single.mean == 30
     assert math.isnan(single.low)
     assert math.isnan(single.high)
-    assert math.isnan(bootstrap(np.full(20, math.inf)).low)
+
+
+def test_without_finite_differences_there_is_no_test_and_no_tie():
+    values = _values(12)
+    for other in (np.full(12, math.inf), np.full(12, math.nan)):
+        assert all(map(math.isnan, paired(values, other)))
+        assert len(not_distinguishable({"a": values, "b": other}, True)) == 1
+    assert best_of({"a": np.full(3, math.nan), "b": np.arange(3)}, True) == "b"
+    assert best_of({"a": np.full(3, math.nan)}, True) is None
+
+
+@pytest.mark.parametrize("difference", [8.3, 0.1, 1e-3])
+def test_a_test_of_equal_differences_needs_ten(difference):
+    values = _values(12)  # 0.1 has no exact form: the differences vary by rounding
+    for n in (1, 2, 3, 5, 9):
+        assert math.isnan(paired(values[:n] + difference, values[:n]).p)
+        scores = {"a": values[:n] + difference, "b": values[:n]}
+        assert not_distinguishable(scores, True) == {"a"}
+    assert paired(values + difference, values).p < 1e-3
+    assert paired(values[:3], values[:3]).p == 1
+    assert math.isnan(paired([30.0, 31.0], [29.0, 30.5]).p)
+
+
+def test_p_of_pairs_and_ties_have_one_correction():
+    rng = np.random.default_rng(2)
+    for _ in range(100):
+        images = rng.normal(28, 3, 12)
+        scores = {
+            name: images + rng.normal(0, 0.4, 12) + 0.1 * i for i, name in enumerate("abcdef")
+        }
+        p, best = p_of_pairs(scores), best_of(scores, True)
+        assert len(p) == 15
+        tied = not_distinguishable(scores, True)
+        for name in scores.keys() - {best}:
+            assert (name in tied) == (p[frozenset({name, best})] >= 0.05)
 
 
 @pytest.mark.parametrize("values", [[], [[1.0, 2.0]], 3.0])
@@ -117,6 +155,7 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.7]) == [1, 1]
     assert holm([]) == []
+    assert holm([math.nan, 0.04, 0.03]) == pytest.approx([math.nan, 0.06, 0.06], nan_ok=True)
 
 
 def test_holm_agrees_with_its_definition():
@@ -158,7 +197,7 @@ def test_equal_methods_are_marked_together():
 def test_one_method_or_one_image_or_none():
     assert not_distinguishable({}, True) == set()
     assert not_distinguishable({"a": [1.0, 2.0]}, True) == {"a"}
-    assert not_distinguishable({"a": [1.0], "b": [9.0]}, True) == {"a", "b"}
+    assert not_distinguishable({"a": [1.0], "b": [9.0]}, True) == {"b"}  # there is no test
 
 
 def test_over_seeds():

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from srtoolbox.archs.edsr import EDSR
 from srtoolbox.comparison.options import StudyOptions
 from srtoolbox.comparison.study.plan import Job, StudyPlan, list_jobs
 from srtoolbox.comparison.study.run import run_study
 from srtoolbox.config.load import load_options
 from srtoolbox.config.schema import OptionErrors
+from srtoolbox.engine.weights.load import save_weights
 from srtoolbox.errors import UserError
 
 CPU = torch.device("cpu")
@@ -107,3 +109,19 @@ methods:
     assert jobs["EDSR"].folder == jobs["EDSR+"].folder != jobs["EDVR"].folder
     assert jobs["Bicubic"].folder is None
     assert jobs["EDSR"].identity != jobs["EDSR+"].identity
+
+
+def test_a_study_of_pretrained_methods_needs_no_training(study_file, tmp_path: Path) -> None:
+    net = EDSR(scale=4, num_feat=4, num_block=1)
+    save_weights(tmp_path / "edsr.pth", {"type": "EDSR"}, net)
+    pretrained = f"{{train: null, path: {{pretrain_network_g: {tmp_path / 'edsr.pth'}}}}}"
+    extra = f"train: !delete\nmethods: {{EDSR: {pretrained}, EDVR: !delete}}"
+    made = StudyPlan(*load_options(study_file(extra), (), StudyOptions), CPU)
+    assert not any(method.is_trained for method in made.methods.values())
+    assert [job.folder for job in made.jobs] == [None, None]
+    assert not any(
+        job.deviations for job in made.jobs
+    )  # no training is shared, so none differs from it
+    extra = "train: !delete\nmethods: {EDVR: !delete}"
+    with pytest.raises(UserError, match="method EDSR: it is trained, but the study has no 'train'"):
+        StudyPlan(*load_options(study_file(extra), (), StudyOptions), CPU)

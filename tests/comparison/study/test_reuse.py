@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -18,6 +19,7 @@ from srtoolbox.comparison.study.dry_run import estimate
 from srtoolbox.comparison.study.reuse import copy_training, index_finished_runs
 from srtoolbox.config.files import read
 from srtoolbox.engine.training.trainer import Trainer
+from srtoolbox.engine.weights.load import save_weights
 from srtoolbox.errors import UserError
 
 CPU = torch.device("cpu")
@@ -105,6 +107,10 @@ def make_study(folder: Path, fingerprint: str = "abc") -> Path:
 def test_a_copy_is_complete_or_missing(tmp_path: Path, monkeypatch) -> None:
     run, target = make_study(tmp_path / "a"), tmp_path / "b" / "runs" / "EDSR-s0-abc"
     (target / "checkpoints").mkdir(parents=True)
+    net = torch.nn.Linear(2, 2)  # undamaged weights: the checkpoints are not needed
+    weights = save_weights(run / "weights" / "net_g_latest.pth", {}, net)
+    summary = {"weights": weights, "step": 6, "seconds": 1.0, "threads": 1}
+    (run / "finished.json").write_text(json.dumps(summary))
     write, written = reuse.write_atomic, []
 
     def write_and_die(path: Path, content: bytes) -> None:

@@ -335,3 +335,35 @@ def test_a_test_set_may_move_to_another_folder(study_file, tmp_path) -> None:
     lines = (compare(path, *only).folder / "results.jsonl").read_text()
     there = f"datasets.test.own.dataroot_gt={tmp_path / 'there' / 'hr'}"
     assert (compare(path, *only, there).folder / "results.jsonl").read_text() == lines
+
+
+@pytest.mark.slow
+def test_scores_do_not_depend_on_when_a_training_ended(study_file, tmp_path, monkeypatch) -> None:
+    """With ``channels_last``: in one process, in two, and found finished."""
+    monkeypatch.setattr("srtoolbox.comparison.study.parallel.cpu_count", lambda: 2)
+    extra = "train: {channels_last: true}\n"
+    one = scores_of(compare(study_file(extra), "name=one", "threads=1"))
+    assert scores_of(compare(study_file(extra), "name=two", "jobs=2", "threads=1")) == one
+    for kept in ("results.jsonl", "study.json"):
+        (tmp_path / "experiments" / "compare" / "one" / kept).unlink(missing_ok=True)
+    assert scores_of(compare(study_file(extra), "name=one", "threads=1")) == one
+
+
+def scores_of(store) -> list:
+    records = [json.loads(line) for line in (store.folder / "results.jsonl").open()]
+    keys = ("method", "seed", "dataset", "index", "metrics", "weights")
+    return sorted(json.dumps([record[key] for key in keys]) for record in records)
+
+
+@pytest.mark.slow
+def test_damaged_weights_of_another_study_are_restored(study_file, tmp_path, caplog) -> None:
+    first = compare(study_file(), "name=one")
+    (run,) = (first.folder / "runs").glob("EDSR*")
+    path = run / "weights" / "net_g_latest.pth"
+    path.write_bytes(path.read_bytes()[:-100])
+    (run / "environment.json").write_text("17")
+    extra = f"trainings_from: ['{first.folder}']\n"
+    second = compare(study_file(extra), "name=two")
+    assert scores_of(second) == scores_of(first)
+    assert "the weights of the last checkpoint are used" in caplog.text
+    assert "environment.json damaged" in caplog.text

@@ -25,11 +25,11 @@ from srtoolbox.errors import RunError, UserError
 def build_slowly(files: list[Path], cache: Path, seconds: float, log: Path) -> None:
     """Builds the cache and flushes after each file, so that a test can stop it between files."""
 
-    def read(path: Path, raw: bool = False) -> np.ndarray:
+    def read(path: Path, *options: bool) -> np.ndarray:
         time.sleep(seconds)
         with log.open("a") as file:
             file.write(path.name + "\n")
-        return read_image(path, raw)
+        return read_image(path, *options)
 
     cache_build.read_image = read
     cache_build._SYNC_SECONDS = 0
@@ -207,9 +207,9 @@ def test_a_broken_file_is_named_and_the_rest_is_kept(
 def test_files_that_change_meanwhile(
     files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read(path: Path, raw: bool = False) -> np.ndarray:
+    def read(path: Path, *options: bool) -> np.ndarray:
         os.utime(files[2], ns=(5, 5))
-        return read_image(path, raw)
+        return read_image(path, *options)
 
     with monkeypatch.context() as patch:
         patch.setattr(cache_build, "read_image", read)

@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -283,3 +284,109 @@ def test_benchmark_lr_is_exact(reference: Path, name: str, scale: int) -> None:
         )
     greys = sum(len(ours[i]["gt"]) == 1 for i in range(len(ours)))
     assert greys == (name == "Set14")
+
+
+def save_deep(path: Path, pixels: np.ndarray, factor: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), pixels.astype(np.uint16)[..., ::-1] * factor)
+
+
+def test_mixed_bit_depths_are_named_before_training(pairs: Path) -> None:
+    save_deep(pairs / "gt" / "p1.png", picture(24, 34, 1), 257)
+    dataset = folder_pair(pairs)
+    assert dataset[1]["gt"].dtype == np.uint16  # no fault for evaluation
+    with pytest.raises(UserError, match=r"p1\.png: uint16 pixels, but 2 of 3 HR files have uint8"):
+        dataset.check_training()
+
+
+def test_white_and_black_level(pairs: Path) -> None:
+    wanted = folder_pair(pairs)[0]
+    for side in ("gt", "lq"):
+        for path in sorted((pairs / side).iterdir()):
+            stored = np.asarray(Image.open(path)).astype(np.uint16)
+            save_deep(path, stored * 16 + 100, 1)
+    dataset = folder_pair(pairs, white_level=100 + 255 * 16, black_level=100)
+    sample = dataset[0]
+    for name in ("lq", "gt"):
+        assert sample[name].dtype == np.float32
+        assert np.allclose(sample[name], wanted[name] / np.float32(255), atol=1e-6)
+    assert dataset.draw(0, np.random.default_rng(0))["gt"].max() <= 1
+
+
+def test_levels_do_not_change_8_bits(pairs: Path) -> None:
+    assert_same([folder_pair(pairs, white_level=4095)[1]], [folder_pair(pairs)[1]])
+
+
+@pytest.mark.parametrize("levels", [{"white_level": 0}, {"white_level": 5, "black_level": 5}])
+def test_levels_have_ranges(pairs: Path, levels: dict) -> None:
+    with pytest.raises(UserError, match="0 <= black_level < white_level <= 65535"):
+        folder_pair(pairs, **levels)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_dark_16_bit_sets_are_named(
+    pairs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, cached: bool
+) -> None:
+    caplog.set_level("WARNING", logger="srtoolbox")
+    cache = {"cache": str(tmp_path / "cache")} if cached else {}
+    folder_pair(pairs, **cache)
+    for i in range(3):
+        save_deep(pairs / "gt" / f"p{i}.png", picture(24, 32 + 2 * i, i), 16)
+    assert not caplog.records
+    folder_pair(pairs, **cache)
+    (record,) = caplog.records
+    assert "at most" in record.message
+    assert "set white_level: 4095" in record.message
+    caplog.clear()
+    folder_pair(pairs, white_level=4095, **cache)
+    assert not caplog.records
+
+
+def test_convert(pairs: Path, tmp_path: Path) -> None:
+    wanted = folder_pair(pairs)[1]
+    for side in ("gt", "lq"):
+        path = pairs / side / "p1.png"
+        image = Image.open(path).convert("RGBA")
+        image.putalpha(3)
+        image.save(path)
+    with pytest.raises(UserError, match="convert: rgb"):
+        folder_pair(pairs)
+    for cache in (None, str(tmp_path / "cache")):
+        assert_same([folder_pair(pairs, convert="rgb", cache=cache)[1]], [wanted])
+
+
+def test_turned_pairs(pairs: Path, tmp_path: Path) -> None:
+    wanted = folder_pair(pairs)[1]
+    path = pairs / "gt" / "p1.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(path).rotate(90, expand=True).save(path, exif=exif)
+    for cache in (None, str(tmp_path / "cache")):
+        assert_same([folder_pair(pairs, cache=cache)[1]], [wanted])
+
+
+def test_home_and_variables_in_paths(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = folder_pair(pairs)[0]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MY_DATA", str(pairs))
+    for root in ("~", "$MY_DATA", "${MY_DATA}"):
+        roots = {"dataroot_gt": f"{root}/gt", "dataroot_lq": f"{root}/lq"}
+        dataset = PairedImages(**roots, scale=SCALE, gt_size=8, cache=f"{root}/cache")
+        assert_same([dataset[0]], [wanted])
+    assert (tmp_path / "cache").is_dir()
+    with pytest.raises(
+        UserError, match="~nosuchuser/gt: the home folder of ~nosuchuser is not known"
+    ):
+        made(Path("~nosuchuser/gt"))
+
+
+def test_recursive(pairs: Path) -> None:
+    for side in ("gt", "lq"):
+        (pairs / side / "sub").mkdir()
+        for path in (pairs / side).glob("p2.png"):
+            path.rename(pairs / side / "sub" / path.name)
+    assert [folder_pair(pairs)[i]["key"] for i in range(2)] == ["p0", "p1"]
+    dataset = folder_pair(pairs, recursive=True)
+    assert [dataset[i]["key"] for i in range(3)] == ["p0", "p1", "sub/p2"]

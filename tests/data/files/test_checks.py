@@ -93,7 +93,7 @@ def test_cut_off_files_are_found_without_decoding_the_others(
     opened: list[Path] = []
     read = checks.read_image
     monkeypatch.setattr(
-        checks, "read_image", lambda path, raw: (opened.append(path), read(path, raw))[1]
+        checks, "read_image", lambda path, *args: (opened.append(path), read(path, *args))[1]
     )
     name, kind, text = only(check(*items))
     assert (name, kind) == (f"b.{suffix}", "truncated")

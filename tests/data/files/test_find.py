@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -466,3 +467,123 @@ def test_the_frames_of_a_clip_are_paired_and_others_are_named(hr: set[int], lr: 
             counts = f"({len(have)} files for {len(other)})"
             expected.append(f"clip clip lacks {side} frame {names} {counts}")
     assert [fault.text for fault in faults if fault.kind == "missing partner"] == expected
+
+
+class TestLeftOut:
+    """Files that are not read are counted in one warning."""
+
+    @pytest.fixture
+    def photos(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "photos"
+        for name in (
+            *("a.png", "b.PNG", "c.JFIF", "d.ppm", "sub/e.png", "sub/deep/a.png", "sub/b.png"),
+            *("f.gif", "g.gif", "two\nlines.png", "README", "notes.txt", ".hidden.png"),
+        ):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return folder
+
+    def test_one_warning_with_kinds(self, photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+        items, faults = scan_pair(photos)
+        assert [item.key for item in items] == ["a", "b", "c", "d"]
+        assert not faults
+        scan_pair(photos)
+        (record,) = caplog.records
+        assert "\n" not in record.message
+        for words in ("2 .gif files ('f.gif', …)", "1 sub-folder ('sub')", "1 suffixless file"):
+            assert words in record.message
+        assert "1 line-break name" in record.message
+        assert "recursive: true" in record.message
+        assert "notes" not in record.message
+
+    def test_recursive(self, photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (photos / "sub" / "link").symlink_to(photos / "sub" / "deep")
+        items, faults = scan_pair(photos, recursive=True)
+        assert [item.key for item in items] == ["a", "b", "c", "d", "sub/b", "sub/deep/a", "sub/e"]
+        assert not faults
+        assert "1 sub-folder ('link')" in caplog.text
+
+    def test_recursive_pairs(self, tmp_path: Path) -> None:
+        for name in ("gt/x/a.png", "gt/b.png", "lq/x/ax4.png", "lq/bx4.png", "gt/x/c.png"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        items, faults = scan_pair(tmp_path / "gt", tmp_path / "lq", "{}x4", recursive=True)
+        assert [(item.key, item.lq[0].name) for item in items] == [
+            ("b", "bx4.png"),
+            ("x/a", "ax4.png"),
+        ]
+        (fault,) = faults
+        assert str(tmp_path / "lq" / "x" / "cx4.*") in fault.text
+
+    @pytest.mark.parametrize(
+        "sides", [("HR/{}", "LR/{}"), ("{}",), ("{}/gt", "{}/lq"), ("{}/truth", "{}/input4")]
+    )
+    def test_recursive_clips(self, tmp_path: Path, sides: tuple[str, ...]) -> None:
+        layout = get_layout("clips")
+        plant_clips(
+            tmp_path,
+            *(side.format(key) for side in sides for key in ("walk", "a/day", "a/night/rain")),
+            clips=("",),
+            count=2,
+        )
+        (split,) = layout.splits
+        assert [item.key for item in scan(layout, tmp_path, split, 4)[0]] == ["walk"]
+        items, faults = scan(layout, tmp_path, split, 4, recursive=True)
+        assert [(item.key, item.num_frame) for item in items] == [
+            ("a/day", 2),
+            ("a/night/rain", 2),
+            ("walk", 2),
+        ]
+        assert not faults
+        assert all(len(item.lq) == (2 if len(sides) == 2 else 0) for item in items)
+
+    def test_recursive_clips_without_partner(self, tmp_path: Path) -> None:
+        for name in ("HR/a/b/1.png", "HR/c/1.png", "LR/c/1.png", "LR/a/d/1.png"):
+            touch(tmp_path / name)
+        items, faults = scan(get_layout("clips"), tmp_path, "all", 4, recursive=True)
+        assert [item.key for item in items] == ["c"]
+        assert {str(fault.path.relative_to(tmp_path)) for fault in faults} == {"HR/a/b", "LR/a/d"}
+        assert any("LR/a/b/*.*" in fault.text for fault in faults)
+
+    def test_known_datasets_may_have_other_files(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for name in ("HR/baby.png", "HR/baby.mat"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        assert scan(get_layout("set5"), tmp_path, "test", 4)[0]
+        assert not caplog.records
+
+    def test_images_beside_clips(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        for name in ("GT/clip/1.png", "GT/clip/2.png", "GT/stray.png"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        assert scan(get_layout("clips"), tmp_path, "all", 4)[0]
+        assert "1 stray image ('stray.png')" in caplog.text
+
+
+def test_composed_and_decomposed_names_are_one_name(tmp_path: Path) -> None:
+    nfc, nfd = (unicodedata.normalize(form, "Übung") for form in ("NFC", "NFD"))
+    for folder, name in (("gt", nfc), ("lq", nfd)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{name}.png").touch()
+    items, faults = scan_pair(tmp_path / "gt", tmp_path / "lq")
+    assert [item.key for item in items] == [nfc]
+    assert not faults
+    (tmp_path / "gt" / f"{nfd}.png").touch()
+    assert kinds(scan_pair(tmp_path / "gt")[1]) == ["duplicate stem"]
+
+
+def test_files_that_are_no_regular_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "whole.png").touch()
+    items, faults = scan_pair(tmp_path)
+    assert [item.key for item in items] == ["whole"]
+    assert {fault.path.name: fault.text.split(",")[0] for fault in faults} == {
+        "pipe.png": "is a pipe or a device",
+        "zero.png": "is a pipe or a device",
+        "folder.png": "is a folder where an image should be",
+    }

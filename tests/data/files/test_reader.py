@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageFile
 
+from srtoolbox.data.files.orientation import exif_orientation
 from srtoolbox.data.files.reader import ImageInfo, ends_whole, image_info, read_image
 from srtoolbox.errors import UserError
 
@@ -136,7 +138,7 @@ def test_npy(tmp_path: Path, dtype: str, order: str) -> None:
         (np.zeros((9, 14)), "float64 pixels; expected uint8, uint16, or float32"),
         (np.zeros((9, 14), bool), "bool pixels"),
         (np.full((9, 14), 7, np.float32), "from 7 to 7; expected 0 to 1"),
-        (np.full((9, 14), np.nan, np.float32), "from nan to nan"),
+        (np.full((9, 14), np.nan, np.float32), "126 of 126 values are NaN"),
         (np.array([{}], dtype=object), "truncated or broken"),
     ],
 )
@@ -285,3 +287,185 @@ def test_the_header_is_enough_for_the_form(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
     assert image_info(path) == ImageInfo(3, 200, 300, "uint8")
     assert not ends_whole(path)
+
+
+# A picture whose eight orientations differ; in blocks, so that JPEG keeps it nearly.
+BLOCKS = np.kron(
+    np.random.default_rng(3).integers(0, 256, (3, 5, 3), dtype=np.uint8), np.ones((8, 8, 1), "u1")
+)
+
+
+def save_turned(path: Path, orientation: int, **options: object) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(BLOCKS).save(path, exif=exif, **options)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_turned_images_are_read_as_opencv_reads_them(
+    tmp_path: Path, suffix: str, orientation: int
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    save_turned(path, orientation, **({"lossless": True} if suffix == "webp" else {}))
+    wanted = planar(cv2.imread(str(path))[..., ::-1])
+    assert np.abs(read_image(path).astype(int) - wanted).mean() < (2 if suffix == "jpg" else 1e-9)
+    assert image_info(path) == ImageInfo(*wanted.shape, "uint8", orientation)
+    if suffix != "webp":
+        assert np.array_equal(read_image(path, raw=True).shape, planar(BLOCKS).shape)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["plain", "lzw", "deep", "deep_lzw"])
+def test_turned_tiff(tmp_path: Path, form: str, orientation: int) -> None:
+    pixels = BLOCKS.astype(np.uint16) * 257 if "deep" in form else BLOCKS
+    path = tmp_path / "a.tif"
+    if form == "lzw":
+        save_turned(path, orientation, compression="tiff_lzw")
+    elif form == "deep_lzw":
+        save_cv2(path, pixels[..., ::-1])
+        with tifffile.TiffFile(path) as file:
+            assert file.pages[0].compression == 5
+        set_orientation(path, orientation)
+    else:
+        tags = [(274, 3, 1, orientation, True)]
+        tifffile.imwrite(path, pixels, photometric="rgb", extratags=tags, metadata=None)
+    save_turned(tmp_path / "same.png", orientation)
+    wanted = read_image(tmp_path / "same.png").astype(pixels.dtype) * (257 if "deep" in form else 1)
+    assert np.array_equal(read_image(path), wanted)
+    assert image_info(path)[:3] == wanted.shape
+
+
+def set_orientation(path: Path, orientation: int) -> None:
+    """Adds the tag to a TIFF of OpenCV, in place of the tag SampleFormat, which is its default."""
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages[0].tags[339]
+    content = bytearray(path.read_bytes())
+    content[tag.offset : tag.offset + 12] = struct.pack("<HHIHH", 274, 3, 1, orientation, 0)
+    path.write_bytes(content)
+
+
+def test_the_tag_of_a_png_may_be_behind_its_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    save_turned(path, 6)
+    content = path.read_bytes()
+    start = content.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    chunk, rest = content[start:end], content[:start] + content[end:]
+    path.write_bytes(rest[:-12] + chunk + rest[-12:])
+    assert np.array_equal(read_image(path), planar(cv2.imread(str(path))[..., ::-1]))
+    assert image_info(path)[:3] == (3, 40, 24)
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"Exif\0\0", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff"]
+)
+def test_damaged_tags_are_ignored(damage: bytes) -> None:
+    assert exif_orientation(damage) == 1
+
+
+def test_orientations_beyond_8_are_ignored(tmp_path: Path) -> None:
+    save_turned(tmp_path / "a.png", 9)
+    assert image_info(tmp_path / "a.png").orientation == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [
+        *(("RGBA", "png"), ("LA", "png"), ("P", "png"), ("1", "png"), ("CMYK", "jpg")),
+        *(("CMYK", "tif"), ("RGBA", "tif"), ("P", "tif"), ("RGBA", "lzw.tif"), ("RGBA", "webp")),
+    ],
+)
+def test_other_modes_are_converted_if_asked_for(tmp_path: Path, mode: str, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    image = Image.fromarray(BLOCKS).convert(mode)
+    if mode in ("RGBA", "LA"):
+        image.putalpha(7)
+    options = {"webp": {"lossless": True, "exact": True}, "lzw.tif": {"compression": "tiff_lzw"}}
+    image.save(path, **options.get(suffix, {}))
+    with pytest.raises(UserError, match="convert: rgb"):
+        read_image(path)
+    with Image.open(path) as stored:
+        whole = stored.convert("RGBA") if mode in ("RGBA", "LA") else stored.convert("RGB")
+        wanted = planar(np.asarray(whole)[..., :3])
+    read = read_image(path, convert=True)
+    assert np.array_equal(read, wanted)
+    assert image_info(path, convert=True) == ImageInfo(*wanted.shape, "uint8")
+
+
+def test_alpha_of_16_bits_is_dropped_if_asked_for(tmp_path: Path) -> None:
+    save_cv2(tmp_path / "a.png", DEEP)
+    save_cv2(tmp_path / "a.tif", DEEP)
+    tifffile.imwrite(
+        tmp_path / "b.tif", DEEP[..., [2, 1, 0, 3]], photometric="rgb", extrasamples=[2]
+    )
+    for name in ("a.png", "b.tif"):
+        read = read_image(tmp_path / name, convert=True)
+        assert read.dtype == np.uint16
+        assert np.array_equal(read, planar(DEEP[..., 2::-1]))
+
+
+@pytest.mark.parametrize("convert", [False, True])
+def test_grey_stays_grey(tmp_path: Path, convert: bool) -> None:
+    Image.fromarray(PIXELS[..., 0]).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png", convert=convert).shape == (1, 9, 14)
+
+
+@pytest.mark.parametrize("suffix", ["ppm", "pgm", "pnm", "jp2", "jfif"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_less_common_formats(tmp_path: Path, suffix: str, deep: bool) -> None:
+    pixels = DEEP[..., :3] if deep else PIXELS
+    pixels = pixels[..., 0] if suffix == "pgm" else pixels
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "jfif":
+        if deep:
+            pytest.skip("JPEG has 8 bits")
+        Image.fromarray(pixels).save(path, format="JPEG")
+        pixels = np.asarray(Image.open(path))
+    elif suffix == "jp2" and not deep:
+        Image.fromarray(pixels).save(path, irreversible=False)
+    elif suffix == "jp2":
+        save_cv2(path, np.tile(pixels, (9, 9, 1))[..., ::-1])
+        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[..., ::-1]
+        assert pixels.dtype == np.uint16
+    else:
+        save_cv2(path, pixels[..., ::-1] if pixels.ndim == 3 else pixels)
+    assert np.array_equal(read_image(path), planar(pixels))
+    assert image_info(path) == ImageInfo(*planar(pixels).shape, "uint16" if deep else "uint8")
+    content = path.read_bytes()
+    for length in (3, 20, len(content) // 2):
+        path.write_bytes(content[:length])
+        if suffix != "jp2" or length < 100:  # a part of a JPEG 2000 file is a whole image, blurred
+            with pytest.raises(UserError, match=r"truncated|broken|not an image"):
+                read_image(path)
+
+
+def test_text_and_odd_pnm(tmp_path: Path) -> None:
+    path = tmp_path / "a.ppm"
+    path.write_text("P3\n# a remark\n2 1\n255\n1 2 3\n4 5 6\n")
+    assert read_image(path).tolist() == [[[1, 4]], [[2, 5]], [[3, 6]]]
+    path.write_bytes(b"P6 2 1 65535\n" + bytes(range(12)))
+    assert read_image(path)[0].tolist() == [[0x0001, 0x0607]]
+    for content, words in (
+        (b"P6 2 1 1023\n" + bytes(12), "largest value is 1023"),
+        (b"P6 999999999 999999999 255\n0", "truncated"),
+        (b"P6 9999999999999 1 255\n0", "no width"),
+        (b"P4 8 1\n0", "1-bit"),
+        (b"P3 1 1 255\n1 2 999999", "beyond the maximum"),
+        (b"P3 1 1 255\n1 2 x", "truncated or broken"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=rf"a\.ppm: .*{words}"):
+            read_image(path)
+
+
+def test_nan_has_its_own_message(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 5, 3), np.float32)
+    pixels[1, 2, 0] = pixels[3, 3, 2] = np.nan
+    np.save(tmp_path / "a.npy", pixels)
+    with pytest.raises(UserError, match="2 of 60 values are NaN"):
+        read_image(tmp_path / "a.npy")
+    pixels[np.isnan(pixels)] = np.inf
+    np.save(tmp_path / "a.npy", pixels)
+    with pytest.raises(UserError, match="from 0 to inf"):
+        read_image(tmp_path / "a.npy")

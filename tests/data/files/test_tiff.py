@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,9 @@ import tifffile
 from PIL import Image
 
 from srtoolbox.data.files.image_info import ImageFault, ImageInfo
+from srtoolbox.data.files.reader import image_info, read_image
 from srtoolbox.data.files.tiff import open_tiff
+from srtoolbox.errors import UserError
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (9, 14, 3), dtype=np.uint8)
@@ -131,3 +134,61 @@ def test_a_size_that_the_file_cannot_contain(tmp_path: Path) -> None:
         file.pages[0].tags["ImageWidth"].overwrite(2**31)
     with pytest.raises(ValueError, match="cannot be in such a small file"):
         open_tiff(path, False)
+
+
+def directory(entries: list[bytes], following: int) -> bytes:
+    return struct.pack("<H", len(entries)) + b"".join(entries) + struct.pack("<I", following)
+
+
+def hostile_files() -> dict[str, tuple[bytes, str]]:
+    """Contents that must be refused, and a word of the message."""
+    head = b"II*\0" + struct.pack("<I", 8)
+    huge = struct.pack("<HHII", 273, 4, 2**32 - 1, 8)
+    big = b"II+\0\x08\0\0\0" + struct.pack("<Q", 16)
+    two = head + directory([], 14) + directory([], 8)
+    many = head + b"".join(directory([], 8 + 6 * (i + 1)) for i in range(5000)) + bytes(6)
+    whole = struct.pack("<HHII", 40000, 4, 100, 0)  # many tags that share their values
+    return {
+        "own next": (head + directory([], 8), "loop"),
+        "two in a circle": (two, "loop"),
+        "big, own next": (big + struct.pack("<QQ", 0, 16), "loop"),
+        "many": (many, "more than 1000 images"),
+        "next beyond the end": (head + directory([], 9999), "truncated"),
+        "many entries": (head + struct.pack("<H", 65535), "65535 entries"),
+        "huge number": (head + directory([huge], 0), "bytes of values"),
+        "shared values": (head + directory([whole] * 4000, 0) + bytes(400), "bytes of values"),
+        "big, huge": (
+            big + struct.pack("<QHHQQQ", 1, 273, 4, 2**62, 8, 0),
+            "bytes of values",
+        ),
+        "empty": (head + directory([], 0), "broken"),
+        "head only": (head[:6], "broken"),
+    }
+
+
+@pytest.mark.parametrize("name", hostile_files())
+def test_directories_are_bounded(tmp_path: Path, name: str) -> None:
+    content, words = hostile_files()[name]
+    path = tmp_path / "a.tif"
+    path.write_bytes(content)
+    for function in (image_info, read_image):
+        with pytest.raises(UserError, match=rf"a\.tif: .*{words}"):
+            function(path)
+
+
+@pytest.mark.slow
+def test_damaged_directories_end(tmp_path: Path) -> None:
+    rng, path = np.random.default_rng(5), tmp_path / "a.tif"
+    tifffile.imwrite(path, RGB, photometric="rgb")
+    content = path.read_bytes()
+    start = int.from_bytes(content[4:8], "little")
+    length = 2 + 12 * int.from_bytes(content[start : start + 2], "little") + 4
+    for _ in range(1000):
+        damaged = bytearray(content)
+        for place in rng.integers(0, length + 8, rng.integers(1, 5)):
+            damaged[place if place < 8 else start + place - 8] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            read_image(path)
+        except UserError as error:
+            assert "\n" not in str(error)

@@ -337,6 +337,35 @@ def test_the_options_that_are_printed_can_be_used(photographs: Path) -> None:
     assert len(build_dataset("train", spec, opt, _Net())) == 3
 
 
+@pytest.mark.parametrize("make_lr", [False, True])
+def test_other_colours_and_sub_folders(photographs: Path, make_lr: bool) -> None:
+    write(photographs / "HR" / "sub" / "deep" / "3.png", 48, 40, channels=4)
+    arguments = ["prepare", "folder", "--source", str(photographs)]
+    assert main([*arguments, "--recursive"]) == 2  # a transparent image
+    with pytest.raises(UserError, match="convert: rgb"):
+        prepare("folder", photographs, recursive=True)
+    done = prepare("folder", photographs, convert=True, recursive=True, make_lr=make_lr)
+    assert [item.key for item in done.parts[0].items] == ["0", "1", "2", "sub/deep/3"]
+    if make_lr:
+        (made,) = photographs.glob("LR*/sub/deep/3.png")
+        assert cv2.imread(str(made), cv2.IMREAD_UNCHANGED).shape == (12, 10, 3)
+        assert (
+            prepare("folder", photographs, convert=True, recursive=True, make_lr=True).parts[0].made
+            == 0
+        )
+    spec = done.options()["datasets"]["train"]
+    assert spec["convert"] == "rgb" and spec["recursive"] is True
+    spec = {key: value for key, value in spec.items() if key != "type"}
+    dataset = PairedImages(**spec, scale=4, gt_size=16)
+    assert len(dataset) == 4 and dataset[3]["gt"].shape == (3, 48, 40)
+
+
+@pytest.mark.parametrize("name", ["burstsr", "sbsr"])
+def test_raw_and_generated_images_are_not_converted(photographs: Path, name: str) -> None:
+    with pytest.raises(UserError, match="remove --convert"):
+        prepare(name, photographs, convert=True)
+
+
 class _Net:
     scales, scale, num_frame, reference, channels = (4,), 4, 1, 0, 3
 

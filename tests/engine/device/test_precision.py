@@ -21,9 +21,15 @@ def test_by_name() -> None:
     assert pick_device("cpu") == CPU
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "cpu:x", ""])
-def test_unknown_or_absent(name: str) -> None:
-    with pytest.raises(UserError, match=f"--device {name}: not available here .*try cpu"):
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        *((name, "must be auto, cpu, cuda") for name in ("gpu", "cpu:x", "")),
+        ("cuda:99", "not available here; there are: auto, cpu"),
+    ],
+)
+def test_unknown_or_absent(name: str, words: str) -> None:
+    with pytest.raises(UserError, match=f"--device {name}: {words}"):
         pick_device(name)
 
 

@@ -188,7 +188,7 @@ class Missing(Metric):
 def test_an_unavailable_metric_is_none_and_reported_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module._warn_once.cache_clear()
+    module.warn_once.cache_clear()
     with caplog.at_level(logging.WARNING, "srtoolbox"):
         for _ in range(2):
             evaluator = Evaluator(val_options(), CPU)

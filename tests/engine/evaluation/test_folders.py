@@ -299,3 +299,43 @@ def test_command(images, tmp_path, capsys):
     assert cli.main(arguments) == 2
     assert "a.png: has no result 'a'" in capsys.readouterr().err
     assert cli.main([*arguments, "--subset"]) == 0
+
+
+def test_white_level(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The same content scores the same in 12 of 16 bits and in 16 bits."""
+    rng = np.random.default_rng(0)
+    for name in ("sr", "gt"):
+        pixels = rng.integers(0, 4096, (40, 48), dtype=np.uint16)
+        for bits, image in (("12", pixels), ("16", np.round(pixels / 4095 * 65535))):
+            folder = tmp_path / bits / name
+            folder.mkdir(parents=True)
+            Image.fromarray(image.astype(np.uint16)).save(folder / "a.png")
+
+    def psnr(bits: str, **options: int) -> float:
+        folder = tmp_path / bits
+        scores = score_folders(
+            folder / "sr", folder / "gt", protocol="rgb", metrics=["psnr"], **options
+        )
+        if options:
+            scores.write_json(tmp_path / "a.json")
+            assert json.loads((tmp_path / "a.json").read_text())["white_level"] == 4095
+        return scores.mean["psnr"]
+
+    wanted = psnr("16")
+    assert not caplog.records
+    assert psnr("12") > wanted + 20
+    assert "set white_level: 4095" in caplog.text
+    caplog.clear()
+    assert psnr("12", white_level=4095) == pytest.approx(wanted, abs=1e-3)
+    assert not caplog.records
+
+
+def test_white_level_on_the_command_line(tmp_path: Path, capsys) -> None:
+    for name, value in (("sr", 0), ("gt", 4095)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.full((20, 20), value, np.uint16)).save(tmp_path / name / "a.png")
+    options = ["--protocol", "rgb", "--metrics", "psnr", "--white-level", "4095"]
+    assert cli.main(["metrics", str(tmp_path / "sr"), str(tmp_path / "gt"), *options]) == 0
+    text = capsys.readouterr().out
+    assert "0.0000" in text
+    assert "white level 4095" in text

@@ -153,3 +153,11 @@ class TestGroups:
             parameter_freezer.apply(step)
             trained.append((net["body"].weight.requires_grad, net["offset"].weight.requires_grad))
         assert trained == [(False, True), (False, True), (True, True), (True, True), (False, True)]
+
+
+def test_all_parameters_frozen() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    groups = [ParamGroup(pattern="0", frozen_iter=4), ParamGroup(pattern="1", frozen_iter=2)]
+    with pytest.raises(UserError, match="all parameters are frozen in the first 2 steps"):
+        ParameterFreezer(net, groups)
+    ParameterFreezer(net, groups[:1])

@@ -150,7 +150,7 @@ class TestWithoutOptionFile:
                 ["--weights", "plain.pth", "--data", *folders],
                 "plain.pth: does not contain the name of its arch",
             ),
-            (["--weights", "none.pth", "--data", *folders], "none.pth: no such weight file"),
+            (["--weights", "none.pth", "--data", *folders], "none.pth: no such file"),
         ):
             assert main(["test", *arguments]) == 2
             error = capsys.readouterr().err

@@ -35,3 +35,10 @@ def test_every_arch_is_recognised_in_other_sizes(name: str, prefix: str) -> None
 def test_unknown_tensors() -> None:
     assert closest_arch({}) is None
     assert closest_arch({"layer1.0.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}) is None
+
+
+def test_faulty_archs_of_plugins_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = {**ARCH_REGISTRY._entries, "NoScales": type("NoScales", (torch.nn.Module,), {})}
+    monkeypatch.setattr(ARCH_REGISTRY, "_entries", entries)
+    net = ARCH_REGISTRY.get("EDSR")(scale=4, num_feat=8, num_block=3)
+    assert closest_arch(net.state_dict()) == "EDSR"

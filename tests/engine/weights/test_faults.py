@@ -32,8 +32,8 @@ def net() -> EDSR:
             "a web page saved under the name of a weight file",
         ),
         (b"\xef\xbb\xbf<HTML>", "a web page saved under the name of a weight file"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(9), "load_keras"),
-        (b"weights {conv: 3}" * 9, "not a weight file of tensors"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(9), "srtoolbox[keras]"),
+        (b"weights {conv: 3}" * 9, "is a text file, not a weight file"),
         (pickle.dumps([1], 4), "holds pickled Python objects"),
     ],
 )

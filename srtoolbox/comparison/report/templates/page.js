@@ -17,7 +17,8 @@
     head.setAttribute("aria-sort", order);
     const sign = order === "descending" ? -1 : 1;
     const rows = all("tbody tr:not(.summary)", table);
-    const missing = (row) => valueOf(row, column) === "";
+    // Missing values and NaN are last in both orders.
+    const missing = (row) => ["", "NaN"].includes(valueOf(row, column));
     rows.sort((a, b) =>
       missing(a) - missing(b) || sign * compare(valueOf(a, column), valueOf(b, column)));
     const body = table.tBodies[0];
