@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,6 +95,10 @@ class _StudyRun:
         self._card = _new_card(plan)
         self._evaluator = StudyEvaluator(plan, self._store)
         self._failures: dict[Path, str] = {}  # of trainings in other processes, by folder
+        self._before: dict[tuple[str, int], Entry] = {}  # of an earlier run, by method and seed
+        with suppress(UserError):  # none, or damaged; then all is found out again
+            entries = self._store.load_card().entries
+            self._before = {(entry.method, entry.seed): entry for entry in entries}
 
     def run(self) -> ResultStore:
         jobs = self._plan.jobs
@@ -184,7 +189,11 @@ class _StudyRun:
             net = self._train(job, folder, entry) if folder else load_network(job.opt, self._device)
             self._evaluator.evaluate(job, entry, net)
             if folder:
-                entry.degenerate = self._evaluator.degenerate_output(job, net)
+                before = self._before.get((job.method, job.seed))
+                if before is not None and before.evaluations == entry.evaluations:
+                    entry.degenerate = before.degenerate
+                else:
+                    entry.degenerate = self._evaluator.degenerate_output(job, net)
             entry.cost = self._measure_cost(job, net)
         except (RunError, ComponentError) as error:
             entry.failure = str(error)

@@ -18,6 +18,7 @@ from support.studies import compare
 
 from srtoolbox.comparison.store import ResultStore
 from srtoolbox.comparison.study.dry_run import estimate, to_terminal
+from srtoolbox.comparison.study.evaluate import StudyEvaluator
 from srtoolbox.config.files import read
 from srtoolbox.engine.evaluation import evaluator
 from srtoolbox.engine.training.trainer import Trainer
@@ -61,9 +62,10 @@ def test_a_second_run_changes_nothing(study_file, monkeypatch) -> None:
     lines = (first.folder / "results.jsonl").read_text()
 
     def fail(*_: object) -> None:
-        raise AssertionError("trained again")
+        raise AssertionError("done again")
 
     monkeypatch.setattr(Trainer, "run", fail)
+    monkeypatch.setattr(StudyEvaluator, "degenerate_output", fail)
     second = compare(path)
     assert (second.folder / "results.jsonl").read_text() == lines
     assert (second.folder / "costs.jsonl").read_text().count("\n") == 3
