@@ -197,6 +197,7 @@ def test_a_torch_file_called_safetensors(tmp_path: Path) -> None:
 
 
 class TestUnusualTensors:
+    @pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, about these kinds of tensors
     @pytest.mark.parametrize(
         ("make", "words"),
         [
