@@ -17,6 +17,7 @@ from srtoolbox.data.files.walk import (
     LeftOut,
     composed,
     fill,
+    name_template,
     natural,
     split_fixed,
     walk,
@@ -185,16 +186,13 @@ def scan_pair(
         The items and the faults, as ``scan``.
 
     Raises:
-        UserError: if a folder does not exist, or the template lacks ``{}``.
+        UserError: if a folder does not exist, or the template has not one ``{}``.
     """
     for folder in (gt_dir, lq_dir):
         if folder is not None and not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
-    if "{}" not in filename_tmpl:
-        raise UserError(
-            f"filename_tmpl '{filename_tmpl}' must hold {{}}, the place of the HR file's stem"
-        )
-    lq = None if lq_dir is None else filename_tmpl.replace("{}", "{stem}")
+    template = name_template(filename_tmpl, "{stem}", "filename_tmpl")
+    lq = None if lq_dir is None else template
     split = Split("{stem}", lq)
     arrangement = _Arrangement(split, lq, gt_dir, lq_dir or gt_dir, 1, recursive)
     items, faults = _pair("image", arrangement)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from srtoolbox.data.files.reader import IMAGE_SUFFIXES
+from srtoolbox.errors import UserError
 
 _PLACEHOLDER = re.compile(r"\{(clip|frame|stem|any|-any)\}")
 _ANY_PLACEHOLDER = re.compile(r"\{(clip|frame|stem|any|-any|scale)\}")
@@ -143,6 +144,27 @@ def split_fixed(template: str, scale: int) -> tuple[str, str]:
     levels = template.split("/")
     fixed = list(takewhile(lambda level: not _PLACEHOLDER.search(level), levels[:-1]))
     return "/".join(fixed).replace("{scale}", str(scale)), "/".join(levels[len(fixed) :])
+
+
+def name_template(template: str, placeholder: str, option: str) -> str:
+    """Returns a template of file stems, such as ``"{}_x4"``, with a placeholder in place of ``{}``.
+
+    Args:
+        template: Text with one ``{}``; other placeholders may occur once each.
+        placeholder: ``"{stem}"`` or ``"{frame}"``.
+        option: Name of the option, for the error.
+
+    Raises:
+        UserError: if there is not exactly one ``{}``, or a placeholder occurs twice.
+    """
+    filled = template.replace("{}", placeholder)
+    others = _PLACEHOLDER.findall(filled)
+    if template.count("{}") != 1 or len(set(others)) < len(others):
+        raise UserError(
+            f"{option} '{template}' must contain {{}} once, in the place of the stem of the ground "
+            "truth's file"
+        )
+    return filled
 
 
 def fill(template: str, scale: int, key: str, frame: str = "*") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from srtoolbox.data.files.checks import examine_file, report_faults
 from srtoolbox.data.files.find import Fault
 from srtoolbox.data.files.levels import Levels, check_levels
 from srtoolbox.data.files.reader import IMAGE_SUFFIXES, read_image
-from srtoolbox.data.files.walk import LeftOut, composed, natural, walk
+from srtoolbox.data.files.walk import LeftOut, composed, name_template, natural, walk
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.evaluation.evaluator import Record, average, clip_of
 from srtoolbox.errors import RunError, UserError
@@ -300,8 +301,8 @@ def read_limit(text: str, below: bool) -> Limit:
     """
     metric, _, value = text.rpartition("=")
     with suppress(ValueError):
-        if metric:
-            return Limit(metric, float(value), below)
+        if metric and not math.isnan(limit := float(value)):
+            return Limit(metric, limit, below)
     raise UserError(f"a limit is written METRIC=NUMBER, such as psnr=30; got '{text}'")
 
 
@@ -384,10 +385,7 @@ def pair_files(
     Raises:
         UserError: with all faults, one per line.
     """
-    if "{}" not in template:
-        raise UserError(
-            f"template '{template}' must contain {{}} for the stem of the ground truth's file"
-        )
+    name_template(template, "{frame}", "template")
     faults: list[Fault] = []
     truths, results = _collect(gt, "{}", faults), _collect(sr, template, faults)
     if not (truths and results):
@@ -439,7 +437,7 @@ def _collect(folder: Path, template: str, faults: list[Fault]) -> _Side:
     if below == ".":
         flat = any(file.suffix.lower() in IMAGE_SUFFIXES for file in root.iterdir())
         below = "" if flat else "{clip}"
-    name = template.replace("{}", "{frame}")
+    name = name_template(template, "{frame}", "template")
     side: _Side = {}
     left_out = LeftOut()
     for found in walk(f"{below}/{name}" if below else name, root, 1, faults, left_out=left_out):

@@ -413,8 +413,9 @@ def test_pairs_of_plain_folders(tmp_path: Path):
 def test_faulty_plain_folders(tmp_path: Path):
     (tmp_path / "gt").mkdir()
     assert kinds(scan_pair(tmp_path / "gt")[1]) == ["no files"]
-    with pytest.raises(UserError, match=r"filename_tmpl 'x4' must hold \{\}"):
-        scan_pair(tmp_path / "gt", tmp_path / "gt", "x4")
+    for template in ("x4", "{}{}", "{stem}_{}"):
+        with pytest.raises(UserError, match=r"filename_tmpl '.*' must contain \{\} once"):
+            scan_pair(tmp_path / "gt", tmp_path / "gt", template)
     with pytest.raises(UserError, match="no such folder"):
         scan_pair(tmp_path / "none")
 

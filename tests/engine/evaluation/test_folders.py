@@ -174,8 +174,15 @@ def test_subset_and_template(images):
         pair_files(sr, gt, template="{}_x4")
     with pytest.raises(UserError, match=r"no images named \{\}_x2 here"):
         pair_files(sr, gt, template="{}_x2", subset=True)
-    with pytest.raises(UserError, match=r"'x4' must contain \{\}"):
-        pair_files(sr, gt, template="x4")
+
+
+@pytest.mark.parametrize("template", ["x4", "", "{}{}", "{}_{}", "{frame}_{}", "{clip}_{clip}_{}"])
+def test_a_template_has_one_place_for_the_stem(images, capsys, template):
+    arguments = ["metrics", *map(str, images), "--protocol", "rgb", "--template", template]
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert f"template '{template}' must contain {{}} once" in error
+    assert len(error.strip().splitlines()) == 1
 
 
 def test_frames_that_the_protocol_skips_need_no_result(clips):
@@ -255,7 +262,7 @@ def test_limits_that_are_not(mean):
     assert "above 30" in Limit("lpips", 30, below=False).failure(60 - mean)
 
 
-@pytest.mark.parametrize("text", ["psnr", "psnr=high", "30"])
+@pytest.mark.parametrize("text", ["psnr", "psnr=high", "30", "psnr=nan", "psnr=-NaN"])
 def test_what_is_no_limit(text):
     with pytest.raises(UserError, match="METRIC=NUMBER"):
         read_limit(text, below=True)
