@@ -54,7 +54,7 @@ def dark_warning(largest: int, name: str) -> str | None:
         return None
     bits = largest.bit_length()
     return (
-        f"{name}: uint16 pixels of at most {largest}, {largest / _MAX:.1%} of their range; "
+        f"{_range_text(largest, name)}; "
         f"PSNR will be too high. If they have {bits} bits, set white_level: {2**bits - 1}"
     )
 
@@ -69,6 +69,49 @@ def check_levels(
         read: Returns the pixels of a file.
         name: As of ``dark_warning``.
     """
+    return dark_warning(_largest(paths, read) or 0, name)
+
+
+def check_levels_of_pairs(
+    results: Sequence[Path],
+    truths: Sequence[Path],
+    read: Callable[[Path], np.ndarray],
+    names: tuple[str, str],
+) -> str | None:
+    """Looks at some results and their ground truth; returns a warning if a side is dark uint16.
+
+    Args:
+        results: The results; at most 16 of them are looked at.
+        truths: Their ground truth; as many are looked at.
+        read: Returns the pixels of a file.
+        names: Names of the folders of results and ground truth.
+    """
+    largest = _largest(results, read), _largest(truths, read)
+    dark = [value is not None and value <= _DARK for value in largest]
+    values = [value for value in largest if value is not None and value <= _DARK]
+    if not any(values):
+        return None
+    name = " and ".join(name for name, is_dark in zip(names, dark, strict=True) if is_dark)
+    bits = max(values).bit_length()
+    advice = f"If they have {bits} bits, give --white-level {2**bits - 1}"
+    text = _range_text(max(values), name)
+    if all(dark):
+        return f"{text}; PSNR will be too high. {advice}"
+    other = names[dark.index(False)]
+    if None in largest:
+        return f"{text}, but {other} has no uint16 files; PSNR will be wrong. {advice}"
+    return (
+        f"{text}, but {other} uses more of it; PSNR will be wrong. Write both with the same range "
+        "of values"
+    )
+
+
+def _largest(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> int | None:
+    """Returns the largest value of the uint16 files among at most 16; None if there are none."""
     chosen = paths[:: max(1, -(-len(paths) // _NUM_SAMPLE))]
     deep = [path for path in chosen if image_info(path, convert=True).dtype == "uint16"]
-    return dark_warning(max((int(read(path).max()) for path in deep), default=0), name)
+    return max((int(read(path).max()) for path in deep), default=None)
+
+
+def _range_text(largest: int, name: str) -> str:
+    return f"{name}: uint16 pixels of at most {largest}, {largest / _MAX:.1%} of their range"

@@ -20,7 +20,7 @@ from srtoolbox.config.files import as_tree, plain, read
 from srtoolbox.config.schema import Component, check
 from srtoolbox.data.files.checks import examine_file, report_faults
 from srtoolbox.data.files.find import Fault
-from srtoolbox.data.files.levels import Levels, check_levels
+from srtoolbox.data.files.levels import Levels, check_levels_of_pairs
 from srtoolbox.data.files.reader import IMAGE_SUFFIXES, read_image
 from srtoolbox.data.files.walk import LeftOut, composed, name_template, natural, walk
 from srtoolbox.data.stream import to_float
@@ -226,8 +226,10 @@ def score_folders(
         convert=convert,
     )
     read = partial(read_image, convert=convert)
+    results = [pair.sr for pairs in clips.values() for pair in pairs]
     truths = [pair.gt for pairs in clips.values() for pair in pairs]
-    if not levels.changed and (warning := check_levels(truths, read, str(gt))):
+    names = str(sr), str(gt)
+    if not levels.changed and (warning := check_levels_of_pairs(results, truths, read, names)):
         _log.warning("%s", warning)
     image_metrics = {name: m for name, m in built.items() if isinstance(m, Metric)}
     clip_metrics = {name: m for name, m in built.items() if isinstance(m, ClipMetric)}

@@ -331,7 +331,7 @@ def test_white_level(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     wanted = psnr("16")
     assert not caplog.records
     assert psnr("12") > wanted + 20
-    assert "set white_level: 4095" in caplog.text
+    assert "give --white-level 4095" in caplog.text
     caplog.clear()
     assert psnr("12", white_level=4095) == pytest.approx(wanted, abs=1e-3)
     assert not caplog.records
@@ -346,3 +346,55 @@ def test_white_level_on_the_command_line(tmp_path: Path, capsys) -> None:
     text = capsys.readouterr().out
     assert "0.0000" in text
     assert "white level 4095" in text
+
+
+def _deep(path: Path, largest: int) -> None:
+    """Writes an image of 16 bits whose largest value is given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.linspace(0, largest, 20 * 24).reshape(20, 24)
+    Image.fromarray(np.round(pixels).astype(np.uint16)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("sr", "gt", "parts"),
+    [
+        (4095, 4095, ("sr and ", "PSNR will be too high", "--white-level 4095")),
+        (4095, 65535, ("sr: ", "PSNR will be wrong", "same range")),
+        (65535, 4095, ("gt: ", "PSNR will be wrong", "same range")),
+        (None, 4095, ("gt: ", "PSNR will be wrong", "--white-level 4095")),
+        (1023, None, ("sr: ", "PSNR will be wrong", "--white-level 1023")),
+    ],
+)
+def test_dark_files_on_either_side_are_named(tmp_path, caplog, sr, gt, parts):
+    for name, largest in (("sr", sr), ("gt", gt)):
+        if largest is None:
+            _write(tmp_path / name / "a.png", 0, 20, 24, grey=True)
+        else:
+            _deep(tmp_path / name / "a.png", largest)
+    score_folders(tmp_path / "sr", tmp_path / "gt", protocol="rgb", metrics=["psnr"])
+    (record,) = caplog.records
+    for part in parts:
+        assert part in record.message
+    assert ("too high" in record.message) == (sr == gt)
+
+
+@pytest.mark.parametrize("side", ["sr", "gt", None])
+def test_levels_that_no_file_uses(tmp_path, capsys, side):
+    for name in ("sr", "gt"):
+        if name == side:
+            _deep(tmp_path / name / "a.png", 4095)
+        else:
+            _write(tmp_path / name / "a.png", 0, 20, 24, grey=True)
+    file = tmp_path / "a.json"
+    arguments = ["metrics", str(tmp_path / "sr"), str(tmp_path / "gt"), "--protocol", "rgb"]
+    arguments += ["--metrics", "psnr", "--json", str(file)]
+    assert cli.main([*arguments, "--white-level", "4095"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    unused = "note: no uint16 files: white level not used"
+    assert (unused in printed) == (side is None)
+    assert ("white level 4095" in printed) == ("white_level" in file.read_text()) == bool(side)
+    assert cli.main([*arguments, "--black-level", "64"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert ("note: no uint16 files: black level not used" in printed) == (side is None)
+    assert cli.main(arguments) == 0
+    assert "not used" not in capsys.readouterr().out
