@@ -20,8 +20,9 @@ from srtoolbox.config.files import as_tree, plain, read
 from srtoolbox.config.schema import Component, check
 from srtoolbox.data.files.checks import examine_file, report_faults
 from srtoolbox.data.files.find import Fault
+from srtoolbox.data.files.image_info import ImageInfo
 from srtoolbox.data.files.levels import Levels, check_levels_of_pairs
-from srtoolbox.data.files.reader import IMAGE_SUFFIXES, read_image
+from srtoolbox.data.files.reader import IMAGE_SUFFIXES, image_info, read_image
 from srtoolbox.data.files.walk import LeftOut, composed, name_template, natural, walk
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.evaluation.evaluator import Record, average, clip_of
@@ -76,7 +77,7 @@ class Scores:
         protocol: The protocol.
         scale: Super-resolution factor.
         levels: White and black level of uint16 files.
-        notes: Sentences about images that were changed before they were compared.
+        notes: Sentences about the comparison: images that were cropped, options without effect.
     """
 
     name: str
@@ -226,16 +227,23 @@ def score_folders(
         convert=convert,
     )
     read = partial(read_image, convert=convert)
-    results = [pair.sr for pairs in clips.values() for pair in pairs]
-    truths = [pair.gt for pairs in clips.values() for pair in pairs]
+    all_pairs = [pair for pairs in clips.values() for pair in pairs]
+    results, truths = [pair.sr for pair in all_pairs], [pair.gt for pair in all_pairs]
     names = str(sr), str(gt)
     if not levels.changed and (warning := check_levels_of_pairs(results, truths, read, names)):
         _log.warning("%s", warning)
+    infos = _infos(all_pairs, convert)
+    notes = _cropped(all_pairs, infos)
+    if levels.changed and all(info.dtype != "uint16" for both in infos for info in both):
+        given = {"white": white_level is not None, "black": black_level != 0}
+        unused = " and ".join(level for level, is_given in given.items() if is_given)
+        notes.append(f"no uint16 files: {unused} level not used")
+        levels = Levels()
     image_metrics = {name: m for name, m in built.items() if isinstance(m, Metric)}
     clip_metrics = {name: m for name, m in built.items() if isinstance(m, ClipMetric)}
     load = partial(_load, device=device or torch.device("cpu"), read=read, levels=levels)
     records: list[Record] = []
-    total = sum(map(len, clips.values()))
+    total = len(all_pairs)
     with progress_bar("scoring") as progress:
         for clip, pairs in clips.items():
             scores: dict[str, float] = {}
@@ -254,21 +262,22 @@ def score_folders(
                 records.append({"key": pair.key, "metrics": {name: scores[name] for name in built}})
                 progress(len(records), total)
     name = Path(str(sr).partition("{clip}")[0]).resolve().name
-    return Scores(name, records, built, rules, scale, levels, _notes(clips, convert))
+    return Scores(name, records, built, rules, scale, levels, notes)
 
 
-def _notes(clips: Mapping[str, Sequence[Pair]], convert: bool) -> list[str]:
+def _infos(pairs: Sequence[Pair], convert: bool) -> list[tuple[ImageInfo, ImageInfo]]:
+    """Returns the forms of the files of checked pairs."""
+    paths = [path for pair in pairs for path in (pair.sr, pair.gt)]
+    infos = list(map_threads(partial(image_info, convert=convert), paths))
+    return list(zip(infos[::2], infos[1::2], strict=True))
+
+
+def _cropped(pairs: Sequence[Pair], infos: Sequence[tuple[ImageInfo, ImageInfo]]) -> list[str]:
     """Returns a note if ground truth is larger than its result, and so was cropped."""
-    pairs = [pair for group in clips.values() for pair in group]
-    infos = map_threads(
-        partial(examine_file, convert=convert),
-        [path for pair in pairs for path in (pair.sr, pair.gt)],
-    )
     cropped = [
         f"{pair.key} ({gt.width}×{gt.height} to {sr.width}×{sr.height})"
-        for pair, sr, gt in zip(pairs, infos, infos, strict=True)
-        if not isinstance(sr, Fault) and not isinstance(gt, Fault)
-        if (gt.width, gt.height) != (sr.width, sr.height)
+        for pair, (sr, gt) in zip(pairs, infos, strict=True)
+        if gt.size != sr.size
     ]
     if not cropped:
         return []
