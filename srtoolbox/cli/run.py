@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from srtoolbox.cli.arguments import (
@@ -176,6 +177,8 @@ def metrics(arguments: Namespace) -> None:
 
     for option, path in (("--csv", arguments.csv), ("--json", arguments.json)):
         check_output(option, path)
+        if path is not None and path.exists():
+            _check_overwritten(option, path, (arguments.sr, arguments.gt))
     load_all_plugins(arguments.plugin)
     limits = [read_limit(text, below=True) for text in arguments.fail_below]
     limits += [read_limit(text, below=False) for text in arguments.fail_above]
@@ -208,6 +211,29 @@ def metrics(arguments: Namespace) -> None:
     scores.require(limits)
     if nan:
         raise RunError("; ".join(nan))
+
+
+def _check_overwritten(option: str, path: Path, folders: Sequence[Path]) -> None:
+    """Checks that an existing file may be replaced by scores.
+
+    Raises:
+        UserError: if it is no text file, has another suffix, or lies in a folder that is scored.
+    """
+    reason = None
+    for folder in folders:
+        root = Path(str(folder).partition("{clip}")[0])
+        if path.resolve().is_relative_to(root.resolve()):
+            reason = f"it lies in {root}, a folder of images"
+    if path.suffix.lower() not in (".csv", ".json"):
+        reason = "it does not end with .csv or .json"
+    elif reason is None and path.is_file():
+        with writing(option, path), path.open("rb") as file:
+            if b"\0" in file.read(4096):
+                reason = "it is no text file"
+    if reason:
+        raise UserError(
+            f"{option} {path}: exists and is not overwritten, {reason}; give a new name"
+        )
 
 
 def add_doctor(commands: Commands) -> None:
