@@ -241,6 +241,12 @@ def score_folders(
         levels = Levels()
     image_metrics = {name: m for name, m in built.items() if isinstance(m, Metric)}
     clip_metrics = {name: m for name, m in built.items() if isinstance(m, ClipMetric)}
+    if clip_metrics and "" in clips:
+        notes.append(
+            f"{', '.join(clip_metrics)}: the {len(all_pairs)} images of {sr.name or sr} were "
+            "scored as the frames of one clip; if they are several clips, give a folder with a "
+            "sub-folder for each clip"
+        )
     load = partial(_load, device=device or torch.device("cpu"), read=read, levels=levels)
     records: list[Record] = []
     total = len(all_pairs)

@@ -398,3 +398,41 @@ def test_levels_that_no_file_uses(tmp_path, capsys, side):
     assert ("note: no uint16 files: black level not used" in printed) == (side is None)
     assert cli.main(arguments) == 0
     assert "not used" not in capsys.readouterr().out
+
+
+def test_temporal_metrics_of_one_folder_say_that_it_is_one_clip(images, clips, capsys):
+    arguments = ["--protocol", "rgb", "--device", "cpu", "--metrics", "psnr"]
+    note = "note: temporalpsnr: the 2 images of sr were scored as the frames of one clip"
+    assert cli.main(["metrics", *map(str, images), *arguments, "temporalpsnr"]) == 0
+    assert note in " ".join(capsys.readouterr().out.split())
+    assert cli.main(["metrics", *map(str, images), *arguments]) == 0
+    assert "one clip" not in capsys.readouterr().out
+    for path in images[0].glob("*.png"):
+        path.unlink()
+    assert cli.main(["metrics", *map(str, clips), *arguments, "temporalpsnr"]) == 0
+    assert "one clip" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--csv", "--json"])
+def test_scores_overwrite_no_other_file(images, tmp_path, capsys, option):
+    sr, gt = images
+    (sr / "notes.csv").write_text("mine")
+    (gt / "deep").mkdir()
+    (gt / "deep" / "old.json").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "picture.csv").write_bytes((sr / "a.png").read_bytes())
+    (tmp_path / "old.csv").write_text("key,psnr\n")
+    (tmp_path / "link").symlink_to(sr)
+    arguments = ["metrics", str(sr), str(gt), "--protocol", "rgb", "--metrics", "psnr", option]
+    for file in (
+        sr / "a.png", gt / "b.png", sr / "notes.csv", gt / "deep" / "old.json",
+        tmp_path / "notes.txt", tmp_path / "picture.csv", tmp_path / "link" / "notes.csv",
+    ):  # fmt: skip
+        before = file.read_bytes()
+        assert cli.main([*arguments, str(file)]) == 2
+        error = capsys.readouterr().err.strip()
+        assert f"{option} {file}: " in error and "not overwritten" in error
+        assert len(error.splitlines()) == 1
+        assert file.read_bytes() == before
+    for file in (tmp_path / "old.csv", tmp_path / "new.txt", sr / "new.csv"):
+        assert cli.main([*arguments, str(file)]) == 0
