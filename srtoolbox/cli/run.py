@@ -6,6 +6,7 @@ import argparse
 import json
 from argparse import Namespace
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from srtoolbox.cli.arguments import (
@@ -221,7 +222,7 @@ def _check_overwritten(option: str, path: Path, folders: Sequence[Path]) -> None
     """
     reason = None
     for folder in folders:
-        root = Path(str(folder).partition("{clip}")[0])
+        root = Path(*takewhile(lambda part: "{clip}" not in part, folder.parts))
         if path.resolve().is_relative_to(root.resolve()):
             reason = f"it lies in {root}, a folder of images"
     if path.suffix.lower() not in (".csv", ".json"):
@@ -232,7 +233,7 @@ def _check_overwritten(option: str, path: Path, folders: Sequence[Path]) -> None
                 reason = "it is no text file"
     if reason:
         raise UserError(
-            f"{option} {path}: exists and is not overwritten, {reason}; give a new name"
+            f"{option} {path}: exists and is not overwritten: {reason}; give a new name"
         )
 
 
