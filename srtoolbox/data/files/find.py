@@ -196,9 +196,10 @@ def scan_pair(
     split = Split("{stem}", lq)
     arrangement = _Arrangement(split, lq, gt_dir, lq_dir or gt_dir, 1, recursive)
     items, faults = _pair("image", arrangement)
-    _report_left_out(gt_dir, arrangement)
     if not items and not faults:
-        faults = [Fault(gt_dir, "no files", "no images here")]
+        text = f"no images here{arrangement.left_out.clause()}"
+        return [], [Fault(gt_dir, "no files", text)]
+    _report_left_out(gt_dir, arrangement)
     return items, faults
 
 
@@ -294,7 +295,11 @@ def _choose(candidates: Sequence[_Arrangement], faults: list[Fault]) -> _Arrange
 def _no_files(layout: Layout, root: Path, split: str, candidates: Sequence[_Arrangement]) -> Fault:
     looked_for = "".join(f"\n    {line}" for line in dict.fromkeys(map(str, candidates)))
     source = "" if layout.source == "your own" else f"\n  {layout.title} is at: {layout.source}"
-    text = f"no {layout.kind}s of layout '{layout.name}', split '{split}', here; looked for"
+    left_out = LeftOut()
+    for candidate in candidates:
+        left_out.update(candidate.left_out)
+    text = f"no {layout.kind}s of layout '{layout.name}', split '{split}', here"
+    text += f"{left_out.clause()}; looked for"
     return Fault(root, "no files", f"{text}{looked_for}{source}")
 
 

@@ -61,6 +61,15 @@ class LeftOut:
         """Adds a file or folder, once."""
         self._kinds[path] = kind
 
+    def update(self, other: LeftOut) -> None:
+        """Adds everything that another search left out."""
+        self._kinds |= other._kinds
+
+    def clause(self) -> str:
+        """Returns ``"; left out: …"`` for the end of a message; empty if there is nothing."""
+        text = self.describe()
+        return f"; left out: {text}" if text else ""
+
     def describe(self) -> str | None:
         """Returns a line with the number of each kind and an example; None if there is nothing."""
         if not self._kinds:

@@ -466,9 +466,12 @@ def _collect(folder: Path, template: str, faults: list[Fault]) -> _Side:
             faults.append(Fault(path, "duplicate stem", text))
     if not side:
         named = "" if template == "{}" else f" named {template}"
-        text = f"no images{named} here or in its folders; write {{clip}} where clips' names are"
+        if below == "{clip}":  # files beside the folders of clips
+            list(walk(name, root, 1, [], left_out=left_out))
+        text = f"no images{named} here or in its folders{left_out.clause()}"
+        text += "; write {clip} where clips' names are"
         faults.append(Fault(folder, "no files", text))
-    if text := left_out.describe():
+    elif text := left_out.describe():
         _log.warning("%s: left out: %s", folder, text)
     return side
 

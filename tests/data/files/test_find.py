@@ -416,6 +416,14 @@ def test_faulty_plain_folders(tmp_path: Path):
     for template in ("x4", "{}{}", "{stem}_{}"):
         with pytest.raises(UserError, match=r"filename_tmpl '.*' must contain \{\} once"):
             scan_pair(tmp_path / "gt", tmp_path / "gt", template)
+    (tmp_path / "gt" / "a.gif").touch()
+    (tmp_path / "gt" / "b.gif").touch()
+    (fault,) = scan_pair(tmp_path / "gt")[1]
+    assert fault.text == "no images here; left out: 2 .gif files ('a.gif', …)"
+    (fault,) = scan(get_layout("folder"), tmp_path / "gt", "all", 4)[1]
+    assert "here; left out: 2 .gif files ('a.gif', …); looked for\n" in fault.text
+    (fault,) = scan(get_layout("clips"), tmp_path, "all", 4)[1]
+    assert "left out: 2 .gif files" in fault.text
     with pytest.raises(UserError, match="no such folder"):
         scan_pair(tmp_path / "none")
 

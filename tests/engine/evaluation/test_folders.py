@@ -436,3 +436,16 @@ def test_scores_overwrite_no_other_file(images, tmp_path, capsys, option):
         assert file.read_bytes() == before
     for file in (tmp_path / "old.csv", tmp_path / "new.txt", sr / "new.csv"):
         assert cli.main([*arguments, str(file)]) == 0
+
+
+@pytest.mark.parametrize("where", [".", "city"])
+def test_files_of_formats_that_are_not_read_are_counted(images, tmp_path, capsys, where):
+    folder = tmp_path / "gifs" / where
+    folder.mkdir(parents=True)
+    for name in ("a.gif", "b.gif", "c.heic"):
+        (folder / name).write_bytes(b"x")
+    for pair in ((images[0], tmp_path / "gifs"), (tmp_path / "gifs", images[1])):
+        assert cli.main(["metrics", *map(str, pair), "--protocol", "rgb"]) == 2
+        error = " ".join(capsys.readouterr().err.split())
+        assert "gifs: no images here" in error
+        assert "left out: 2 .gif files ('a.gif', …), 1 .heic file ('c.heic')" in error
