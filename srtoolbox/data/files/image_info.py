@@ -10,7 +10,10 @@ import numpy as np
 
 from srtoolbox.errors import UserError
 
-ADVICE = "convert it first, or set convert: rgb in the options of the dataset"
+ADVICE = (
+    "convert it first, or set convert: rgb in the options of the dataset (commands metrics and "
+    "prepare: --convert rgb)"
+)
 """What to do about an image with a palette, alpha or other colours."""
 
 _DTYPES = ("uint8", "uint16", "float32")

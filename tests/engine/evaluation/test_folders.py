@@ -449,3 +449,11 @@ def test_files_of_formats_that_are_not_read_are_counted(images, tmp_path, capsys
         error = " ".join(capsys.readouterr().err.split())
         assert "gifs: no images here" in error
         assert "left out: 2 .gif files ('a.gif', …), 1 .heic file ('c.heic')" in error
+
+
+def test_a_palette_is_answered_with_the_option_of_the_command(images, capsys):
+    Image.open(images[0] / "a.png").convert("P").save(images[0] / "a.png")
+    arguments = ["metrics", *map(str, images), "--protocol", "rgb", "--metrics", "psnr"]
+    assert cli.main(arguments) == 2
+    assert "--convert rgb" in " ".join(capsys.readouterr().err.split())
+    assert cli.main([*arguments, "--convert", "rgb"]) == 0
