@@ -230,6 +230,10 @@ class ResultStore:
             self._sorted[evaluation] = records if complete else []
         return self._sorted[evaluation]
 
+    def incomplete(self, evaluation: str) -> list[Record]:
+        """Returns the records of an evaluation that lacks some; empty if it is complete."""
+        return [] if self.records(evaluation) else [*self._records.get(evaluation, {}).values()]
+
     def evaluations(self) -> list[str]:
         """Returns the ids of all complete evaluations, also of those that no entry names."""
         return [evaluation for evaluation in self._records if self.records(evaluation)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 from srtoolbox.comparison.analysis.scores import Scores
@@ -34,14 +35,35 @@ def tied_note(unit: str) -> str:
     )
 
 
-def not_finite_notes(scores: Scores, pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Returns notes that count and name the images whose scores are infinite or NaN.
+def _missing_notes(scores: Scores, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Returns notes on evaluations in which images lack a line, or the value of a metric."""
+    notes: list[str] = []
+    several = len({entry.seed for entry in scores.card.entries}) > 1
+    for dataset, entry in product(dict.fromkeys(d for d, _ in pairs), scores.card.entries):
+        place = f"{entry.method}{f' (seed {entry.seed})' if several else ''}, {dataset}"
+        if found := scores.store.incomplete(entry.evaluations.get(dataset, "")):
+            count, keys = found[0]["of"], scores.keys(dataset)
+            absent = sorted(set(range(count)) - {record["index"] for record in found})
+            names = [keys[i] if len(keys) == count else f"number {i + 1}" for i in absent]
+            text = f"{count - len(absent)} of {count} images have scores"
+            notes.append(f"{place}: {text} (missing: {names_text(names)}).")
+        records = scores.records(entry, dataset)
+        for metric in (m for d, m in pairs if d == dataset and m in scores.card.metrics):
+            names = [record["key"] for record in records if record["metrics"].get(metric) is None]
+            if 0 < len(names) < len(records):  # no value at all: the metric was not available
+                text = f"{len(records) - len(names)} of {len(records)} images have scores"
+                notes.append(f"{place}: {metric.upper()}: {text} (missing: {names_text(names)}).")
+    return notes
+
+
+def odd_score_notes(scores: Scores, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Returns notes that count and name the images whose scores are missing, infinite or NaN.
 
     Args:
         scores: Scores of the study.
         pairs: Datasets and metrics of the table.
     """
-    notes = []
+    notes = _missing_notes(scores, pairs)
     for dataset, metric in pairs:
         keys, label = scores.keys(dataset), metric.upper()
         left_out = scores.left_out(dataset, metric)

@@ -22,7 +22,7 @@ from srtoolbox.comparison.analysis.statistics import (
 from srtoolbox.comparison.report.footnotes import (
     FRAME_USE_NOTE,
     behind_untrained,
-    not_finite_notes,
+    odd_score_notes,
     published_marks,
     published_notes,
     study_notes,
@@ -172,7 +172,7 @@ def statistics(scores: Scores, dataset: str, metric: str, baseline: str | None =
             f"– in column p: the differences are equal on all {count} {unit}; a test of equal "
             f"differences needs at least {MIN_EQUAL_DIFFERENCES}."
         )
-    notes += not_finite_notes(scores, [(dataset, metric)])
+    notes += odd_score_notes(scores, [(dataset, metric)])
     title = f"{dataset}: {scores.title(metric)} with intervals"
     places = frozenset((row, 0) for row, name in enumerate(samples) if name in tied)
     table = Table(columns, list(samples), values, notes, spreads, title, tied_with_best=places)
@@ -193,7 +193,7 @@ def by_seed(scores: Scores, dataset: str) -> list[Table]:
     columns = [_metric_column(scores, metric, f"seed {seed}") for seed in seeds]
     values: list[Row] = [[row.get(seed) for seed in seeds] for row in scored.values()]
     title = f"{dataset}: {scores.title(metric)} by seed"
-    notes = not_finite_notes(scores, [(dataset, metric)])
+    notes = odd_score_notes(scores, [(dataset, metric)])
     return [_of_dataset(scores, dataset, Table(columns, list(scored), values, notes, title=title))]
 
 
@@ -215,7 +215,7 @@ def by_item(scores: Scores, dataset: str) -> list[Table]:
         seed_means = [scores.seed_means(method, dataset) for method in found]
         values.append([mean([means.get(metric) for means in seeds]) for seeds in seed_means])
         title = f"{dataset}: {scores.title(metric)} by {kind}"
-        notes = not_finite_notes(scores, [(dataset, metric)])
+        notes = odd_score_notes(scores, [(dataset, metric)])
         names = [*items, "average"]
         table = Table(columns, names, values, notes, title=title, head=kind, across=True)
         table = replace(table, summary=frozenset({len(items)}))
@@ -297,7 +297,7 @@ def _measured(
     )
     units = " or ".join(dict.fromkeys(scores.unit(dataset) for dataset, _ in pairs))
     notes = [tied_note(units)] if tied else []
-    notes += not_finite_notes(scores, pairs)
+    notes += odd_score_notes(scores, pairs)
     protocol = scores.card.protocol["name"]
     return Table(columns, methods, values, notes, spreads, tied_with_best=tied, protocol=protocol)
 

@@ -141,3 +141,39 @@ def test_compare_fails_on_nan(make) -> None:
     (text,) = nan_results(scores.store, scores.store.load_card())
     assert "Broken (seed 0) on Set" in text
     assert "psnr: 1 of 3 images are not finite (im1)" in text
+
+
+def _drop(scores: Scores, evaluation: str, key: str) -> Scores:
+    """Deletes the line of an image from the results."""
+    path = scores.store.folder / "results.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [
+        line
+        for line in lines
+        if (json.loads(line)["evaluation"], json.loads(line)["key"]) != (evaluation, key)
+    ]
+    assert len(kept) == len(lines) - 1
+    path.write_text("".join(kept))
+    return Scores(ResultStore(scores.store.folder))
+
+
+def test_a_missing_line_is_named(make) -> None:
+    scores = _drop(make({"Bicubic": [20.0, 21.0, 22.0], "Net": [1.0, 2.0, 3.0]}), "Bicubic", "im1")
+    note = "Bicubic, Set: 2 of 3 images have scores (missing: im1)."
+    for table in all_tables([scores]):
+        assert table.notes.count(note) == 1
+    assert note in (write_report(scores.store.folder, ["md"]).overview.notes)
+    alone = _drop(make({"Only": [20.0, 21.0, 22.0]}), "Only", "im2")
+    assert "Only, Set: 2 of 3 images have scores (missing: number 3)." in overview_notes(alone)
+
+
+def overview_notes(scores: Scores) -> list[str]:
+    return all_tables([scores])[0].notes
+
+
+def test_a_null_beside_numbers_is_a_missing_score(make) -> None:
+    scores = make({"Bicubic": [20.0, None, 22.0], "Net": [1.0, 2.0, 3.0]})
+    note = "Bicubic, Set: PSNR: 2 of 3 images have scores (missing: im1)."
+    assert note in overview_notes(scores)
+    scores = make({"A": [None, None], "B": [None, None]})
+    assert not any("have scores" in text for text in overview_notes(scores))
