@@ -198,7 +198,7 @@ def metrics(arguments: Namespace) -> None:
         convert=arguments.convert == "rgb",
     )
     print_rich(scores.table(), crop=False)
-    nan, infinite = not_finite(scores.records)
+    nan, infinite = not_finite(scores.records, scores.lower_is_better)
     for sentence in [*nan, *infinite]:
         print(printable(sentence))
     for note in scores.notes:

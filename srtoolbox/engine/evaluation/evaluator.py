@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -137,6 +137,11 @@ class Evaluator:
         }
 
     @property
+    def lower_is_better(self) -> list[str]:
+        """Names of the metrics whose lower values are better."""
+        return [name for name, metric in self.metrics.items() if not metric.higher_is_better]
+
+    @property
     def _clip_metrics(self) -> dict[str, ClipMetric]:
         return {name: m for name, m in self.metrics.items() if isinstance(m, ClipMetric)}
 
@@ -265,7 +270,9 @@ def clip_of(key: str) -> str:
     return key.rpartition("/")[0]
 
 
-def average(records: Sequence[Record], over: str = "images") -> dict[str, float | None]:
+def average(
+    records: Sequence[Record], over: str = "images", lower_is_better: Collection[str] = ()
+) -> dict[str, float | None]:
     """Returns the score of a dataset by metric; None where a metric was unavailable.
 
     Records of several kinds also give one score per kind, such as ``psnr_given`` and
@@ -274,6 +281,7 @@ def average(records: Sequence[Record], over: str = "images") -> dict[str, float 
     Args:
         records: The records of one dataset under one protocol.
         over: ``"images"``: the mean over all records. ``"clips"``: the mean over the clips' means.
+        lower_is_better: Names of the metrics whose infinite scores make the mean infinite.
     """
     kinds = dict.fromkeys(record["kind"] for record in records if "kind" in record)
     means: dict[str, float | None] = {}
@@ -284,12 +292,15 @@ def average(records: Sequence[Record], over: str = "images") -> dict[str, float 
                 group = clip_of(record["key"]) if over == "clips" else ""
                 groups.setdefault(group, []).append(record["metrics"])
         for name in records[0]["metrics"] if records else ():
-            values = [mean([scores[name] for scores in group]) for group in groups.values()]
-            means[name if kind is None else f"{name}_{kind}"] = mean(values)
+            worst = name in lower_is_better
+            values = [mean([scores[name] for scores in group], worst) for group in groups.values()]
+            means[name if kind is None else f"{name}_{kind}"] = mean(values, worst)
     return means
 
 
-def not_finite(records: Sequence[Record]) -> tuple[list[str], list[str]]:
+def not_finite(
+    records: Sequence[Record], lower_is_better: Collection[str] = ()
+) -> tuple[list[str], list[str]]:
     """Returns sentences on the NaN and on the infinite scores of a dataset, one per metric."""
     nan: list[str] = []
     infinite: list[str] = []
@@ -300,19 +311,21 @@ def not_finite(records: Sequence[Record]) -> tuple[list[str], list[str]]:
         if keys := [key for key, value in known.items() if math.isnan(value)]:
             nan.append(f"{name}: {len(keys)} {count} are not finite ({names_text(keys)})")
         if keys := [key for key, value in known.items() if math.isinf(value)]:
-            means = "" if len(keys) == len(known) else "; means leave them out"
+            effect = "the mean is infinite" if name in lower_is_better else "means leave them out"
+            means = "" if len(keys) == len(known) else f"; {effect}"
             text = f"{name}: {len(keys)} {count} are infinite ({names_text(keys)}){means}"
             infinite.append(text)
     return nan, infinite
 
 
-def mean(values: Sequence[float | None]) -> float | None:
+def mean(values: Sequence[float | None], keep_infinite: bool = False) -> float | None:
     """Returns the mean; None if a value is missing, since a mean over fewer images misleads.
 
-    Infinite values (the PSNR of equal images) are left out, unless all are infinite.
+    Infinite values (the PSNR of equal images) are left out, unless all are infinite. For a metric
+    whose lower values are better they are the worst ones; ``keep_infinite`` keeps them.
     """
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None
-    kept = [value for value in known if not math.isinf(value)] or known
+    kept = [value for value in known if keep_infinite or not math.isinf(value)] or known
     return sum(kept) / len(kept)

@@ -91,7 +91,7 @@ class Scores:
     @property
     def mean(self) -> dict[str, float]:
         """Mean by metric, over images or over clips as the protocol defines."""
-        return _means(self.records, self.protocol.average)
+        return self._means(self.records, self.protocol.average)
 
     def by_folder(self) -> dict[str, list[Record]]:
         """Returns the records of each clip; images without clips are one entry."""
@@ -120,7 +120,9 @@ class Scores:
             table.add_column(header, justify="right", min_width=8, overflow="fold")
         folders = self.by_folder()
         for clip, records in folders.items():
-            table.add_row(Text(printable(clip)), str(len(records)), *self._cells(_means(records)))
+            table.add_row(
+                Text(printable(clip)), str(len(records)), *self._cells(self._means(records))
+            )
         if len(folders) > 1:
             table.add_section()
             label = f"mean over {self.protocol.average}"
@@ -142,7 +144,7 @@ class Scores:
             "scale": self.scale,
             **levels,
             "mean": self.mean,
-            "folders": {clip: _means(records) for clip, records in self.by_folder().items()},
+            "folders": {clip: self._means(records) for clip, records in self.by_folder().items()},
             "images": self.records,
         }
         write_atomic(path, to_json(content, indent=1) + "\n")
@@ -157,6 +159,15 @@ class Scores:
         if any(failures):
             raise RunError("; ".join(filter(None, failures)))
 
+    @property
+    def lower_is_better(self) -> list[str]:
+        """Names of the metrics whose lower values are better."""
+        return [name for name, metric in self.metrics.items() if not metric.higher_is_better]
+
+    def _means(self, records: Sequence[Record], over: str = "images") -> dict[str, float]:
+        means = average(records, over, self.lower_is_better)
+        return {name: value for name, value in means.items() if value is not None}  # none missing
+
     def _levels_text(self) -> str:
         if not self.levels.changed:
             return ""
@@ -164,11 +175,6 @@ class Scores:
 
     def _cells(self, means: Mapping[str, float]) -> list[str]:
         return [f"{means[name]:.{max(4, metric.digits)}f}" for name, metric in self.metrics.items()]
-
-
-def _means(records: Sequence[Record], over: str = "images") -> dict[str, float]:
-    means = average(records, over)
-    return {name: value for name, value in means.items() if value is not None}  # none is missing
 
 
 def score_folders(

@@ -78,8 +78,10 @@ def run_test(opt: RunOptions, device: torch.device, weights: Path | None = None)
         _log.info("evaluating %s on %s (%d samples)", opt.name, name, len(dataset))
         on_image = image_writer(folder / name) if opt.val.save_img else None
         records = evaluator.run(net, dataset, on_image, enhance)[protocol.name]
-        scores[name] = average(records, protocol.average)
-        for sentences, found in zip((nan, infinite), not_finite(records), strict=True):
+        scores[name] = average(records, protocol.average, evaluator.lower_is_better)
+        for sentences, found in zip(
+            (nan, infinite), not_finite(records, evaluator.lower_is_better), strict=True
+        ):
             sentences += [f"{name}: {sentence}" for sentence in found]
         facts = {"dataset": name, "protocol": protocol.hash}
         lines += [{**facts, **record} for record in records]

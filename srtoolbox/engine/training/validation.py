@@ -70,7 +70,9 @@ class Validation:
             folder = self._folder / "images" / name / f"{step:08d}"
             save = image_writer(folder) if self._val.save_img else None
             records = self._evaluator.run(net, dataset, save, self._enhance, self._ranks)
-            scores = average(records[protocol.name], protocol.average)
+            scores = average(
+                records[protocol.name], protocol.average, self._evaluator.lower_is_better
+            )
             frame_gain = self._frame_gain
             gain = frame_gain and frame_gain.measure(net, dataset, scores, step)
             reporter.evaluation(step, name, scores, gain)

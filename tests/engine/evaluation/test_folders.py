@@ -457,3 +457,14 @@ def test_a_palette_is_answered_with_the_option_of_the_command(images, capsys):
     assert cli.main(arguments) == 2
     assert "--convert rgb" in " ".join(capsys.readouterr().err.split())
     assert cli.main([*arguments, "--convert", "rgb"]) == 0
+
+
+def test_an_infinite_error_makes_the_mean_infinite(images, tmp_path, capsys):
+    for folder in images:
+        Image.new("RGB", (48, 40)).save(folder / "c.png")
+    Image.new("RGB", (48, 40), (9, 9, 9)).save(images[0] / "c.png")
+    arguments = ["metrics", *map(str, images), "--protocol", "rgb", "--metrics", "ergas"]
+    assert cli.main([*arguments, "--fail-above", "ergas=1e9"]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "ergas: 1 of 3 images are infinite (c); the mean is infinite" in printed
+    assert "inf │" in printed
