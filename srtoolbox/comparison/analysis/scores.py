@@ -97,7 +97,8 @@ class Scores:
     def means(self, entry: Entry, dataset: str) -> dict[str, float | None]:
         """Returns an entry's scores on a dataset by metric."""
         records = self.records(entry, dataset)
-        means = average(records, self.average)
+        lower = [name for name in self.metrics if self.direction(name) < 0]
+        means = average(records, self.average, lower)
         for metric in means:
             if left_out := self.left_out(dataset, metric):
                 base, kind = self._kinds.get(metric, (metric, None))
@@ -162,6 +163,8 @@ class Scores:
             order = order or list(values)
             if values and set(order) == set(values):
                 found[method] = np.array([values[key] for key in order])
+                if self.direction(metric) < 0 and np.isinf(found[method]).any():
+                    found[method][:] = math.inf  # the mean is infinite: no interval, no test
         if left_out := self.left_out(dataset, metric):
             lists = list(found.values())
             kept = np.array([key not in left_out for key in order])
@@ -201,6 +204,8 @@ class Scores:
         return self.store.cost(entry.cost or "") or {}
 
     def _left_out(self, dataset: str, metric: str) -> frozenset[str]:
+        if self.direction(metric) < 0:  # infinite is the worst value: no mean may leave it out
+            return frozenset()
         left_out: set[str] = set()
         kept: list[set[str]] = []
         for method in self.methods:

@@ -87,6 +87,8 @@ def odd_score_notes(scores: Scores, pairs: Sequence[tuple[str, str]]) -> list[st
             if left_out
             else "tests leave them out, and so do means of methods with other scores"
         )
+        if scores.direction(metric) < 0:
+            means = "the means are infinite, without interval and test"
         notes.append(f"{dataset}: {label} is infinite for {places}; {means}.")
     return notes
 

@@ -213,7 +213,12 @@ def by_item(scores: Scores, dataset: str) -> list[Table]:
         columns = [_metric_column(scores, metric, method) for method in found]
         values: list[Row] = [[cells.get(item) for cells in found.values()] for item in items]
         seed_means = [scores.seed_means(method, dataset) for method in found]
-        values.append([mean([means.get(metric) for means in seeds]) for seeds in seed_means])
+        values.append(
+            [
+                mean([means.get(metric) for means in seeds], scores.direction(metric) < 0)
+                for seeds in seed_means
+            ]
+        )
         title = f"{dataset}: {scores.title(metric)} by {kind}"
         notes = odd_score_notes(scores, [(dataset, metric)])
         names = [*items, "average"]
@@ -285,7 +290,9 @@ def _measured(
     for row, method in enumerate(methods):
         seeds = [_row(scores, entry, pairs, has_costs) for entry in scores.entries[method]]
         cells = list(zip(*seeds, strict=True))
-        values.append([mean(cell) for cell in cells])
+        lower = [scores.direction(metric) < 0 for _, metric in pairs]
+        lower += [False] * (len(cells) - len(pairs))
+        values.append([mean(*both) for both in zip(cells, lower, strict=True)])
         for column, cell in enumerate(cells[: len(pairs)]):
             known = [value for value in cell if value is not None]
             if len(known) == len(seeds) > 1 and all(map(math.isfinite, known)):

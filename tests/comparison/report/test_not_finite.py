@@ -177,3 +177,13 @@ def test_a_null_beside_numbers_is_a_missing_score(make) -> None:
     assert note in overview_notes(scores)
     scores = make({"A": [None, None], "B": [None, None]})
     assert not any("have scores" in text for text in overview_notes(scores))
+
+
+def test_an_infinite_error_is_in_the_mean_and_in_no_test(make, monkeypatch) -> None:
+    monkeypatch.setitem(_PSNR, "higher_is_better", False)
+    scores = make({"Net": [0.0, math.inf, math.inf, 0.0], "Bicubic": [3.0, 4.0, 5.0, 6.5]})
+    overview, table = all_tables([scores])[0], statistics(scores, "Set", "psnr")
+    assert [row[0] for row in overview.values] == [math.inf, 4.625]
+    assert [row[0] for row in table.values] == [math.inf, 4.625]
+    assert [row[2] for row in table.values] == [None, None]
+    assert any("the means are infinite" in note for note in overview.notes)
