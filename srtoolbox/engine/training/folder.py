@@ -126,6 +126,8 @@ def warn_of_new_validation_sets(folder: Path, opt: RunOptions) -> None:
     """Names the validation sets that a finished run did not have, and scores that it has lost."""
     path = folder / "evaluation.jsonl"
     seen: dict[str, set[int]] = {}
+    for _ in read_lines(folder / "log.jsonl"):  # warns of damaged lines
+        pass
     for record in read_lines(path):
         seen.setdefault(record.get("dataset", ""), set()).add(record.get("step", 0))
     try:

@@ -180,6 +180,14 @@ class TestFolderOfARun:
         run(options(extra), resume=True)
         assert "datasets.val.more is ignored" in caplog.text
 
+    @pytest.mark.parametrize("name", ["log.jsonl", "evaluation.jsonl"])
+    def test_a_damaged_line_of_a_finished_run(self, options, caplog, name: str) -> None:
+        run(options())
+        path = options().folder / name
+        path.write_bytes('{"step": 1é, "lr": 1}\n'.encode() + path.read_bytes())
+        run(options(), resume=True)
+        assert f"{path}:1 damaged; this line is left out" in caplog.text
+
     @pytest.mark.parametrize(("kept", "steps"), [(0, "3, 6"), (1, "6")])
     def test_lost_scores_of_a_finished_run(self, options, caplog, kept: int, steps: str) -> None:
         run(options())
