@@ -146,7 +146,7 @@ def warn_of_new_validation_sets(folder: Path, opt: RunOptions) -> None:
     due = {opt.train.total_iter}
     # A run may go on with another val_freq or more steps; then only the last step is known.
     if freq == opt.val.val_freq and not read_card(folder / "run.json").get("earlier"):
-        due.update(range(freq, opt.train.total_iter, freq))
+        due.update(range(opt.val.val_freq, opt.train.total_iter, opt.val.val_freq))
     for name in (name for name in opt.datasets.val if name in had):
         if lost := sorted(due - seen.get(name, set())):
             _log.warning(
