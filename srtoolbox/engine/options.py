@@ -27,6 +27,12 @@ _log = logging.getLogger("srtoolbox")
 _MAX_NAME = 200  # bytes of a name, so that file names can begin with it
 MAX_SEED = 2**63 - 1
 _WORKERS_PER_CORE = 4
+_MAX_BATCH = 65536  # more than any machine has memory for
+# Windows reserves these names in each folder, with any extension and in any case.
+_RESERVED = frozenset(
+    ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
+    + [f"{device}{number}" for device in ("COM", "LPT") for number in "123456789¹²³"]
+)
 
 
 def name_faults(key: str, name: str) -> Iterator[tuple[str, str]]:
@@ -34,6 +40,12 @@ def name_faults(key: str, name: str) -> Iterator[tuple[str, str]]:
     unsafe = not name or name.startswith((".", "~")) or not name.isprintable()
     if unsafe or "/" in name or "\\" in name:
         yield key, f"{name!r} cannot be the name of a folder"
+    elif name != name.strip():
+        yield key, f"{name!r} begins or ends with a blank; remove it"
+    elif name.endswith("."):
+        yield key, f"{name!r} ends with a dot, which Windows removes; choose another name"
+    elif name.partition(".")[0].rstrip().upper() in _RESERVED:
+        yield key, f"{name!r} is reserved by Windows; choose another name"
     elif len(name.encode()) > _MAX_NAME:
         yield key, f"'{name[:20]}…' is too long for the name of a folder"
 
@@ -76,7 +88,9 @@ class TrainOptions:
     """Options for training a network."""
 
     total_iter: int = option(min=1, doc="Optimizer steps.")
-    batch_size: int = option(default=16, min=1, doc="Samples per step, over all devices.")
+    batch_size: int = option(
+        default=16, min=1, max=_MAX_BATCH, doc="Samples per step, over all devices."
+    )
     num_worker: int = option(
         default=0, min=0, doc="Data loading processes; 0: load in the training process."
     )
@@ -86,7 +100,7 @@ class TrainOptions:
         doc="Minimum and maximum number of frames, drawn at random for each step, for networks "
         "that take any number of frames; null: always all frames of the dataset.",
     )
-    accumulate: int = option(default=1, min=1, doc="Gradient accumulation steps.")
+    accumulate: int = option(default=1, min=1, max=_MAX_BATCH, doc="Gradient accumulation steps.")
     optim_g: Optimizer = field(default_factory=lambda: {"type": "Adam", "lr": 1e-4})
     optim_d: Optimizer | None = option(
         default=None, doc="Optimizer of the discriminator; null: as optim_g."

@@ -51,6 +51,28 @@ def test_names_stay_in_their_folder(tmp_path: Path, name: str) -> None:
         assert "folder" in fault and f"datasets.{part}" in fault
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        *[(name, "begins or ends with a blank") for name in (" x", "x ", "  ")],
+        *[(name, "ends with a dot") for name in ("x.", "x..")],
+        *[
+            (name, "is reserved by Windows")
+            for name in ("CON", "con", "Prn", "aux", "NUL", "COM1", "lpt9", "nul.x4", "AUX .b")
+        ],
+    ],
+)
+def test_names_that_other_systems_change_or_refuse(tmp_path: Path, name: str, words: str) -> None:
+    assert words in fault_of(tmp_path, f"name='{name}'")
+    fault = fault_of(tmp_path, f"datasets.test={{'{name}': {{type: SampleBursts}}}}")
+    assert words in fault and "datasets.test" in fault
+
+
+@pytest.mark.parametrize("name", ["CONV", "com", "COM10", "x4 CON", "lpt 1", "v1.2", "nul-a"])
+def test_names_that_only_look_reserved(tmp_path: Path, name: str) -> None:
+    assert read(tmp_path, f"name='{name}'").name == name
+
+
 def test_names_of_other_scripts_are_allowed(tmp_path: Path) -> None:
     opt = read(tmp_path, "name=武汉 2024 (x4)", "datasets.test={'x4 [a]': {type: SampleBursts}}")
     assert opt.name == "武汉 2024 (x4)"
@@ -84,7 +106,15 @@ def test_workers_are_capped(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     assert few is not None and few.workers == 1
 
 
-@pytest.mark.parametrize("override", ["train.grad_clip=.inf", "manual_seed=9223372036854775808"])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train.grad_clip=.inf",
+        "manual_seed=9223372036854775808",
+        "train.batch_size=100000000",
+        "train.accumulate=100000000",
+    ],
+)
 def test_numbers_out_of_range(tmp_path: Path, override: str) -> None:
     assert override.split("=")[0] in fault_of(tmp_path, override)
 

@@ -123,15 +123,36 @@ def find_finished(folder: Path, opt: RunOptions) -> dict[str, Any] | None:
 
 
 def warn_of_new_validation_sets(folder: Path, opt: RunOptions) -> None:
-    """Names the validation sets that a finished run was never evaluated on."""
-    seen = [record.get("dataset") for record in read_lines(folder / "evaluation.jsonl")]
-    new = [name for name in opt.datasets.val if name not in seen]
+    """Names the validation sets that a finished run did not have, and scores that it has lost."""
+    path = folder / "evaluation.jsonl"
+    seen: dict[str, set[int]] = {}
+    for _ in read_lines(folder / "log.jsonl"):  # warns of damaged lines
+        pass
+    for record in read_lines(path):
+        seen.setdefault(record.get("dataset", ""), set()).add(record.get("step", 0))
+    try:
+        before = read(folder / "options.yml")
+        had, freq = set(before["datasets"]["val"]), before.get("val", {}).get("val_freq")
+    except (UserError, OSError, KeyError, TypeError, AttributeError):
+        had, freq = set(), None
+    new = [name for name in opt.datasets.val if name not in had | seen.keys()]
     if new:
         _log.warning(
             "%s is finished, so datasets.val.%s is ignored; `srtoolbox test` with it as "
             "datasets.test evaluates the final weights",
             *(opt.name, ", ".join(new)),
         )
+    assert opt.train is not None
+    due = {opt.train.total_iter}
+    # A run may go on with another val_freq or more steps; then only the last step is known.
+    if freq == opt.val.val_freq and not read_card(folder / "run.json").get("earlier"):
+        due.update(range(opt.val.val_freq, opt.train.total_iter, opt.val.val_freq))
+    for name in (name for name in opt.datasets.val if name in had):
+        if lost := sorted(due - seen.get(name, set())):
+            _log.warning(
+                "%s: the points of %s at steps %s are missing; they cannot be made again",
+                *(path, name, names_text([str(step) for step in lost])),
+            )
 
 
 def _total_iter_before(folder: Path) -> int | None:

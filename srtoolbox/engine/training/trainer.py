@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -40,7 +42,10 @@ from srtoolbox.errors import RunError, UserError, is_out_of_memory
 from srtoolbox.models.base import Model, compute_losses, sum_losses
 from srtoolbox.models.frames import varying_frames
 from srtoolbox.registry import METRIC_REGISTRY
+from srtoolbox.utils.files import interrupt_on
 from srtoolbox.utils.torch_private import step_if_finite, supports_found_inf
+
+_log = logging.getLogger("srtoolbox")
 
 
 class Trainer:
@@ -154,7 +159,7 @@ class Trainer:
         with reporter, stop_signals() as signals:
             self._reported = (self.step, self.seconds)
             self._start_clock()
-            if self._evaluate_if_due(reporter):  # the run was stopped before this evaluation
+            if self._evaluate_or_save(reporter):  # the run was stopped before this evaluation
                 self.save()
             while self.step < total:
                 self._optimize(self._next(batches))
@@ -166,12 +171,31 @@ class Trainer:
                 if self.step % self.logger.print_freq == 0 or last:
                     self._report(reporter)
                 stopping = self.ranks.any(signals.stopping)
-                if not stopping and self._evaluate_if_due(reporter):
+                if not stopping and self._evaluate_or_save(reporter):
                     stopping = self.ranks.any(signals.stopping)
                 if self.step % self.logger.save_checkpoint_freq == 0 or last or stopping:
                     self.save()
                 if stopping:
                     raise KeyboardInterrupt
+
+    def _evaluate_or_save(self, reporter: Reporter) -> bool:
+        """As ``_evaluate_if_due``; a signal ends the evaluation, which a resumed run repeats.
+
+        Several processes finish their evaluation, because they wait for each other in it.
+
+        Raises:
+            KeyboardInterrupt: after SIGINT or SIGTERM, once the state is saved.
+        """
+        numbers = (signal.SIGINT, signal.SIGTERM) if self.ranks.size == 1 else ()
+        try:
+            with interrupt_on(*numbers):
+                return self._evaluate_if_due(reporter)
+        except KeyboardInterrupt:
+            if self.ranks.size == 1:
+                _log.warning("interrupted in the evaluation after step %d: saving", self.step)
+                self._start_clock()  # an evaluation is no time of training
+                self.save()
+            raise
 
     def _evaluate_if_due(self, reporter: Reporter) -> bool:
         """Evaluates the network if this step is due and not yet evaluated; returns whether."""

@@ -180,6 +180,25 @@ class TestFolderOfARun:
         run(options(extra), resume=True)
         assert "datasets.val.more is ignored" in caplog.text
 
+    @pytest.mark.parametrize("name", ["log.jsonl", "evaluation.jsonl"])
+    def test_a_damaged_line_of_a_finished_run(self, options, caplog, name: str) -> None:
+        run(options())
+        path = options().folder / name
+        path.write_bytes('{"step": 1é, "lr": 1}\n'.encode() + path.read_bytes())
+        run(options(), resume=True)
+        assert f"{path}:1 damaged; this line is left out" in caplog.text
+
+    @pytest.mark.parametrize(("kept", "steps"), [(0, "3, 6"), (1, "6")])
+    def test_lost_scores_of_a_finished_run(self, options, caplog, kept: int, steps: str) -> None:
+        run(options())
+        path = options().folder / "evaluation.jsonl"
+        run(options(), resume=True)
+        assert "missing" not in caplog.text
+        path.write_text("".join(path.read_text().splitlines(True)[:kept]))
+        run(options(), resume=True)
+        assert "ignored" not in caplog.text
+        assert f"the points of sample at steps {steps} are missing" in caplog.text
+
     def test_a_run_without_a_checkpoint_does_not_block_its_name(self, options, monkeypatch) -> None:
         with monkeypatch.context() as patch:
             spoil(patch, 1, nan_weight)

@@ -174,3 +174,23 @@ class TestSignals:
         with pytest.raises(KeyboardInterrupt):
             go(start(options(), tmp_path, evaluate), tmp_path)
         assert start(options(), tmp_path).step == 6
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("resumed", [False, True])
+    def test_an_evaluation_ends_at_once(self, options, tmp_path, number, resumed: bool) -> None:
+        """What follows the signal in the evaluation does not run; a resume repeats all of it."""
+        seen: list[int] = []
+
+        def evaluate(step: int, _: nn.Module) -> None:
+            if step == 4:
+                signal.raise_signal(number)
+            seen.append(step)
+
+        for _ in range(2 if resumed else 1):  # the second time, the run starts with it
+            with pytest.raises(KeyboardInterrupt):
+                go(start(options("logger.save_checkpoint_freq=100"), tmp_path, evaluate), tmp_path)
+        stopped = start(options(), tmp_path)
+        assert seen == [1, 2, 3]
+        assert (stopped.step, stopped.evaluated) == (4, 3)
+        go(start(options(), tmp_path, lambda step, _: seen.append(step)), tmp_path)
+        assert seen == [1, 2, 3, 4, 5, 6]
