@@ -129,7 +129,9 @@ def warn_of_new_validation_sets(folder: Path, opt: RunOptions) -> None:
     for _ in read_lines(folder / "log.jsonl"):  # warns of damaged lines
         pass
     for record in read_lines(path):
-        seen.setdefault(record.get("dataset", ""), set()).add(record.get("step", 0))
+        name, step = record.get("dataset"), record.get("step")
+        if isinstance(name, str) and isinstance(step, int):
+            seen.setdefault(name, set()).add(step)
     try:
         before = read(folder / "options.yml")
         had, freq = set(before["datasets"]["val"]), before.get("val", {}).get("val_freq")
