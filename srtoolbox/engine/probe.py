@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,6 +24,20 @@ from srtoolbox.utils.own_code import calling, is_own
 _SIDE = 64  # pixels of the random images
 
 
+def own_parts(opt: RunOptions) -> list[type]:
+    """Returns the users' own classes among the network and, if it is trained, the training's."""
+    specs: list[tuple[str, Mapping[str, Any] | None]] = [("arch", opt.network_g)]
+    if opt.train is not None:
+        specs += [
+            *(("loss", spec) for spec in opt.train.losses.values()),
+            ("model", {"type": opt.model_type}),
+            ("discriminator", opt.network_d),
+            ("dataset", opt.datasets.train),
+        ]
+    classes = [REGISTRIES[kind].get(spec["type"]) for kind, spec in specs if spec is not None]
+    return [cls for cls in classes if is_own(cls)]
+
+
 def probe_training(
     opt: RunOptions, dataset: TrainDataset, device: torch.device, num_process: int = 1
 ) -> None:
@@ -42,11 +56,10 @@ def probe_training(
         ComponentError: if the code of a user's own component fails or returns something wrong.
         UserError: if the parts do not match.
     """
-    train = opt.train
-    assert train is not None
-    own = [cls for cls in _classes(opt) if is_own(cls)]
+    train, own = opt.train, own_parts(opt)
     if not own:
         return
+    assert train is not None
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         net = build_network(opt, device)
@@ -116,22 +129,6 @@ def probe_metrics(val: ValOptions, scale: int) -> None:
             raise
         except (UserError, MetricUnavailable):  # it may need other images than these
             continue
-
-
-def _classes(opt: RunOptions) -> Iterator[type]:
-    """Yields the classes that take part in a training."""
-    train, data = opt.train, opt.datasets.train
-    assert train is not None
-    specs: list[tuple[str, Mapping[str, Any] | None]] = [
-        ("arch", opt.network_g),
-        *(("loss", spec) for spec in train.losses.values()),
-        ("model", {"type": opt.model_type}),
-        ("discriminator", opt.network_d),
-        ("dataset", data),
-    ]
-    for kind, spec in specs:
-        if spec is not None:
-            yield REGISTRIES[kind].get(spec["type"])
 
 
 def _run_in_eval_mode(net: nn.Module, lq: Tensor, reference: int | None) -> None:

@@ -26,7 +26,7 @@ from srtoolbox.engine.build import (
 )
 from srtoolbox.engine.evaluation.evaluator import Evaluator
 from srtoolbox.engine.options import RunOptions, SharedOptions
-from srtoolbox.engine.probe import probe_metrics, probe_network, probe_training
+from srtoolbox.engine.probe import own_parts, probe_metrics, probe_network, probe_training
 from srtoolbox.errors import UserError
 from srtoolbox.metrics import get_protocol
 from srtoolbox.models.frames import IncompatibleInput
@@ -178,6 +178,8 @@ class StudyPlan:
         """Runs users' own components once, before the first training."""
         probe_metrics(self.opt.val, self.opt.scale)
         for job in {job.method: job for job in reversed(self.jobs)}.values():
+            if not own_parts(job.opt):  # `_prepare` has built its network and dataset already
+                continue
             try:
                 if job.folder is None:
                     net = load_network(job.opt, self.device)

@@ -39,7 +39,7 @@ GENERATORS = {
 
 @dataclass(frozen=True)
 class _Reading:
-    """How files are found and read.
+    """Decides how files are found and read.
 
     Args:
         convert: As of ``read_image``.

@@ -178,7 +178,7 @@ class TestSignals:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     @pytest.mark.parametrize("resumed", [False, True])
     def test_an_evaluation_ends_at_once(self, options, tmp_path, number, resumed: bool) -> None:
-        """What follows the signal in the evaluation does not run; a resume repeats all of it."""
+        """The signal ends the evaluation at once; a resume repeats all of it."""
         seen: list[int] = []
 
         def evaluate(step: int, _: nn.Module) -> None:
