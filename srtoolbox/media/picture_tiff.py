@@ -185,8 +185,9 @@ def _add_entries(path: Path, extra: list[Entry]) -> None:
         entries = {}
         for _ in range(number):
             line = file.read(size)
-            head = struct.unpack_from(f"{order}HH{wide}", line)
-            entries[head[0]] = Entry(*head, line[struct.calcsize(f"{order}HH{wide}") :])
+            tag, kind, count = struct.unpack_from(f"{order}HH{wide}", line)
+            content = line[struct.calcsize(f"{order}HH{wide}") :]
+            entries[tag] = Entry(tag, kind, count, content)
         entries |= {entry.tag: entry for entry in extra}
         end = file.seek(0, io.SEEK_END)
         end += end % 2

@@ -279,21 +279,42 @@ def test_cmyk_needs_a_profile(tmp_path: Path, suffix: str) -> None:
         read_picture(tmp_path / f"b.{suffix}")
 
 
-def test_cmyk_is_converted_by_its_profile(tmp_path: Path) -> None:
-    profiles = [
-        path
-        for folder in (Path("/usr/share/color/icc"), Path("/usr/share/ghostscript"))
-        for path in (folder.rglob("*.ic[cm]") if folder.is_dir() else ())
-        if path.read_bytes()[16:20] == b"CMYK"
-    ]
-    if not profiles:
-        pytest.skip("the computer has no CMYK profile")
-    image = Image.fromarray(np.full((6, 9, 4), 0, np.uint8), "CMYK")
-    image.save(tmp_path / "a.jpg", icc_profile=profiles[0].read_bytes())
-    found = read_picture(tmp_path / "a.jpg")
-    assert found.pixels.min() > 245  # no ink
+def cmyk_profile() -> bytes:
+    """Returns a small profile of a printer whose black darkens, and whose inks are neutral."""
+    levels = np.stack(np.meshgrid(*[np.arange(2)] * 4, indexing="ij"), -1).reshape(-1, 4)
+    light = 255 * (1 - levels[:, 3]) * (3 - levels[:, :3].sum(1)) // 3
+    table = np.stack([light, np.full(16, 128), np.full(16, 128)], -1).astype(np.uint8)
+    ramp = bytes(range(256))
+    matrix = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    lut = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + matrix
+    lut += 4 * ramp + table.tobytes() + 3 * ramp
+    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
+    tags, data = [(b"A2B0", lut), (b"wtpt", white)], b""
+    start = 128 + 4 + 12 * len(tags)
+    listing = struct.pack(">I", len(tags))
+    for name, content in tags:
+        listing += name + struct.pack(">II", start + len(data), len(content))
+        data += content + b"\0" * (-len(content) % 4)
+    head = bytearray(128)
+    head[0:4] = struct.pack(">I", start + len(data))
+    head[8:12] = b"\x02\x10\0\0"
+    head[12:24], head[36:40] = b"prtrCMYKLab ", b"acsp"
+    head[68:80] = struct.pack(">3i", 63190, 65536, 54061)
+    return bytes(head) + listing + data
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_cmyk_is_converted_by_its_profile(tmp_path: Path, suffix: str) -> None:
+    inks = np.zeros((16, 32, 4), np.uint8)
+    inks[:, 16:, 3] = 255
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(inks, "CMYK").save(path, icc_profile=cmyk_profile(), quality=100)
+    found = read_picture(path)
+    assert found.pixels[:, :, :12].min() > 245  # no ink
+    assert found.pixels[:, :, 20:].max() < 10
     assert "converted to sRGB" in found.notes[0]
     assert found.metadata.profile_channels == 3
+    assert write_picture(tmp_path / "b.png", found) == ()
 
 
 @pytest.mark.parametrize("compression", [None, "lzw"])
