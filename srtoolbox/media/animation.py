@@ -22,6 +22,7 @@ from srtoolbox.data.files.reader import DECODER_ERRORS, broken_file, read_head
 from srtoolbox.errors import UserError, check_choice
 from srtoolbox.media.animation_files import ApngFile, GifFile, WebpFile
 from srtoolbox.media.gif import Gif, gif_frames, parse_gif
+from srtoolbox.media.metadata import Metadata
 from srtoolbox.media.output import replacing
 
 AnimationFormat = Literal["gif", "webp", "apng"]
@@ -174,7 +175,7 @@ def write_animation(
         format: gif, webp or apng; None: by the suffix.
         plays: How often it is shown; 0: without end.
         quality: Of WebP, 1 to 100, default 90; 100 is lossless.
-        icc: Colour profile; GIF has none.
+        icc: Colour profile, for RGB; GIF has none.
 
     Returns:
         What the file does not hold as the frames have it, one sentence each.
@@ -200,6 +201,10 @@ def write_animation(
             f"{path}: {width}×{height} pixels; an animated {kind} holds at most {limit} on a side, "
             "use apng"
         )
+    notes = []
+    if icc and (kind == "gif" or Metadata(icc=icc).profile_channels != 3):
+        notes.append(f"an animated {kind} does not hold this colour profile: it is left out")
+        icc = None
     with replacing(path) as temporary, temporary.open("w+b") as file:
         if kind == "gif":
             writer = GifFile(file, width, height, plays)
@@ -215,10 +220,7 @@ def write_animation(
             alpha = opaque if frame.alpha is None else frame.alpha
             writer.add(np.concatenate([frame.pixels, alpha]), frame.duration)
         writer.close()
-    notes = list(writer.notes)
-    if kind == "gif" and icc:
-        notes.append("GIF holds no colour profile: it is left out")
-    return tuple(notes)
+    return (*notes, *writer.notes)
 
 
 def animation_format_of(path: Path) -> AnimationFormat:

@@ -56,8 +56,8 @@ def parse_gif(content: bytes) -> Gif:
         ValueError: if the file is cut off, or has unknown blocks.
     """
     width, height, flags = struct.unpack_from("<HHB", content, 6)
-    if width * height > _MAX_PIXELS:
-        raise ValueError(f"{width}×{height} pixels are too many")
+    if not 0 < width * height <= _MAX_PIXELS:
+        raise ValueError(f"{width}×{height} pixels are none or too many")
     shared, place = _palette(content, 13, flags)
     parts, repetitions = [], None
     disposal, duration, transparent = 0, 0, None

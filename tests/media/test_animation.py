@@ -176,9 +176,9 @@ def test_gif_reduces_colours_without_dithering(tmp_path: Path) -> None:
     given = [Frame(pixels, alpha, 50.0), Frame(pixels[:, ::-1].copy(), None, 50.0)]
     notes = write_animation(tmp_path / "a.gif", given, icc=b"profile")
     assert len(notes) == 3
-    assert "partial transparency" in notes[0]
-    assert "without dithering" in notes[1]
-    assert "no colour profile" in notes[2]
+    assert "colour profile" in notes[0]
+    assert "partial transparency" in notes[1]
+    assert "without dithering" in notes[2]
     found = list(read_frames(tmp_path / "a.gif"))
     assert np.array_equal(found[0].alpha, np.where(alpha < 128, 0, 255))
     for ours, theirs in zip(found, given, strict=True):

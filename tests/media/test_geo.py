@@ -314,6 +314,12 @@ def test_what_cannot_be_enlarged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         with pytest.raises(UserError, match=message):
             upscale_geotiff(path, target, double, 2)
+    large = save(tmp_path / "f.tif", values_of("uint8", (3, 300, 300)), compress="deflate")
+    content = bytearray(large.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    large.write_bytes(content)
+    with pytest.raises(UserError, match=r"f\.tif: truncated or broken"):
+        upscale_geotiff(large, target, double, 2)
     with pytest.raises(UserError, match="window 0"):
         upscale_geotiff(plain, target, double, 2, window=0)
     with pytest.raises(RunError, match=r"returned \(3, 40, 50\); expected \(3, 80, 100\)"):
