@@ -169,7 +169,7 @@ def _value_range(job: Raster, text: str) -> tuple[float, float]:
         return 0.0, 1.0  # nothing is known: nothing is computed
     if percentiles is None:
         is_unit = np.dtype(job.dtype).kind == "f" and low >= 0 and high <= 1
-        return (0.0, 1.0) if is_unit else (low, max(high, low + 1))
+        return (0.0, 1.0) if is_unit else (low, high if high > low else low + 1)
     parts = [float(part) / 100 for part in percentiles.groups()]
     if not 0 <= parts[0] < parts[1] <= 1:
         raise UserError(f"value range {text}: expected percentiles p0 to p100, the smaller first")

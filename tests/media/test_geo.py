@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_every_type_passes_unchanged(tmp_path: Path, dtype: str) -> None:
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["b.tif", path.name]
 
 
-@pytest.mark.parametrize("cog", [False, True])
+@pytest.mark.parametrize("cog", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_place_and_descriptions_are_kept(tmp_path: Path, cog: bool) -> None:
     path = save(tmp_path / "a.tif", values_of("uint16", (4, 300, 280)), nodata=0)
     with rasterio.open(path, "r+") as source:
@@ -237,6 +238,8 @@ def test_value_ranges(tmp_path: Path) -> None:
     assert range_of(unit, "auto") == (0, 1)
     assert range_of(unit, "p10-p90") == pytest.approx((0.25, 0.65), abs=0.002)
     assert range_of(save(tmp_path / "d.tif", values_of("uint8")), "auto") == (0, 255)
+    small = save(tmp_path / "f.tif", np.linspace(-0.5, 0.25, 400).reshape(1, 20, 20))
+    assert range_of(small, "auto") == (-0.5, 0.25)
     flat = save(tmp_path / "e.tif", np.full((1, 9, 9), 7, np.int16))
     assert range_of(flat, "p2-p98") == range_of(flat, "auto") == (7, 8)
     for text in ("5,5", "p98-p2", "half", "p2-p200"):
@@ -355,3 +358,17 @@ def test_progress(tmp_path: Path) -> None:
         path, tmp_path / "b.tif", double, 2, window=25, progress=lambda *args: seen.append(args)
     )
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_raster(tmp_path: Path) -> None:
+    peaks = []
+    for side in (192, 192, 576):  # the first also loads what is imported on use
+        path = save(tmp_path / "a.tif", values_of("uint16", (1, side, side)), tiled=True)
+        tracemalloc.start()
+        options = {"window": 64, "halo": 8, "value_range": "0,65535"}
+        upscale_geotiff(path, tmp_path / "b.tif", double, 2, **options)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    inner = 64 + 2 * (8 + 16), 64 + 16 + 8 + 16  # a window inside, and one at a corner
+    assert peaks[2] < 1.1 * peaks[1] * (inner[0] / inner[1]) ** 2
