@@ -126,7 +126,7 @@ def read_directory(
             if length <= _MAX_TEXT and value + length <= len(data):
                 content = bytes(data[value : value + length])
                 entries.append(Entry(tag, kind, count, content, place))
-    except struct.error:  # the directory is cut off
+    except (struct.error, OverflowError):  # the directory is cut off, or its place impossible
         pass
     return entries
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 import tracemalloc
 from pathlib import Path
@@ -339,6 +340,9 @@ def test_ordinary_pictures_are_no_maps(tmp_path: Path) -> None:
     write_picture(tmp_path / "a.png", Picture(values_of("uint8")))
     assert not is_geotiff(tmp_path / "a.tif")
     assert not is_geotiff(tmp_path / "a.png")
+    for form, start in (("<IQ", 2**64 - 1), ("<IQ", 2**63), ("<IQ", 40)):
+        (tmp_path / "b.tif").write_bytes(b"II+\0" + struct.pack(form, 8, start))
+        assert not is_geotiff(tmp_path / "b.tif")
 
 
 def test_filling_is_local() -> None:
