@@ -21,7 +21,7 @@ from PIL import Image, ImageFile
 from srtoolbox.data.files.reader import DECODER_ERRORS, broken_file, read_head
 from srtoolbox.errors import UserError, check_choice
 from srtoolbox.media.animation_files import ApngFile, GifFile, WebpFile
-from srtoolbox.media.gif import Gif, gif_frames, parse_gif
+from srtoolbox.media.gif import MAX_PIXELS, Gif, gif_frames, parse_gif
 from srtoolbox.media.metadata import Metadata
 from srtoolbox.media.output import replacing
 
@@ -137,6 +137,11 @@ def read_frames(path: Path) -> Iterator[Frame]:
 
 def _pillow_frames(path: Path) -> Iterator[tuple[np.ndarray, float]]:
     with _opened(path) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise UserError(
+                f"{path}: an animation of {image.width}×{image.height} pixels; expected at most "
+                f"{MAX_PIXELS} pixels, make it smaller"
+            )
         for index in range(_first(image), getattr(image, "n_frames", 1)):
             image.seek(index)
             image.load()

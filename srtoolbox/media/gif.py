@@ -14,11 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+MAX_PIXELS = 2**26
+"""Largest number of pixels of a frame; damaged headers often state more."""
+
 _EXTENSION, _IMAGE, _END = 0x21, 0x2C, 0x3B
 _CONTROL, _APPLICATION = 0xF9, 0xFF
 _LOOPING = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 _TO_NOTHING, _TO_PREVIOUS = 2, 3
-_MAX_PIXELS = 2**28
 
 
 class GifPart(NamedTuple):
@@ -56,7 +58,7 @@ def parse_gif(content: bytes) -> Gif:
         ValueError: if the file is cut off, or has unknown blocks.
     """
     width, height, flags = struct.unpack_from("<HHB", content, 6)
-    if not 0 < width * height <= _MAX_PIXELS:
+    if not 0 < width * height <= MAX_PIXELS:
         raise ValueError(f"{width}×{height} pixels are none or too many")
     shared, place = _palette(content, 13, flags)
     parts, repetitions = [], None
