@@ -42,7 +42,7 @@ _PNG, _JPEG, _RIFF, _BMP, _NPY = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"RIFF", b"B
 _PNM_SPACE = (b" ", b"\n", b"\t", b"\r", b"#")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # The errors that the decoders raise for damaged files.
-_DECODER_ERRORS = (
+DECODER_ERRORS = (
     OSError,
     OverflowError,
     SyntaxError,
@@ -95,28 +95,38 @@ def read_image(path: Path, raw: bool = False, convert: bool = False) -> np.ndarr
         pixels = decode()
     except ImageFault:
         raise
-    except _DECODER_ERRORS as error:
-        raise _broken(path, error) from error
+    except DECODER_ERRORS as error:
+        raise broken_file(path, error) from error
     if pixels.shape != info[:3] or pixels.dtype != info.dtype:
         raise ImageFault(
             f"{path}: its pixels are {pixels.dtype} {pixels.shape}, but its header states "
             f"{info.dtype} {info[:3]}; save it again with another program",
             "not an image",
         )
-    if pixels.dtype == np.float32:
-        if lost := int(np.isnan(pixels).sum()):
-            raise ImageFault(
-                f"{path}: {lost} of {pixels.size} values are NaN (not a number); replace them, for "
-                "example by the values of neighbouring pixels, or remove the file",
-                "NaN pixels",
-            )
-        low, high = float(pixels.min()), float(pixels.max())
-        if low < 0 or high > 1:
-            raise ImageFault(
-                f"{path}: float pixels from {low:g} to {high:g}; expected 0 to 1, scale them first",
-                "wrong range",
-            )
+    check_values(path, pixels)
     return pixels
+
+
+def check_values(path: Path, pixels: np.ndarray) -> None:
+    """Checks that the values of float pixels are numbers in [0, 1]; integers always pass.
+
+    Raises:
+        ImageFault: if they are not.
+    """
+    if pixels.dtype != np.float32:
+        return
+    if lost := int(np.isnan(pixels).sum()):
+        raise ImageFault(
+            f"{path}: {lost} of {pixels.size} values are NaN (not a number); replace them, for "
+            "example by the values of neighbouring pixels, or remove the file",
+            "NaN pixels",
+        )
+    low, high = float(pixels.min()), float(pixels.max())
+    if low < 0 or high > 1:
+        raise ImageFault(
+            f"{path}: float pixels from {low:g} to {high:g}; expected 0 to 1, scale them first",
+            "wrong range",
+        )
 
 
 def ends_whole(path: Path) -> bool:
@@ -143,7 +153,7 @@ def ends_whole(path: Path) -> bool:
 
 def _open(path: Path, raw: bool, convert: bool) -> tuple[ImageInfo, Decode]:
     """Reads the header; returns the form, and the function that decodes and turns the pixels."""
-    head = _read_head(path)
+    head = read_head(path)
     try:
         if head.startswith(_NPY):
             info, decode = _open_npy(path)
@@ -165,8 +175,8 @@ def _open(path: Path, raw: bool, convert: bool) -> tuple[ImageInfo, Decode]:
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageFault(f"{path}: too large ({error}); cut it into tiles", "too large") from error
-    except _DECODER_ERRORS as error:
-        raise _broken(path, error) from error
+    except DECODER_ERRORS as error:
+        raise broken_file(path, error) from error
     check_form(path, info, raw)
     if raw or info.orientation == 1:
         return info._replace(orientation=1), decode
@@ -175,7 +185,12 @@ def _open(path: Path, raw: bool, convert: bool) -> tuple[ImageInfo, Decode]:
     return info, lambda: turn(decode(), info.orientation)
 
 
-def _read_head(path: Path) -> bytes:
+def read_head(path: Path) -> bytes:
+    """Returns the first 8 bytes of a file.
+
+    Raises:
+        ImageFault: if the path is no regular file that can be read, or the file is empty.
+    """
     try:
         kind = path.stat().st_mode
         if stat.S_ISDIR(kind):
@@ -199,7 +214,8 @@ def _read_head(path: Path) -> bytes:
     return head
 
 
-def _broken(path: Path, error: Exception) -> ImageFault:
+def broken_file(path: Path, error: Exception) -> ImageFault:
+    """Returns the error to raise where a decoder raised one of ``DECODER_ERRORS``."""
     if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of the file
         return ImageFault(f"{path}: cannot be read ({error.strerror})", "unreadable")
     reason = " ".join(str(error).split())[:120]
@@ -247,10 +263,10 @@ def _open_pillow(path: Path, raw: bool, convert: bool) -> tuple[ImageInfo, Decod
         info = ImageInfo(channels, image.height, image.width, depth, exif_orientation(exif))
     if not plain:
         if deep:
-            return info, lambda: _drop_alpha(tiff.decode_opencv(_read_whole_png(path), raw=True))
+            return info, lambda: _drop_alpha(tiff.decode_opencv(read_whole_png(path), raw=True))
         return info, lambda: tiff.decode_as_rgb(path, _PILLOW_FORMATS)
     if packed or (deep and mode == "RGB"):
-        return info, lambda: tiff.decode_opencv(_read_whole_png(path), raw)
+        return info, lambda: tiff.decode_opencv(read_whole_png(path), raw)
     return info, lambda: tiff.decode_pillow(path, _PILLOW_FORMATS, info.dtype, raw)
 
 
@@ -259,7 +275,7 @@ def _drop_alpha(pixels: np.ndarray) -> np.ndarray:
     return np.repeat(pixels[:1], 3, axis=0) if len(pixels) < 3 else pixels[2::-1]
 
 
-def _read_whole_png(path: Path) -> bytes:
+def read_whole_png(path: Path) -> bytes:
     """Reads a PNG and checks that it is complete and undamaged.
 
     OpenCV may fill the missing rest of a truncated file with black.

@@ -1,0 +1,41 @@
+"""Writes a file completely or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from srtoolbox.errors import RunError
+from srtoolbox.utils.files import sync_folder
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary path in the same folder, whose file replaces ``path`` at the end.
+
+    If the context ends with an error, the temporary file is removed and an earlier file stays as
+    it is. A killed process leaves ``.NAME.….tmp``, which ``utils.files.remove_torn`` removes.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+
+    Raises:
+        RunError: if the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"{path}: cannot be written ({error.strerror or error})") from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
