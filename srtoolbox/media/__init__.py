@@ -1,0 +1,1 @@
+"""Reads and writes the media of users: images, animations, videos and maps, as numpy arrays."""
