@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
@@ -140,19 +140,19 @@ def probe(path: Path, count: bool = False) -> VideoInfo:
         UserError: if the file cannot be read, or has no video.
     """
     with open_video(path) as container:
-        info, _ = _inspect(container, path)
+        info = _inspect(container, path)
         if not count:
             return info
     with open_video(path) as container:
         stream = main_stream(container, path)
         number = sum(packet.size > 0 for packet in container.demux(stream))
-    return VideoInfo(**{**info.__dict__, "frames": number})
+    return replace(info, frames=number)
 
 
 def read_frames(
     path: Path,
-    start: float | str | None = None,
-    end: float | str | None = None,
+    start: float | str | Fraction | None = None,
+    end: float | str | Fraction | None = None,
     info: VideoInfo | None = None,
     skip: int = 0,
 ) -> Iterator[Frame]:
@@ -236,10 +236,13 @@ def main_stream(container: InputContainer, path: Path) -> VideoStream:
     Raises:
         UserError: if there is none, or FFmpeg has no decoder for it.
     """
-    import av
+    from av.stream import Disposition
 
-    picture = av.stream.Disposition.attached_pic
-    videos = [one for one in container.streams.video if not one.disposition & picture]
+    videos = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & Disposition.attached_pic
+    ]
     if not videos:
         raise UserError(f"{path}: has no video stream")
     if videos[0].codec_context is None:
@@ -247,7 +250,7 @@ def main_stream(container: InputContainer, path: Path) -> VideoStream:
     return videos[0]
 
 
-def _inspect(container: InputContainer, path: Path) -> tuple[VideoInfo, VideoFrame]:
+def _inspect(container: InputContainer, path: Path) -> VideoInfo:
     stream = main_stream(container, path)
     frame = next(_decoded(container, stream, path), None)
     if frame is None:
@@ -266,7 +269,7 @@ def _inspect(container: InputContainer, path: Path) -> tuple[VideoInfo, VideoFra
     duration = None if length is None else length / 1e6
     if stream.duration:
         duration = float(stream.duration * time_base)
-    info = VideoInfo(
+    return VideoInfo(
         path=path,
         container=container.format.name,
         codec=stream.codec_context.name,
@@ -290,7 +293,6 @@ def _inspect(container: InputContainer, path: Path) -> tuple[VideoInfo, VideoFra
         streams=tuple(_stream_info(one) for one in container.streams),
         chapters=len(container.chapters()),
     )
-    return info, frame
 
 
 def _stream_info(stream: Any) -> StreamInfo:
@@ -303,9 +305,9 @@ def _stream_info(stream: Any) -> StreamInfo:
 
 
 def _origin(container: InputContainer) -> Fraction:
-    import av
+    from av.format import Flags
 
-    starts_anywhere = container.format.flags & av.format.Flags.ts_discont.value
+    starts_anywhere = container.format.flags & Flags.ts_discont.value
     if not starts_anywhere or container.start_time is None:
         return Fraction(0)
     return Fraction(container.start_time, 1_000_000)
@@ -326,9 +328,7 @@ def _has_variable_rate(path: Path) -> bool:
     return bool(lengths) and max(lengths) - min(lengths) > 1
 
 
-def _timed(
-    path: Path, info: VideoInfo, first: int | None
-) -> Iterator[tuple[VideoFrame, int, int]]:
+def _timed(path: Path, info: VideoInfo, first: int | None) -> Iterator[tuple[VideoFrame, int, int]]:
     """Yields decoded frames with time stamps that increase, and lengths.
 
     With ``first`` it may begin later, but never after the first frame at that time or later.
@@ -345,8 +345,6 @@ def _timed(
             head = next(frames, None)
             # Some formats have no index: then the place is not exact, or unknown.
             if head is None or head.pts is None or head.pts - shift > first:
-                container.seek(0)
-                frames.close()
                 yield from _timed(path, info, None)
                 return
             frames = _chain(head, frames)
@@ -374,15 +372,13 @@ def _chain(head: VideoFrame, rest: Iterator[VideoFrame]) -> Iterator[VideoFrame]
     yield from rest
 
 
-def _decoded(
-    container: InputContainer, stream: VideoStream, path: Path
-) -> Iterator[VideoFrame]:
+def _decoded(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[VideoFrame]:
     """Yields all frames of a stream. Packets that cannot be decoded cost one warning.
 
     AVI stores no time of showing, and FFmpeg's guess is wrong with B-frames. The times of its
     packets are right, in another order: each frame gets the smallest one that is left.
     """
-    import av
+    from av.error import InvalidDataError
 
     stream.thread_type = "AUTO"
     sort_times = container.format.name == "avi"
@@ -395,7 +391,7 @@ def _decoded(
             heappush(times, time)
         try:
             frames = packet.decode()
-        except av.error.InvalidDataError:
+        except InvalidDataError:
             damaged += 1
             if time is not None:
                 times.remove(time)

@@ -2,16 +2,18 @@
 
 YUV video states a matrix (BT.601, BT.709, BT.2020, …) and a range (limited or full). A conversion
 by another matrix shifts all colours, so both directions here use the stream's matrix and range.
-Frames of 8 bits are converted by swscale, with flags that round instead of truncating. Frames of
-more bits are converted here: swscale takes 65280 of 65535 for white in 16 bits.
+swscale resizes chroma; the matrix is applied here, and rounds once. (swscale's own conversion is
+darker by up to 0.4 of 255 on average, and takes 65280 of 65535 for white in 16 bits.)
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 from srtoolbox.errors import UserError
@@ -34,6 +36,7 @@ _MATRIX_OF_TAG = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 
 _SWSCALE = {"bt709": 1, "fcc": 4, "bt601": 5, "smpte240m": 7, "bt2020": 9}
 _NOT_STATED = (0, 2, 3)  # identity (which only RGB can have), unspecified, reserved
 _LIMITED, _FULL = 1, 2
+_DEPTHS = (9, 10, 12, 14, 16)  # bits of planar RGB
 _HD_HEIGHT = 720  # players take BT.709 for untagged video of this height or more
 
 
@@ -93,7 +96,9 @@ def colour_of(frame: VideoFrame, name: str) -> Colour:
     tags = (int(frame.color_primaries), int(frame.color_trc))
     if frame.format.is_rgb or frame.format.has_palette:
         return Colour("rgb", True, 0, *tags, stated=True)
-    full = int(frame.color_range) == _FULL or frame.format.name.startswith("yuvj")
+    name_of_layout, stated_range = frame.format.name, int(frame.color_range)
+    is_grey = name_of_layout.startswith(("gray", "ya")) and stated_range != _LIMITED
+    full = stated_range == _FULL or name_of_layout.startswith("yuvj") or is_grey
     tag = int(frame.colorspace)
     if tag in _NOT_STATED:
         matrix = "bt709" if frame.height >= _HD_HEIGHT else "bt601"
@@ -118,7 +123,8 @@ def colour_for(source: Colour, to_rgb: bool, height: int) -> Colour:
 
 def orientation_of(frame: VideoFrame) -> Orientation | None:
     """Returns the orientation in a frame's display matrix; None if its angle is no right one."""
-    data = next((item for item in frame.side_data if item.type.name == "DISPLAYMATRIX"), None)
+    stored: Any = frame.side_data
+    data = next((item for item in stored if item.type.name == "DISPLAYMATRIX"), None)
     if data is None:
         return Orientation()
     numbers = np.frombuffer(bytes(data), np.int32)
@@ -137,7 +143,7 @@ def depth(layout: VideoFormat) -> int:
 
 
 class FromFrame:
-    """Converts decoded frames to pixels: a callable with a buffer of its own.
+    """Converts decoded frames to pixels.
 
     Args:
         colour: The stream's colours.
@@ -162,55 +168,33 @@ class FromFrame:
         if (frame.width, frame.height) != size:
             frame = self._second.reformat(frame, *size, interpolation=_interpolation())
         bits = depth(frame.format)
-        if bits <= 8:
-            pixels = self._by_swscale(frame)
-        elif self.colour.matrix == "rgb":
+        if self.colour.matrix == "rgb":
             pixels = self._rgb(frame, bits)
         else:
-            pixels = self._by_matrix(frame, bits)
+            pixels = self._from_yuv(frame, bits)
         return self.orientation.apply(pixels)
 
-    def _by_swscale(self, frame: VideoFrame) -> np.ndarray:
-        kwargs: dict[str, Any] = {}
-        if self.colour.matrix != "rgb":
-            kwargs = {
-                "src_colorspace": _SWSCALE[self.colour.matrix],
-                "src_color_range": _FULL if self.colour.full_range else _LIMITED,
-            }
-        image = self._scaler.reformat(
-            frame, format="rgb24", dst_color_range=_FULL, interpolation=_interpolation(), **kwargs
-        )
-        return image.to_ndarray().transpose(2, 0, 1)
-
     def _rgb(self, frame: VideoFrame, bits: int) -> np.ndarray:
-        layout = f"gbrp{bits}le" if bits in (9, 10, 12, 14, 16) else "gbrp16le"
+        if bits > 8 and bits not in _DEPTHS:
+            bits = 16
+        layout = _planar("gbrp", bits)
         image = self._scaler.reformat(frame, format=layout, interpolation=_interpolation())
         green, blue, red = _planes(image)
-        top = 2 ** depth(image.format) - 1
-        return np.rint(np.stack((red, green, blue)) * (65535 / top)).astype(np.uint16)
+        pixels = np.stack((red, green, blue))
+        if bits == 8:
+            return pixels
+        return np.rint(pixels * (65535 / (2**bits - 1))).astype(np.uint16)
 
-    def _by_matrix(self, frame: VideoFrame, bits: int) -> np.ndarray:
-        same_range = _FULL if self.colour.full_range else _LIMITED
-        image = self._scaler.reformat(
-            frame,
-            format=f"yuv444p{bits}le",
-            src_colorspace=_SWSCALE[self.colour.matrix],
-            dst_colorspace=_SWSCALE[self.colour.matrix],
-            src_color_range=same_range,
-            dst_color_range=same_range,
-            interpolation=_interpolation(),
-        )
-        luma, blue_difference, red_difference = _planes(image)
-        offset, luma_span, chroma_span = _spans(self.colour.full_range, bits)
-        red_weight, blue_weight = _LUMA[self.colour.matrix]
-        y = (luma.astype(np.float32) - offset) / luma_span
-        cb = (blue_difference.astype(np.float32) - 2 ** (bits - 1)) / chroma_span
-        cr = (red_difference.astype(np.float32) - 2 ** (bits - 1)) / chroma_span
-        red = y + 2 * (1 - red_weight) * cr
-        blue = y + 2 * (1 - blue_weight) * cb
-        green = (y - red_weight * red - blue_weight * blue) / (1 - red_weight - blue_weight)
-        rgb = np.stack((red, green, blue))
-        return np.rint(np.clip(rgb, 0, 1) * 65535).astype(np.uint16)
+    def _from_yuv(self, frame: VideoFrame, bits: int) -> np.ndarray:
+        image = _reformat(self._scaler, frame, _planar("yuv444p", bits), self.colour)
+        yuv = cv2.merge([plane.astype(np.uint16) for plane in _planes(image)])
+        white = 255 if bits == 8 else 65535
+        to_rgb = _to_rgb(self.colour, bits) * white
+        # In 16 bits: OpenCV calculates in float32 and rounds; in 8 bits it uses coarse integers.
+        rgb = cv2.transform(yuv, to_rgb)
+        if bits == 8:
+            rgb = np.minimum(rgb, white).astype(np.uint8)
+        return rgb.transpose(2, 0, 1)
 
 
 class ToFrame:
@@ -236,66 +220,68 @@ class ToFrame:
         missing = (self.size[1] - height, self.size[0] - width)
         if any(missing):
             pixels = np.pad(pixels, ((0, 0), (0, missing[0]), (0, missing[1])), "edge")
-        bits = depth(self.layout)
-        if bits <= 8:
-            frame = self._by_swscale(_to_8_bits(pixels))
-        elif self.colour.matrix == "rgb":
-            frame = self._rgb(pixels, bits)
-        else:
-            frame = self._by_matrix(pixels, bits)
+        bits = max(8, depth(self.layout))
+        frame = self._rgb(pixels, bits) if self.colour.matrix == "rgb" else self._yuv(pixels, bits)
         frame.colorspace = self.colour.tag
         frame.color_range = _FULL if self.colour.full_range else _LIMITED
         frame.color_primaries = self.colour.primaries
         frame.color_trc = self.colour.transfer
         return frame
 
-    def _by_swscale(self, pixels: np.ndarray) -> VideoFrame:
-        import av
-
-        image = np.ascontiguousarray(pixels.transpose(1, 2, 0))
-        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-        kwargs: dict[str, Any] = {}
-        if self.colour.matrix != "rgb":
-            kwargs = {
-                "dst_colorspace": _SWSCALE[self.colour.matrix],
-                "dst_color_range": _FULL if self.colour.full_range else _LIMITED,
-            }
-        return self._scaler.reformat(
-            frame,
-            format=self.layout.name,
-            src_color_range=_FULL,
-            interpolation=_interpolation(),
-            **kwargs,
-        )
-
     def _rgb(self, pixels: np.ndarray, bits: int) -> VideoFrame:
-        red, green, blue = np.rint(_to_float(pixels) * (2**bits - 1)).astype(np.uint16)
-        frame = _frame_of((green, blue, red), f"gbrp{bits}le")
-        return self._scaler.reformat(
-            frame, format=self.layout.name, interpolation=_interpolation()
-        )
+        if pixels.dtype != np.uint8 or bits > 8:
+            pixels = np.rint(_to_float(pixels) * (2**bits - 1))
+        red, green, blue = pixels
+        frame = _frame_of((green, blue, red), _planar("gbrp", bits))
+        return self._scaler.reformat(frame, format=self.layout.name, interpolation=_interpolation())
 
-    def _by_matrix(self, pixels: np.ndarray, bits: int) -> VideoFrame:
-        red, green, blue = _to_float(pixels)
-        offset, luma_span, chroma_span = _spans(self.colour.full_range, bits)
-        red_weight, blue_weight = _LUMA[self.colour.matrix]
-        y = red_weight * red + (1 - red_weight - blue_weight) * green + blue_weight * blue
-        cb = (blue - y) / (2 * (1 - blue_weight))
-        cr = (red - y) / (2 * (1 - red_weight))
-        middle, top = 2 ** (bits - 1), 2**bits - 1
-        planes = (y * luma_span + offset, cb * chroma_span + middle, cr * chroma_span + middle)
-        whole = tuple(np.clip(np.rint(plane), 0, top).astype(np.uint16) for plane in planes)
-        same = _SWSCALE[self.colour.matrix]
-        same_range = _FULL if self.colour.full_range else _LIMITED
-        return self._scaler.reformat(
-            _frame_of(whole, f"yuv444p{bits}le"),
-            format=self.layout.name,
-            src_colorspace=same,
-            dst_colorspace=same,
-            src_color_range=same_range,
-            dst_color_range=same_range,
-            interpolation=_interpolation(),
-        )
+    def _yuv(self, pixels: np.ndarray, bits: int) -> VideoFrame:
+        rgb = cv2.merge([np.ascontiguousarray(channel) for channel in _to_float(pixels)])
+        yuv = cv2.transform(rgb, _from_rgb(self.colour, bits))
+        whole = np.clip(np.rint(yuv), 0, 2**bits - 1)
+        frame = _frame_of(cv2.split(whole), _planar("yuv444p", bits))
+        return _reformat(self._scaler, frame, self.layout.name, self.colour)
+
+
+def _planar(name: str, bits: int) -> str:
+    """Returns the name of a planar pixel format, such as yuv444p10le."""
+    return name if bits == 8 else f"{name}{bits}le"
+
+
+def _reformat(
+    scaler: VideoReformatter, frame: VideoFrame, layout: str, colour: Colour
+) -> VideoFrame:
+    """Returns a YUV frame with chroma of another size, by the same matrix and range."""
+    matrix = _SWSCALE[colour.matrix]
+    colour_range = _FULL if colour.full_range else _LIMITED
+    return scaler.reformat(
+        frame,
+        format=layout,
+        src_colorspace=matrix,
+        dst_colorspace=matrix,
+        src_color_range=colour_range,
+        dst_color_range=colour_range,
+        interpolation=_interpolation(),
+    )
+
+
+def _to_rgb(colour: Colour, bits: int) -> np.ndarray:
+    """Returns a matrix (3, 4) from stored (Y, Cb, Cr, 1) to RGB in [0, 1]."""
+    square = np.eye(4)
+    square[:3] = _from_rgb(colour, bits)
+    return np.linalg.inv(square)[:3]
+
+
+def _from_rgb(colour: Colour, bits: int) -> np.ndarray:
+    """Returns a matrix (3, 4) from (R, G, B, 1) in [0, 1] to Y, Cb and Cr as they are stored."""
+    red, blue = _LUMA[colour.matrix]
+    luma = np.array((red, 1 - red - blue, blue))
+    cb = (np.array((0, 0, 1)) - luma) / (2 * (1 - blue))
+    cr = (np.array((1, 0, 0)) - luma) / (2 * (1 - red))
+    black, luma_span, chroma_span = _spans(colour.full_range, bits)
+    middle = 2 ** (bits - 1)
+    rows = np.stack((luma * luma_span, cb * chroma_span, cr * chroma_span))
+    return np.column_stack((rows, (black, middle, middle)))
 
 
 @cache
@@ -319,28 +305,25 @@ def _spans(full_range: bool, bits: int) -> tuple[float, float, float]:
 
 
 def _planes(frame: VideoFrame) -> list[np.ndarray]:
-    """Returns the planes (H, W), uint16, of a planar 4:4:4 frame."""
-    rows = [np.frombuffer(plane, "<u2").reshape(plane.height, -1) for plane in frame.planes]
+    """Returns the planes (H, W), uint8 or uint16, of a planar 4:4:4 frame."""
+    dtype = np.dtype("u1" if depth(frame.format) == 8 else "<u2")
+    planes: list[Any] = list(frame.planes)
+    rows = [np.frombuffer(plane, dtype).reshape(plane.height, -1) for plane in planes]
     return [row[:, : frame.width] for row in rows]
 
 
-def _frame_of(planes: tuple[np.ndarray, ...], layout: str) -> VideoFrame:
-    """Returns a planar 4:4:4 frame with these planes (H, W), uint16."""
+def _frame_of(planes: Sequence[np.ndarray], layout: str) -> VideoFrame:
+    """Returns a planar 4:4:4 frame with these planes (H, W) of whole numbers."""
     import av
 
     height, width = planes[0].shape
     frame = av.VideoFrame(width, height, layout)
+    dtype = np.dtype("u1" if depth(frame.format) == 8 else "<u2")
     for plane, values in zip(frame.planes, planes, strict=True):
-        rows = np.zeros((height, plane.line_size // 2), "<u2")
+        rows = np.zeros((height, plane.line_size // dtype.itemsize), dtype)
         rows[:, :width] = values
-        plane.update(rows)
+        plane.update(rows.tobytes())
     return frame
-
-
-def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
-    if pixels.dtype == np.uint8:
-        return pixels
-    return np.rint(_to_float(pixels) * 255).astype(np.uint8)
 
 
 def _to_float(pixels: np.ndarray) -> np.ndarray:

@@ -26,7 +26,14 @@ _log = logging.getLogger("srtoolbox")
 _ALIASES = {"h264": "libx264", "hevc": "libx265", "h265": "libx265", "vp9": "libvpx-vp9"}
 _ALIASES["av1"] = "libsvtav1"
 _CRF = {"libx264": 17, "libx264rgb": 17, "libx265": 19, "libvpx-vp9": 20, "libsvtav1": 22}
-_QUIET = {"libx265": {"x265-params": "log-level=error"}}
+# x264's approximations in assembly give other results from run to run, even on one machine.
+_REPEATABLE = {"x264-params": "cpu-independent=1"}
+_FIXED = {
+    "libx264": _REPEATABLE,
+    "libx264rgb": _REPEATABLE,
+    "libx265": {"x265-params": "log-level=error"},
+}
+_THREADS = 8  # on every machine: encoders make other packets with another number
 # Encoders that take odd widths and heights with chroma of half the size; others refuse them.
 _TAKES_ODD_SIZES = ("ffv1", "ffvhuff", "rawvideo", "libvpx", "libvpx-vp9", "mpeg4", "mjpeg")
 _PLAIN_FORMATS = {  # the same pixels, in the layout that encoders use
@@ -169,7 +176,7 @@ class SegmentEncoder:
         self._convert = ToFrame(colour, pixel_layout, width, height)
         self._time_base = 1 / _short(rate)
         self._container: Any = av.open(str(path.absolute()), "w", format="matroska")
-        settings = dict(_QUIET.get(name, {}))
+        settings = dict(_FIXED.get(name, {}))
         crf = _CRF.get(name) if options.crf is None else options.crf
         if crf is not None:
             settings["crf"] = f"{crf:g}"
@@ -189,6 +196,7 @@ class SegmentEncoder:
             context.color_primaries = colour.primaries
             context.color_trc = colour.transfer
             context.thread_type = "AUTO"
+            context.thread_count = _THREADS
             self._container.start_encoding()
         except (ValueError, OSError) as error:
             self._container.close()
@@ -223,9 +231,7 @@ class SegmentEncoder:
     def _write(self, packets: list[Any]) -> None:
         for packet in packets:
             # Before it is written: writing changes its unit to that of the file.
-            time = packet.pts * Fraction(
-                packet.time_base.numerator, packet.time_base.denominator
-            )
+            time = packet.pts * Fraction(packet.time_base.numerator, packet.time_base.denominator)
             self._order.append(round(time / self._time_base))
             self._container.mux(packet)
 
@@ -234,9 +240,7 @@ class SegmentEncoder:
         self._container.close()
 
 
-def encoded_size(
-    encoder: str, layout: VideoFormat, width: int, height: int
-) -> tuple[int, int]:
+def encoded_size(encoder: str, layout: VideoFormat, width: int, height: int) -> tuple[int, int]:
     """Returns the size that an encoder can take: even where chroma has half the size."""
     if encoder in _TAKES_ODD_SIZES or len(layout.components) < 3:
         return width, height

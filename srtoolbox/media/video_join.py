@@ -236,13 +236,11 @@ def _add_covers(result: Any, path: Path, indices: list[int]) -> None:
 
 
 def _copy_tags(old: dict[str, str], new: dict[str, str], without: tuple[str, ...]) -> None:
-    new.update(
-        {name: text for name, text in old.items() if not name.lower().startswith(without)}
-    )
+    new.update({name: text for name, text in old.items() if not name.lower().startswith(without)})
 
 
 def _chapters(
-    chapters: list[dict[str, Any]], shift: Fraction, end: Fraction | None, start: Fraction
+    chapters: Sequence[Any], shift: Fraction, end: Fraction | None, start: Fraction
 ) -> list[dict[str, Any]]:
     """Returns the chapters between start and end, from the result's zero."""
     kept = []
@@ -356,15 +354,20 @@ def _copied(
                     *(info.path, index),
                 )
         last[index] = dts
+        if _is_mov_text(source.streams[index]) and not _text_of(bytes(packet)):
+            continue  # the end of a text: MP4 writes it by itself, Matroska needs none
         if index in plan.as_text:
-            text = _text_of(bytes(packet))
-            if not text:
-                continue
-            packet = _packet_like(packet, text)
+            packet = _packet_like(packet, _text_of(bytes(packet)))
         packet.pts, packet.dts, packet.time_base = pts, dts, unit
         packet.stream = outputs[index]
         reached = max(reached, float(dts * unit))
         yield reached, packet
+
+
+def _is_mov_text(stream: Any) -> bool:
+    """Returns whether a stream has subtitles of MP4."""
+    context = stream.codec_context
+    return context is not None and context.name == "mov_text"
 
 
 def _text_of(payload: bytes) -> bytes:

@@ -321,9 +321,7 @@ def _checked(output: np.ndarray | None, shape: tuple[int, ...] | None) -> np.nda
     if not isinstance(output, np.ndarray):
         raise RunError(f"the transform yields {type(output).__name__} for a wanted frame")
     if output.ndim != 3 or output.shape[0] != 3 or (shape and output.shape != shape):
-        raise RunError(
-            f"the transform yields {output.shape}, not {shape or '(3, height, width)'}"
-        )
+        raise RunError(f"the transform yields {output.shape}, not {shape or '(3, height, width)'}")
     if output.dtype not in (np.uint8, np.uint16, np.float32):
         raise RunError(f"the transform yields {output.dtype}, not uint8, uint16 or float32")
     return output
@@ -341,5 +339,7 @@ def _remove_torn(target: Path) -> None:
     """Removes unfinished results of killed jobs with the same target. The caller holds the lock."""
     beginning = f".{target.name}."
     for path in target.parent.glob(".*.tmp"):
-        if path.name.startswith(beginning) and len(path.name) == len(beginning) + len("12345678.tmp"):
+        if path.name.startswith(beginning) and len(path.name) == len(beginning) + len(
+            "12345678.tmp"
+        ):
             path.unlink(missing_ok=True)

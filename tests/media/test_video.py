@@ -31,7 +31,11 @@ def test_probe_describes_file_and_streams(tmp_path: Path) -> None:
     info = probe(clip.make(tmp_path / "a b%20é#.MKV"))
     assert (info.width, info.height, info.rate, info.frames) == (64, 48, 25, None)
     assert (info.codec, info.pixel_format, info.bits) == ("h264", "yuv420p", 8)
-    assert (info.colour.matrix, info.colour.full_range, info.colour.stated) == ("bt709", False, True)
+    assert (info.colour.matrix, info.colour.full_range, info.colour.stated) == (
+        "bt709",
+        False,
+        True,
+    )
     assert (info.colour.primaries, info.colour.transfer) == (1, 1)
     assert info.sample_aspect_ratio == Fraction(4, 3)
     assert not info.variable_rate and info.chapters == 2 and info.origin == 0
@@ -107,9 +111,7 @@ def test_time_stamps_that_do_not_increase_are_repaired_with_one_warning(
 
 @pytest.mark.parametrize("tag, matrix", [(1, "bt709"), (5, "bt601"), (6, "bt601"), (9, "bt2020")])
 @pytest.mark.parametrize("full", [False, True])
-def test_colours_follow_matrix_and_range(
-    tmp_path: Path, tag: int, matrix: str, full: bool
-) -> None:
+def test_colours_follow_matrix_and_range(tmp_path: Path, tag: int, matrix: str, full: bool) -> None:
     clip = Clip(frames=1, pix_fmt="yuv444p", tags=(tag, 2 if full else 1, 2, 2), **LOSSLESS)
     path = clip.make(tmp_path / "a.mkv")
     (frame,) = read_frames(path)

@@ -192,7 +192,7 @@ def packets(path: Path, kind: str, number: int = 0) -> list[tuple[Fraction, byte
     with av.open(str(path)) as file:
         stream = [one for one in file.streams if one.type == kind][number]
         unit = Fraction(stream.time_base.numerator, stream.time_base.denominator)
-        return [(one.pts * unit, bytes(one)) for one in file.demux(stream) if one.size]
+        return [((one.pts or 0) * unit, bytes(one)) for one in file.demux(stream) if one.size]
 
 
 def times(path: Path) -> list[Fraction]:
