@@ -27,6 +27,7 @@ from srtoolbox.media.video_colour import (
     colour_of,
     depth,
     orientation_of,
+    side_data_names,
 )
 
 if TYPE_CHECKING:
@@ -79,9 +80,10 @@ class VideoInfo:
         time_base: Seconds of one unit of the time stamps.
         variable_rate: Whether the first frames are not equally long.
         duration: Seconds, or None if it is not known.
-        origin: Seconds of the file's first time stamp where a format starts anywhere (MPEG-TS), else
-            0. Time stamps of frames are relative to it.
+        origin: Seconds of the file's first time stamp in formats that start anywhere (MPEG-TS), 0
+            in others. Time stamps of frames are relative to it.
         interlaced: Whether the first frame consists of two fields.
+        side_data: FFmpeg's names of what the first frame carries besides pixels.
         streams: All streams.
         chapters: Number of chapters.
     """
@@ -106,6 +108,7 @@ class VideoInfo:
     duration: float | None
     origin: Fraction
     interlaced: bool
+    side_data: tuple[str, ...]
     streams: tuple[StreamInfo, ...]
     chapters: int
 
@@ -290,6 +293,7 @@ def _inspect(container: InputContainer, path: Path) -> VideoInfo:
         duration=duration,
         origin=_origin(container),
         interlaced=bool(frame.interlaced_frame),
+        side_data=side_data_names(frame),
         streams=tuple(_stream_info(one) for one in container.streams),
         chapters=len(container.chapters()),
     )

@@ -137,6 +137,12 @@ def orientation_of(frame: VideoFrame) -> Orientation | None:
     return None
 
 
+def side_data_names(frame: VideoFrame) -> tuple[str, ...]:
+    """Returns FFmpeg's names of a frame's side data."""
+    stored: Any = frame.side_data
+    return tuple(item.type.name for item in stored)
+
+
 def depth(layout: VideoFormat) -> int:
     """Returns the number of bits of a pixel format's first channel."""
     return 8 if layout.has_palette else max(part.bits for part in layout.components)
@@ -190,7 +196,7 @@ class FromFrame:
         yuv = cv2.merge([plane.astype(np.uint16) for plane in _planes(image)])
         white = 255 if bits == 8 else 65535
         to_rgb = _to_rgb(self.colour, bits) * white
-        # In 16 bits: OpenCV calculates in float32 and rounds; in 8 bits it uses coarse integers.
+        # In 16 bits, as in ToFrame.
         rgb = cv2.transform(yuv, to_rgb)
         if bits == 8:
             rgb = np.minimum(rgb, white).astype(np.uint8)
@@ -236,10 +242,19 @@ class ToFrame:
         return self._scaler.reformat(frame, format=self.layout.name, interpolation=_interpolation())
 
     def _yuv(self, pixels: np.ndarray, bits: int) -> VideoFrame:
-        rgb = cv2.merge([np.ascontiguousarray(channel) for channel in _to_float(pixels)])
-        yuv = cv2.transform(rgb, _from_rgb(self.colour, bits))
-        whole = np.clip(np.rint(yuv), 0, 2**bits - 1)
-        frame = _frame_of(cv2.split(whole), _planar("yuv444p", bits))
+        matrix, top = _from_rgb(self.colour, bits), 2**bits - 1
+        if pixels.dtype == np.float32:
+            channels = [np.clip(channel, 0, 1) for channel in pixels]
+            yuv = cv2.transform(cv2.merge(channels), matrix)
+            yuv = np.clip(np.rint(yuv, out=yuv), 0, top, out=yuv)
+        else:
+            matrix[:, :3] /= np.iinfo(pixels.dtype).max
+            # In 16 bits OpenCV calculates in float32 and rounds; in 8 bits by coarse integers.
+            yuv = cv2.transform(cv2.merge([one.astype(np.uint16) for one in pixels]), matrix)
+            yuv = np.minimum(yuv, top, out=yuv)
+        yuv = yuv.astype(np.uint8 if bits == 8 else np.uint16, copy=False)
+        planes = [yuv[..., number] for number in range(3)]
+        frame = _frame_of(planes, _planar("yuv444p", bits))
         return _reformat(self._scaler, frame, self.layout.name, self.colour)
 
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.media.video import VideoInfo, import_av
+from srtoolbox.media.video import VideoInfo, as_fraction, import_av
 from srtoolbox.media.video_colour import ToFrame, colour_for, depth
 
 if TYPE_CHECKING:
+    from av import VideoFrame
     from av.video.format import VideoFormat
 
 _log = logging.getLogger("srtoolbox")
@@ -109,15 +110,9 @@ def pixel_format(options: EncoderOptions, source: str) -> str:
 
 
 def _is_usable(name: str) -> bool:
-    av = import_av()
-    layout = av.VideoFormat(name)
-    deep_and_odd = depth(layout) > 8 and not name.startswith(("yuv4", "gbrp", "gray"))
-    return (
-        name.startswith(("yuv4", "gbrp", "gray"))
-        and not _has_alpha(layout)
-        and not deep_and_odd
-        and not name.endswith(("be", "f16le", "f32le"))
-    )
+    """Returns whether this module can make frames of a pixel format without alpha."""
+    known = name in ("bgr0", "bgr24", "rgb24") or name.startswith(("yuv4", "gbrp", "gray"))
+    return known and not name.endswith(("be", "f16le", "f32le"))
 
 
 def _has_alpha(layout: VideoFormat) -> bool:
@@ -168,6 +163,7 @@ class SegmentEncoder:
         av = import_av()
         name = options.encoder
         self._name = name
+        self._path = path
         self._order: list[int] = []
         self._number = 0
         pixel_layout = av.VideoFormat(layout)
@@ -211,7 +207,7 @@ class SegmentEncoder:
         frame.pts = self._number
         frame.time_base = self._time_base
         self._number += 1
-        self._write(self._stream.encode(frame))
+        self._write(frame)
 
     def finish(self) -> list[int]:
         """Ends the file; returns the number of the frame in each of its packets.
@@ -219,8 +215,11 @@ class SegmentEncoder:
         Raises:
             RunError: if the encoder did not give one packet for each frame.
         """
-        self._write(self._stream.encode(None))
-        self._container.close()
+        self._write(None)
+        try:
+            self._container.close()
+        except (ValueError, OSError) as error:
+            raise self._failure(error) from error
         if sorted(self._order) != list(range(self._number)):
             raise RunError(
                 f"{self._name} made {len(self._order)} packets of {self._number} frames; "
@@ -228,12 +227,22 @@ class SegmentEncoder:
             )
         return self._order
 
-    def _write(self, packets: list[Any]) -> None:
-        for packet in packets:
-            # Before it is written: writing changes its unit to that of the file.
-            time = packet.pts * Fraction(packet.time_base.numerator, packet.time_base.denominator)
-            self._order.append(round(time / self._time_base))
-            self._container.mux(packet)
+    def _write(self, frame: VideoFrame | None) -> None:
+        try:
+            for packet in self._stream.encode(frame):
+                # Before it is written: writing changes its unit to that of the file.
+                unit = as_fraction(packet.time_base) or self._time_base
+                self._order.append(round(packet.pts * unit / self._time_base))
+                self._container.mux(packet)
+        except (ValueError, OSError) as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> RunError:
+        reason = getattr(error, "strerror", None) or error
+        return RunError(
+            f"{self._path}: cannot be written by {self._name} ({reason}); "
+            "the same command continues after the segments that are finished"
+        )
 
     def abort(self) -> None:
         """Closes the file, which is not whole."""

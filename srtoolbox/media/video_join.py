@@ -62,8 +62,8 @@ def plan_streams(info: VideoInfo, target: Path, container: str, encoder: str) ->
     Args:
         info: The source.
         target: The file that was asked for.
-        container: "mkv"; "mp4", which fails if MP4 cannot hold all streams; or "auto": by the suffix of
-            ``target``, and Matroska if that cannot hold all streams.
+        container: "mkv"; "mp4", which fails if MP4 cannot hold all streams; or "auto": by the
+            suffix of ``target``, and Matroska if that cannot hold all streams.
         encoder: Name of the encoder of the video.
 
     Raises:

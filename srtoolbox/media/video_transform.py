@@ -29,6 +29,14 @@ from srtoolbox.utils.files import locked, sync_folder
 
 _log = logging.getLogger("srtoolbox")
 
+_LOST = {
+    "MASTERING_DISPLAY_METADATA": "the mastering display's colours (HDR10)",
+    "CONTENT_LIGHT_LEVEL": "light levels (HDR10)",
+    "DYNAMIC_HDR_PLUS": "HDR10+ data",
+    "DOVI_METADATA": "Dolby Vision data",
+    "A53_CC": "closed captions in the video",
+}
+
 Transform = Callable[[Iterator[Frame]], Iterable["np.ndarray | None"]]
 """Maps the frames of a segment to ``time_scale`` arrays (3, H, W) for each of them, in order."""
 
@@ -97,8 +105,8 @@ def transform_video(
         container: "auto" (by the suffix; Matroska if that cannot hold a stream), "mkv" or "mp4".
         start, end: Seconds; the result begins at zero.
         segment_seconds: Length of a segment.
-        work_folder: For finished segments; by default a hidden folder beside ``target``. It is removed
-            at the end.
+        work_folder: For finished segments; by default a hidden folder beside ``target``. It is
+            removed at the end.
         key: What the transform depends on, as JSON: for example a hash of the weights.
         on_progress: Called with the number of finished and of all frames of the source (0 if
             unknown).
@@ -120,10 +128,9 @@ def transform_video(
     plan = plan_streams(info, target, container, options.encoder)
     if plan.path.exists() and plan.path.samefile(source):
         raise UserError(f"{target}: is the source itself; choose another name")
+    plan.messages += _limits(info)
     for message in plan.messages:
         _log.warning("%s: %s", source, message)
-    if info.interlaced:
-        _log.warning("%s: is interlaced; its frames are used as they are stored", source)
     begin = Fraction(0) if start is None else seconds(start)
     stop = None if end is None else seconds(end)
     if stop is not None and stop <= begin:
@@ -169,6 +176,17 @@ def transform_video(
         height=size.height,
         messages=tuple(plan.messages),
     )
+
+
+def _limits(info: VideoInfo) -> list[str]:
+    """Returns sentences on properties of the source that the result lacks."""
+    messages = []
+    if info.interlaced:
+        messages.append("the video is interlaced; its frames are used as they are stored")
+    lost = [text for name, text in _LOST.items() if name in info.side_data]
+    if lost:
+        messages.append(f"{', '.join(lost)} cannot be written by PyAV and are left out")
+    return messages
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def test_white_of_limited_range_is_white(tmp_path: Path, bits: int, white: int) 
         stream = file.add_stream("ffv1", rate=25, width=16, height=16)
         stream.pix_fmt = f"yuv420p{bits}le"
         frame = av.VideoFrame(16, 16, stream.pix_fmt)
-        for plane, value in zip(frame.planes, (white, 2 ** (bits - 1), 2 ** (bits - 1))):
+        for plane, value in zip(frame.planes, (white, *2 * [2 ** (bits - 1)]), strict=True):
             plane.update(np.full(plane.buffer_size // 2, value, "<u2").tobytes())
         file.mux(stream.encode(frame))
         file.mux(stream.encode(None))

@@ -30,7 +30,7 @@ def same(frames: Iterator[Frame]) -> Iterator[np.ndarray]:
     return (frame.pixels for frame in frames)
 
 
-def windows(radius: int):  # noqa: ANN201
+def windows(radius: int):
     """A transform that averages a window of frames, cut at the ends of what it is given."""
 
     def transform(frames: Iterator[Frame]) -> Iterator[np.ndarray | None]:
@@ -60,7 +60,7 @@ class StopHere(Exception):
     pass
 
 
-def stopping_after(number: int, transform):  # noqa: ANN001, ANN201
+def stopping_after(number: int, transform):
     """The same transform, which fails after some frames of the whole job."""
     count = 0
 

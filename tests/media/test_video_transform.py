@@ -231,6 +231,63 @@ def test_10_bits_stay_10_bits(tmp_path: Path) -> None:
         assert np.abs(old.astype(int) - new).mean() < 65535 / 255 * 3
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "codec, name",
+    [
+        ("hevc", "b.mp4"),
+        ("vp9", "b.mkv"),
+        ("av1", "b.mp4"),
+        ("mpeg4", "b.mp4"),
+        ("prores_ks", "b.mov"),
+        ("libx264rgb", "b.mkv"),
+    ],
+)
+def test_encoders(tmp_path: Path, codec: str, name: str) -> None:
+    source = Clip(pts=VFR, audio="aac").make(tmp_path / "a.mkv")
+    known = av.codecs_available
+    real = {"hevc": "libx265", "vp9": "libvpx-vp9", "av1": "libsvtav1"}.get(codec, codec)
+    if real not in known:
+        pytest.skip(f"this PyAV lacks {real}")
+    target = tmp_path / name
+    result = transform_video(source, target, twice_as_large, codec=codec, segment_seconds=0.4)
+    assert result.path == target
+    assert times(target) == times(source)
+    assert packets(target, "audio") == packets(source, "audio")
+    for old, new in zip(decoded(source), decoded(target), strict=True):
+        assert np.abs(new[::2, ::2].astype(int) - old).mean() < 4
+
+
+def test_containers_that_no_encoder_fits_become_matroska(tmp_path: Path) -> None:
+    source = Clip(frames=2).make(tmp_path / "a.mp4")
+    result = transform_video(source, tmp_path / "b.mp4", same, codec="libvpx")
+    assert result.path.name == "b.mkv" and "video of libvpx" in result.messages[0]
+
+
+def test_sound_of_transport_streams_is_kept(tmp_path: Path) -> None:
+    source = Clip(frames=30, audio="aac", options=B_FRAMES).make(tmp_path / "a.ts")
+    for name in ("b.mkv", "b.mp4"):
+        target = transform_video(source, tmp_path / name, same).path
+        assert target.name == name
+        old, new = packets(source, "audio"), packets(target, "audio")
+        assert len(old) == len(new)
+        # The header of each packet (7 bytes) goes into that of the file.
+        assert [data[7:] for _, data in old] == [data for _, data in new]
+        lag = [packets(path, "audio")[0][0] - times(path)[0] for path in (source, target)]
+        assert lag[0] == pytest.approx(lag[1], abs=0.002)
+
+
+@pytest.mark.parametrize("name", ["ü %03d #1 第.MP4", "-a b?.mkv", "file:x.mkv"])
+def test_names(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = Clip(frames=2, audio="aac").make(tmp_path / "a.mp4")
+    before = source.rename(tmp_path / name)
+    result = transform_video(Path(name), Path(f"out {name}"), same)
+    assert result.path == Path(f"out {name}")
+    assert times(tmp_path / result.path) == pytest.approx(times(before), abs=0.03)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_start_and_end(tmp_path: Path) -> None:
     clip = Clip(frames=20, subtitles="subrip", audio="pcm_s16le", chapters=True)
     source = clip.make(tmp_path / "a.mkv")
