@@ -190,6 +190,44 @@ def read_frames(
         index += 1
 
 
+class IncreasingTimes:
+    """Repairs time stamps that are missing or do not increase.
+
+    Args:
+        jump: A time stamp that is earlier than the last one by more begins a new part, as in files
+            that were joined: it and all after it follow the last one.
+        least: Smallest difference.
+    """
+
+    def __init__(self, jump: int, least: int = 1) -> None:
+        self.jump = jump
+        self.least = least
+        self.repaired = False
+        self._offset = 0
+        self._last: int | None = None
+
+    def next(self, time: int | None, step: int) -> int:
+        """Returns the next time stamp.
+
+        Args:
+            time: As it is stored.
+            step: Usual difference.
+        """
+        last = self._last
+        if last is None:
+            right = time or 0
+        elif time is None:
+            right = last + step
+        elif time + self._offset < last - self.jump:
+            right = last + step
+            self._offset = right - time
+        else:
+            right = max(time + self._offset, last + self.least)
+        self.repaired |= time is None or right != time
+        self._last = right
+        return right
+
+
 def seconds(time: float | str | Fraction) -> Fraction:
     """Returns a time in seconds exactly as it is written in decimals."""
     return time if isinstance(time, Fraction) else Fraction(str(time))
@@ -352,23 +390,16 @@ def _timed(path: Path, info: VideoInfo, first: int | None) -> Iterator[tuple[Vid
                 yield from _timed(path, info, None)
                 return
             frames = _chain(head, frames)
-        last: int | None = None
+        times = IncreasingTimes(round(1 / info.time_base))
         warned = False
         for frame in frames:
-            if frame.pts is None:
-                pts, repaired = (0 if last is None else last + step), True
-            else:
-                pts = frame.pts - shift
-                repaired = last is not None and pts <= last
-                if last is not None and repaired:
-                    pts = last + 1
-            if repaired and not warned:
+            pts = times.next(None if frame.pts is None else frame.pts - shift, step)
+            if times.repaired and not warned:
                 warned = True
                 _log.warning(
                     "%s: time stamps are missing or do not increase; they are repaired", path
                 )
             yield frame, pts, frame.duration or step
-            last = pts
 
 
 def _chain(head: VideoFrame, rest: Iterator[VideoFrame]) -> Iterator[VideoFrame]:

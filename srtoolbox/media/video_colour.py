@@ -181,11 +181,13 @@ class FromFrame:
         return self.orientation.apply(pixels)
 
     def _rgb(self, frame: VideoFrame, bits: int) -> np.ndarray:
-        if bits > 8 and bits not in _DEPTHS:
-            bits = 16
-        layout = _planar("gbrp", bits)
-        image = self._scaler.reformat(frame, format=layout, interpolation=_interpolation())
-        green, blue, red = _planes(image)
+        name = frame.format.name
+        # Planes with alpha are used as they are: swscale damages colours when it drops alpha here.
+        if not name.startswith(("gbrp", "gbrap")) or name.endswith("be"):
+            bits = bits if bits == 8 or bits in _DEPTHS else 16
+            layout = _planar("gbrp", bits)
+            frame = self._scaler.reformat(frame, format=layout, interpolation=_interpolation())
+        green, blue, red = _planes(frame)[:3]
         pixels = np.stack((red, green, blue))
         if bits == 8:
             return pixels

@@ -42,7 +42,7 @@ _PLAIN_FORMATS = {  # the same pixels, in the layout that encoders use
     **{"nv12": "yuv420p", "nv21": "yuv420p", "nv16": "yuv422p", "nv24": "yuv444p"},
     **{"p010le": "yuv420p10le", "p012le": "yuv420p12le", "p016le": "yuv420p16le"},
     **{"p210le": "yuv422p10le", "yuyv422": "yuv422p", "uyvy422": "yuv422p"},
-    **{"gray8": "gray", "pal8": "gbrp"},
+    **{"gray8": "gray", "ya8": "gray", "ya16le": "gray16le", "pal8": "gbrp"},
 }
 _MAX_RATE_TERM = 65535  # MPEG-4 stores the rate in 16 bits
 
@@ -95,7 +95,7 @@ def pixel_format(options: EncoderOptions, source: str) -> str:
             )
         return options.pix_fmt
     wanted = av.VideoFormat(_PLAIN_FORMATS.get(source, source))
-    if wanted.name in known and not _has_alpha(wanted):
+    if wanted.name in known and not has_alpha(wanted):
         return wanted.name
     usable = [av.VideoFormat(name) for name in known if _is_usable(name)]
     if not usable:
@@ -110,12 +110,15 @@ def pixel_format(options: EncoderOptions, source: str) -> str:
 
 
 def _is_usable(name: str) -> bool:
-    """Returns whether this module can make frames of a pixel format without alpha."""
+    """Returns whether this module can make frames of a pixel format."""
+    if has_alpha(import_av().VideoFormat(name)):
+        return False
     known = name in ("bgr0", "bgr24", "rgb24") or name.startswith(("yuv4", "gbrp", "gray"))
     return known and not name.endswith(("be", "f16le", "f32le"))
 
 
-def _has_alpha(layout: VideoFormat) -> bool:
+def has_alpha(layout: VideoFormat) -> bool:
+    """Returns whether a pixel format has alpha."""
     return any(part.is_alpha for part in layout.components)
 
 

@@ -18,7 +18,14 @@ from typing import Any
 import numpy as np
 
 from srtoolbox.errors import RunError, UserError, check_choice
-from srtoolbox.media.video import VideoInfo, as_fraction, import_av, main_stream, open_video
+from srtoolbox.media.video import (
+    IncreasingTimes,
+    VideoInfo,
+    as_fraction,
+    import_av,
+    main_stream,
+    open_video,
+)
 from srtoolbox.media.video_segments import Segment
 
 _log = logging.getLogger("srtoolbox")
@@ -315,7 +322,7 @@ def _copied(
     if not outputs:
         return
     shift = info.origin + start
-    last: dict[int, int] = {}
+    times: dict[int, IncreasingTimes] = {}
     warned = False
     reached = 0.0
     for packet in source.demux([source.streams[index] for index in outputs]):
@@ -325,11 +332,15 @@ def _copied(
         unit = as_fraction(packet.time_base) or as_fraction(source.streams[index].time_base)
         if unit is None:
             raise RunError(f"{info.path}: stream {index} has no unit of time")
-        pts, dts = packet.pts, packet.dts
-        if dts is None:
-            dts = pts if pts is not None else last.get(index, -1) + 1 + round(shift / unit)
-        if pts is None:
-            pts = dts
+        if index not in times:
+            least = 0 if plan.format == "matroska" else 1
+            times[index] = IncreasingTimes(round(1 / unit), least)
+        stored = packet.dts if packet.dts is not None else packet.pts
+        dts = times[index].next(stored, packet.duration or 1)
+        pts = dts if packet.pts is None or stored is None else packet.pts + dts - stored
+        if times[index].repaired and not warned:
+            warned = True
+            _log.warning("%s: time stamps of stream %d are repaired", info.path, index)
         if end is not None and float(dts * unit) > float(info.origin + end) + _TAIL:
             break
         if end is not None and pts >= ceil((info.origin + end) / unit):
@@ -343,17 +354,6 @@ def _copied(
                 continue
             packet.duration, pts, dts = left, offset, offset
         pts, dts = pts - offset, dts - offset
-        strict = plan.format != "matroska"
-        if index in last and (dts < last[index] or (strict and dts == last[index])):
-            dts = last[index] + strict
-            pts = max(pts, dts)
-            if not warned:
-                warned = True
-                _log.warning(
-                    "%s: time stamps of stream %d do not increase; they are repaired",
-                    *(info.path, index),
-                )
-        last[index] = dts
         if _is_mov_text(source.streams[index]) and not _text_of(bytes(packet)):
             continue  # the end of a text: MP4 writes it by itself, Matroska needs none
         if index in plan.as_text:

@@ -21,7 +21,12 @@ import numpy as np
 
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.media.video import Frame, VideoInfo, import_av, probe, read_frames, seconds
-from srtoolbox.media.video_encoder import EncoderOptions, SegmentEncoder, pixel_format
+from srtoolbox.media.video_encoder import (
+    EncoderOptions,
+    SegmentEncoder,
+    has_alpha,
+    pixel_format,
+)
 from srtoolbox.media.video_join import join, plan_streams
 from srtoolbox.media.video_segments import Segment, SegmentStore, source_key
 from srtoolbox.utils.console import Progress
@@ -183,6 +188,8 @@ def _limits(info: VideoInfo) -> list[str]:
     messages = []
     if info.interlaced:
         messages.append("the video is interlaced; its frames are used as they are stored")
+    if has_alpha(import_av().VideoFormat(info.pixel_format)):
+        messages.append("alpha is left out")
     lost = [text for name, text in _LOST.items() if name in info.side_data]
     if lost:
         messages.append(f"{', '.join(lost)} cannot be written by PyAV and are left out")

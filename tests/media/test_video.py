@@ -109,6 +109,20 @@ def test_time_stamps_that_do_not_increase_are_repaired_with_one_warning(
     assert sum("repaired" in record.message for record in caplog.records) == 1
 
 
+def test_joined_files_continue_after_the_first(tmp_path: Path) -> None:
+    """Parts of broadcasts are joined by cat: time stamps begin again, and sizes may change."""
+    first = Clip(frames=60, audio="aac").make(tmp_path / "a.ts")
+    second = Clip(frames=10, size=(32, 48), audio="aac").make(tmp_path / "b.ts")
+    joined = tmp_path / "c.ts"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    frames = list(read_frames(joined))
+    unit = probe(joined).time_base
+    assert len(frames) == 70
+    assert {frame.pixels.shape for frame in frames} == {(3, 48, 64)}
+    steps = [(after.pts - frame.pts) * unit for frame, after in pairwise(frames)]
+    assert steps == [Fraction(1, 25)] * 69
+
+
 @pytest.mark.parametrize("tag, matrix", [(1, "bt709"), (5, "bt601"), (6, "bt601"), (9, "bt2020")])
 @pytest.mark.parametrize("full", [False, True])
 def test_colours_follow_matrix_and_range(tmp_path: Path, tag: int, matrix: str, full: bool) -> None:
@@ -120,7 +134,10 @@ def test_colours_follow_matrix_and_range(tmp_path: Path, tag: int, matrix: str, 
     assert np.abs(frame.pixels.astype(int) - shown((64, 48), 1)[0]).max() <= 2
 
 
-@pytest.mark.parametrize("layout", ["yuv420p10le", "yuv422p10le", "yuv444p12le", "gbrp10le"])
+@pytest.mark.parametrize(
+    "layout",
+    ["yuv420p10le", "yuv422p10le", "yuv444p12le", "yuva444p10le", "gbrp10le", "gbrap16le"],
+)
 def test_more_than_8_bits_are_read_as_16(tmp_path: Path, layout: str) -> None:
     path = Clip(frames=1, pix_fmt=layout, **LOSSLESS).make(tmp_path / "a.mkv")
     (frame,) = read_frames(path)
@@ -201,3 +218,22 @@ def test_files_that_are_no_videos_are_named(tmp_path: Path) -> None:
         file.mux(stream.encode(frame))
     with pytest.raises(UserError, match="no video stream"):
         probe(sound)
+
+
+@pytest.mark.parametrize("layout", ["bgr0", "bgra", "yuva420p", "yuv411p", "yuv440p"])
+def test_other_layouts(tmp_path: Path, layout: str) -> None:
+    path = Clip(frames=1, pix_fmt=layout, **LOSSLESS).make(tmp_path / "a.mkv")
+    (frame,) = read_frames(path)
+    error = frame.pixels.astype(int) - shown((64, 48), 1)[0]
+    assert np.abs(error[:, 13:, 20:]).max() <= (0 if layout.startswith("bgr") else 5)
+
+
+@pytest.mark.parametrize("layout, top", [("gray", 255), ("gray10le", 65535)])
+def test_grey_has_three_equal_channels(tmp_path: Path, layout: str, top: int) -> None:
+    path = Clip(frames=1, pix_fmt=layout, **LOSSLESS).make(tmp_path / "a.mkv")
+    (frame,) = read_frames(path)
+    image = shown((64, 48), 1)[0] / 255
+    grey = 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
+    red, green, blue = frame.pixels.astype(int)
+    assert np.abs(red - green).max() <= (top > 255) and np.abs(red - blue).max() <= (top > 255)
+    assert np.abs(frame.pixels[0] / top - grey).max() < 0.01

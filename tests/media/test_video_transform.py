@@ -277,6 +277,19 @@ def test_sound_of_transport_streams_is_kept(tmp_path: Path) -> None:
         assert lag[0] == pytest.approx(lag[1], abs=0.002)
 
 
+def test_joined_transport_streams_stay_in_time(tmp_path: Path) -> None:
+    first = Clip(frames=60, audio="aac").make(tmp_path / "a.ts")
+    joined = tmp_path / "b.ts"
+    joined.write_bytes(first.read_bytes() * 2)
+    target = transform_video(joined, tmp_path / "c.mp4", same).path
+    shown = times(target)
+    assert len(shown) == 120
+    assert all(after - time == Fraction(1, 25) for time, after in pairwise(shown))
+    sound = [time for time, _ in packets(target, "audio")]
+    assert len(sound) == 2 * len(packets(first, "audio"))
+    assert float(sound[-1]) == pytest.approx(float(shown[-1]), abs=0.15)
+
+
 @pytest.mark.parametrize("name", ["ü %03d #1 第.MP4", "-a b?.mkv", "file:x.mkv"])
 def test_names(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
