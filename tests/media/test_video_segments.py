@@ -266,6 +266,58 @@ def test_kill_at_any_moment(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "b.mkv", "c.mkv"]
 
 
+KILLS = {
+    "before a segment has its name": "store.sync_folder = die",
+    "before a segment has its record": "store.write_atomic = on_call(2, store.write_atomic)",
+    "while the result is joined": "join._encoded = dying(join._encoded)",
+    "before the result has its name": "transform._sync = die",
+    "before the segments are removed": "store.SegmentStore.remove_files = on_call(2, remove)",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", KILLS)
+def test_kill_at_this_moment(tmp_path: Path, moment: str) -> None:
+    source = Clip(frames=30, size=(32, 32), audio="aac").make(tmp_path / "a.mkv")
+    target = tmp_path / "c.mkv"
+    unbroken = transform_video(source, tmp_path / "b.mkv", same, segment_seconds=0.3).path
+    code = f"""
+        import os, signal
+        from pathlib import Path
+        import srtoolbox.media.video_join as join
+        import srtoolbox.media.video_segments as store
+        import srtoolbox.media.video_transform as transform
+        def die(*_):
+            os.kill(os.getpid(), signal.SIGKILL)
+        def on_call(number, function):
+            calls = []
+            def counted(*args):
+                calls.append(args)
+                return die() if len(calls) == number else function(*args)
+            return counted
+        def dying(function):
+            def packets(*args):
+                for number, packet in enumerate(function(*args)):
+                    if number == 20:
+                        die()
+                    yield packet
+            return packets
+        remove = store.SegmentStore.remove_files
+        {KILLS[moment]}
+        transform.transform_video(Path({str(source)!r}), Path({str(target)!r}),
+            lambda frames: (frame.pixels for frame in frames), segment_seconds=0.3)
+    """
+    with run(code) as process:
+        assert process.wait(60) == -signal.SIGKILL
+    assert target.exists() == (moment == "before the segments are removed")
+    folder = tmp_path / ".c.mkv.segments"
+    finished = len(list(folder.glob("[0-9]*.json")))
+    assert finished == (0 if "has its" in moment and "segment" in moment else 4)
+    transform_video(source, target, same, segment_seconds=0.3)
+    assert whole_file(target) == whole_file(unbroken)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "b.mkv", "c.mkv"]
+
+
 @pytest.mark.slow
 def test_memory_is_flat(tmp_path: Path) -> None:
     """The largest memory of 900 frames is that of 150, within 10 %."""
