@@ -27,7 +27,7 @@ from srtoolbox.media.video_encoder import (
     has_alpha,
     pixel_format,
 )
-from srtoolbox.media.video_join import join, plan_streams
+from srtoolbox.media.video_join import Plan, join, plan_streams
 from srtoolbox.media.video_segments import Segment, SegmentStore, source_key
 from srtoolbox.utils.console import Progress
 from srtoolbox.utils.files import locked, sync_folder
@@ -113,8 +113,8 @@ def transform_video(
         work_folder: For finished segments; by default a hidden folder beside ``target``. It is
             removed at the end.
         key: What the transform depends on, as JSON: for example a hash of the weights.
-        on_progress: Called with the number of finished and of all frames of the source (0 if
-            unknown).
+        on_progress: Called with the number of finished and of all frames of the source (the
+            latter is expected by length and rate).
 
     Raises:
         UserError: if the source cannot be read, an option is wrong, or another process works in
@@ -154,25 +154,25 @@ def transform_video(
         "transform": dict(key or {}),
         "av": av.__version__,
     }
-    job = _Job(info, transform, options, layout, time_scale, context, begin, stop)
-    with locked(folder):
-        store = SegmentStore(folder, manifest)
-        segments = _encode_segments(job, store, seconds(segment_seconds), on_progress)
-        files = [(store.path(number), segment) for number, segment in enumerate(segments)]
-        temporary = plan.path.with_name(f".{plan.path.name}.{secrets.token_hex(4)}.tmp")
-        _remove_torn(plan.path)
-        try:
-            join(info, plan, temporary, files, info.time_base / time_scale, begin, stop)
-            _sync(temporary)
-            size = probe(files[0][0])
-            temporary.replace(plan.path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_folder(plan.path.parent)
-        store.remove_files()
-        (folder / ".lock").unlink(missing_ok=True)
-    if not any(folder.iterdir()):
-        folder.rmdir()
+    total = expected_frames(info, begin, stop)
+    job = _Job(info, transform, options, layout, time_scale, context, begin, stop, total)
+    try:
+        with locked(folder):
+            store = SegmentStore(folder, manifest)
+            try:
+                segments = _encode_segments(job, store, seconds(segment_seconds), on_progress)
+                files = [(store.path(number), segment) for number, segment in enumerate(segments)]
+                size = probe(files[0][0])
+                _write_result(job, plan, files)
+            except BaseException:
+                if store.finished():
+                    raise  # the next call continues
+                _remove_work(store)
+                raise
+            _remove_work(store)
+    finally:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
     return VideoResult(
         path=plan.path,
         frames_in=sum(segment.frames for segment in segments),
@@ -181,6 +181,34 @@ def transform_video(
         height=size.height,
         messages=tuple(plan.messages),
     )
+
+
+def _write_result(job: _Job, plan: Plan, files: list[tuple[Path, Segment]]) -> None:
+    """Joins the segments; the result gets its name when it is whole and on the disk."""
+    temporary = plan.path.with_name(f".{plan.path.name}.{secrets.token_hex(4)}.tmp")
+    _remove_torn(plan.path)
+    try:
+        unit = job.info.time_base / job.time_scale
+        join(job.info, plan, temporary, files, unit, job.start, job.end)
+        _sync(temporary)
+        temporary.replace(plan.path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(plan.path.parent)
+
+
+def _remove_work(store: SegmentStore) -> None:
+    store.remove_files()
+    (store.folder / ".lock").unlink(missing_ok=True)
+
+
+def expected_frames(info: VideoInfo, start: Fraction, end: Fraction | None = None) -> int:
+    """Returns how many frames of the source lie between start and end, as far as is known."""
+    if start == 0 and end is None and info.frames is not None:
+        return info.frames
+    length = None if info.duration is None else Fraction(info.duration)
+    stop = min((time for time in (length, end) if time is not None), default=start)
+    return max(0, round((stop - start) * info.rate))
 
 
 def _limits(info: VideoInfo) -> list[str]:
@@ -206,6 +234,7 @@ class _Job:
     context: int
     start: Fraction
     end: Fraction | None
+    total: int
 
 
 def _encode_segments(
@@ -214,9 +243,8 @@ def _encode_segments(
     """Encodes the segments that are not finished; returns all."""
     segments = store.finished()
     done = sum(segment.frames for segment in segments)
-    total = job.info.frames or 0
     if segments and on_progress is not None:
-        on_progress(done, total)
+        on_progress(done, max(done, job.total))
     if segments and segments[-1].last:
         return segments
     skip = max(0, done - job.context)
@@ -295,7 +323,8 @@ def _encode_segment(
             encoder.add(_checked(output, shape))
             pts.append(waiting.popleft())
             if on_progress is not None and len(pts) % scale == 0:
-                on_progress(done + len(pts) // scale, job.info.frames or 0)
+                now = done + len(pts) // scale
+                on_progress(now, max(now, job.total))
         if not fed_all or waiting or encoder is None:
             raise RunError(
                 f"the transform yields {len(pts)} frames for {count}, not {count * scale}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -237,3 +238,9 @@ def test_grey_has_three_equal_channels(tmp_path: Path, layout: str, top: int) ->
     red, green, blue = frame.pixels.astype(int)
     assert np.abs(red - green).max() <= (top > 255) and np.abs(red - blue).max() <= (top > 255)
     assert np.abs(frame.pixels[0] / top - grey).max() < 0.01
+
+
+def test_without_pyav_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(UserError, match=r"needs PyAV; pip install srtoolbox\[video\]"):
+        probe(tmp_path / "a.mp4")
