@@ -195,7 +195,8 @@ class SegmentEncoder:
             context.color_primaries = colour.primaries
             context.color_trc = colour.transfer
             context.thread_type = "AUTO"
-            context.thread_count = _THREADS
+            # VP8 threads wait by spinning, and hang on one core after SVT-AV1 raised priorities.
+            context.thread_count = 1 if name == "libvpx" else _THREADS
             self._container.start_encoding()
         except (ValueError, OSError) as error:
             self._container.close()
