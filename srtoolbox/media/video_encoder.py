@@ -195,7 +195,7 @@ class SegmentEncoder:
             context.color_primaries = colour.primaries
             context.color_trc = colour.transfer
             context.thread_type = "AUTO"
-            # VP8 threads wait by spinning, and hang on one core after SVT-AV1 raised priorities.
+            # Several threads of VP8 hang on one core after SVT-AV1 has run in the process.
             context.thread_count = 1 if name == "libvpx" else _THREADS
             self._container.start_encoding()
         except (ValueError, OSError) as error:
