@@ -266,18 +266,20 @@ def _make(
 ) -> tuple[bytes, ProgramInfo]:
     """Returns the bytes of a program, and its facts with the checks."""
     several = arch_info(net).num_frame != 1  # then an input has the dimension T, also for T = 1
-    sizes = _sizes(facts) if facts.input_size is None else [facts.input_size] * 3
-    inputs = [_inputs(facts, several, size, seed) for seed, size in enumerate(sizes)]
-    expected = [_Program(net)(*tensors) for tensors in inputs]
+    free = facts.input_size is None
+    example = _sizes(facts)[0] if facts.input_size is None else facts.input_size
     with _quiet():
-        program = _record(net, inputs[0], facts.input_size is None)
-        if facts.input_size is None:
+        program = _record(net, _inputs(facts, several, example, 0), free)
+        if free:
             facts = replace(facts, min_size=_least_side(program, facts))
+        sizes = _sizes(facts) if facts.input_size is None else [facts.input_size] * 3
+        inputs = [_inputs(facts, several, size, seed) for seed, size in enumerate(sizes)]
+        expected = [_Program(net)(*tensors) for tensors in inputs]
         if format == "torch":
             loaded = _reloaded(program)
             facts = _checked(loaded, inputs, expected, facts)
             return _saved(program, facts), facts
-        if facts.input_size is None:  # ONNX has no guards; those of torch find wrong sizes
+        if free:  # ONNX has no guards; those of torch find wrong sizes
             _checked(program.module(), inputs, expected, facts)
         proto = _to_onnx(program, len(inputs[0]), opset)
     entry = proto.metadata_props.add(key=METADATA_KEY, value=facts.to_json())
