@@ -20,6 +20,7 @@ from srtoolbox.archs.rdn import RDN
 from srtoolbox.archs.rrdbnet import RRDBNet
 from srtoolbox.archs.tdan import TDAN
 from srtoolbox.archs.two_stage import TwoStage
+from srtoolbox.archs.upconv7 import UpConv7
 
 __all__ = [
     "EDSR",
@@ -40,5 +41,6 @@ __all__ = [
     "RRDBNet",
     "TwoStage",
     "UNetDiscriminatorSN",
+    "UpConv7",
     "VGGStyleDiscriminator",
 ]

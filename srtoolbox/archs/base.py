@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 import typing
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,8 @@ class ArchInfo:
         size_multiple: Height and width of its input must be multiples of this; the toolbox pads
             inputs and crops outputs.
         min_size: Minimum height and width of its input.
+        input_size: Height and width that its input must have, for an exported program of a fixed
+            size; `run_tiled` runs it on larger images. None: any.
         channels: Channels of a frame: 3 for RGB, 4 for packed RAW.
         restores_all: Whether it returns all frames (N, T, C, H, W) instead of the reference.
         time_scale: Frame rate of the output divided by that of the input.
@@ -44,6 +47,7 @@ class ArchInfo:
     reference: int = 0
     size_multiple: int = 1
     min_size: int = 1
+    input_size: tuple[int, int] | None = None
     channels: int = 3
     restores_all: bool = False
     time_scale: int = 1
@@ -108,7 +112,10 @@ def check_network(net: Any) -> None:
 
 def _check_values(net: nn.Module | type[nn.Module], info: ArchInfo) -> None:
     """Raises a ``ComponentError`` for numbers that no network can have."""
-    for field in ("scales", "num_frame", "size_multiple", "min_size", "channels", "time_scale"):
+    for field in (
+        *("scales", "num_frame", "size_multiple", "min_size", "input_size", "channels"),
+        "time_scale",
+    ):
         value = getattr(info, field)
         numbers = value if isinstance(value, tuple) else (value,)
         if any(number is not None and number < 1 for number in numbers):
@@ -123,9 +130,13 @@ def _check_values(net: nn.Module | type[nn.Module], info: ArchInfo) -> None:
 
 
 def _is_instance(value: Any, hint: Any) -> bool:
+    if isinstance(hint, types.UnionType):
+        return any(_is_instance(value, choice) for choice in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
-        entry = typing.get_args(hint)[0]
-        return isinstance(value, tuple) and all(_is_instance(item, entry) for item in value)
+        entry, *others = typing.get_args(hint)
+        if not isinstance(value, tuple) or (others != [...] and len(value) != 1 + len(others)):
+            return False
+        return all(_is_instance(item, entry) for item in value)
     if isinstance(value, bool) and hint is not bool:
         return False
     return isinstance(value, hint)

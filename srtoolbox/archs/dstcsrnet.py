@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srtoolbox.archs.layers.basic import conv3
+from srtoolbox.archs.layers.basic import conv3, is_exporting
 from srtoolbox.archs.layers.conv_lstm import ConvLSTM
 from srtoolbox.archs.layers.upsample import check_scale
 from srtoolbox.errors import UserError
@@ -95,12 +95,20 @@ class DSTCSRNet(nn.Module):
     def forward(self, lq: Tensor) -> Tensor:
         """Maps (N, T, 3, h, w) in [0, 1] to (N, 3, h·scale, w·scale); T ≥ 1, h and w ≥ 4."""
         # The median is the lower of the two middle values, where their number is even.
-        median = lq[:, :_NUM_MEDIAN].median(1, keepdim=True).values
+        median = _median(lq[:, :_NUM_MEDIAN])
         feat = each_frame(self.unit1, torch.cat((lq, median), 1))
         feat, reference = feat[:, :-1], feat[:, -1]
         alpha = self.alpha_predictor(feat)
         feat = self.unit2.beside(feat, reference)
         return self.decode(self.feature_enhancement(self.fuse(feat, alpha)))
+
+
+def _median(frames: Tensor) -> Tensor:
+    """Returns the median of frames (N, T, C, h, w) as (N, 1, C, h, w)."""
+    if is_exporting():  # ONNX has no median
+        middle = (frames.shape[1] - 1) // 2
+        return frames.sort(1).values[:, middle : middle + 1]
+    return frames.median(1, keepdim=True).values
 
 
 class ResBlock(nn.Module):
@@ -234,7 +242,7 @@ def frames_at_once(shape: torch.Size, device: torch.device) -> int:
 
 def each_frame(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Applies a layer that maps (M, C, h, w) to (M, …) to bursts (N, T, C, h, w), to (N, T, …)."""
-    if torch.is_grad_enabled():  # everything is kept anyway
+    if torch.is_grad_enabled() or is_exporting():  # everything is kept anyway
         return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
     parts = x.split(frames_at_once(x.shape, x.device), 1)
     return torch.cat([layer(p.flatten(0, 1)).unflatten(0, p.shape[:2]) for p in parts], 1)
@@ -306,7 +314,7 @@ class DRSS(nn.Module):
         total = cast(Tensor, conv.bias)[:, None, None]
         for size, weight in zip((1, 2, 4, 8), conv.weight.chunk(4, 1), strict=True):
             level = F.conv2d(F.adaptive_avg_pool2d(x, size), weight)
-            if level.shape[2:] != x.shape[2:]:
+            if is_exporting() or level.shape[2:] != x.shape[2:]:
                 level = F.interpolate(level, x.shape[2:], mode="bilinear")
             total = total + level
         return prelu(total)

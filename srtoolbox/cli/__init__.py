@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         run.add_test,
         run.add_metrics,
         weights.add_convert,
+        weights.add_export,
         weights.add_fetch,
         study.add_report,
         bench.add_bench,

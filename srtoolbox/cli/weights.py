@@ -1,9 +1,9 @@
-"""Commands on weight files: convert, fetch."""
+"""Commands on weight files: convert, export, fetch."""
 
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 
 from srtoolbox.cli.arguments import (
@@ -11,6 +11,8 @@ from srtoolbox.cli.arguments import (
     add_command,
     add_overrides,
     add_plugins,
+    at_least,
+    check_output,
     load_all_plugins,
 )
 from srtoolbox.errors import RunError, UserError, check_choice
@@ -37,6 +39,66 @@ def convert(arguments: Namespace) -> None:
             arguments.source, arguments.target, arguments.arch, arguments.overrides, arguments.key
         )
     )
+
+
+def add_export(commands: Commands) -> None:
+    command = add_command(
+        commands, "export", export, "write a network as a program that runs without this toolbox"
+    )
+    command.add_argument("source", metavar="WEIGHTS", type=Path, help="weight file")
+    command.add_argument(
+        "--format",
+        choices=("onnx", "torch"),
+        required=True,
+        help="onnx, or torch for torch.export (.pt2)",
+    )
+    command.add_argument(
+        *("-o", "--output"), metavar="FILE", type=Path, required=True, help="FILE.onnx or FILE.pt2"
+    )
+    sizes = command.add_mutually_exclusive_group()
+    sizes.add_argument(
+        "--size",
+        metavar="HxW",
+        type=_size,
+        help="fixed height and width of the inputs (default: any, where that is possible)",
+    )
+    sizes.add_argument("--tile", metavar="N", type=at_least(1), help="the same as --size NxN")
+    command.add_argument(
+        "--frames", metavar="T", type=at_least(1), help="frames, if the arch takes any number"
+    )
+    command.add_argument(
+        "--opset", type=at_least(18), default=20, help="version of ONNX's operators (default 20)"
+    )
+    command.add_argument("--arch", metavar="NAME", help="arch, if WEIGHTS does not contain it")
+    add_overrides(command, "option of the arch, e.g. num_feat=64 (may be repeated)")
+    command.add_argument("--key", help="entry of WEIGHTS to use (default params_ema, then params)")
+    add_plugins(command)
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise ArgumentTypeError(f"expected height and width such as 128x128, got '{text}'")
+    return int(height), int(width)
+
+
+def export(arguments: Namespace) -> None:
+    from srtoolbox.engine.export import export
+
+    check_output("--output", arguments.output)
+    load_all_plugins(arguments.plugin)
+    report = export(
+        arguments.source,
+        arguments.output,
+        arguments.format,
+        size=(arguments.tile, arguments.tile) if arguments.tile else arguments.size,
+        num_frame=arguments.frames,
+        opset=arguments.opset,
+        arch=arguments.arch,
+        overrides=arguments.overrides,
+        key=arguments.key,
+    )
+    print(report.describe())
 
 
 def add_fetch(commands: Commands) -> None:

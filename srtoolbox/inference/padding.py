@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srtoolbox.archs.base import ArchInfo, arch_info
+from srtoolbox.errors import UserError
 from srtoolbox.models.frames import run_network
 
 
@@ -15,7 +16,8 @@ def run_padded(net: nn.Module, lq: Tensor) -> Tensor:
     """Runs ``net`` on images of any size.
 
     The right and bottom edges are repeated until height and width are multiples of the network's
-    ``size_multiple`` and at least its ``min_size``; the output is cropped accordingly.
+    ``size_multiple`` and at least its ``min_size``, or equal its ``input_size``; the output is
+    cropped accordingly.
 
     Args:
         net: A registered arch.
@@ -24,16 +26,34 @@ def run_padded(net: nn.Module, lq: Tensor) -> Tensor:
     Returns:
         SR images (N, C, h·scale, w·scale), or (N, T', C, h·scale, w·scale) if the network restores
         all frames.
+
+    Raises:
+        UserError: if the images are larger than the only size that the network takes.
     """
     height, width = lq.shape[-2:]
     info, scale = arch_info(net), cast(int, net.scale)
-    bottom, right = _missing(info, height), _missing(info, width)
-    if bottom or right:
-        flat = F.pad(lq.flatten(0, -4), (0, right, 0, bottom), mode="replicate")
-        lq = flat.unflatten(0, lq.shape[:-3])
+    if info.input_size is not None:
+        rows, columns = info.input_size
+        if height > rows or width > columns:
+            raise UserError(
+                f"{type(net).__name__} takes only images of {rows}x{columns} pixels, got "
+                f"{height}x{width}; run it in tiles (val.tile: {min(rows, columns)})"
+            )
+        lq = pad_to(lq, rows, columns)
+    else:
+        lq = pad_to(lq, height + _missing(info, height), width + _missing(info, width))
     output = run_network(net, lq)
     sr = output["sr"] if isinstance(output, dict) else output
     return sr[..., : height * scale, : width * scale]
+
+
+def pad_to(lq: Tensor, height: int, width: int) -> Tensor:
+    """Repeats the right and bottom edges of (…, C, h, w) until it is (…, C, height, width)."""
+    bottom, right = height - lq.shape[-2], width - lq.shape[-1]
+    if not (bottom or right):
+        return lq
+    flat = F.pad(lq.flatten(0, -4), (0, right, 0, bottom), mode="replicate")
+    return flat.unflatten(0, lq.shape[:-3])
 
 
 def accepts_size(net: nn.Module, length: int) -> bool:

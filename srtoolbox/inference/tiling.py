@@ -8,7 +8,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from srtoolbox.archs.base import arch_info
-from srtoolbox.inference.padding import run_padded
+from srtoolbox.inference.padding import pad_to, run_padded
 
 
 def run_tiled(net: nn.Module, lq: Tensor, tile: int, halo: int) -> Tensor:
@@ -20,33 +20,52 @@ def run_tiled(net: nn.Module, lq: Tensor, tile: int, halo: int) -> Tensor:
     start at multiples of the network's ``size_multiple``, so that its strides and windows have the
     same positions as in the whole image.
 
+    A network with an ``input_size`` always gets tiles of this size: at the right and bottom border
+    they overlap more. Images that are smaller get repeated borders, as in ``run_padded``.
+
     Args:
-        net: A registered arch.
+        net: A registered arch, or an exported program such as ``OnnxModel``.
         lq: (N, C, h, w), or (N, T, C, h, w) for a multi-frame network, in [0, 1].
-        tile: Side of a tile in LR pixels; rounded up to a multiple of ``size_multiple``.
-        halo: LR pixels around a tile; rounded up likewise.
+        tile: Side of a tile in LR pixels; rounded up to a multiple of ``size_multiple``. It has no
+            effect for a network with an ``input_size``.
+        halo: LR pixels around a tile; rounded up likewise. It is at most a quarter of the
+            ``input_size``.
 
     Returns:
         SR images as ``run_padded`` returns them.
     """
     height, width = lq.shape[-2:]
-    if max(height, width) <= tile:
-        return run_padded(net, lq)
-    scale, multiple = cast(int, net.scale), arch_info(net).size_multiple
+    scale, info = cast(int, net.scale), arch_info(net)
+    multiple, size = info.size_multiple, info.input_size
+    if size is None:
+        if max(height, width) <= tile:
+            return run_padded(net, lq)
+        rows = list(_spans(height, tile, halo, multiple))
+        columns = list(_spans(width, tile, halo, multiple))
+    else:
+        if height <= size[0] and width <= size[1]:
+            return run_padded(net, lq)
+        full = [
+            -(-max(own, least) // multiple) * multiple
+            for own, least in ((height, size[0]), (width, size[1]))
+        ]
+        lq = pad_to(lq, *full)
+        rows = list(_fixed_spans(full[0], size[0], halo, multiple))
+        columns = list(_fixed_spans(full[1], size[1], halo, multiple))
     result = None
-    columns = list(_spans(width, tile, halo, multiple))
-    for top, bottom, first_row, last_row in _spans(height, tile, halo, multiple):
+    for top, bottom, first_row, last_row in rows:
         for left, right, first, last in columns:
             part = run_padded(net, lq[..., first_row:last_row, first:last].contiguous())
             if result is None:
-                result = part.new_empty(*part.shape[:-2], height * scale, width * scale)
+                size_of_result = [side * scale for side in lq.shape[-2:]]
+                result = part.new_empty(*part.shape[:-2], *size_of_result)
             inner = part[
                 ...,
                 (top - first_row) * scale : (bottom - first_row) * scale,
                 (left - first) * scale : (right - first) * scale,
             ]
             result[..., top * scale : bottom * scale, left * scale : right * scale] = inner
-    return cast(Tensor, result)
+    return cast(Tensor, result)[..., : height * scale, : width * scale]
 
 
 def _spans(length: int, tile: int, halo: int, multiple: int) -> Iterator[tuple[int, int, int, int]]:
@@ -55,6 +74,19 @@ def _spans(length: int, tile: int, halo: int, multiple: int) -> Iterator[tuple[i
     for start in range(0, length, tile):
         stop = min(start + tile, length)
         yield start, stop, max(start - halo, 0), min(stop + halo, length)
+
+
+def _fixed_spans(
+    length: int, size: int, halo: int, multiple: int
+) -> Iterator[tuple[int, int, int, int]]:
+    """Yields the same for inputs that all have the same size; both are multiples."""
+    halo = min(-(-halo // multiple) * multiple, size // 4 // multiple * multiple)
+    start = stop = 0
+    while stop < length:
+        first = max(0, min(start - halo, length - size))
+        stop = length if first + size == length else first + size - halo
+        yield start, stop, first, first + size
+        start = stop
 
 
 def halve(tile: int | None, lq: Tensor, min_size: int = 32) -> int | None:

@@ -12,6 +12,16 @@ RGB_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean colour of the DIV2K training images, RGB in [0, 1]."""
 
 
+def is_exporting() -> bool:
+    """Returns whether ``torch.export`` records the current call.
+
+    An exported program has no branches. Code that divides its work by the size of the input, and
+    operators that ONNX does not have, take another way with the same result then.
+    """
+    record = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # new in 2.7
+    return record()
+
+
 def conv3(num_in: int, num_out: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
     """Returns a 3×3 convolution that keeps height and width, or divides them by ``stride``."""
     return nn.Conv2d(num_in, num_out, 3, stride, padding=1, bias=bias)

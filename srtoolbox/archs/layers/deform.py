@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srtoolbox.archs.layers.basic import conv3
+from srtoolbox.archs.layers.basic import conv3, is_exporting
 from srtoolbox.errors import RunError, UserError
 
 Backend = Literal["auto", "grid_sample", "torchvision"]
@@ -110,8 +110,12 @@ def align_frames(
         (N, T, C', h, w).
     """
     n, frames, _, height, width = moving[0].shape
-    large = moving[0].device.type == "cpu" and n * frames * height * width > CPU_BATCH_PIXELS
-    if large or _on_reference_path:
+    if _on_reference_path:
+        one_by_one = True
+    else:
+        on_cpu = moving[0].device.type == "cpu" and not is_exporting()
+        one_by_one = on_cpu and n * frames * height * width > CPU_BATCH_PIXELS
+    if one_by_one:
         aligned = [align([level[:, t] for level in moving], fixed) for t in range(frames)]
         return torch.stack(aligned, dim=1)
     repeated = [
@@ -247,6 +251,9 @@ def _by_grid_sample(
             columns = columns * mask[..., part]
         return matrix @ columns.reshape(len(columns), channels * points, -1)
 
+    if is_exporting():  # the parts would depend on the size
+        out = convolve(x, offset, mask, slice(None)).reshape(n, len(weight), height, width)
+        return out if bias is None else out + bias.to(out.dtype).view(-1, 1, 1)
     chunk = max(1, CHUNK.get(x.device.type, CHUNK["cuda"]) // (channels * points))
     num_image = max(1, chunk // pixels)  # images at a time
     # A single image is divided only without gradients, which would have to be summed over parts.

@@ -81,5 +81,6 @@ def bicubic_upsample(x: Tensor, scale: int) -> Tensor:
 def _mirror(x: Tensor, dim: int) -> Tensor:
     """Adds MARGIN rows or columns on both sides, mirrored at the edge (… 1 0 | 0 1 2 …)."""
     size = x.shape[dim]
-    index = torch.arange(-MARGIN, size + MARGIN, device=x.device) % (2 * size)
-    return x.index_select(dim, torch.minimum(index, 2 * size - 1 - index))
+    index = torch.arange(-MARGIN, size + MARGIN, device=x.device)
+    index = torch.maximum(index, -1 - index)  # a modulo of a free size cannot be exported to ONNX
+    return x.index_select(dim, torch.minimum(index, 2 * size - 1 - index).clamp_min(0))

@@ -49,14 +49,14 @@ def convert(
     file = read_weights(source, key)
     if target.exists() and target.samefile(source):
         raise UserError(f"{target}: is the input file itself; choose another name")
-    spec = _spec(file, arch, overrides)
+    spec = network_options(file, arch, overrides)
     net = build("arch", spec)
     loaded = file.load_into(net)
     written = save_weights(target, {**plain(spec), "scale": net.scale}, net)
     return f"{loaded}\nwrote {target}: {spec['type']} x{net.scale} ({written})"
 
 
-def _spec(file: WeightFile, arch: str | None, overrides: Sequence[str]) -> dict:
+def network_options(file: WeightFile, arch: str | None, overrides: Sequence[str]) -> dict:
     """Returns the checked options of the arch: those of the file, overridden by the user's."""
     given = read(None, overrides)
     if arch is not None:

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from srtoolbox.archs.layers.basic import is_exporting
+
 _MIN_LEVEL_SIZE = 10  # pixels; smaller images do not determine three parameters
 
 
@@ -110,7 +112,7 @@ class _Aligner:
         damping = 1e-3 * hessian.diagonal(dim1=1, dim2=2).mean(1) + 1e-6
         hessian = hessian + damping[:, None, None] * torch.eye(3, device=pose.device)
         target = weighted.transpose(1, 2) @ residual[..., None]
-        delta = torch.linalg.solve_ex(hessian, target)[0][..., 0]  # solve would make a GPU wait
+        delta = _solve(hessian, target[..., 0])
         # Inverse-compositional update: pose ∘ delta⁻¹.
         angle = pose[:, 2] - delta[:, 2] / self.radius
         shift = pose[:, :2] - (_rotation(angle) @ delta[:, :2, None])[..., 0]
@@ -168,6 +170,27 @@ def inside(flow: Tensor) -> Tensor:
     y = torch.arange(height, device=flow.device)[:, None] + flow[:, 1]
     within = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
     return within[:, None].to(flow.dtype)
+
+
+def _solve(matrix: Tensor, target: Tensor) -> Tensor:
+    """Solves linear systems: matrices (B, 3, 3), positive definite, and targets (B, 3) to (B, 3).
+
+    ONNX has no solver, so while exporting the solution is written out by Cramer's rule. The three
+    unknowns are in pixels, therefore the matrices have a good condition.
+    """
+    if not is_exporting():
+        return torch.linalg.solve_ex(matrix, target[..., None])[0][..., 0]  # solve makes a GPU wait
+    size = matrix.diagonal(dim1=1, dim2=2).mean(1)  # keeps products inside the range of float32
+    a, b, c = (matrix / size[:, None, None]).unbind(2)
+    inverse = torch.stack([_cross(b, c), _cross(c, a), _cross(a, b)], 1)
+    determinant = (a * inverse[:, 0]).sum(1)
+    return (inverse * (target / size[:, None])[:, None]).sum(2) / determinant[:, None]
+
+
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    """Returns cross products of vectors (B, 3)."""
+    first = a[:, [1, 2, 0]] * b[:, [2, 0, 1]]
+    return first - a[:, [2, 0, 1]] * b[:, [1, 2, 0]]
 
 
 def _smooth(image: Tensor) -> Tensor:

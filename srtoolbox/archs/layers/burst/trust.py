@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from srtoolbox.archs.layers.basic import is_exporting
 from srtoolbox.archs.layers.burst.motion import motion_to_flow, warp
 
 # Tolerated differences: _CONTRAST_FACTOR * contrast + _NOISE_FACTOR * noise + _MIN_DIFFERENCE.
@@ -42,11 +43,18 @@ def trust_in_frames(frames: Tensor, motion: Tensor) -> Tensor:
         edge = F.pad(reference, (1, 1, 1, 1), mode="replicate")
         contrast = F.max_pool2d(edge, 3, 1) + F.max_pool2d(-edge, 3, 1)
         rank = max(1, int(_NOISE_QUANTILE * difference[0].numel()))
-        noise = difference.flatten(1).kthvalue(rank, 1).values[:, None, None, None]
+        noise = _kth_smallest(difference.flatten(1), rank)[:, None, None, None]
         contrast = _local_mean(contrast.mean(1, keepdim=True))
         tolerance = _CONTRAST_FACTOR * contrast + _NOISE_FACTOR * noise + _MIN_DIFFERENCE
         trust = torch.exp(-((difference / tolerance) ** 4))
         return torch.cat([torch.ones_like(trust[:, :1]), trust], 1)
+
+
+def _kth_smallest(x: Tensor, rank: int) -> Tensor:
+    """Returns the value of this rank, from 1 on, of each row: (N, P) to (N,)."""
+    if is_exporting():  # ONNX has no kthvalue
+        return x.topk(rank, 1, largest=False).values[:, -1]
+    return x.kthvalue(rank, 1).values
 
 
 def _local_mean(x: Tensor) -> Tensor:
