@@ -8,10 +8,11 @@ from typing import cast
 from torch import Tensor, nn
 
 from srtoolbox.archs.base import arch_info
+from srtoolbox.inference.ensemble import Runner
 from srtoolbox.inference.padding import pad_to, run_padded
 
 
-def run_tiled(net: nn.Module, lq: Tensor, tile: int, halo: int) -> Tensor:
+def run_tiled(net: nn.Module, lq: Tensor, tile: int, halo: int, run: Runner = run_padded) -> Tensor:
     """Runs ``net`` on each tile of ``lq`` and joins the results.
 
     The network gets each tile with ``halo`` pixels around it, which are cropped from its output. If
@@ -30,6 +31,7 @@ def run_tiled(net: nn.Module, lq: Tensor, tile: int, halo: int) -> Tensor:
             effect for a network with an ``input_size``.
         halo: LR pixels around a tile; rounded up likewise. It is at most a quarter of the
             ``input_size``.
+        run: Runs the network on the input of a tile.
 
     Returns:
         SR images as ``run_padded`` returns them.
@@ -39,12 +41,12 @@ def run_tiled(net: nn.Module, lq: Tensor, tile: int, halo: int) -> Tensor:
     multiple, size = info.size_multiple, info.input_size
     if size is None:
         if max(height, width) <= tile:
-            return run_padded(net, lq)
+            return run(net, lq)
         rows = list(_spans(height, tile, halo, multiple))
         columns = list(_spans(width, tile, halo, multiple))
     else:
         if height <= size[0] and width <= size[1]:
-            return run_padded(net, lq)
+            return run(net, lq)
         full = [
             -(-max(own, least) // multiple) * multiple
             for own, least in ((height, size[0]), (width, size[1]))
@@ -55,7 +57,7 @@ def run_tiled(net: nn.Module, lq: Tensor, tile: int, halo: int) -> Tensor:
     result = None
     for top, bottom, first_row, last_row in rows:
         for left, right, first, last in columns:
-            part = run_padded(net, lq[..., first_row:last_row, first:last].contiguous())
+            part = run(net, lq[..., first_row:last_row, first:last].contiguous())
             if result is None:
                 size_of_result = [side * scale for side in lq.shape[-2:]]
                 result = part.new_empty(*part.shape[:-2], *size_of_result)

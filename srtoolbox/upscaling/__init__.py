@@ -1,0 +1,1 @@
+"""Uses networks on pictures, bursts, animations, video and maps of users."""
