@@ -126,11 +126,11 @@ class UpscaleOptions:
 GROUPS: dict[str, list[str]] = {
     "size": ["outscale", "width", "height"],
     "frames": ["frames", "scene_cut", "burst", "reference"],
-    "run": "device precision tile halo self_ensemble back_projection blend batch".split(),
-    "files": "recursive keep_tree suffix format quality existing fail_fast".split(),
+    "run": ["device", "precision", "tile", "halo", "self_ensemble", "back_projection", "blend", "batch"],
+    "files": ["recursive", "keep_tree", "suffix", "format", "quality", "existing", "fail_fast"],
     "pictures": ["bit_depth", "alpha", "strip_metadata", "auto_orient"],
     "animations": ["anim_format"],
-    "video": "codec crf preset pix_fmt container start end segment".split(),
+    "video": ["codec", "crf", "preset", "pix_fmt", "container", "start", "end", "segment"],
     "maps": ["bands", "value_range", "nodata", "window", "cog"],
 }
 """Names of the options by topic, for the help of the command."""
