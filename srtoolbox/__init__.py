@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from srtoolbox.comparison.study.run import compare
     from srtoolbox.config.load import load_options
     from srtoolbox.engine.weights.load import load
+    from srtoolbox.upscaling.run import upscale
 
 __version__ = "0.1.0"
 
@@ -37,12 +38,14 @@ __all__ = [
     "compare",
     "load",
     "load_options",
+    "upscale",
 ]
 
 _LAZY = {  # functions by the module that defines them
     "compare": "srtoolbox.comparison.study.run",
     "load": "srtoolbox.engine.weights.load",
     "load_options": "srtoolbox.config.load",
+    "upscale": "srtoolbox.upscaling.run",
 }
 
 

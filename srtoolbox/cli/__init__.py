@@ -1,6 +1,7 @@
 """The program ``srtoolbox``: parses arguments, runs a command and returns an exit code.
 
-Exit codes: 0 success, 1 failure, 2 invalid input (options, files), 130 interrupted.
+Exit codes: 0 success, 1 failure, 2 invalid input (options, files), 3 some inputs of ``upscale``
+failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import traceback
 from collections.abc import Sequence
 
 from srtoolbox import __version__
-from srtoolbox.cli import bench, data, info, run, study, weights
+from srtoolbox.cli import bench, data, info, run, study, upscale, weights
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.console import printable, set_up_logging
 from srtoolbox.utils.files import interrupt_on
@@ -24,9 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     parsed = _parser().parse_args(arguments)
     set_up_logging()
+    code = None
     try:
         with interrupt_on(signal.SIGTERM):
-            parsed.run(parsed)
+            code = parsed.run(parsed)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, for example `head`, needs no more lines
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         how = "with --resume" if needs_resume else "with the same command"
         print(f"srtoolbox: interrupted; continue {how}", file=sys.stderr)
         return 130
-    return 0
+    return code or 0
 
 
 def _print_traceback() -> None:
@@ -68,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         run.add_train,
         run.add_test,
         run.add_metrics,
+        upscale.add_upscale,
         weights.add_convert,
         weights.add_export,
         weights.add_fetch,

@@ -19,14 +19,14 @@ else:
 
 
 def add_command(
-    commands: Commands, name: str, run: Callable[[argparse.Namespace], None], text: str
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], int | None], text: str
 ) -> argparse.ArgumentParser:
     """Adds a command.
 
     Args:
         commands: The commands of the program, or of a command.
         name: Its name.
-        run: Runs it with the parsed arguments.
+        run: Runs it with the parsed arguments; it may return an exit code.
         text: Its help, in lower case and without a full stop.
     """
     command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")

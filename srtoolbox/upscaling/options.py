@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from srtoolbox.config.files import Tree
 from srtoolbox.config.schema import check, option
-from srtoolbox.engine.device.precision import Precision
+from srtoolbox.engine.device import Precision
 
 Existing = Literal["skip", "overwrite", "error"]
 PictureFormat = Literal["same", "png", "jpg", "webp", "tif"]
@@ -126,7 +126,10 @@ class UpscaleOptions:
 GROUPS: dict[str, list[str]] = {
     "size": ["outscale", "width", "height"],
     "frames": ["frames", "scene_cut", "burst", "reference"],
-    "run": ["device", "precision", "tile", "halo", "self_ensemble", "back_projection", "blend", "batch"],
+    "run": [
+        *("device", "precision", "tile", "halo", "self_ensemble", "back_projection", "blend"),
+        "batch",
+    ],
     "files": ["recursive", "keep_tree", "suffix", "format", "quality", "existing", "fail_fast"],
     "pictures": ["bit_depth", "alpha", "strip_metadata", "auto_orient"],
     "animations": ["anim_format"],

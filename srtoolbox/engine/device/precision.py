@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal
 
 import torch
 
+from srtoolbox.engine.device import Precision
 from srtoolbox.errors import UserError
 
-Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+__all__ = ["HALF", "Precision", "autocast", "cpu_threads", "device_memory", "loss_scaler"]
+__all__ += ["pick_device", "resolve", "synchronize"]
+
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

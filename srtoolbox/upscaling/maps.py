@@ -1,0 +1,2 @@
+def upscale_map(*a, **k):
+    raise NotImplementedError

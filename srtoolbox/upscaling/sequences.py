@@ -1,0 +1,2 @@
+def upscale_sequence(*a, **k):
+    raise NotImplementedError
