@@ -1,4 +1,4 @@
-"""Upscaling in tiles beside the whole picture, on a tiny network: what is compared, not how fast."""
+"""Upscaling in tiles beside whole pictures, on a tiny network: what is compared, not how fast."""
 
 from __future__ import annotations
 
