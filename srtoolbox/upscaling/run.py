@@ -64,13 +64,12 @@ def upscale(net: Networks, source: Any, output: str | Path | None = None, **opti
         return _tensor(upscaler, source, checked)
     if isinstance(source, np.ndarray):
         return _array(upscaler, [source], checked)
-    if isinstance(source, str | Path):
-        return upscale_files(upscaler, [Path(source)], output and Path(output), checked)
-    entries = list(source)
+    entries: list[Any] = [source] if isinstance(source, str | Path) else list(source)
     if entries and all(isinstance(entry, np.ndarray) for entry in entries):
         return _array(upscaler, entries, checked)
     if entries and all(isinstance(entry, str | Path) for entry in entries):
-        return upscale_files(upscaler, list(map(Path, entries)), output and Path(output), checked)
+        folder = None if output is None else Path(output)
+        return upscale_files(upscaler, [Path(entry) for entry in entries], folder, checked)
     raise UserError(
         f"upscale: expected an array, a tensor, a path, or a list of arrays or paths, got "
         f"{type(source).__name__}"

@@ -32,6 +32,7 @@ DEFAULT_FRAMES = 7
 
 _AUTO_TILE = {"cpu": 256, "cuda": 512}  # sides in LR pixels, for one frame
 _MIN_AUTO_TILE = 96
+_MIN_TILE = 16  # below it, halos would be nearly all of the work
 
 
 class Upscaler:
@@ -222,7 +223,7 @@ class Upscaler:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                smaller = halve(tile, lq)
+                smaller = halve(tile, lq, _MIN_TILE)
                 if smaller is None:
                     raise RunError(
                         f"out of memory for frames of {lq.shape[-1]}×{lq.shape[-2]} even in tiles "
@@ -288,4 +289,4 @@ def _hash(net: nn.Module) -> str:
 
 
 def _to_tensor(frame: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(frame))
+    return torch.from_numpy(np.require(frame, requirements=["C", "W"]))
