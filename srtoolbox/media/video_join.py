@@ -87,7 +87,7 @@ def plan_streams(info: VideoInfo, target: Path, container: str, encoder: str) ->
         plan = _plan(source, main, target, wanted, encoder)
         lost = [one for one in plan.dropped if source.streams[one].type != "data"]
         names = ", ".join(_describe(source.streams[one]) for one in lost)
-        if wanted != "matroska" and (lost or not holds(wanted, encoder)):
+        if wanted != "matroska" and (lost or not can_hold(wanted, encoder)):
             reason = names or f"video of {encoder}"
             if container == "mp4":
                 raise UserError(
@@ -129,7 +129,7 @@ def _plan(source: Any, main: int, target: Path, wanted: str, encoder: str) -> Pl
             # MP4 stores the titles of chapters in such a stream; they are kept as chapters.
             if not (chapter_tracks and getattr(stream, "name", None) == "bin_data"):
                 plan.dropped.append(stream.index)
-        elif codec is not None and holds(wanted, codec):
+        elif codec is not None and can_hold(wanted, codec):
             plan.copied.append(stream.index)
         elif codec == "mov_text" and wanted == "matroska":
             plan.as_text.append(stream.index)
@@ -138,7 +138,7 @@ def _plan(source: Any, main: int, target: Path, wanted: str, encoder: str) -> Pl
     return plan
 
 
-def holds(format_name: str, codec: str) -> bool:
+def can_hold(format_name: str, codec: str) -> bool:
     av = import_av()
     with av.open("unwritten", "w", format=format_name) as scratch:  # no file before a packet
         return codec in scratch.supported_codecs

@@ -15,7 +15,7 @@ from srtoolbox.media.output import replacing
 from srtoolbox.media.video import import_av, open_video
 from srtoolbox.media.video_colour import Colour
 from srtoolbox.media.video_encoder import EncoderOptions, SegmentEncoder, pixel_format
-from srtoolbox.media.video_join import FORMAT_OF_SUFFIX, holds, timed_packets
+from srtoolbox.media.video_join import FORMAT_OF_SUFFIX, can_hold, timed_packets
 from srtoolbox.media.video_segments import Segment
 
 _UNIT = Fraction(1, 90_000)  # seconds of a time stamp
@@ -57,7 +57,7 @@ def write_video(
     container = FORMAT_OF_SUFFIX.get(path.suffix.lower())
     if container is None:
         raise UserError(f"{path}: videos are written as {', '.join(FORMAT_OF_SUFFIX)}")
-    if not holds(container, options.encoder):
+    if not can_hold(container, options.encoder):
         raise UserError(f"{path}: {container} cannot hold video of {options.encoder}; use .mkv")
     layout = pixel_format(options, _PIXEL_FORMAT)
     remaining = iter(frames)
