@@ -259,7 +259,7 @@ class TestTransparency:
         alphas = [clip[1][0], clip[1][1], constant, None]
         results = restored(run, clip[0][:4], alphas=alphas, alpha=mode)
         assert len(results) == 8
-        assert all(0 <= r.alpha.min() and r.alpha.max() <= 1 for r in results)
+        assert all(r.alpha.min() >= 0 and r.alpha.max() <= 1 for r in results)
         assert [float(results[at].alpha.min()) for at in (4, 6, 7)] == [1, 1, 1]
         if mode == "bicubic":
             middle = (results[0].alpha + results[2].alpha) / 2
