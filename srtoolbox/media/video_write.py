@@ -57,9 +57,9 @@ def write_video(
     container = FORMAT_OF_SUFFIX.get(path.suffix.lower())
     if container is None:
         raise UserError(f"{path}: videos are written as {', '.join(FORMAT_OF_SUFFIX)}")
+    layout = pixel_format(options, _PIXEL_FORMAT)
     if not can_hold(container, options.encoder):
         raise UserError(f"{path}: {container} cannot hold video of {options.encoder}; use .mkv")
-    layout = pixel_format(options, _PIXEL_FORMAT)
     remaining = iter(frames)
     first = next(remaining, None)
     if first is None:
@@ -93,8 +93,11 @@ def write_video(
                 video = result.add_stream_from_template(old, opaque=True)
                 video.time_base = _UNIT
                 size = old.codec_context.width, old.codec_context.height
-                for _, packet in timed_packets([(stored, segment)], video, _UNIT):
-                    result.mux(packet)
+                try:
+                    for _, packet in timed_packets([(stored, segment)], video, _UNIT):
+                        result.mux(packet)
+                except (ValueError, OSError) as error:
+                    raise RunError(f"{path}: cannot be written as {container} ({error})") from error
         finally:
             stored.unlink(missing_ok=True)
     return WrittenVideo(len(pts), *size)

@@ -31,12 +31,11 @@ def frames(size: tuple[int, int] = (64, 48)) -> list[tuple[np.ndarray, Fraction]
 def test_lengths(tmp_path: Path, suffix: str, codec: str) -> None:
     path = tmp_path / "out" / f"a{suffix}"
     options = EncoderOptions(codec)
-    if codec == "ffv1" and suffix == ".mp4":
-        with pytest.raises(UserError, match=r"mp4 cannot hold video of ffv1; use .mkv"):
+    if suffix == ".mov" and codec != "libx264":
+        with pytest.raises((UserError, RunError), match=r"a\.mov: (mov cannot|cannot be written)"):
             write_video(path, frames(), options)
+        assert list(tmp_path.glob("out/*")) == []
         return
-    if codec == "libvpx-vp9" and suffix == ".mov":
-        pytest.skip("MOV cannot hold VP9")
     written = write_video(path, frames(), options)
     assert (written.frames, written.width, written.height) == (8, 64, 48)
     starts = [sum(LENGTHS[:number], Fraction(0)) for number in range(8)]

@@ -72,7 +72,9 @@ def test_bounds_and_coordinate_system(tmp_path, run):
 
 
 @pytest.mark.parametrize("options", [{}, {"back_projection": 2}, {"blend": 0.5}])
-@pytest.mark.parametrize("names", [("EDSR",), ("EDSR", "UpConv7")])
+@pytest.mark.parametrize(
+    "names", [("EDSR",), pytest.param(("EDSR", "UpConv7"), marks=pytest.mark.slow)]
+)
 def test_windows_equal_the_whole(tmp_path, run, names, options):
     source = save(tmp_path / "a.tif", texture(70, 50))
     nets = [small_network(name) for name in names]

@@ -67,7 +67,7 @@ def test_windows_and_scene_cuts(clip, run, upscaler, tmp_path):
         assert np.array_equal(pixels(results[index].path), as_type(expected, np.uint8))
 
 
-@pytest.mark.parametrize("name", ["TDAN", "MSTTSTVSR"])
+@pytest.mark.parametrize("name", ["TDAN", pytest.param("MSTTSTVSR", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("done", [{0, 1, 2}, {0, 1, 2, 4, 5, 6, 7}, {3}])
 def test_finished_frames_are_not_made_again(clip, run, tmp_path, name, done, monkeypatch):
     files, net = clip[1], small_network(name, 4)

@@ -82,7 +82,10 @@ def test_frames_time_stamps_and_sound(tmp_path, run, pts, options, name):
             assert np.abs(new[::2, ::2].astype(int) - old).mean() < 6
 
 
-@pytest.mark.parametrize("name", ["TDAN", "EDVR", "DSTCSRNetPlus"])
+@pytest.mark.parametrize(
+    "name",
+    ["TDAN", *(pytest.param(name, marks=pytest.mark.slow) for name in ("EDVR", "DSTCSRNetPlus"))],
+)
 def test_multi_frame_networks(tmp_path, run, upscaler, name):
     clip = scene(0, 9, 16, 20)
     source = lossless(tmp_path / "a.mkv", clip)
@@ -109,6 +112,7 @@ def test_twice_the_frame_rate(tmp_path, run, pts):
     assert packets(result.path, "audio") == packets(source, "audio")
 
 
+@pytest.mark.slow
 def test_twice_the_frame_rate_in_segments(tmp_path, run):
     source = lossless(
         tmp_path / "a.mkv", np.concatenate([scene(0, 6, 16, 20), scene(1, 5, 16, 20)])
@@ -119,6 +123,7 @@ def test_twice_the_frame_rate_in_segments(tmp_path, run):
     assert len(whole) == 22 and same(whole, parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["TDAN", "MSTTSTVSR"])
 def test_scenes_are_restored_as_if_they_were_alone(tmp_path, run, name):
     one, other = scene(0, 6, 16, 20), scene(1, 5, 16, 20)
