@@ -111,3 +111,23 @@ def test_help_is_fast_and_a_program_ends_with_3(weights):
     Path("in/bad.png").write_bytes(b"\x89PNG")
     command = [sys.executable, "-m", "srtoolbox", "upscale", "in", "--weights", weights]
     assert subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("weights_file", "arguments", "psnr"),
+    [("waifu2x", [], 37.149), ("DSRNet_x2_600000.pth", ["--set", "branch=2"], 37.748)],
+    ids=["UpConv7", "DSRNet"],
+)
+def test_published_weights_on_set5(
+    reference, tmp_path, monkeypatch, capsys, weights_file, arguments, psnr
+):
+    monkeypatch.chdir(tmp_path)
+    set5 = reference / "data" / "Set5"
+    weights = str(reference / "weights" / weights_file)
+    lq = str(set5 / "LR_bicubic" / "X2")
+    assert main(["upscale", lq, "--weights", weights, *arguments, "-o", "sr"]) == 0
+    protocol = ["--protocol", "basicsr-y", "--scale", "2", "--json", "scores.json"]
+    assert main(["metrics", "sr", str(set5 / "HR"), *protocol]) == 0
+    text = Path("scores.json").read_text()
+    assert json.loads(text)["mean"]["psnr"] == pytest.approx(psnr, abs=6e-4)

@@ -48,6 +48,17 @@ def test_a_file_of_an_unknown_network(tmp_path):
         load_network(path)
 
 
+def test_options_of_the_arch(tmp_path, weights):
+    path = tmp_path / "net.pth"
+    torch.save({"params": small_network("DSRNet").state_dict()}, path)
+    assert load_network(path, overrides=["branch=2"]).branch == 2
+    assert load_network(weights, overrides=["res_scale=0.5"]).body[0].res_scale == 0.5
+    with pytest.raises(UserError, match="does not fit EDSR"):
+        load_network(weights, overrides=["num_feat=4"])
+    with pytest.raises(UserError, match="--arch and --set: need --weights with a weight file"):
+        load_networks([], overrides=["num_feat=4"])
+
+
 class TestLevels:
     @pytest.fixture
     def folder(self, tmp_path):
