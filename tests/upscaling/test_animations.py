@@ -195,7 +195,7 @@ class TestVideo:
             assert np.abs(frame.pixels.astype(int) - [[[200]], [[60]], [[90]]]).max() <= 3
 
 
-def test_a_web_browser_s_reader_agrees(tmp_path, run):
+def test_pillow_reads_the_same(tmp_path, run):
     source, target = tmp_path / "a.gif", tmp_path / "b.webp"
     write_animation(source, frames_of(), plays=0)
     run(small_network("Bicubic"), source, target, quality=100)
