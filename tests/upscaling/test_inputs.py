@@ -79,6 +79,13 @@ def test_bursts_and_sequences(folder):
     assert str(found.jobs[0].target) == "one.png"
 
 
+def test_animations_are_no_frames_of_a_sequence(folder):
+    frames = [Image.new("L", (8, 8), level) for level in (0, 90, 180)]
+    frames[0].save(folder / "10.gif", save_all=True, append_images=frames[1:])
+    found = jobs(folder, output=Path("out"), frames=True)
+    assert [(job.kind, len(job.files)) for job in found.jobs] == [("sequence", 4), ("animation", 0)]
+
+
 def test_faults(folder, tmp_path):
     with pytest.raises(UserError, match=r"nothing\.png: no such file or folder"):
         jobs(Path("nothing.png"))
