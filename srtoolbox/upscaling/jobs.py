@@ -20,7 +20,7 @@ from srtoolbox.upscaling.maps import upscale_map
 from srtoolbox.upscaling.options import UpscaleOptions
 from srtoolbox.upscaling.pictures import upscale_burst, upscale_picture
 from srtoolbox.upscaling.result import Result
-from srtoolbox.upscaling.sequences import upscale_sequence
+from srtoolbox.upscaling.sequences import names_between, upscale_sequence
 from srtoolbox.upscaling.upscaler import Upscaler
 from srtoolbox.upscaling.videos import upscale_video
 from srtoolbox.utils.console import Progress
@@ -148,6 +148,13 @@ class Jobs:
 
     def _run_sequence(self, job: Job, key: str, progress: Progress | None) -> None:
         wanted = [self._is_wanted(target, key) for target in job.targets]
+
+        def on_done(index: int, result: Result) -> None:
+            target = job.targets[index]
+            for path in names_between(target, self.upscaler.time_scale):
+                self._manifest(target).add(path, key, path)
+            self._finished(result, key, target)
+
         if any(wanted):
             upscale_sequence(
                 self.upscaler,
@@ -156,7 +163,7 @@ class Jobs:
                 self.options,
                 progress,
                 is_done=lambda index: not wanted[index],
-                on_done=lambda index, result: self._finished(result, key, job.targets[index]),
+                on_done=on_done,
             )
 
     def _is_wanted(self, target: Path, key: str) -> bool:

@@ -65,7 +65,8 @@ def load_networks(
             nets.append(waifu2x.load_waifu2x(str(entry), level))
         else:
             path = find_file(user_path(entry, "--weights "), level)
-            nets.append(load_network(path, *((arch, overrides) if place == 0 else ())))
+            own = place == 0
+            nets.append(load_network(path, arch if own else None, overrides if own else ()))
     return nets
 
 

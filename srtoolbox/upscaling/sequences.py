@@ -50,7 +50,7 @@ def upscale_sequence(
         UserError: if files differ in size, cannot be read, or names of results collide.
         RunError: if memory does not suffice, or a file cannot be written.
     """
-    between = [_names_between(target, upscaler.time_scale) for target in targets]
+    between = [names_between(target, upscaler.time_scale) for target in targets]
     taken = set(targets)
     for names, file in zip(between, files, strict=True):
         if twice := taken.intersection(names):
@@ -167,7 +167,7 @@ def _runs(wanted: Sequence[bool], context: int) -> list[tuple[int, int]]:
     return runs
 
 
-def _names_between(target: Path, time_scale: int) -> list[Path]:
+def names_between(target: Path, time_scale: int) -> list[Path]:
     """Returns the names of the results between a frame and the next."""
     marks = [""] if time_scale == 2 else range(1, time_scale)
     return [target.with_name(f"{target.stem}_mid{mark}{target.suffix}") for mark in marks]

@@ -183,3 +183,17 @@ def test_pixels_of_all_results(folder, upscaler):
         source = np.asarray(Image.open(Path("in") / path.name)).transpose(2, 0, 1)
         expected = np.floor(upscaler().image(source).clip(0, 1) * np.float64(255) + 0.5)
         assert np.array_equal(np.asarray(Image.open(path)).transpose(2, 0, 1), expected)
+
+
+def test_frames_between_frames_are_results_too(tmp_path, monkeypatch, upscaler):
+    monkeypatch.chdir(tmp_path)
+    for number in range(3):
+        save(Path(f"in/{number}.png"), texture(16, 16))
+    run = upscaler(small_network("MSTTSTVSR", 4))
+    report = upscale_files(run, [Path("in")], Path("in/big"), upscale_options({}))
+    assert [result.frames for result in report.done] == [2, 2, 2]
+    written = sorted(path.name for path in Manifest(Path("in/big")).results)
+    assert written == sorted(path.name for path in Path("in/big").glob("*.png"))
+    assert len(written) == 6
+    again = upscale_files(run, [Path("in")], Path("in/big"), upscale_options({}))
+    assert (len(again.done), len(again.found)) == (0, 3)
