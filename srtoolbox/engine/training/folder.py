@@ -119,6 +119,7 @@ def find_finished(folder: Path, opt: RunOptions) -> dict[str, Any] | None:
             ) from None
         _log.warning("%s; it is made again from the last checkpoint", error)
         return None
+    summary.pop("best", None)  # the file of the best weights is checked where it is read
     return summary if summary["step"] >= opt.train.total_iter else None
 
 
