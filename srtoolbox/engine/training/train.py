@@ -27,7 +27,7 @@ from srtoolbox.engine.training.folder import (
     check_run_folder,
     find_finished,
     read_card,
-    warn_of_new_validation_sets,
+    warn_about_finished_run,
 )
 from srtoolbox.engine.training.reporter import NULL_REPORTER, Reporter
 from srtoolbox.engine.training.trainer import Trainer
@@ -104,7 +104,7 @@ def train(
             checkpoints = CheckpointFolder(folder / "checkpoints", run=identity, earlier=earlier)
             _load_final_weights(opt, net, folder, checkpoints, finished["weights"], ranks)
             _log.info("%s is finished (%d steps): %s", opt.name, finished["step"], folder)
-            warn_of_new_validation_sets(folder, opt)
+            warn_about_finished_run(folder, opt)
             return Trained(undo_acceleration(net).eval(), **finished)
 
         warn_of_slow_format(device, opt.train.precision)

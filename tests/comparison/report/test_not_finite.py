@@ -167,6 +167,16 @@ def test_a_missing_line_is_named(make) -> None:
     assert "Only, Set: 2 of 3 images have scores (missing: number 3)." in overview_notes(alone)
 
 
+def test_an_evaluation_without_any_line_is_named_once(make) -> None:
+    scores = make({"Bicubic": [20.0, 21.0], "Net": [1.0, 2.0]})
+    for key in ("im0", "im1"):
+        scores = _drop(scores, "Bicubic", key)
+    note = "Bicubic, Set: all points are missing in results.jsonl."
+    assert overview_notes(scores).count(note) == 1
+    assert note in write_report(scores.store.folder).overview.notes
+    assert not any("Net, Set" in text for text in overview_notes(scores))
+
+
 def overview_notes(scores: Scores) -> list[str]:
     return all_tables([scores])[0].notes
 

@@ -111,7 +111,9 @@ class TestDamagedResults:
         assert json.loads(card.read_text())["best"] == state_hash(kept)
         other = run(options("name=other", "manual_seed=5")).net
         save_weights(best, {}, other)
-        with pytest.raises(RunError, match=r"net_g_best.pth is damaged: its weights differ") as info:
+        with pytest.raises(
+            RunError, match=r"net_g_best.pth is damaged: its weights differ"
+        ) as info:
             read_weights(best)
         assert "restore a copy of it, or remove" in str(info.value)
         assert "\n" not in str(info.value)
@@ -237,6 +239,26 @@ class TestFolderOfARun:
         run(options(), resume=True)
         assert "ignored" not in caplog.text
         assert f"the points of sample at steps {steps} are missing" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("lost", "steps"), [((0,), "2"), ((0, 1), "2, 4"), ((2,), "6"), ((0, 1, 2), "2, 4, 6")]
+    )
+    def test_lost_log_points_of_a_finished_run(self, options, caplog, lost, steps: str) -> None:
+        opt = options("logger.print_freq=2")
+        run(opt)
+        path = opt.folder / "log.jsonl"
+        lines = path.read_text().splitlines(True)
+        assert len(lines) == 3
+        kept = [line for number, line in enumerate(lines) if number not in lost]
+        path.write_text("".join(kept))
+        run(opt, resume=True)
+        text = f"{path}: the points at steps {steps} are missing; they cannot be made again"
+        assert caplog.text.count("are missing") == caplog.text.count(text) == 1
+
+    def test_other_intervals_miss_no_log_points(self, options, caplog) -> None:
+        run(options("logger.print_freq=4"))
+        run(options("logger.print_freq=2"), resume=True)
+        assert "missing" not in caplog.text
 
     def test_a_run_without_a_checkpoint_does_not_block_its_name(self, options, monkeypatch) -> None:
         with monkeypatch.context() as patch:
