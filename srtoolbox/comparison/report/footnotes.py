@@ -74,6 +74,7 @@ def odd_score_notes(scores: Scores, pairs: Sequence[tuple[str, str]]) -> list[st
         keys, label = scores.keys(dataset), metric.upper()
         left_out = scores.left_out(dataset, metric)
         infinite: dict[str, list[str]] = {}
+        worst = False
         for method in scores.methods:
             if nan := scores.matching(method, dataset, metric, math.isnan):
                 notes.append(
@@ -82,6 +83,8 @@ def odd_score_notes(scores: Scores, pairs: Sequence[tuple[str, str]]) -> list[st
                 )
             if found := scores.matching(method, dataset, metric, math.isinf):
                 infinite[method] = found
+            value = math.copysign(math.inf, -scores.direction(metric))
+            worst |= bool(scores.matching(method, dataset, metric, lambda v, w=value: v == w))
         if not infinite:
             continue
         places = "; ".join(
@@ -95,6 +98,13 @@ def odd_score_notes(scores: Scores, pairs: Sequence[tuple[str, str]]) -> list[st
         )
         if scores.direction(metric) < 0:
             means = "the means are infinite, without interval and test"
+        elif worst:
+            means += (
+                "; scores of -inf, the worst ones, are not left out: their means are infinite, "
+                "without interval and test"
+            )
+            if not left_out:
+                means = means.partition("; ")[2]
         notes.append(f"{dataset}: {label} is infinite for {places}; {means}.")
     return notes
 

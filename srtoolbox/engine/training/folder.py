@@ -154,9 +154,9 @@ def warn_about_finished_run(folder: Path, opt: RunOptions) -> None:
     # A run may go on with other intervals or more steps; then only the last step is known.
     if not read_card(folder / "run.json").get("earlier"):
         if print_freq == opt.logger.print_freq:
-            log_steps.update(range(print_freq, total, print_freq))
+            log_steps.update(range(opt.logger.print_freq, total, opt.logger.print_freq))
         if val_freq == opt.val.val_freq:
-            val_steps.update(range(val_freq, total, val_freq))
+            val_steps.update(range(opt.val.val_freq, total, opt.val.val_freq))
     _warn_of_lost_points(folder / "log.jsonl", "", log_steps - logged)
     for name in (name for name in opt.datasets.val if name in had):
         _warn_of_lost_points(path, f"of {name} ", val_steps - seen.get(name, set()))

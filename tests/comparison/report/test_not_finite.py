@@ -177,6 +177,38 @@ def test_an_evaluation_without_any_line_is_named_once(make) -> None:
     assert not any("Net, Set" in text for text in overview_notes(scores))
 
 
+@pytest.mark.parametrize("other", [5.0, math.inf, -math.inf])
+def test_minus_infinity_is_in_the_mean_of_a_higher_is_better_metric(make, other) -> None:
+    scores = make({"Net": [*_GOOD, -math.inf], "Bicubic": [*_BAD, other]})
+    overview, table = all_tables([scores])[0], statistics(scores, "Set", "psnr")
+    expected = [-math.inf, 19.15 if other == math.inf else (191.5 + other) / 11]
+    for found in (overview, table):
+        assert [row[0] for row in found.values] == pytest.approx(expected)
+        (note,) = [note for note in found.notes if "infinite" in note]
+        assert "scores of -inf, the worst ones, are not left out: their means are infinite" in note
+    assert [row[2] for row in table.values] == [None, None]
+    assert not overview.tied_with_best
+    assert scores.left_out("Set", "psnr") == frozenset()
+    write_report(scores.store.folder)
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_the_tradeoff_has_the_means_of_the_table(make, monkeypatch, higher: bool) -> None:
+    monkeypatch.setitem(_PSNR, "higher_is_better", higher)
+    worst = -math.inf if higher else math.inf
+    scores = make({"Net": [1.0, worst], "Bicubic": [3.0, 4.0]})
+    # Two seeds of Net: only one of them has an infinite mean.
+    scores.entries["Net"] = [
+        Entry("Net", 0, evaluations={"Set": "Bicubic"}),
+        *scores.entries["Net"],
+    ]
+    monkeypatch.setattr(scores, "cost", lambda _: {"params": 1e6})
+    figure = draw_tradeoff(scores, "Set")
+    assert figure is not None
+    assert figure.get_suptitle() == "not shown, as the mean is not finite: Net"
+    assert figure.axes[0].get_legend_handles_labels()[1] == ["Bicubic"]
+
+
 def overview_notes(scores: Scores) -> list[str]:
     return all_tables([scores])[0].notes
 
