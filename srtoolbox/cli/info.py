@@ -178,7 +178,11 @@ def copy_options(arguments: Namespace) -> None:
 
 
 def import_options(arguments: Namespace) -> None:
-    """Prints or writes the translated file; names on stderr what did not come over as it was."""
+    """Prints or writes the translated file; names on stderr what did not come over as it was.
+
+    Raises:
+        RunError: after that, if keys could not be translated.
+    """
     from srtoolbox.engine.basicsr.translate import translate
     from srtoolbox.utils.files import write_atomic
 
@@ -196,9 +200,15 @@ def import_options(arguments: Namespace) -> None:
             print(note, file=sys.stderr)
     if target is None:
         print(translation.text, end="")
-        return
-    write_atomic(target, translation.text)
-    print(f"{target}: translated; run: srtoolbox {translation.command} {target}")
+    else:
+        write_atomic(target, translation.text)
+        print(f"{target}: translated; run: srtoolbox {translation.command} {target}")
+    if lost := [note.key for note in translation.notes if note.kind == "lost"]:
+        keys = "1 key" if len(lost) == 1 else f"{len(lost)} keys"
+        raise RunError(
+            f"{arguments.file}: {keys} could not be translated: {', '.join(lost)}; the comment at "
+            "the top of the new file has the reasons"
+        )
 
 
 def write_schema(arguments: Namespace) -> None:

@@ -146,22 +146,25 @@ train:
 def test_import_prints_a_file_and_names_what_differs(tmp_path: Path, capsys) -> None:
     theirs = tmp_path / "theirs.yml"
     theirs.write_text(BASICSR)
-    assert main(["options", "import", str(theirs)]) == 0
+    assert main(["options", "import", str(theirs)]) == 1
     shown = capsys.readouterr()
     ours = tmp_path / "ours.yml"
     ours.write_text(shown.out)
     opt = load_options(ours, (), RunOptions)[0]
     assert opt.train is not None and (opt.train.batch_size, opt.train.total_iter) == (16, 20)
-    differing, lost = shown.err.splitlines()
+    differing, lost, summary = shown.err.splitlines()
     assert differing.startswith(f"{theirs}:14: train.pixel_opt.reduction: BasicSR sums on each")
     assert lost.startswith(f"{theirs}:15: train.mixup: cannot be translated: ")
+    assert f"{theirs}: 1 key could not be translated: train.mixup; the comment at" in summary
+    theirs.write_text(BASICSR.replace("  mixup: true\n", ""))
+    assert main(["options", "import", str(theirs)]) == 0
 
 
 def test_import_writes_only_new_files(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     Path("theirs.yml").write_text(BASICSR)
     command = ["options", "import", "theirs.yml", "-o", "new/ours.yml"]
-    assert main(command) == 0
+    assert main(command) == 1
     assert "run: srtoolbox train new/ours.yml" in capsys.readouterr().out
     text = Path("new/ours.yml").read_text()
     assert main(command) == 2
@@ -176,12 +179,13 @@ def test_import_needs_the_arch_or_a_plugin_with_it(tmp_path: Path, monkeypatch, 
     assert main(command) == 2
     error = capsys.readouterr().err
     assert "theirs.yml:10: network_g.type: srtoolbox has no arch 'TheirNet'" in error
-    assert len(error.splitlines()) == 1 and not Path("ours.yml").exists()
+    assert "theirs.yml:15: train.mixup: cannot be translated" in error
+    assert len(error.splitlines()) == 2 and not Path("ours.yml").exists()
     network = (ROOT / "docs" / "examples" / "tiny_net.py").read_text()
     Path("net.py").write_text(
         network.replace("class TinyNet", "class TheirNet").replace("num_feat", "num_block")
     )
-    assert main([*command, "--plugin", "net.py"]) == 0
+    assert main([*command, "--plugin", "net.py"]) == 1
     assert "network_g.num_feat: cannot be translated" in capsys.readouterr().err
     opt = load_options("ours.yml", (), RunOptions)[0]
     assert opt.network_g == {"type": "TheirNet", "num_block": 1}

@@ -30,8 +30,9 @@ class Scores:
             ``psnr_interpolated``.
         average: ``"images"`` or ``"clips"``: the score of a dataset is the mean over these.
         left_out: Called with dataset and metric; returns the keys of the images on which a method
-            has an infinite score. Means and tests leave them out for all methods, so that all are
-            over the same images. (A method that is infinite on all images leaves out none.)
+            has a score of +inf. Means and tests leave them out for all methods, so that all are
+            over the same images. (A method that is infinite on all images leaves out none.) An
+            image with a score of -inf, the worst one, is never left out.
         images: Called with method, dataset and metric; returns the score of each image by key, the
             mean over seeds; empty if one is missing.
     """
@@ -163,8 +164,9 @@ class Scores:
             order = order or list(values)
             if values and set(order) == set(values):
                 found[method] = np.array([values[key] for key in order])
-                if self.direction(metric) < 0 and np.isinf(found[method]).any():
-                    found[method][:] = math.inf  # the mean is infinite: no interval, no test
+                worst = math.copysign(math.inf, -self.direction(metric))
+                if (found[method] == worst).any():
+                    found[method][:] = worst  # the mean is infinite: no interval, no test
         if left_out := self.left_out(dataset, metric):
             lists = list(found.values())
             kept = np.array([key not in left_out for key in order])
@@ -207,13 +209,16 @@ class Scores:
         if self.direction(metric) < 0:  # infinite is the worst value: no mean may leave it out
             return frozenset()
         left_out: set[str] = set()
+        worst: set[str] = set()
         kept: list[set[str]] = []
         for method in self.methods:
-            finite = set(self.matching(method, dataset, metric, lambda v: not math.isinf(v)))
-            infinite = set(self.matching(method, dataset, metric, math.isinf))
+            finite = set(self.matching(method, dataset, metric, lambda v: v != math.inf))
+            infinite = set(self.matching(method, dataset, metric, lambda v: v == math.inf))
+            worst |= set(self.matching(method, dataset, metric, lambda v: v == -math.inf))
             if finite - infinite:
                 left_out |= infinite
                 kept.append(finite)
+        left_out -= worst
         # Without common images, each mean is over the method's own finite scores.
         return frozenset(left_out) if all(keys - left_out for keys in kept) else frozenset()
 

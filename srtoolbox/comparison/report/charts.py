@@ -14,6 +14,7 @@ from srtoolbox.comparison.report.tables import Differences
 from srtoolbox.comparison.store import Entry
 from srtoolbox.comparison.stored_files import Damage, RecordFile, check_value
 from srtoolbox.engine.evaluation.evaluator import mean
+from srtoolbox.utils.console import names_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,14 +40,18 @@ Curve = tuple[np.ndarray, ...]  # x values, and the mean, lowest and highest val
 def draw_tradeoff(scores: Scores, dataset: str) -> Figure | None:
     """Draws quality against parameters, FLOPs and latency; returns None if no costs are known.
 
-    A method of cost 0, such as interpolation without parameters, is a horizontal line.
+    A method of cost 0, such as interpolation without parameters, is a horizontal line. Means are
+    those of the table. Above the panels are the names of methods whose mean is not finite.
     """
     metric = scores.shown_metrics[0]
-    quality = {}
+    quality, not_shown = {}, []
     for method in scores.methods:
         values = [means.get(metric) for means in scores.seed_means(method, dataset)]
-        if (value := mean(values)) is not None and np.isfinite(value):
+        value = mean(values, scores.direction(metric) < 0)
+        if value is not None and np.isfinite(value):
             quality[method] = value
+        elif value is not None:
+            not_shown.append(method)
     costs = {method: scores.cost(scores.entries[method][0]) for method in quality}
     if not any(costs.values()):
         return None
@@ -70,6 +75,9 @@ def draw_tradeoff(scores: Scores, dataset: str) -> Figure | None:
     if len(scores.datasets) > 1:
         panels[0].set_title(dataset)
     panels[0].set_ylabel(scores.label(metric))
+    if not_shown:
+        text = f"not shown, as the mean is not finite: {names_text(not_shown)}"
+        figure.suptitle(text, fontsize="small")
     _legend(figure, panels)
     return figure
 

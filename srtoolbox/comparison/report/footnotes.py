@@ -36,18 +36,24 @@ def tied_note(unit: str) -> str:
 
 
 def _missing_notes(scores: Scores, pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Returns notes on evaluations in which images lack a line, or the value of a metric."""
+    """Returns notes on evaluations in which images lack a line, or the value of a metric.
+
+    An evaluation without any line had some once: an entry refers to what was written only.
+    """
     notes: list[str] = []
     several = len({entry.seed for entry in scores.card.entries}) > 1
     for dataset, entry in product(dict.fromkeys(d for d, _ in pairs), scores.card.entries):
         place = f"{entry.method}{f' (seed {entry.seed})' if several else ''}, {dataset}"
-        if found := scores.store.incomplete(entry.evaluations.get(dataset, "")):
+        found = scores.store.incomplete(entry.evaluations.get(dataset, ""))
+        if found:
             count, keys = found[0]["of"], scores.keys(dataset)
             absent = sorted(set(range(count)) - {record["index"] for record in found})
             names = [keys[i] if len(keys) == count else f"number {i + 1}" for i in absent]
             text = f"{count - len(absent)} of {count} images have scores"
             notes.append(f"{place}: {text} (missing: {names_text(names)}).")
         records = scores.records(entry, dataset)
+        if dataset in entry.evaluations and not records and not found:
+            notes.append(f"{place}: all points are missing in results.jsonl.")
         for metric in (m for d, m in pairs if d == dataset and m in scores.card.metrics):
             names = [record["key"] for record in records if record["metrics"].get(metric) is None]
             if 0 < len(names) < len(records):  # no value at all: the metric was not available
@@ -68,6 +74,7 @@ def odd_score_notes(scores: Scores, pairs: Sequence[tuple[str, str]]) -> list[st
         keys, label = scores.keys(dataset), metric.upper()
         left_out = scores.left_out(dataset, metric)
         infinite: dict[str, list[str]] = {}
+        worst = False
         for method in scores.methods:
             if nan := scores.matching(method, dataset, metric, math.isnan):
                 notes.append(
@@ -76,6 +83,8 @@ def odd_score_notes(scores: Scores, pairs: Sequence[tuple[str, str]]) -> list[st
                 )
             if found := scores.matching(method, dataset, metric, math.isinf):
                 infinite[method] = found
+            value = math.copysign(math.inf, -scores.direction(metric))
+            worst |= bool(scores.matching(method, dataset, metric, lambda v, w=value: v == w))
         if not infinite:
             continue
         places = "; ".join(
@@ -89,6 +98,13 @@ def odd_score_notes(scores: Scores, pairs: Sequence[tuple[str, str]]) -> list[st
         )
         if scores.direction(metric) < 0:
             means = "the means are infinite, without interval and test"
+        elif worst:
+            means += (
+                "; scores of -inf, the worst ones, are not left out: their means are infinite, "
+                "without interval and test"
+            )
+            if not left_out:
+                means = means.partition("; ")[2]
         notes.append(f"{dataset}: {label} is infinite for {places}; {means}.")
     return notes
 

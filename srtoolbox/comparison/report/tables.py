@@ -273,7 +273,8 @@ class Differences:
         self.differences: dict[str, Difference] = {}
         for method, values in samples.items():
             if self.baseline is not None and method != self.baseline:
-                self.values[method] = values - samples[self.baseline]
+                with np.errstate(invalid="ignore"):  # infinite minus infinite is NaN
+                    self.values[method] = values - samples[self.baseline]
                 self.differences[method] = paired(values, samples[self.baseline])
 
 

@@ -117,7 +117,7 @@ def parse_regions(texts: Sequence[str]) -> dict[str, Region]:
     """Parses regions from the command line, each ``KEY=Y,X,SIDE``.
 
     Raises:
-        UserError: if a text has another form.
+        UserError: if a text has another form, or no image can have the region.
     """
     regions = {}
     for text in texts:
@@ -126,6 +126,11 @@ def parse_regions(texts: Sequence[str]) -> dict[str, Region]:
             y, x, side = map(int, numbers.split(","))
         except ValueError as error:
             raise UserError(f"region '{text}': expected KEY=Y,X,SIDE in pixels") from error
+        if min(y, x) < 0 or side < 1:
+            raise UserError(
+                f"region '{text}': Y and X must be at least 0 and SIDE at least 1 (pixels of the "
+                "HR image)"
+            )
         regions[key] = y, x, side
     return regions
 

@@ -41,10 +41,20 @@ def merge_studies(sources: Sequence[Path], into: Path) -> ResultStore:
         into: Folder of the merged study.
 
     Raises:
-        UserError: if they are not parts of one study, or if the same method, seed and image have
-            scores that would be printed differently.
+        UserError: if a folder is given twice or is the merged study itself, if they are not parts
+            of one study, or if the same method, seed and image have scores that would be printed
+            differently.
     """
-    folders = [folder for folder in sources if folder.resolve() != into.resolve()]
+    folders = list(sources)
+    places = [folder.resolve() for folder in folders]
+    for number, folder in enumerate(folders):
+        if places[number] == into.resolve():
+            raise UserError(
+                f"{folder} is a part and also the merged study; give only the other parts: the "
+                "study in the folder after --into is kept, and they are added to it"
+            )
+        if places[number] in places[:number]:
+            raise UserError(f"{folder} is given twice; give each part once")
     for folder in folders:
         ResultStore(folder).load_card()  # a misspelt folder must not leave an empty study behind
     with locked(into):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from srtoolbox.config.yaml import Tree
 from srtoolbox.engine.basicsr.keys import Section, shown
+
+_CRITERIA = {"l1": "l1", "l2": "mse"}
+"""Criteria of BasicSR's perceptual loss, and their names here."""
 
 
 class TrainTranslator:
@@ -35,7 +39,7 @@ class TrainTranslator:
         elif train.tree.get("warmup_iter") is not None:
             train.note("unneeded", "warmup_iter", "no warm-up is the default")
         self._scheduler(train, out, warmup)
-        self._loss(train, out)
+        self._losses(train, out)
         decay = train.take("ema_decay")
         if decay:
             out.put("ema_decay", decay, train.place("ema_decay"))
@@ -98,10 +102,24 @@ class TrainTranslator:
             text = "those within the warm-up, where BasicSR's have no effect, are left out"
             section.note("differs", "milestones", text)
 
-    def _loss(self, train: Section, out: Tree) -> None:
-        section = train.take_section("pixel_opt")
-        if section is None:
-            train.fault("pixel_opt", "missing; srtoolbox needs at least one loss (train.losses)")
+    def _losses(self, train: Section, out: Tree) -> None:
+        place = train.place("pixel_opt" if "pixel_opt" in train.tree else "perceptual_opt")
+        losses = Tree(place)
+        pixel, perceptual = train.take_section("pixel_opt"), train.take_section("perceptual_opt")
+        if pixel is not None:
+            losses.put("l_pix", self._pixel_loss(pixel), train.place("pixel_opt"))
+        if perceptual is not None:
+            loss = self._perceptual_loss(train, perceptual)
+            if loss is not None:
+                losses.put("l_percep", loss, train.place("perceptual_opt"))
+        if not losses:
+            text = "missing; srtoolbox needs at least one loss (train.losses)"
+            if perceptual is not None:
+                text += ", and perceptual_opt cannot be translated"
+            train.fault("pixel_opt", text)
+        out.put("losses", losses, place)
+
+    def _pixel_loss(self, section: Section) -> Tree:
         loss = Tree(section.tree.where)
         known = ("L1Loss", "MSELoss", "CharbonnierLoss")
         loss.put("type", section.take_type("pixel loss", known), section.place("type"))
@@ -122,9 +140,49 @@ class TrainTranslator:
                 )
                 section.note("differs", "reduction", text)
         section.finish()
-        losses = Tree(section.tree.where)
-        losses.put("l_pix", loss, train.place("pixel_opt"))
-        out.put("losses", losses, train.place("pixel_opt"))
+        return loss
+
+    def _perceptual_loss(self, train: Section, section: Section) -> Tree | None:
+        """Translates ``perceptual_opt``; returns None if PerceptualLoss here cannot compute it."""
+        if (name := section.take("type")) != "PerceptualLoss":
+            text = f"only PerceptualLoss can be translated, not {shown(name)}"
+            train.note("lost", "perceptual_opt", text)
+            return None
+        loss = Tree(section.tree.where)
+        loss.put("type", "PerceptualLoss", section.place("type"))
+        kind, criterion = section.take("vgg_type", "vgg19"), section.take("criterion", "l1")
+        weight = _number(section, "perceptual_weight", 1.0)
+        style = _number(section, "style_weight", 0.0)
+        fault = None
+        if kind != "vgg19":
+            fault = "vgg_type", f"it is {shown(kind)}, but PerceptualLoss has vgg19 only"
+        elif criterion not in tuple(_CRITERIA):  # it may be a list, which has no hash
+            known = ", ".join(_CRITERIA)
+            fault = "criterion", f"it is {shown(criterion)}, but PerceptualLoss has {known} only"
+        elif weight <= 0 and style > 0:
+            text = "it is 0, but PerceptualLoss has no style loss without a perceptual loss"
+            fault = "perceptual_weight", text
+        if fault is not None:
+            section.note("lost", fault[0], f"{fault[1]}; the whole perceptual_opt is left out")
+            return None
+        if weight <= 0:
+            train.note("unneeded", "perceptual_opt", "its weights are 0")
+            return None
+        loss.put("loss_weight", weight, section.place("perceptual_weight"))
+        section.move("layer_weights", loss, "layers")
+        if style > 0:  # here it is a factor beside loss_weight
+            loss.put("style_weight", style / weight, section.place("style_weight"))
+        if criterion != "l1":
+            loss.put("criterion", _CRITERIA[criterion], section.place("criterion"))
+        if section.take("use_input_norm", True) is False:
+            loss.put("preprocess", "none", section.place("use_input_norm"))
+        if section.take("range_norm", False):
+            text = "PerceptualLoss takes images in [0, 1] as they are, not (x + 1)/2"
+            section.note("lost", "range_norm", text)
+        text = "VGG19 must be in torch hub's cache; fetch: true downloads it, as BasicSR does"
+        section.note("differs", "vgg_type", text)
+        section.finish()
+        return loss
 
     def _param_groups(self, train: Section, out: Tree) -> None:
         """Translates EDVR's rate for deformable convolutions and its training of TSA alone."""
@@ -147,3 +205,10 @@ class TrainTranslator:
             groups.append({"pattern": "^(?!.*fusion)", "frozen_iter": frozen})
         if groups:
             out.put("param_groups", groups, train.place("tsa_iter"))
+
+
+def _number(section: Section, key: str, default: float) -> float:
+    value = section.take(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        section.fault(key, f"expected a number of at least 0, got {shown(value)}")
+    return float(value)

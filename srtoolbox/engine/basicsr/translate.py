@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from srtoolbox.config.components import parameters_of
 from srtoolbox.config.files import dump, read
@@ -24,6 +24,8 @@ from srtoolbox.engine.options import RunOptions, TrainOptions, ValOptions
 from srtoolbox.errors import UserError
 from srtoolbox.metrics import PROTOCOLS, Protocol
 from srtoolbox.registry import ARCH_REGISTRY
+
+_Result = TypeVar("_Result")
 
 _MODELS = ("SRModel", "EDVRModel", "SwinIRModel", "VideoBaseModel")
 """BasicSR's models that train by losses on images alone, as SRModel does here."""
@@ -66,7 +68,8 @@ def translate(path: Path, plugins: Sequence[str] = ()) -> Translation:
 
     Raises:
         UserError: one line for each fault, with file and key: if the file cannot be read, is no
-            option file of BasicSR, or its network, model or a dataset does not exist here.
+            option file of BasicSR, or its network, model or a dataset does not exist here. Keys
+            that cannot be translated have a line, too.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file")
@@ -79,33 +82,38 @@ class _Translator:
     def __init__(self, tree: Tree, file: str, plugins: Sequence[str]) -> None:
         self.file, self.plugins = file, list(plugins)
         self.notes: list[Note] = []
+        self.faults: list[str] = []
         self.top = Section(tree, "", self.notes)
         self.where = tree.where
         self.out = Tree(tree.where)
         self.scale = 4
 
     def run(self) -> Translation:
-        top = self.top
+        top, attempt = self.top, self._attempt
         network = top.take_section("network_g", required=True)
         datasets = top.take_section("datasets", required=True)
         train = top.take_section("train")
         assert network is not None and datasets is not None
-        self._scale_and_name()
-        arch = self._network(network)
-        model, num_gpu = self._model(), self._num_gpu()
+        self._scale_and_name()  # all sections depend on the scale
+        arch = attempt(lambda: self._network(network))
+        model = attempt(self._model) or _MODELS[0]
+        num_gpu = attempt(self._num_gpu)
         sections = {name: Tree(self.where) for name in ("datasets", "path", "train", "val")}
         data = DatasetTranslator(self.scale, num_gpu)
-        data.translate(datasets, sections["datasets"], sections["train"])
-        self._path(sections["path"])
+        attempt(lambda: data.translate(datasets, sections["datasets"], sections["train"]))
+        attempt(lambda: self._path(sections["path"]))
         if train is not None:
             pretrained = "pretrain_network_g" in sections["path"]
             trainer = TrainTranslator(model, num_gpu, pretrained, self.out)
-            trainer.translate(train, sections["train"])
+            attempt(lambda: trainer.translate(train, sections["train"]))
         elif "train" in sections["datasets"]:
-            top.fault("train", "missing, but there is datasets.train")
-        self._val(sections["val"], data, training=train is not None)
-        sections["logger"] = self._logger()
+            attempt(lambda: top.fault("train", "missing, but there is datasets.train"))
+        attempt(lambda: self._val(sections["val"], data, training=train is not None))
+        sections["logger"] = attempt(self._logger) or Tree(self.where)
         top.finish()
+        if self.faults:
+            lost = [str(note) for note in self.notes if note.kind == "lost"]
+            raise UserError("\n".join(dict.fromkeys([*self.faults, *lost])))
         self.out.put("network_g", arch, network.tree.where)
         for name, section in sections.items():
             if section:
@@ -117,6 +125,17 @@ class _Translator:
         check(self.out, RunOptions)
         command = "test" if train is None else "train"
         return Translation(self._comments() + dump(self.out), tuple(self.notes), command)
+
+    def _attempt(self, step: Callable[[], _Result]) -> _Result | None:
+        """Returns the result of a step; None if it has a fault, which is reported with the others.
+
+        So one unknown arch does not hide the faults of the other sections.
+        """
+        try:
+            return step()
+        except UserError as error:
+            self.faults.append(str(error))
+            return None
 
     def _scale_and_name(self) -> None:
         top = self.top

@@ -311,7 +311,8 @@ def not_finite(
         if keys := [key for key, value in known.items() if math.isnan(value)]:
             nan.append(f"{name}: {len(keys)} {count} are not finite ({names_text(keys)})")
         if keys := [key for key, value in known.items() if math.isinf(value)]:
-            effect = "the mean is infinite" if name in lower_is_better else "means leave them out"
+            stays = name in lower_is_better or -math.inf in known.values()
+            effect = "the mean is infinite" if stays else "means leave them out"
             means = "" if len(keys) == len(known) else f"; {effect}"
             text = f"{name}: {len(keys)} {count} are infinite ({names_text(keys)}){means}"
             infinite.append(text)
@@ -321,11 +322,12 @@ def not_finite(
 def mean(values: Sequence[float | None], keep_infinite: bool = False) -> float | None:
     """Returns the mean; None if a value is missing, since a mean over fewer images misleads.
 
-    Infinite values (the PSNR of equal images) are left out, unless all are infinite. For a metric
-    whose lower values are better they are the worst ones; ``keep_infinite`` keeps them.
+    Values of +inf (the PSNR of equal images) are left out, unless all are infinite. For a metric
+    whose lower values are better they are the worst ones; ``keep_infinite`` keeps them. Values of
+    -inf stay: no mean may become better because the worst image is left out.
     """
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None
-    kept = [value for value in known if keep_infinite or not math.isinf(value)] or known
+    kept = [value for value in known if keep_infinite or value != math.inf] or known
     return sum(kept) / len(kept)

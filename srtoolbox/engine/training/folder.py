@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,24 +119,28 @@ def find_finished(folder: Path, opt: RunOptions) -> dict[str, Any] | None:
             ) from None
         _log.warning("%s; it is made again from the last checkpoint", error)
         return None
+    summary.pop("best", None)  # the file of the best weights is checked where it is read
     return summary if summary["step"] >= opt.train.total_iter else None
 
 
-def warn_of_new_validation_sets(folder: Path, opt: RunOptions) -> None:
-    """Names the validation sets that a finished run did not have, and scores that it has lost."""
+def warn_about_finished_run(folder: Path, opt: RunOptions) -> None:
+    """Names the validation sets that a finished run did not have, and points that it has lost."""
     path = folder / "evaluation.jsonl"
+    logged = {record.get("step") for record in read_lines(folder / "log.jsonl")}
     seen: dict[str, set[int]] = {}
-    for _ in read_lines(folder / "log.jsonl"):  # warns of damaged lines
-        pass
     for record in read_lines(path):
         name, step = record.get("dataset"), record.get("step")
         if isinstance(name, str) and isinstance(step, int):
             seen.setdefault(name, set()).add(step)
+    print_freq = val_freq = None
+    had: set[str] = set()
     try:
         before = read(folder / "options.yml")
-        had, freq = set(before["datasets"]["val"]), before.get("val", {}).get("val_freq")
+        print_freq = before.get("logger", {}).get("print_freq")
+        val_freq = before.get("val", {}).get("val_freq")
+        had = set(before["datasets"]["val"])
     except (UserError, OSError, KeyError, TypeError, AttributeError):
-        had, freq = set(), None
+        pass  # then only the last step is known
     new = [name for name in opt.datasets.val if name not in had | seen.keys()]
     if new:
         _log.warning(
@@ -145,16 +149,25 @@ def warn_of_new_validation_sets(folder: Path, opt: RunOptions) -> None:
             *(opt.name, ", ".join(new)),
         )
     assert opt.train is not None
-    due = {opt.train.total_iter}
-    # A run may go on with another val_freq or more steps; then only the last step is known.
-    if freq == opt.val.val_freq and not read_card(folder / "run.json").get("earlier"):
-        due.update(range(opt.val.val_freq, opt.train.total_iter, opt.val.val_freq))
+    total = opt.train.total_iter
+    log_steps, val_steps = {total}, {total}
+    # A run may go on with other intervals or more steps; then only the last step is known.
+    if not read_card(folder / "run.json").get("earlier"):
+        if print_freq == opt.logger.print_freq:
+            log_steps.update(range(opt.logger.print_freq, total, opt.logger.print_freq))
+        if val_freq == opt.val.val_freq:
+            val_steps.update(range(opt.val.val_freq, total, opt.val.val_freq))
+    _warn_of_lost_points(folder / "log.jsonl", "", log_steps - logged)
     for name in (name for name in opt.datasets.val if name in had):
-        if lost := sorted(due - seen.get(name, set())):
-            _log.warning(
-                "%s: the points of %s at steps %s are missing; they cannot be made again",
-                *(path, name, names_text([str(step) for step in lost])),
-            )
+        _warn_of_lost_points(path, f"of {name} ", val_steps - seen.get(name, set()))
+
+
+def _warn_of_lost_points(path: Path, owner: str, lost: Collection[int]) -> None:
+    if lost:
+        _log.warning(
+            "%s: the points %sat steps %s are missing; they cannot be made again",
+            *(path, owner, names_text([str(step) for step in sorted(lost)])),
+        )
 
 
 def _total_iter_before(folder: Path) -> int | None:

@@ -27,13 +27,13 @@ from srtoolbox.engine.training.folder import (
     check_run_folder,
     find_finished,
     read_card,
-    warn_of_new_validation_sets,
+    warn_about_finished_run,
 )
 from srtoolbox.engine.training.reporter import NULL_REPORTER, Reporter
 from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.engine.training.validation import Validation, arch_options
-from srtoolbox.engine.weights.load import load_weights, save_weights, weights_hash
-from srtoolbox.engine.weights.whole import FINAL_WEIGHTS, state_hash
+from srtoolbox.engine.weights.load import file_hash, load_weights, save_weights, weights_hash
+from srtoolbox.engine.weights.whole import BEST_WEIGHTS, FINAL_WEIGHTS, state_hash
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.environment import describe_environment, uncommitted_diff
 from srtoolbox.utils.files import locked, remove_torn, wait_for_room, write_atomic
@@ -104,7 +104,7 @@ def train(
             checkpoints = CheckpointFolder(folder / "checkpoints", run=identity, earlier=earlier)
             _load_final_weights(opt, net, folder, checkpoints, finished["weights"], ranks)
             _log.info("%s is finished (%d steps): %s", opt.name, finished["step"], folder)
-            warn_of_new_validation_sets(folder, opt)
+            warn_about_finished_run(folder, opt)
             return Trained(undo_acceleration(net).eval(), **finished)
 
         warn_of_slow_format(device, opt.train.precision)
@@ -154,11 +154,26 @@ def _finish(opt: RunOptions, trainer: Trainer, net: nn.Module, folder: Path) -> 
     }
     if trainer.ranks.is_main:
         average = result if trainer.ema is not None else None
-        weights, card = folder / "weights" / "net_g_latest.pth", folder / "finished.json"
+        weights, card = folder / "weights" / FINAL_WEIGHTS, folder / "finished.json"
         arch = arch_options(opt)
         wait_for_room(lambda: save_weights(weights, arch, net, average), weights)
-        wait_for_room(lambda: write_atomic(card, json.dumps(summary)), card)
+        content = {**summary, **_best_hash(folder / "weights" / BEST_WEIGHTS)}
+        wait_for_room(lambda: write_atomic(card, json.dumps(content)), card)
     return Trained(undo_acceleration(result).eval(), **summary)
+
+
+def _best_hash(path: Path) -> dict[str, str]:
+    """Returns the entry of ``finished.json`` for the best weights; empty if there are none."""
+    if not path.exists():
+        return {}
+    try:
+        found = file_hash(path)
+        if found is None:
+            raise UserError(f"{path}: has no named tensors")
+    except UserError as error:
+        _log.warning("the best weights were damaged during the training: %s", error)
+        return {}
+    return {"best": found}
 
 
 def _load_final_weights(

@@ -18,6 +18,7 @@ from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.training.reporter import Reporter
 from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.engine.weights.load import save_weights
+from srtoolbox.engine.weights.whole import BEST_WEIGHTS
 from srtoolbox.errors import UserError
 from srtoolbox.inference.prediction import PLAIN
 from srtoolbox.utils.files import wait_for_room
@@ -89,7 +90,7 @@ class Validation:
             return
         trainer.best = {"value": value, "step": trainer.step}
         if self._ranks.is_main:
-            path = self._folder / "weights" / "net_g_best.pth"
+            path = self._folder / "weights" / BEST_WEIGHTS
             wait_for_room(lambda: save_weights(path, self._arch, trainer.result), path)
 
 

@@ -31,7 +31,7 @@ from srtoolbox.engine.weights.faults import (
     tensor_fault,
 )
 from srtoolbox.engine.weights.names import bare_name, edsr_names, without_prefix
-from srtoolbox.engine.weights.whole import check_final_weights, state_hash
+from srtoolbox.engine.weights.whole import check_kept_weights, kept_hash, state_hash
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
 from srtoolbox.utils.console import names_text
@@ -146,12 +146,12 @@ def read_weights(path: Path, key: str | None = None) -> WeightFile:
 
     Raises:
         UserError: if the file is missing, incomplete, or not a file of tensors.
-        RunError: if these are the weights of a finished training, and they were changed later.
+        RunError: if these are weights of a finished training, and they were changed later.
     """
     content, arch = _read_content(path)
     if arch is _KERAS:
         return WeightFile(path, content, None, None, keras=True)
-    check_final_weights(path, content)
+    check_kept_weights(path, content)
     entry = key if key is not None else next((e for e in _ENTRIES if e in content), None)
     state = content if entry is None else content.get(entry)
     if not _is_state(state):
@@ -234,6 +234,15 @@ def save_weights(
 def weights_hash(net: nn.Module) -> str:
     """Returns the first 12 hex digits of the SHA-256 of all tensors and their names."""
     return state_hash(net.state_dict())
+
+
+def file_hash(path: Path) -> str | None:
+    """Returns the hash of the weights in a file that `save_weights` wrote; None: it has none.
+
+    Raises:
+        UserError: if the file is missing or cannot be read.
+    """
+    return kept_hash(_read_content(path)[0])
 
 
 def _read_content(path: Path) -> tuple[dict[Any, Any], Any]:

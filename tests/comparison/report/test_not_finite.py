@@ -167,6 +167,48 @@ def test_a_missing_line_is_named(make) -> None:
     assert "Only, Set: 2 of 3 images have scores (missing: number 3)." in overview_notes(alone)
 
 
+def test_an_evaluation_without_any_line_is_named_once(make) -> None:
+    scores = make({"Bicubic": [20.0, 21.0], "Net": [1.0, 2.0]})
+    for key in ("im0", "im1"):
+        scores = _drop(scores, "Bicubic", key)
+    note = "Bicubic, Set: all points are missing in results.jsonl."
+    assert overview_notes(scores).count(note) == 1
+    assert note in write_report(scores.store.folder).overview.notes
+    assert not any("Net, Set" in text for text in overview_notes(scores))
+
+
+@pytest.mark.parametrize("other", [5.0, math.inf, -math.inf])
+def test_minus_infinity_is_in_the_mean_of_a_higher_is_better_metric(make, other) -> None:
+    scores = make({"Net": [*_GOOD, -math.inf], "Bicubic": [*_BAD, other]})
+    overview, table = all_tables([scores])[0], statistics(scores, "Set", "psnr")
+    expected = [-math.inf, 19.15 if other == math.inf else (191.5 + other) / 11]
+    for found in (overview, table):
+        assert [row[0] for row in found.values] == pytest.approx(expected)
+        (note,) = [note for note in found.notes if "infinite" in note]
+        assert "scores of -inf, the worst ones, are not left out: their means are infinite" in note
+    assert [row[2] for row in table.values] == [None, None]
+    assert not overview.tied_with_best
+    assert scores.left_out("Set", "psnr") == frozenset()
+    write_report(scores.store.folder)
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_the_tradeoff_has_the_means_of_the_table(make, monkeypatch, higher: bool) -> None:
+    monkeypatch.setitem(_PSNR, "higher_is_better", higher)
+    worst = -math.inf if higher else math.inf
+    scores = make({"Net": [1.0, worst], "Bicubic": [3.0, 4.0]})
+    # Two seeds of Net: only one of them has an infinite mean.
+    scores.entries["Net"] = [
+        Entry("Net", 0, evaluations={"Set": "Bicubic"}),
+        *scores.entries["Net"],
+    ]
+    monkeypatch.setattr(scores, "cost", lambda _: {"params": 1e6})
+    figure = draw_tradeoff(scores, "Set")
+    assert figure is not None
+    assert figure.get_suptitle() == "not shown, as the mean is not finite: Net"
+    assert figure.axes[0].get_legend_handles_labels()[1] == ["Bicubic"]
+
+
 def overview_notes(scores: Scores) -> list[str]:
     return all_tables([scores])[0].notes
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.studies import compare
 
+from srtoolbox.cli import main
 from srtoolbox.comparison.store import ResultStore
 from srtoolbox.comparison.study.merge import merge_studies
 from srtoolbox.engine.training.trainer import Trainer
@@ -98,6 +99,20 @@ def test_merging_again_or_one_by_one_changes_nothing(halves, tmp_path) -> None:
     assert (
         len(list(read_lines(steps.folder / "results.jsonl"))) == 20
     )  # Bicubic's seeds are one evaluation
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_part_that_is_given_twice_or_is_the_target_is_refused(tmp_path, capsys, link) -> None:
+    study = tmp_path / "st"
+    study.mkdir()
+    again = tmp_path / "again"
+    again.symlink_to(study)
+    other = str(again if link else study)
+    assert main(["merge", str(study), other, "--into", str(tmp_path / "merged")]) == 2
+    assert f"{other} is given twice; give each part once" in capsys.readouterr().err
+    assert main(["merge", str(study), "--into", other]) == 2
+    assert f"{study} is a part and also the merged study" in capsys.readouterr().err
+    assert not (tmp_path / "merged").exists()
 
 
 @pytest.mark.slow

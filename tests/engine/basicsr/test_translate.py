@@ -403,9 +403,9 @@ def test_every_key_is_translated_or_named(options: Options, run: Translate) -> N
 
 
 def test_unknown_keys_are_named_with_their_line(run: Translate, tmp_path: Path) -> None:
-    translation = run(IMAGES, {"network_g.num_heads": 6, "train.perceptual_opt": {"type": "X"}})
+    translation = run(IMAGES, {"network_g.num_heads": 6, "train.style_opt": {"type": "X"}})
     lost = notes(translation, "lost")
-    assert set(lost) == {"network_g.num_heads", "train.perceptual_opt"}
+    assert set(lost) == {"network_g.num_heads", "train.style_opt"}
     assert all("no such option" in text for text in lost.values())
     line = next(str(note) for note in translation.notes if note.kind == "lost")
     assert line.endswith(
@@ -497,6 +497,82 @@ def test_faults_are_one_line_with_file_and_key(
         run(IMAGES, changes)
     text = str(error.value)
     assert message in text and "theirs.yml:" in text and "\n" not in text
+
+
+def test_an_unknown_arch_hides_no_other_fault_and_no_lost_key(run: Translate) -> None:
+    changes = {
+        "network_g.type": "RCAN",
+        "datasets.train.type": "FFHQDataset",
+        "train.mixup": True,
+        "logger.wandb": {"project": "p"},
+        "surprise": 1,
+    }
+    with pytest.raises(UserError) as error:
+        run(IMAGES, changes)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 5 and all("theirs.yml:" in line for line in lines)
+    for key in ("network_g.type", "datasets.train.type", "train.mixup", "logger.wandb", "surprise"):
+        assert sum(f": {key}: " in line for line in lines) == 1, key
+
+
+PERCEPTUAL: Options = {
+    "type": "PerceptualLoss",
+    "layer_weights": {"conv3_4": 0.5, "conv5_4": 1},
+    "vgg_type": "vgg19",
+    "use_input_norm": True,
+    "range_norm": False,
+    "perceptual_weight": 2.0,
+    "style_weight": 0,
+    "criterion": "l1",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, {}),
+        ({"style_weight": 60.0}, {"style_weight": 30.0}),
+        ({"criterion": "l2", "use_input_norm": False}, {"criterion": "mse", "preprocess": "none"}),
+    ],
+)
+def test_a_perceptual_loss(changes: Options, expected: Options, run: Translate) -> None:
+    translation = run(IMAGES, {"train.perceptual_opt": {**PERCEPTUAL, **changes}})
+    losses = yaml.safe_load(translation.text)["train"]["losses"]
+    layers = PERCEPTUAL["layer_weights"]
+    common = {"type": "PerceptualLoss", "loss_weight": 2.0, "layers": layers}
+    assert losses["l_percep"] == {**common, **expected}
+    assert losses["l_pix"]["type"] == "L1Loss"
+    assert not notes(translation, "lost")
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"vgg_type": "vgg16"}, "vgg_type"),
+        ({"criterion": "fro"}, "criterion"),
+        ({"criterion": ["l1"]}, "criterion"),
+        ({"perceptual_weight": 0, "style_weight": 1}, "perceptual_weight"),
+        ({"type": "X"}, ""),
+    ],
+)
+def test_a_perceptual_loss_without_an_equivalent(
+    changes: Options, key: str, run: Translate
+) -> None:
+    translation = run(IMAGES, {"train.perceptual_opt": {**PERCEPTUAL, **changes}})
+    assert set(notes(translation, "lost")) == {f"train.perceptual_opt.{key}".rstrip(".")}
+    assert "l_percep" not in yaml.safe_load(translation.text)["train"]["losses"]
+    with pytest.raises(UserError, match=r"pixel_opt: missing.*perceptual_opt cannot be translated"):
+        run(
+            IMAGES,
+            {"train.pixel_opt": ..., "train.perceptual_opt": {**PERCEPTUAL, **changes}},
+        )
+
+
+def test_a_perceptual_loss_loses_range_norm_only(run: Translate) -> None:
+    options = {"train.perceptual_opt": {**PERCEPTUAL, "range_norm": True}, "train.pixel_opt": ...}
+    translation = run(IMAGES, options)
+    assert set(notes(translation, "lost")) == {"train.perceptual_opt.range_norm"}
+    assert list(yaml.safe_load(translation.text)["train"]["losses"]) == ["l_percep"]
 
 
 @pytest.mark.parametrize("content", [None, [1, 2], "text", {"a": 1}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import shutil
@@ -15,6 +16,7 @@ from srtoolbox.engine.training.acceleration import undo_acceleration
 from srtoolbox.engine.training.nonfinite import nonfinite_weight
 from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.engine.weights.load import read_weights, save_weights, weights_hash
+from srtoolbox.engine.weights.whole import state_hash
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.files import read_lines
 
@@ -99,6 +101,45 @@ class TestDamagedResults:
         shutil.rmtree(opt.folder / "checkpoints")
         with pytest.raises(RunError, match="is damaged, and no checkpoint"):
             run(opt, resume=True)
+
+    @pytest.mark.parametrize("average", [0, 0.9])
+    def test_the_best_weights_are_checked(self, options, average) -> None:
+        opt = options(f"train.ema_decay={average}")
+        run(opt)
+        best, card = opt.folder / "weights" / "net_g_best.pth", opt.folder / "finished.json"
+        kept = read_weights(best).state
+        assert json.loads(card.read_text())["best"] == state_hash(kept)
+        other = run(options("name=other", "manual_seed=5")).net
+        save_weights(best, {}, other)
+        with pytest.raises(
+            RunError, match=r"net_g_best.pth is damaged: its weights differ"
+        ) as info:
+            read_weights(best)
+        assert "restore a copy of it, or remove" in str(info.value)
+        assert "\n" not in str(info.value)
+
+    def test_the_best_weights_of_earlier_versions_have_no_hash(self, options) -> None:
+        opt = options()
+        run(opt)
+        card = opt.folder / "finished.json"
+        summary = json.loads(card.read_text())
+        del summary["best"]
+        card.write_text(json.dumps(summary))
+        save_weights(opt.folder / "weights" / "net_g_best.pth", {}, torch.nn.Linear(2, 2))
+        assert set(read_weights(opt.folder / "weights" / "net_g_best.pth").state) == {
+            "weight",
+            "bias",
+        }
+        assert run(opt, resume=True).step == 6
+
+    def test_the_hash_of_the_best_weights_follows_more_steps(self, options) -> None:
+        rate = "train.scheduler=null"
+        run(options(rate, "train.total_iter=5"))
+        more = options(rate, "train.total_iter=9")
+        run(more, resume=True)
+        best = read_weights(more.folder / "weights" / "net_g_best.pth").state
+        summary = json.loads((more.folder / "finished.json").read_text())
+        assert summary["best"] == state_hash(best)
 
     @pytest.mark.parametrize(
         "content", [b"", b"17", b"{", b"[]", b'{"step": 6}', b"\xff\xfe", b"null"]
@@ -198,6 +239,26 @@ class TestFolderOfARun:
         run(options(), resume=True)
         assert "ignored" not in caplog.text
         assert f"the points of sample at steps {steps} are missing" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("lost", "steps"), [((0,), "2"), ((0, 1), "2, 4"), ((2,), "6"), ((0, 1, 2), "2, 4, 6")]
+    )
+    def test_lost_log_points_of_a_finished_run(self, options, caplog, lost, steps: str) -> None:
+        opt = options("logger.print_freq=2")
+        run(opt)
+        path = opt.folder / "log.jsonl"
+        lines = path.read_text().splitlines(True)
+        assert len(lines) == 3
+        kept = [line for number, line in enumerate(lines) if number not in lost]
+        path.write_text("".join(kept))
+        run(opt, resume=True)
+        text = f"{path}: the points at steps {steps} are missing; they cannot be made again"
+        assert caplog.text.count("are missing") == caplog.text.count(text) == 1
+
+    def test_other_intervals_miss_no_log_points(self, options, caplog) -> None:
+        run(options("logger.print_freq=4"))
+        run(options("logger.print_freq=2"), resume=True)
+        assert "missing" not in caplog.text
 
     def test_a_run_without_a_checkpoint_does_not_block_its_name(self, options, monkeypatch) -> None:
         with monkeypatch.context() as patch:
