@@ -25,7 +25,8 @@ def describe_weights(path: Path) -> list[str]:
     file = read_weights(path)
     if file.keras:
         raise UserError(
-            f"{path}: an HDF5 file of Keras does not contain its arch; it is for ISR_RDN or ISR_RRDN"
+            f"{path}: an HDF5 file of Keras does not contain its arch; it is for ISR_RDN or "
+            "ISR_RRDN"
         )
     arch, source = file.arch, "the file contains its name"
     if arch is None:

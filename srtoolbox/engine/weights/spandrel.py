@@ -80,7 +80,10 @@ class Spandrel(nn.Module):
         found = _describe(weights)
         name = f"{weights.path} ({found.architecture.name})"
         if scale is not None and scale != found.scale:
-            raise UserError(f"{name}: its scale is {found.scale}, not {scale}; set scale to it")
+            raise UserError(
+                f"{name}: its scale is {found.scale}, but {scale} is set; set scale: "
+                f"{found.scale}, or give another file"
+            )
         self.network = found.model.requires_grad_(trainable)
         self.register_state_dict_post_hook(_without_prefix)
         self.register_load_state_dict_pre_hook(_with_prefix)
