@@ -124,7 +124,8 @@ class WeightFile:
             return f"{self.path}: {len(self.state)} arrays of Keras loaded"
         own = net.state_dict()
         # The arch Spandrel knows other names of its tensors.
-        given = net.tensors_of(self) if hasattr(net, "tensors_of") else self.state
+        translate: Any = getattr(net, "tensors_of", None)
+        given = self.state if translate is None else translate(self)
         state, others = _unwrapped(given, own)
         shapes = {key: _shape(value) for key, value in state.items()}
         fitting = {k: v for k, v in state.items() if k in own and own[k].shape == shapes[k]}

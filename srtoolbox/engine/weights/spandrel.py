@@ -251,7 +251,7 @@ def _with_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any)
 def _licence(package: str) -> tuple[str, str]:
     """Returns the licence of the code of an architecture, and the package with its version."""
     version = metadata.version(package)
-    declared = metadata.metadata(package).get("License") or "not declared"
+    declared = metadata.metadata(package)["License"] or "not declared"
     if package == "spandrel":  # as its documentation states; the files do not name them
         declared += ", its architectures MIT, Apache-2.0 or public domain"
     return declared, f"{package} {version}"

@@ -267,7 +267,7 @@ class TestFaults:
         (here / "run.yml").write_text(RUN.replace(", file: net.pth", ""))
         self.fails(capsys, ["test", "run.yml"], "network_g.file: missing; Spandrel needs it")
         wrong = ["test", "run.yml", "--set", "network_g.file=3"]
-        self.fails(capsys, wrong, "network_g.file: must be a path")
+        self.fails(capsys, wrong, "network_g.file: expected a path, got 3")
 
     def test_without_the_package(self, here: Path, capsys, monkeypatch) -> None:
         foreign_file(here, "SPAN").rename(here / "net.pth")
