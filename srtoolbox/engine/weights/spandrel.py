@@ -84,7 +84,9 @@ class Spandrel(nn.Module):
                 f"{name}: its scale is {found.scale}, but {scale} is set; set scale: "
                 f"{found.scale}, or give another file"
             )
-        self.network = found.model.requires_grad_(trainable)
+        self.network = found.model
+        if not trainable:
+            self.network.requires_grad_(False)
         self.register_state_dict_post_hook(_without_prefix)
         self.register_load_state_dict_pre_hook(_with_prefix)
         self._call = found._call_fn  # found(image) clips, and gives no gradients

@@ -373,6 +373,16 @@ class TestRuns:
             prints.append(fingerprint(load_options(here / "run.yml", set_file, RunOptions)[0]))
         assert prints[0] == prints[1] != prints[2]
 
+    def test_what_is_trained(self, tmp_path: Path) -> None:
+        path = file_of(tmp_path, "SPAN")
+        assert not any(weight.requires_grad for weight in load_spandrel(path).parameters())
+        fixed = {key for key, weight in foreign_net("SPAN").named_parameters()} - {
+            key.removeprefix("network.")
+            for key, weight in Spandrel(path, trainable=True).named_parameters()
+            if weight.requires_grad
+        }
+        assert fixed and all(".eval_conv." in key for key in fixed)  # merged from the others
+
     @pytest.mark.slow
     def test_training(self, here: Path, capsys) -> None:
         foreign_file(here, "SwinIR").rename(here / "net.pth")
