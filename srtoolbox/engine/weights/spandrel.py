@@ -252,11 +252,15 @@ def _with_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any)
 
 def _licence(package: str) -> tuple[str, str]:
     """Returns the licence of the code of an architecture, and the package with its version."""
-    version = metadata.version(package)
-    declared = metadata.metadata(package)["License"] or "not declared"
+    try:
+        facts = metadata.metadata(package)
+    except metadata.PackageNotFoundError:  # an architecture of a user's own module
+        return "not declared", package
+    fields = ("License-Expression", "License")
+    declared = next((facts[field] for field in fields if field in facts), "not declared")
     if package == "spandrel":  # as its documentation states; the files do not name them
         declared += ", its architectures MIT, Apache-2.0 or public domain"
-    return declared, f"{package} {version}"
+    return declared, f"{package} {facts['Version']}"
 
 
 @contextlib.contextmanager

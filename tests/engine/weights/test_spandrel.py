@@ -20,7 +20,7 @@ from srtoolbox.config.load import load_options
 from srtoolbox.engine.build import fingerprint, network_identity
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.weights.load import load, save_weights, weights_hash
-from srtoolbox.engine.weights.spandrel import Spandrel, load_spandrel
+from srtoolbox.engine.weights.spandrel import Spandrel, _licence, load_spandrel
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.inference.padding import run_padded
 from srtoolbox.inference.tiling import run_tiled
@@ -151,6 +151,13 @@ class TestNetworks:
         other.load_state_dict({key: torch.zeros_like(value) for key, value in state.items()})
         assert not other(image(8, 8)).any()
         assert net(image(8, 8)).any()
+
+
+def test_licences() -> None:
+    declared, program = _licence("spandrel")
+    assert declared.startswith("MIT, its architectures") and program.startswith("spandrel 0.")
+    assert _licence("torch")[0] != "not declared"
+    assert _licence("my_own_module") == ("not declared", "my_own_module")
 
 
 class TestPrecision:
