@@ -22,6 +22,8 @@ def table() -> str:
     """Returns a Markdown table with parameters and FLOPs of every network with its defaults."""
     lines = ["| name | scale | input | parameters | GFLOPs |", "|---|---|---|---:|---:|"]
     for name in ARCH_REGISTRY:
+        if arch_info(ARCH_REGISTRY.get(name)).weight_option:  # it has no defaults
+            continue
         net = ARCH_REGISTRY.get(name)().eval()
         info = arch_info(net)
         side = -(-SIDE // info.size_multiple) * info.size_multiple

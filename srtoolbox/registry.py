@@ -40,12 +40,19 @@ class Registry:
         kind: Kind of the classes (``"arch"``), for messages and option files.
         home: Import path of the package with the built-in components.
         injected: Constructor parameters that only the program supplies; they are no options.
+        own: Import path of a module of the toolbox that registers further classes.
     """
 
-    def __init__(self, kind: str, home: str | None = None, injected: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        kind: str,
+        home: str | None = None,
+        injected: tuple[str, ...] = (),
+        own: str | None = None,
+    ) -> None:
         self.kind = kind
         self.injected = injected
-        self._home = home
+        self._home, self._own = home, own
         self._entries: dict[str, type] = {}
         self._places: dict[str, tuple[str, int]] = {}  # files and lines that register them
 
@@ -129,8 +136,9 @@ class Registry:
         return f"Registry({self.kind!r}, {self.names()})"
 
     def _load_home(self) -> None:
-        if self._home is not None:
-            importlib.import_module(self._home)
+        for module in (self._home, self._own):
+            if module is not None:
+                importlib.import_module(module)
 
 
 class TorchRegistry(Registry):
@@ -141,15 +149,14 @@ class TorchRegistry(Registry):
         home: The module; torch is imported at the first look-up.
         base: Name of the base class of these classes in the module.
         injected: As for ``Registry``.
-        own: Import path of a module of the toolbox that registers further classes.
+        own: As for ``Registry``.
     """
 
     def __init__(
         self, kind: str, home: str, base: str, injected: tuple[str, ...], own: str | None = None
     ) -> None:
-        super().__init__(kind, home, injected)
+        super().__init__(kind, home, injected, own)
         self._base: str | None = base
-        self._own = own
 
     def _load_home(self) -> None:
         if self._base is None or self._home is None:
@@ -205,7 +212,7 @@ def _where(cls: type) -> str:
         return f"{cls.__module__}.{cls.__qualname__}"
 
 
-ARCH_REGISTRY = Registry("arch", "srtoolbox.archs")
+ARCH_REGISTRY = Registry("arch", "srtoolbox.archs", own="srtoolbox.engine.weights.spandrel")
 DISCRIMINATOR_REGISTRY = Registry("discriminator", "srtoolbox.archs")
 DATASET_REGISTRY = Registry("dataset", "srtoolbox.data")
 LOSS_REGISTRY = Registry("loss", "srtoolbox.losses")

@@ -32,11 +32,16 @@ class ArchInfo:
         min_size: Minimum height and width of its input.
         input_size: Height and width that its input must have, for an exported program of a fixed
             size; `run_tiled` runs it on larger images. None: any.
+        square: Whether height and width of its input must be equal.
         channels: Channels of a frame: 3 for RGB, 4 for packed RAW.
         restores_all: Whether it returns all frames (N, T, C, H, W) instead of the reference.
         time_scale: Frame rate of the output divided by that of the input.
         needs_flow: Name of the optical-flow estimator whose result is its second input, or None.
         own_weights: Whether the names of its tensors identify the arch of a weight file.
+        weight_option: The option that names the weight file from which it is built, weights
+            included; such an arch has no defaults. None: weights are loaded later.
+        origin: Where its weights and its code come from, for the notes of tables; only of such a
+            network.
         checkpoint_blocks: Modules whose children ``train.checkpointing`` recomputes.
         dead_parameters: Prefixes of parameters that no gradient reaches, by design of the paper.
         paper: One line for tables: authors, title, venue, year.
@@ -48,11 +53,14 @@ class ArchInfo:
     size_multiple: int = 1
     min_size: int = 1
     input_size: tuple[int, int] | None = None
+    square: bool = False
     channels: int = 3
     restores_all: bool = False
     time_scale: int = 1
     needs_flow: str | None = None
     own_weights: bool = True
+    weight_option: str | None = None
+    origin: str = ""
     checkpoint_blocks: tuple[str, ...] = ()
     dead_parameters: tuple[str, ...] = ()
     paper: str = ""

@@ -42,6 +42,7 @@ KINDS = {
 """Registries by the plurals that ``list`` takes."""
 
 _OTHER_LISTS = ("layouts", "protocols")
+_WEIGHTS = "weights"  # what `show` takes beside the kinds of components
 
 
 def add_list(commands: Commands) -> None:
@@ -81,20 +82,28 @@ def list_kind(arguments: Namespace) -> None:
 
 
 def add_show(commands: Commands) -> None:
-    command = add_command(commands, "show", show, "show one component and its options")
+    command = add_command(
+        commands, "show", show, "show one component and its options, or the network of a file"
+    )
     command.add_argument(
         "kind",
         type=_singular,
-        choices=list(KINDS.values()),
+        choices=[*KINDS.values(), _WEIGHTS],
         metavar="KIND",
-        help=", ".join(KINDS.values()),
+        help=", ".join([*KINDS.values(), _WEIGHTS]),
     )
-    command.add_argument("name", metavar="NAME")
+    command.add_argument("name", metavar="NAME", help=f"a name, or the file of {_WEIGHTS}")
     add_plugins(command)
 
 
 def show(arguments: Namespace) -> None:
     load_all_plugins(arguments.plugin)
+    if arguments.kind == _WEIGHTS:
+        from srtoolbox.engine.weights.describe import describe_weights
+        from srtoolbox.utils.files import user_path
+
+        print("\n".join(describe_weights(user_path(arguments.name))))
+        return
     for part in show_component(arguments.kind, arguments.name):
         print_rich(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
 
@@ -330,6 +339,8 @@ def _parameter_count(component: type) -> str:
     from srtoolbox.errors import ComponentError
     from srtoolbox.utils.own_code import calling
 
+    if _arch_info(component).weight_option is not None:  # the file decides
+        return "–"
     try:
         with torch.device("meta"), calling(component, "__init__"):
             net = component()

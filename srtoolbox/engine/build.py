@@ -35,7 +35,7 @@ from srtoolbox.registry import (
 )
 from srtoolbox.utils.console import names_text
 from srtoolbox.utils.environment import digest
-from srtoolbox.utils.files import check_regular
+from srtoolbox.utils.files import check_regular, user_path
 from srtoolbox.utils.own_code import calling, place_of
 
 _DEFAULT_DISCRIMINATOR = {"type": "UNetDiscriminatorSN"}
@@ -63,7 +63,7 @@ def fingerprint(opt: RunOptions) -> str:
         "revision": _TRAINING_REVISION,
         "version": __version__,
         "code": _source_hash(opt.network_g["type"]),
-        "network_g": plain(opt.network_g),
+        "network_g": network_identity(opt.network_g),
         "model_type": opt.model_type,
         "network_d": plain(opt.network_d),
         "gan": plain(opt.gan),
@@ -78,6 +78,25 @@ def fingerprint(opt: RunOptions) -> str:
     if opt.train and (metric := opt.train.monitored_metric):
         identity["monitored"] = _evaluation_identity(opt, metric)
     return digest(identity)
+
+
+def network_identity(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options of a network for hashes.
+
+    A weight file from which the network, or one inside of it, is built is represented by the hash
+    of its content; it may be moved.
+
+    Raises:
+        UserError: if that file cannot be read.
+    """
+    options: dict[str, Any] = plain(spec)
+    for name, value in options.items():
+        if isinstance(value, dict) and value.get("type") in ARCH_REGISTRY:
+            options[name] = network_identity(value)
+    weight_option = arch_info(ARCH_REGISTRY.get(spec["type"])).weight_option
+    if weight_option is not None:
+        options[weight_option] = _content_hash(user_path(options[weight_option]))
+    return options
 
 
 def _train_identity(opt: TrainOptions) -> dict[str, Any]:

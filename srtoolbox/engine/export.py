@@ -181,6 +181,8 @@ def export_network(
     if size is not None:
         _check_size(net, info, size)
     because = None if size is not None else _reason_for_fixed_size(format, arch)
+    if info.square and size is None:
+        because = because or "it takes only square inputs"
     content = None
     if size is None and because is None:
         try:

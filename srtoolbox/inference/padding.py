@@ -16,8 +16,8 @@ def run_padded(net: nn.Module, lq: Tensor) -> Tensor:
     """Runs ``net`` on images of any size.
 
     The right and bottom edges are repeated until height and width are multiples of the network's
-    ``size_multiple`` and at least its ``min_size``, or equal its ``input_size``; the output is
-    cropped accordingly.
+    ``size_multiple`` and at least its ``min_size``, or equal its ``input_size``, and equal each
+    other if it is ``square``; the output is cropped accordingly.
 
     Args:
         net: A registered arch.
@@ -41,7 +41,10 @@ def run_padded(net: nn.Module, lq: Tensor) -> Tensor:
             )
         lq = pad_to(lq, rows, columns)
     else:
-        lq = pad_to(lq, height + _missing(info, height), width + _missing(info, width))
+        rows, columns = (side + _missing(info, side) for side in (height, width))
+        if info.square:
+            rows = columns = max(rows, columns)
+        lq = pad_to(lq, rows, columns)
     output = run_network(net, lq)
     sr = output["sr"] if isinstance(output, dict) else output
     return sr[..., : height * scale, : width * scale]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
@@ -89,7 +89,7 @@ class Upscaler:
         self._halo = options.halo
         self._halos: dict[int, int] = {}  # measured, by position in the chain
 
-    @property
+    @cached_property  # of the weights as they were read: some networks merge layers when they run
     def key(self) -> dict[str, Any]:
         """What identifies the networks and how they run, for manifests; it is valid JSON."""
         return {

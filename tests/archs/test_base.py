@@ -41,6 +41,7 @@ def test_only_the_scales_are_needed(net) -> None:
     assert (info.num_frame, info.reference, info.size_multiple, info.min_size) == (1, 0, 1, 1)
     assert (info.channels, info.time_scale, info.needs_flow, info.paper) == (3, 1, None, "")
     assert (info.restores_all, info.own_weights) == (False, True)
+    assert (info.square, info.weight_option, info.origin) == (False, None, "")
 
 
 def test_instances_come_before_their_class() -> None:

@@ -7,14 +7,13 @@ import typing
 
 import pytest
 import torch
-from support.networks import NAMES_AND_SCALES, SMALL, outputs
+from support.networks import NAMES, NAMES_AND_SCALES, SMALL, outputs
 
 from srtoolbox.archs.base import arch_info
 from srtoolbox.errors import UserError
 from srtoolbox.inference.padding import run_padded
 from srtoolbox.registry import ARCH_REGISTRY, constructor_parameters
 
-NAMES = ARCH_REGISTRY.names()
 every_arch = pytest.mark.parametrize("name", NAMES)
 every_scale = pytest.mark.parametrize(("name", "scale"), NAMES_AND_SCALES)
 

@@ -92,3 +92,10 @@ def test_predict_arranges_frames_and_keeps_no_graph() -> None:
     assert torch.equal(predict(Needy(), lq, 2), enlarge(lq[:, 2], 2))
     assert torch.equal(predict(Needy(num_frame=3), lq, 1), enlarge(lq[:, 1], 2))
     assert not predict(Needy(), lq).requires_grad
+
+
+def test_square_networks_get_square_inputs() -> None:
+    net, lq = Needy(), torch.rand(1, 3, 5, 33, generator=torch.Generator().manual_seed(0))
+    net.square = True
+    assert torch.equal(run_padded(net, lq), enlarge(lq, 2))
+    assert net.sizes == [(1, 3, 36, 36)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from srtoolbox.archs.base import arch_info
 from srtoolbox.registry import ARCH_REGISTRY
 
 SMALL: dict[str, dict] = {
@@ -72,7 +73,9 @@ SMALL: dict[str, dict] = {
 }
 
 
-NAMES = ARCH_REGISTRY.names()
+NAMES = [  # without those that are built from a weight file, which have no defaults
+    name for name in ARCH_REGISTRY if not arch_info(ARCH_REGISTRY.get(name)).weight_option
+]
 NAMES_AND_SCALES = [(name, scale) for name in NAMES for scale in ARCH_REGISTRY.get(name).scales]
 
 

@@ -17,6 +17,7 @@ from srtoolbox.comparison.study.plan import EvaluationSet, Job, StudyPlan
 from srtoolbox.config.files import plain
 from srtoolbox.data.base import EvalDataset, Sample, dataset_info
 from srtoolbox.data.stream import to_float
+from srtoolbox.engine.build import network_identity
 from srtoolbox.engine.evaluation.evaluator import Evaluator, Record
 from srtoolbox.engine.evaluation.frame_use import frame_use, has_other_frames
 from srtoolbox.engine.evaluation.images import save_image
@@ -46,7 +47,7 @@ class StudyEvaluator:
     def identities(self, job: Job, test_set: EvaluationSet, weights: str) -> dict[str, str]:
         """Returns the ids of evaluations by protocol: hashes of all that decides the scores."""
         facts = {
-            "network_g": plain(job.opt.network_g),
+            "network_g": network_identity(job.opt.network_g),
             "scale": job.opt.scale,
             "weights": weights,
             "dataset": test_set.content,

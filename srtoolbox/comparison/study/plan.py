@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from srtoolbox.archs.base import arch_info
 from srtoolbox.comparison.options import NO_TRAINING, StudyOptions
 from srtoolbox.comparison.study.budget import Budget, training_options
 from srtoolbox.comparison.study.reuse import index_finished_runs, is_finished
@@ -91,11 +92,13 @@ class Method:
         is_trained: Whether it is trained here.
         test_sets: The test sets that it can be evaluated on.
         skipped_datasets: The test sets that it cannot be evaluated on, with the reasons.
+        origin: Where the weights come from, for a network that is built from a weight file.
     """
 
     is_trained: bool
     test_sets: list[EvaluationSet]
     skipped_datasets: dict[str, str]
+    origin: str = ""
 
 
 class StudyPlan:
@@ -170,7 +173,8 @@ class StudyPlan:
                 if is_trained:
                     _, spec = training_options(run)
                     build_dataset("train", spec, run, net)
-            return Method(is_trained, *_read_test_sets(self.opt, run, net))
+            test_sets, skipped = _read_test_sets(self.opt, run, net)
+            return Method(is_trained, test_sets, skipped, arch_info(net).origin)
         except UserError as error:
             raise UserError(f"method {job.method}: {error}") from error
 
@@ -213,6 +217,8 @@ class StudyPlan:
         folders: dict[str, Path] = {}  # by fingerprint
         complete = []
         for job in jobs:
+            if origin := self.methods[job.method].origin:
+                job = replace(job, deviations=[*job.deviations, origin])
             if job.method in runs:
                 train = replace(training_options(job.opt)[0], total_iter=iterations[job.method])
                 job = replace(job, opt=replace(job.opt, train=train))

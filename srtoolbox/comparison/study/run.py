@@ -27,6 +27,7 @@ from srtoolbox.comparison.study.reuse import copy_training, device_of, is_finish
 from srtoolbox.config.files import Tree, dump, plain
 from srtoolbox.config.load import load_options
 from srtoolbox.data.stream import to_float
+from srtoolbox.engine.build import network_identity
 from srtoolbox.engine.device.precision import cpu_threads, pick_device, resolve
 from srtoolbox.engine.profiling import COUNTING, measure_inference
 from srtoolbox.engine.training.train import train
@@ -220,7 +221,7 @@ class _StudyRun:
         precision, enhance = self._opt.train.precision, job.opt.val.enhance
         identity = digest(
             {
-                "network_g": plain(job.opt.network_g),
+                "network_g": network_identity(job.opt.network_g),
                 "scale": job.opt.scale,
                 "input": list(lq.shape),
                 "train": plain(job.opt.train) if job.folder else None,

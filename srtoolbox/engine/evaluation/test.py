@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from srtoolbox.archs.base import arch_info
 from srtoolbox.config.files import Tree, as_tree, dump, merge, read
 from srtoolbox.config.load import check_options
 from srtoolbox.engine.build import assemble, build_dataset, build_network, fingerprint
@@ -54,7 +55,8 @@ def run_test(opt: RunOptions, device: torch.device, weights: Path | None = None)
         opt: Checked options.
         device: Device of the network.
         weights: Weight file. By default the result of a training with these options, then
-            ``path.pretrain_network_g``, then the result of another training with this name.
+            ``path.pretrain_network_g``, then the result of another training with this name. A
+            network that is built from a weight file needs none of them.
 
     Raises:
         UserError: if there are no test sets or no weights, or if they do not suit the network.
@@ -97,7 +99,8 @@ def _load(net: nn.Module, opt: RunOptions, weights: Path | None) -> None:
     if not net.state_dict():
         return
     latest = opt.folder / "weights" / "net_g_latest.pth"
-    trained = latest if latest.exists() else None
+    trainable = any(parameter.requires_grad for parameter in net.parameters())
+    trained = latest if trainable and latest.exists() else None
     pretrained = opt.path.pretrain_network_g
     # A training with these very options started from the pretrained weights.
     card = opt.folder / "run.json"
@@ -105,6 +108,9 @@ def _load(net: nn.Module, opt: RunOptions, weights: Path | None) -> None:
     same = trained_here and json.loads(card.read_text()).get("fingerprint") == fingerprint(opt)
     own = trained if same else None
     path = weights or own or pretrained or trained
+    if path is None and (origin := arch_info(net).origin):
+        _log.info("%s: %s", opt.name, origin)
+        return
     if path is None:
         raise UserError(
             f"{opt.name}: no weights to test: give --weights FILE, set path.pretrain_network_g, "

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LinearLR, LRScheduler, SequentialLR
 
+from srtoolbox.archs.base import arch_info
 from srtoolbox.config.schema import build
 from srtoolbox.errors import UserError
 from srtoolbox.registry import constructor_parameters
@@ -34,7 +35,11 @@ def build_optimizer(
     if spec["type"] == "LBFGS":
         raise UserError("optimizer LBFGS runs the network several times per step; try Adam or SGD")
     if not any(p.requires_grad for p in net.parameters()):
-        raise UserError(f"{type(net).__name__} has no parameters to train; use `srtoolbox test`")
+        fixed = arch_info(net).weight_option is not None
+        advice = "set network_g.trainable: true, or " if fixed else ""
+        raise UserError(
+            f"{type(net).__name__} has no parameters to train; {advice}use `srtoolbox test`"
+        )
     *members, rest = assign_groups(net, groups)
     known = constructor_parameters(getattr(torch.optim, spec["type"]))
     lr: float = spec["lr"] if "lr" in spec else known["lr"].default

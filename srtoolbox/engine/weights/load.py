@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from srtoolbox import __version__
 from srtoolbox.archs.isr import ISR_RDN, ISR_RRDN, load_keras
-from srtoolbox.config.files import Tree, as_tree
+from srtoolbox.config.files import MAX_DEPTH, Tree, as_tree
 from srtoolbox.config.schema import build
 from srtoolbox.engine.weights.detect import closest_arch
 from srtoolbox.engine.weights.faults import (
@@ -30,6 +30,7 @@ from srtoolbox.engine.weights.faults import (
     read_keras,
     tensor_fault,
 )
+from srtoolbox.engine.weights.guess import guess_arch
 from srtoolbox.engine.weights.names import bare_name, edsr_names, without_prefix
 from srtoolbox.engine.weights.whole import check_kept_weights, kept_hash, state_hash
 from srtoolbox.errors import UserError
@@ -40,6 +41,7 @@ from srtoolbox.utils.files import check_regular, write_atomic
 _log = logging.getLogger("srtoolbox")
 
 _KERAS = object()
+_SPANDREL = "Spandrel"  # the arch for architectures of other projects, see weights/spandrel.py
 _MAX_CLASSES = 100  # of objects beside the tensors
 
 _ENTRIES = ("params_ema", "params", "state_dict")  # the first of these in a file is used
@@ -68,19 +70,35 @@ class WeightFile:
     def require_arch(self) -> Tree:
         """Returns ``arch`` as options; faults in them are reported with the path of this file.
 
+        A file without it, whose tensors fit no registered arch, has the arch Spandrel if spandrel
+        can read it.
+
         Raises:
             UserError: if the file does not contain its arch. The message guesses it from the names
                 of the tensors.
         """
-        if self.arch is None:
+        arch, reason = self.arch, ""
+        if arch is None and not self.keras and guess_arch(self.state) is None:
+            arch, reason = self._arch_of_spandrel()
+        if arch is None:
             close = closest_arch(self.state)
             guess = f" (its tensors have the names of {close})" if close else ""
             raise UserError(
                 f"{self.path}: does not contain the name of its arch{guess}; give an option file "
                 "with network_g, or store the arch in the file: "
-                "`srtoolbox convert FILE OUT.safetensors --arch NAME`"
+                f"`srtoolbox convert FILE OUT.safetensors --arch NAME`{reason}"
             )
-        return as_tree(self.arch, str(self.path))
+        return as_tree(arch, str(self.path))
+
+    def _arch_of_spandrel(self) -> tuple[dict[str, Any] | None, str]:
+        """Returns the options of the arch Spandrel for this file, or why it cannot read it."""
+        arch = _with_own_file({"type": _SPANDREL}, self.path, self.entry)
+        try:
+            net = build("arch", arch)
+        except UserError as error:
+            return None, f"; {str(error).removeprefix(f'{self.path}: ')}"
+        _log.info("%s: %s", self.path, net.describe()[0])
+        return {**arch, "scale": net.scale}, ""
 
     def load_into(self, net: nn.Module, strict: bool = True) -> str:
         """Copies the tensors into ``net``.
@@ -105,7 +123,10 @@ class WeightFile:
             load_keras(net, self.state)
             return f"{self.path}: {len(self.state)} arrays of Keras loaded"
         own = net.state_dict()
-        state, others = _unwrapped(self.state, own)
+        # The arch Spandrel knows other names of its tensors.
+        translate: Any = getattr(net, "tensors_of", None)
+        given = self.state if translate is None else translate(self)
+        state, others = _unwrapped(given, own)
         shapes = {key: _shape(value) for key, value in state.items()}
         fitting = {k: v for k, v in state.items() if k in own and own[k].shape == shapes[k]}
         name = type(net).__name__
@@ -168,7 +189,9 @@ def read_weights(path: Path, key: str | None = None) -> WeightFile:
                 f"{path}: {name} is {fault}; save ordinary tensors in the project that wrote it"
             )
     known = isinstance(arch, dict) and isinstance(arch.get("type"), str)
-    return WeightFile(path, dict(state), entry, _renamed(arch, state) if known else None)
+    if known:
+        arch = _with_own_file(_renamed(arch, state), path, entry)
+    return WeightFile(path, dict(state), entry, arch if known else None)
 
 
 def load_weights(net: nn.Module, path: Path, strict: bool = True, key: str | None = None) -> str:
@@ -179,9 +202,9 @@ def load_weights(net: nn.Module, path: Path, strict: bool = True, key: str | Non
 def load(
     path: str | Path, device: str | torch.device = "cpu", key: str | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Builds the network of a weight file that contains its arch.
+    """Builds the network of a weight file that contains its arch, or that spandrel can read.
 
-    ``srtoolbox train`` and ``srtoolbox convert`` write such files.
+    ``srtoolbox train`` and ``srtoolbox convert`` write files that contain it.
 
     Args:
         path: The file.
@@ -343,6 +366,25 @@ def _renamed(arch: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
     if arch["type"] == "DSTCSRNet" and any(bare_name(key).startswith("head.") for key in state):
         return {**arch, "type": "DSTCSRNetPlus"}
     return arch
+
+
+def _with_own_file(
+    arch: dict[str, Any], path: Path, entry: str | None, depth: int = 0
+) -> dict[str, Any]:
+    """Returns an arch in which every Spandrel is built from this weight file itself.
+
+    Its tensors are all that spandrel needs, so no path that a file contains is ever read.
+    """
+    if depth > MAX_DEPTH:  # refused later
+        return arch
+    inside = {
+        key: _with_own_file(value, path, entry, depth + 1) if isinstance(value, dict) else value
+        for key, value in arch.items()
+    }
+    if arch.get("type") != _SPANDREL:
+        return inside
+    inside.pop("key", None)
+    return {**inside, "file": str(path), **({} if entry is None else {"key": entry})}
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
