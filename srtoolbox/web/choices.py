@@ -70,6 +70,11 @@ class Choices:
         """All names, in the order in which they were given."""
         return list(self._choices)
 
+    @property
+    def variants(self) -> list[tuple[str, int | None]]:
+        """All names with each of their denoising levels."""
+        return [(name, level) for name in self.names for level in self[name].levels]
+
     def __getitem__(self, name: str) -> Choice:
         """Returns the weights of a name.
 

@@ -29,28 +29,37 @@ _CONTAINERS = [("MP4", "mp4"), ("as the input", "auto"), ("Matroska", "mkv")]
 
 _CSS = """
 .gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
-.gradio-container h1 { font-size: 1.15rem; font-weight: 600; margin: 0; }
-.gradio-container h1 + p { margin: .15rem 0 0; color: var(--body-text-color-subdued); }
-.line { min-height: 1.5rem; margin: 0; overflow-wrap: anywhere; }
-.line progress { width: 100%; height: .5rem; margin-top: .35rem;
+.gradio-container main { width: 100%; }
+.gradio-container .html-container { padding: 0 !important; }
+.head { padding: .5rem 0 0; }
+.head h1 { font-size: 1.2rem !important; font-weight: 600; margin: 0 !important; }
+.head p { margin: .2rem 0 0 !important; color: var(--body-text-color-subdued) !important; }
+.line { margin: 0 !important; line-height: 1.45; overflow-wrap: anywhere; }
+.line:empty { display: none; }
+.line progress { display: block; width: 100%; height: .5rem; margin-top: .4rem;
   accent-color: var(--color-accent); }
-.line.error { color: #b42318; } .dark .line.error { color: #f97066; }
+.line.error { color: #b42318 !important; } .dark .line.error { color: #f97066 !important; }
 .line .note { display: block; color: var(--body-text-color-subdued); }
-.result { display: flex; align-items: center; justify-content: center; min-height: 14rem;
-  border: 1px dashed var(--border-color-primary); border-radius: var(--block-radius);
-  color: var(--body-text-color-subdued); }
-.media { display: block; max-width: 100%; max-height: 70vh; margin: 0 auto; }
+.result { display: flex; align-items: center; justify-content: center; min-height: 20rem;
+  padding: 1rem; text-align: center; color: var(--body-text-color-subdued);
+  border: 1px dashed var(--border-color-primary); border-radius: var(--block-radius); }
+.media { display: block; max-width: 100%; max-height: 70vh; margin: 0 auto !important; }
 .pictures { display: grid; gap: .75rem;
-  grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); }
-.pictures figure { margin: 0; }
+  grid-template-columns: repeat(auto-fill, minmax(min(230px, 100%), 1fr)); }
+.pictures figure, .pictures img { margin: 0 !important; }
 .pictures img { display: block; width: 100%; border-radius: var(--block-radius); }
-.pictures figcaption { padding: .3rem 0; overflow-wrap: anywhere; }
-.scores { width: 100%; border-collapse: collapse; margin-top: .75rem; }
-.scores th, .scores td { padding: .3rem .5rem; text-align: right;
-  border-bottom: 1px solid var(--border-color-primary); font-variant-numeric: tabular-nums; }
+.pictures figcaption { margin: .3rem 0 0; overflow-wrap: anywhere;
+  color: var(--body-text-color) !important; }
+.scores { width: 100%; border-collapse: collapse; margin: 1rem 0 0 !important; }
+.scores th, .scores td { padding: .35rem .5rem !important; text-align: right;
+  border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important;
+  color: var(--body-text-color) !important; font-variant-numeric: tabular-nums; }
 .scores th { font-weight: 600; }
 .scores th:first-child, .scores td:first-child { text-align: left; overflow-wrap: anywhere; }
-@media (max-width: 640px) { .result { min-height: 6rem; } }
+@media (max-width: 640px) {
+  .result { min-height: 6rem; }
+  .scores th, .scores td { padding: .35rem .25rem !important; font-size: .85rem; }
+}
 """
 
 
@@ -99,8 +108,8 @@ def build(place: Workplace, queue: Queue, results: Results, device: str) -> gr.B
     parts = _Parts(place, queue, results, device)
     with gr.Blocks(title="srtoolbox", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         gr.HTML(
-            "<h1>srtoolbox</h1><p>Enlarges pictures and videos on this computer. "
-            "Nothing is sent to other computers.</p>"
+            '<div class="head"><h1>srtoolbox</h1><p>Enlarges pictures and videos on this computer. '
+            "Nothing is sent to other computers.</p></div>"
         )
         with gr.Tabs():
             with gr.Tab("Picture"):
@@ -356,12 +365,20 @@ def _media_tab(parts: _Parts) -> None:
 
 
 def _compare_tab(parts: _Parts) -> None:
-    choices = parts.place.choices
-    labels = [(_label(choices[name]), name) for name in choices.names]
+    variants = parts.place.choices.variants
+    labels = [
+        (_variant_label(parts.place.choices[name], level), number)
+        for number, (name, level) in enumerate(variants)
+    ]
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             file, _ = parts.upload("Picture", "compare-file")
-            weights = gr.CheckboxGroup(labels, value=choices.names[:2], label="Weights")
+            weights = gr.CheckboxGroup(
+                labels,
+                value=list(range(len(labels)))[:2],
+                label="Weights",
+                elem_id="compare-weights",
+            )
             side = gr.Slider(
                 64, MAX_SIDE, value=192, step=32, label="Width of the compared part in pixels"
             )
@@ -414,7 +431,7 @@ def _compare_tab(parts: _Parts) -> None:
 
     async def run(
         upload: str | None,
-        weights: list[str],
+        weights: list[int],
         centre: tuple[float, float],
         side: int,
         request: gr.Request,
@@ -425,8 +442,9 @@ def _compare_tab(parts: _Parts) -> None:
         path = Path(upload)
 
         def work(control: Control) -> list[Compared]:
+            chosen = [variants[number] for number in weights]
             options = {"device": parts.device}
-            return parts.place.compare(path, path.name, weights, centre, side, options, control)
+            return parts.place.compare(path, path.name, chosen, centre, side, options, control)
 
         def folder_of(found: list[Compared]) -> Path:
             return found[0].image.parent
@@ -452,6 +470,10 @@ def _folder_of(result: Restored) -> Path:
 def _label(choice: Any) -> str:
     scale = f"×{choice.scale}"
     return choice.name if scale in choice.name else f"{choice.name} ({choice.network} {scale})"
+
+
+def _variant_label(choice: Any, level: int | None) -> str:
+    return _label(choice) if level is None else f"{_label(choice)}, denoise {level}"
 
 
 def _level_labels(levels: Sequence[int | None]) -> list[tuple[str, str]]:

@@ -236,7 +236,7 @@ class Workplace:
         self,
         upload: Path,
         name: str,
-        weights: Sequence[str],
+        weights: Sequence[tuple[str, int | None]],
         centre: tuple[float, float],
         side: int,
         options: dict[str, Any],
@@ -250,7 +250,7 @@ class Workplace:
         Args:
             upload: The picture.
             name: Its name on the user's computer.
-            weights: Two or more names of ``Choices``.
+            weights: Two or more names of ``Choices``, each with a denoising level or None.
             centre: Centre of the part, from left and top, 0 to 1.
             side: Width and height of the part in pixels of the picture.
             options: As in ``Settings``.
@@ -260,24 +260,24 @@ class Workplace:
             UserError, RunError, Cancelled: as for ``restore_picture``; UserError for fewer than two
                 weights.
         """
-        chosen = [self.choices[entry] for entry in dict.fromkeys(weights)]
+        chosen = [(self.choices[entry], level) for entry, level in dict.fromkeys(weights)]
         if len(chosen) < 2:
             raise UserError("choose two or more weights to compare")
         with self._folder() as folder, _named(upload, name):
             self._check_kind(upload, ("picture",))
             picture = read_picture(upload)
             box = part_of(picture.pixels.shape[2], picture.pixels.shape[1], centre, side)
-            top_scale = max(choice.scale for choice in chosen)
+            top_scale = max(choice.scale for choice, _ in chosen)
             width, height = box[2] * top_scale, box[3] * top_scale
             begin = time.perf_counter()
             plain = _enlarged(_cut(picture.pixels, box, 0, 1)[0], width, height)
             seconds = time.perf_counter() - begin
             results = [Compared("Bicubic", f"×{top_scale}", None, seconds, folder / "bicubic.png")]
             _write_shown(results[0].image, replace(picture, pixels=plain, alpha=None))
-            for number, choice in enumerate(chosen):
+            for number, (choice, level) in enumerate(chosen):
                 control.progress(number, len(chosen))
                 checked = upscale_options(options)
-                upscaler = Upscaler(self.choices.networks(choice.name), checked)
+                upscaler = Upscaler(self.choices.networks(choice.name, level), checked)
                 halo = upscaler.halo_of()
                 multiple = arch_info(upscaler.nets[0]).size_multiple
                 pixels, left, top = _cut(picture.pixels, box, halo, multiple)
@@ -293,8 +293,9 @@ class Workplace:
                 ].clip(0, 1)
                 shown = replace(picture, pixels=resize_to(inner, width, height), alpha=None)
                 path = _write_shown(folder / f"{number}.png", shown)
-                kind = f"{choice.network} ×{scale}"
-                results.append(Compared(choice.name, kind, choice.params or None, seconds, path))
+                label = choice.name if level is None else f"{choice.name}, denoise {level}"
+                kind, params = f"{choice.network} ×{scale}", choice.params or None
+                results.append(Compared(label, kind, params, seconds, path))
             control.progress(len(chosen), len(chosen))
             return results
 
