@@ -54,7 +54,9 @@ _CSS = """
 .scores th, .scores td { padding: .35rem .5rem !important; text-align: right;
   border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important;
   color: var(--body-text-color) !important; font-variant-numeric: tabular-nums; }
+.scores th, .scores td + td { white-space: nowrap; }
 .scores th { font-weight: 600; }
+.scores small { display: block; color: var(--body-text-color-subdued); }
 .scores th:first-child, .scores td:first-child { text-align: left; overflow-wrap: anywhere; }
 @media (max-width: 640px) {
   .result { min-height: 6rem; }
@@ -537,10 +539,10 @@ def _comparison(found: Sequence[Compared]) -> str:
         for part in found
     )
     rows = "".join(
-        f"<tr><td>{escape(part.name)}</td><td>{escape(part.network)}</td>"
+        f"<tr><td>{escape(part.name)}<small>{escape(part.network)}</small></td>"
         f"<td>{'–' if part.params is None else f'{part.params:,}'}</td>"
         f"<td>{escape(duration_text(part.seconds))}</td></tr>"
         for part in found
     )
-    head = "<tr><th>Weights</th><th>Network</th><th>Parameters</th><th>Time</th></tr>"
+    head = "<tr><th>Weights</th><th>Parameters</th><th>Time</th></tr>"
     return f'<div class="pictures">{figures}</div><table class="scores">{head}{rows}</table>'
