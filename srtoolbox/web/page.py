@@ -28,20 +28,21 @@ _TILES = [("auto", _AUTO), ("whole picture", 0), *((str(side), side) for side in
 _CONTAINERS = [("MP4", "mp4"), ("as the input", "auto"), ("Matroska", "mkv")]
 
 _CSS = """
-.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
-.gradio-container main { width: 100%; }
+.gradio-container { width: 100%; min-width: 0; max-width: 1180px !important;
+  margin: 0 auto !important; }
 .gradio-container .html-container { padding: 0 !important; }
 .head { padding: .5rem 0 0; }
 .head h1 { font-size: 1.2rem !important; font-weight: 600; margin: 0 !important; }
-.head p { margin: .2rem 0 0 !important; color: var(--body-text-color-subdued) !important; }
+.head p { margin: .2rem 0 0 !important; }
+.head p, .line .note, .result, .scores small { opacity: .75; }
 .line { margin: 0 !important; line-height: 1.45; overflow-wrap: anywhere; }
 .line:empty { display: none; }
 .line progress { display: block; width: 100%; height: .5rem; margin-top: .4rem;
   accent-color: var(--color-accent); }
 .line.error { color: #b42318 !important; } .dark .line.error { color: #f97066 !important; }
-.line .note { display: block; color: var(--body-text-color-subdued); }
+.line .note { display: block; }
 .result { display: flex; align-items: center; justify-content: center; min-height: 20rem;
-  padding: 1rem; text-align: center; color: var(--body-text-color-subdued);
+  padding: 1rem; text-align: center; color: var(--body-text-color) !important;
   border: 1px dashed var(--border-color-primary); border-radius: var(--block-radius); }
 .media { display: block; max-width: 100%; max-height: 70vh; margin: 0 auto !important; }
 .pictures { display: grid; gap: .75rem;
@@ -51,14 +52,16 @@ _CSS = """
 .pictures figcaption { margin: .3rem 0 0; overflow-wrap: anywhere;
   color: var(--body-text-color) !important; }
 .scores { width: 100%; border-collapse: collapse; margin: 1rem 0 0 !important; }
+.scores, .scores tr { border: 0 !important; }
 .scores th, .scores td { padding: .35rem .5rem !important; text-align: right;
   border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important;
   color: var(--body-text-color) !important; font-variant-numeric: tabular-nums; }
 .scores th, .scores td + td { white-space: nowrap; }
 .scores th { font-weight: 600; }
-.scores small { display: block; color: var(--body-text-color-subdued); }
+.scores small { display: block; }
 .scores th:first-child, .scores td:first-child { text-align: left; overflow-wrap: anywhere; }
 @media (max-width: 640px) {
+  .gradio-container .main.app { padding: .75rem !important; }
   .result { min-height: 6rem; }
   .scores th, .scores td { padding: .35rem .25rem !important; font-size: .85rem; }
 }
