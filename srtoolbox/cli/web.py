@@ -68,7 +68,7 @@ def web(arguments: Namespace) -> int:
 
     check_gradio()
     load_all_plugins(arguments.plugin)
-    limits = Limits(arguments.max_upload * 10**6, arguments.max_pixels, arguments.max_seconds)
+    limits = Limits(arguments.max_upload * 2**20, arguments.max_pixels, arguments.max_seconds)
     opens = sys.stdout.isatty() if arguments.open is None else arguments.open
 
     def ready(url: str) -> None:

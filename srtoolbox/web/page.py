@@ -502,7 +502,7 @@ def _progress(job: Job, before: int, begin: float | None) -> str:
     """Returns the line on a job that waits or runs."""
     if before:
         jobs = "1 job runs" if before == 1 else f"{before} jobs run"
-        return _line(f"Waiting: {jobs} before this one")
+        return _line(f"Waiting: {jobs} first")
     control = job.control
     if control.is_cancelled:
         return _line("Stopping")

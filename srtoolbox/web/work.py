@@ -59,7 +59,7 @@ class Limits:
         seconds: Length of a video or an animation.
     """
 
-    bytes: int = 200_000_000
+    bytes: int = 200 * 2**20
     pixels: int = 16_000_000
     seconds: float = 300.0
 
@@ -304,8 +304,8 @@ class Workplace:
         size = upload.stat().st_size
         if size > self.limits.bytes:
             raise UserError(
-                f"{upload}: has {size / 1e6:.1f} MB; this page takes at most "
-                f"{self.limits.bytes / 1e6:g}"
+                f"{upload}: has {size / 2**20:.1f} MB; this page takes at most "
+                f"{self.limits.bytes / 2**20:g}"
             )
         kind = kind_of(upload)
         if kind == "video" and upload.suffix.lower() not in VIDEO_SUFFIXES:

@@ -22,5 +22,5 @@ def choices(weights: list[str]) -> Choices:
 
 @pytest.fixture
 def place(choices: Choices, tmp_path: Path) -> Workplace:
-    limits = Limits(bytes=1_000_000, pixels=100_000, seconds=1)
+    limits = Limits(bytes=2**20, pixels=100_000, seconds=1)
     return Workplace(choices, limits, tmp_path / "results")

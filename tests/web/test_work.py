@@ -201,7 +201,7 @@ class TestRefused:
 
     def test_many_bytes(self, place: Workplace, tmp_path: Path) -> None:
         upload = tmp_path / "a.bmp"
-        upload.write_bytes(b"BM" + bytes(1_500_000))
+        upload.write_bytes(b"BM" + bytes(1_600_000))
         assert self.line(place, upload) == "a.bmp: has 1.5 MB; this page takes at most 1"
 
     def test_many_pixels(self, place: Workplace, tmp_path: Path) -> None:
