@@ -1,4 +1,4 @@
-"""Runs a benchmark of the toolbox: ``python -m benchmarks data``, or ``trainer``.
+"""Runs a benchmark of the toolbox: ``python -m benchmarks data``, ``trainer`` or ``upscale``.
 
 ``--set KEY=VALUE`` changes an option of ``benchmarks/<name>.yml``; results are written to
 ``experiments/bench/``.
@@ -15,6 +15,7 @@ from rich.console import Console
 
 from benchmarks.data import DataOptions, measure_data, report_data
 from benchmarks.trainer import TrainerOptions, measure_trainer, report_trainer
+from benchmarks.upscale import UpscaleBenchOptions, measure_upscale, report_upscale
 from srtoolbox.bench.run import Benchmark, run_bench
 from srtoolbox.engine.device.precision import pick_device
 from srtoolbox.errors import UserError
@@ -23,6 +24,7 @@ from srtoolbox.utils.console import set_up_logging
 BENCHMARKS = {
     "data": Benchmark(DataOptions, measure_data, report_data),
     "trainer": Benchmark(TrainerOptions, measure_trainer, report_trainer),
+    "upscale": Benchmark(UpscaleBenchOptions, measure_upscale, report_upscale),
 }
 
 

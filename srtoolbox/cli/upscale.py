@@ -12,7 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from srtoolbox.cli.arguments import Commands, add_command, add_plugins, load_all_plugins
+from srtoolbox.cli.arguments import (
+    Commands,
+    add_command,
+    add_overrides,
+    add_plugins,
+    load_all_plugins,
+)
 from srtoolbox.errors import UserError
 from srtoolbox.utils.console import Progress, duration_text, make_progress, print_rich, printable
 
@@ -47,6 +53,8 @@ def add_upscale(commands: Commands) -> None:
         metavar="W",
         help="apply another network to the result (may be repeated)",
     )
+    command.add_argument("--arch", metavar="NAME", help="arch, if the file W does not name it")
+    add_overrides(command, "option of the arch of W, e.g. branch=2 (may be repeated)")
     command.add_argument(
         "--denoise", type=int, choices=range(4), help="denoising level, if the weights have levels"
     )
@@ -156,7 +164,9 @@ def upscale(arguments: Namespace) -> int:
     if arguments.chain and not arguments.weights:
         raise UserError("--chain: needs --weights for the first network")
     weights = [*arguments.weights, *arguments.chain]
-    nets = load_networks(weights, options.outscale, arguments.denoise)
+    nets = load_networks(
+        weights, options.outscale, arguments.denoise, arguments.arch, arguments.overrides
+    )
     upscaler = Upscaler(nets, options)
     found = find(upscaler, arguments.inputs, arguments.output, options)
     for note in found.notes:

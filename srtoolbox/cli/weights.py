@@ -47,13 +47,16 @@ def add_export(commands: Commands) -> None:
     )
     command.add_argument("source", metavar="WEIGHTS", type=Path, help="weight file")
     command.add_argument(
-        "--format",
+        "--to",
         choices=("onnx", "torch"),
-        required=True,
-        help="onnx, or torch for torch.export (.pt2)",
+        default="onnx",
+        help="onnx (default), or torch for torch.export",
     )
     command.add_argument(
-        *("-o", "--output"), metavar="FILE", type=Path, required=True, help="FILE.onnx or FILE.pt2"
+        *("-o", "--output"),
+        metavar="FILE",
+        type=Path,
+        help="FILE.onnx or FILE.pt2 (default: beside WEIGHTS)",
     )
     sizes = command.add_mutually_exclusive_group()
     sizes.add_argument(
@@ -83,14 +86,15 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def export(arguments: Namespace) -> None:
-    from srtoolbox.engine.export import export
+    from srtoolbox.engine.export import SUFFIXES, export
 
-    check_output("--output", arguments.output)
+    output = arguments.output or arguments.source.with_suffix(SUFFIXES[arguments.to])
+    check_output("--output", output)
     load_all_plugins(arguments.plugin)
     report = export(
         arguments.source,
-        arguments.output,
-        arguments.format,
+        output,
+        arguments.to,
         size=(arguments.tile, arguments.tile) if arguments.tile else arguments.size,
         num_frame=arguments.frames,
         opset=arguments.opset,

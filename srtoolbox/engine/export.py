@@ -205,7 +205,7 @@ def export_network(
 
 
 def _check_target(target: Path, format: Format) -> None:
-    check_choice("export: --format", format, SUFFIXES)
+    check_choice("export: --to", format, SUFFIXES)
     if target.suffix != SUFFIXES[format]:
         raise UserError(f"{target}: the name must end in {SUFFIXES[format]} for {format}")
     if format == "onnx":

@@ -92,7 +92,7 @@ def animation_info(path: Path) -> AnimationInfo | None:
         if count < 2:
             return None
         notes = ()
-        if ";16" in str(image.tile):
+        if ";16" in str(getattr(image, "tile", "")):
             notes = ("an animation is read with 8 bits; the file has 16",)
         return AnimationInfo(
             "apng" if image.format == "PNG" else "webp",

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.media.video import VideoInfo, as_fraction, import_av
-from srtoolbox.media.video_colour import ToFrame, colour_for, depth
+from srtoolbox.media.video import as_fraction, import_av
+from srtoolbox.media.video_colour import Colour, ToFrame, colour_for, depth
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -143,7 +143,8 @@ class SegmentEncoder:
 
     Args:
         path: The file.
-        info: The source.
+        colour: Colours of the source.
+        ratio: Width of a pixel divided by its height.
         options: Of the encoder.
         layout: Name of the pixel format.
         width, height: Size of the pixels of a frame.
@@ -156,7 +157,8 @@ class SegmentEncoder:
     def __init__(
         self,
         path: Path,
-        info: VideoInfo,
+        colour: Colour,
+        ratio: Fraction,
         options: EncoderOptions,
         layout: str,
         width: int,
@@ -171,7 +173,7 @@ class SegmentEncoder:
         self._number = 0
         pixel_layout = av.VideoFormat(layout)
         width, height = encoded_size(name, pixel_layout, width, height)
-        colour = colour_for(info.colour, pixel_layout.is_rgb, height)
+        colour = colour_for(colour, pixel_layout.is_rgb, height)
         self._convert = ToFrame(colour, pixel_layout, width, height)
         self._time_base = 1 / _short(rate)
         self._container: Any = av.open(str(path.absolute()), "w", format="matroska")
@@ -189,7 +191,7 @@ class SegmentEncoder:
             context = stream.codec_context
             context.pix_fmt = layout
             context.time_base = self._time_base
-            context.sample_aspect_ratio = info.sample_aspect_ratio
+            context.sample_aspect_ratio = ratio
             context.colorspace = colour.tag
             context.color_range = 2 if colour.full_range else 1
             context.color_primaries = colour.primaries

@@ -31,7 +31,7 @@ from srtoolbox.media.video_segments import Segment
 _log = logging.getLogger("srtoolbox")
 
 CONTAINERS = ("auto", "mkv", "mp4")
-_FORMAT_OF_SUFFIX = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+FORMAT_OF_SUFFIX = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _MIME_OF_COVER = {"png": "image/png", "mjpeg": "image/jpeg", "bmp": "image/bmp"}
 _SUFFIX_OF_COVER = {"png": "png", "mjpeg": "jpg", "bmp": "bmp"}
 # Tags of the old file or of the old video packets; the new ones are written by the container.
@@ -79,7 +79,7 @@ def plan_streams(info: VideoInfo, target: Path, container: str, encoder: str) ->
     check_choice("container", container, CONTAINERS)
     suffix = target.suffix.lower()
     if container == "auto":
-        wanted = _FORMAT_OF_SUFFIX.get(suffix, "matroska")
+        wanted = FORMAT_OF_SUFFIX.get(suffix, "matroska")
     else:
         wanted = "matroska" if container == "mkv" else "mp4"
     with open_video(info.path) as source:
@@ -87,7 +87,7 @@ def plan_streams(info: VideoInfo, target: Path, container: str, encoder: str) ->
         plan = _plan(source, main, target, wanted, encoder)
         lost = [one for one in plan.dropped if source.streams[one].type != "data"]
         names = ", ".join(_describe(source.streams[one]) for one in lost)
-        if wanted != "matroska" and (lost or not _holds(wanted, encoder)):
+        if wanted != "matroska" and (lost or not can_hold(wanted, encoder)):
             reason = names or f"video of {encoder}"
             if container == "mp4":
                 raise UserError(
@@ -97,7 +97,7 @@ def plan_streams(info: VideoInfo, target: Path, container: str, encoder: str) ->
             plan.messages.insert(
                 0, f"{wanted.upper()} cannot hold {reason}: the result is {plan.path.name}"
             )
-        elif container == "auto" and suffix not in _FORMAT_OF_SUFFIX:
+        elif container == "auto" and suffix not in FORMAT_OF_SUFFIX:
             plan.messages.insert(
                 0, f"videos are written as MKV, MP4 or MOV: the result is {plan.path.name}"
             )
@@ -111,7 +111,7 @@ def plan_streams(info: VideoInfo, target: Path, container: str, encoder: str) ->
 
 
 def _plan(source: Any, main: int, target: Path, wanted: str, encoder: str) -> Plan:
-    suffixes = [suffix for suffix, name in _FORMAT_OF_SUFFIX.items() if name == wanted]
+    suffixes = [suffix for suffix, name in FORMAT_OF_SUFFIX.items() if name == wanted]
     fits = target.suffix.lower() in suffixes
     plan = Plan(target if fits else target.with_suffix(suffixes[0]), wanted)
     av = import_av()
@@ -129,7 +129,7 @@ def _plan(source: Any, main: int, target: Path, wanted: str, encoder: str) -> Pl
             # MP4 stores the titles of chapters in such a stream; they are kept as chapters.
             if not (chapter_tracks and getattr(stream, "name", None) == "bin_data"):
                 plan.dropped.append(stream.index)
-        elif codec is not None and _holds(wanted, codec):
+        elif codec is not None and can_hold(wanted, codec):
             plan.copied.append(stream.index)
         elif codec == "mov_text" and wanted == "matroska":
             plan.as_text.append(stream.index)
@@ -138,7 +138,7 @@ def _plan(source: Any, main: int, target: Path, wanted: str, encoder: str) -> Pl
     return plan
 
 
-def _holds(format_name: str, codec: str) -> bool:
+def can_hold(format_name: str, codec: str) -> bool:
     av = import_av()
     with av.open("unwritten", "w", format=format_name) as scratch:  # no file before a packet
         return codec in scratch.supported_codecs
@@ -200,7 +200,7 @@ def join(
         _copy_tags(source.metadata, result.metadata, _FILE_TAGS)
         result.set_chapters(_chapters(source.chapters(), info.origin + start, end, start))
         copied = _copied(source, info, plan, outputs, start, end)
-        encoded = _encoded(segments, video, time_base)
+        encoded = timed_packets(segments, video, time_base)
         try:
             for _, packet in heapq.merge(encoded, copied, key=lambda pair: pair[0]):
                 result.mux(packet)
@@ -262,10 +262,10 @@ def _chapters(
     return kept
 
 
-def _encoded(
+def timed_packets(
     segments: Sequence[tuple[Path, Segment]], video: Any, time_base: Fraction
 ) -> Iterator[tuple[float, Any]]:
-    """Yields the packets of all segments with the source's time stamps.
+    """Yields the packets of all segments with their time stamps.
 
     The time of decoding of packet i is the time of showing of frame i - d, where d is the smallest
     number with which no frame is shown before it is decoded.

@@ -317,8 +317,9 @@ def _encode_segment(
             if encoder is None:
                 shape = _checked(output, None).shape
                 rate = job.info.rate * scale
+                look = job.info.colour, job.info.sample_aspect_ratio
                 encoder = SegmentEncoder(
-                    *(temporary, job.info, job.options, job.layout, shape[2], shape[1], rate)
+                    *(temporary, *look, job.options, job.layout, shape[2], shape[1], rate)
                 )
             encoder.add(_checked(output, shape))
             pts.append(waiting.popleft())

@@ -152,9 +152,12 @@ class _Finder:
             pictures = [entry for entry in entries if entry.suffix.lower() in READ_SUFFIXES]
             if self.options.burst:
                 self.add_burst(sub, pictures, place if self.options.keep_tree else target)
-            elif self.sees_frames and len(pictures) > 1:
-                self.add_sequence(sub, pictures, place)
-                entries = [entry for entry in entries if entry not in pictures]
+            elif self.sees_frames:
+                # Animations and maps may lie between the pictures; a broken file is a picture.
+                clip = {entry: None for entry in pictures if kind_of(entry) == "picture"}
+                if len(clip) > 1:
+                    self.add_sequence(sub, list(clip), place)
+                    entries = [entry for entry in entries if entry not in clip]
             if not self.options.burst:
                 for entry in entries:
                     self.add_file(entry, place, "")

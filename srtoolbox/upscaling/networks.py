@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 from srtoolbox.config.schema import build
 from srtoolbox.engine.onnx_model import SUFFIX as ONNX_SUFFIX
 from srtoolbox.engine.onnx_model import load_onnx
+from srtoolbox.engine.weights.convert import network_options
 from srtoolbox.engine.weights.guess import guess_arch
 from srtoolbox.engine.weights.load import load, read_weights
 from srtoolbox.errors import UserError
@@ -28,7 +30,11 @@ _LEVEL = re.compile(r"(?:noise|denoise)[_-]?(\d)", re.IGNORECASE)
 
 
 def load_networks(
-    weights: Sequence[str | Path], outscale: float | None = None, denoise: int | None = None
+    weights: Sequence[str | Path],
+    outscale: float | None = None,
+    denoise: int | None = None,
+    arch: str | None = None,
+    overrides: Sequence[str] = (),
 ) -> list[nn.Module]:
     """Loads the networks of a chain, in order.
 
@@ -37,10 +43,14 @@ def load_networks(
             name ``waifu2x-photo`` or ``waifu2x-art``. None: the package's own weights.
         outscale: Factor that the user wants; it chooses among the package's own weights.
         denoise: Denoising level of the first entry, 0 to 3.
+        arch: Name of the arch of the first entry, if its file does not contain it.
+        overrides: Options of this arch, such as ``"branch=2"``.
 
     Raises:
         UserError: if there is no such file, it is no network, or it has no such level.
     """
+    if (arch is not None or overrides) and (not weights or str(weights[0]) in waifu2x.STYLES):
+        raise UserError("--arch and --set: need --weights with a weight file")
     if not weights:
         if denoise is not None:
             raise UserError(
@@ -54,31 +64,43 @@ def load_networks(
         if str(entry) in waifu2x.STYLES:
             nets.append(waifu2x.load_waifu2x(str(entry), level))
         else:
-            nets.append(load_network(find_file(user_path(entry, "--weights "), level)))
+            path = find_file(user_path(entry, "--weights "), level)
+            nets.append(load_network(path, *((arch, overrides) if place == 0 else ())))
     return nets
 
 
-def load_network(path: Path) -> nn.Module:
+def load_network(path: Path, arch: str | None = None, overrides: Sequence[str] = ()) -> nn.Module:
     """Loads the network of a weight file, or of an ONNX file of ``srtoolbox export``.
 
     If the file does not contain its arch, the arch is found by the names and shapes of its tensors,
     and logged, because other options than those that shapes show have their defaults.
 
+    Args:
+        path: The file.
+        arch: Name of the arch, if the file does not contain it.
+        overrides: Options of the arch, such as ``"branch=2"``.
+
     Raises:
         UserError: if the file cannot be read, or its network is not known.
     """
     if path.suffix.lower() == ONNX_SUFFIX:
+        if arch is not None or overrides:
+            raise UserError(f"{path}: the network of an ONNX file cannot be changed by --set")
         return load_onnx(path)
     file = read_weights(path)
-    arch = None if file.arch is not None or file.keras else guess_arch(file.state)
-    if arch is None:
+    if file.arch is None and arch is None and not file.keras:
+        found = guess_arch(file.state)
+        if found is not None:
+            file = replace(file, arch=found)
+            _log.warning(
+                "%s: does not contain its arch; its tensors fit %s, other options have their "
+                "defaults or the values of --set",
+                *(path, _text(found)),
+            )
+    if file.arch is None and arch is None:
         return load(path)[0]
-    net = build("arch", arch)
-    file.load_into(net)
-    _log.warning(
-        "%s: does not contain its arch; its tensors fit %s, all other options have their defaults",
-        *(path, _text(arch)),
-    )
+    net = build("arch", network_options(file, arch, overrides))
+    _log.debug("%s", file.load_into(net))
     return net.eval()
 
 

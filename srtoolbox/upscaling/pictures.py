@@ -42,7 +42,7 @@ def upscale_picture(
     if upscaler.num_frame > 1 and not upscaler.takes_any_number:
         notes.append(f"the network sees {upscaler.num_frame} times the same picture")
     result = with_alpha(picture, upscaler.image, options.alpha)
-    return _written(upscaler, picture, result, target, options, notes)
+    return write_result(upscaler, picture, result, target, options, notes)
 
 
 def upscale_burst(
@@ -99,7 +99,7 @@ def upscale_burst(
         return upscaler.frames(frames, reference)
 
     result = with_alpha(own, restore, mode)
-    return _written(upscaler, own, result, target, options, [*own.notes, *notes])
+    return write_result(upscaler, own, result, target, options, [*own.notes, *notes])
 
 
 def choose_frames(
@@ -128,7 +128,7 @@ def choose_frames(
     return indices, reference, notes
 
 
-def _written(
+def write_result(
     upscaler: Upscaler,
     source: Picture,
     result: Picture,
@@ -136,7 +136,7 @@ def _written(
     options: UpscaleOptions,
     notes: list[str],
 ) -> Result:
-    """Resizes and writes a restored picture."""
+    """Resizes and writes a restored picture; returns its result with all notes."""
     height, width = source.pixels.shape[1:]
     size = result_size(options, width, height, upscaler.scale)
     if size != (result.pixels.shape[2], result.pixels.shape[1]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from srtoolbox.engine.onnx_model import OnnxModel
 from srtoolbox.errors import UserError
 from srtoolbox.media.animation import animation_info
 from srtoolbox.media.geo import geo_info
@@ -64,13 +66,12 @@ def upscale(net: Networks, source: Any, output: str | Path | None = None, **opti
         return _tensor(upscaler, source, checked)
     if isinstance(source, np.ndarray):
         return _array(upscaler, [source], checked)
-    if isinstance(source, str | Path):
-        return upscale_files(upscaler, [Path(source)], output and Path(output), checked)
-    entries = list(source)
+    entries: list[Any] = [source] if isinstance(source, str | Path) else list(source)
     if entries and all(isinstance(entry, np.ndarray) for entry in entries):
         return _array(upscaler, entries, checked)
     if entries and all(isinstance(entry, str | Path) for entry in entries):
-        return upscale_files(upscaler, list(map(Path, entries)), output and Path(output), checked)
+        folder = None if output is None else Path(output)
+        return upscale_files(upscaler, [Path(entry) for entry in entries], folder, checked)
     raise UserError(
         f"upscale: expected an array, a tensor, a path, or a list of arrays or paths, got "
         f"{type(source).__name__}"
@@ -170,9 +171,10 @@ def _networks(net: Networks, options: UpscaleOptions, denoise: int | None) -> li
     nets = []
     for entry in entries:
         if isinstance(entry, tuple) and entry and isinstance(entry[0], nn.Module):
-            nets.append(entry[0])
-        elif isinstance(entry, nn.Module):
-            nets.append(entry)
+            entry = entry[0]
+        if isinstance(entry, nn.Module):
+            # The user's own stays on its device; a program of ONNX is never changed.
+            nets.append(entry if isinstance(entry, OnnxModel) else copy.deepcopy(entry))
         elif isinstance(entry, str | Path):
             nets += load_networks([entry], None, denoise if not nets else None)
         else:

@@ -32,6 +32,7 @@ DEFAULT_FRAMES = 7
 
 _AUTO_TILE = {"cpu": 256, "cuda": 512}  # sides in LR pixels, for one frame
 _MIN_AUTO_TILE = 96
+_MIN_TILE = 16  # below it, halos would be nearly all of the work
 
 
 class Upscaler:
@@ -42,7 +43,8 @@ class Upscaler:
     grey frame three times, and the mean of its results is the grey result.
 
     Args:
-        nets: One or more networks. Only the first may be a multi-frame network.
+        nets: One or more networks, which are moved to the device. Only the first may be a
+            multi-frame network.
         options: How they run; options on files have no effect here.
 
     Attributes:
@@ -63,7 +65,7 @@ class Upscaler:
         if not nets:
             raise UserError("upscale: needs at least one network")
         self.device = pick_device(options.device)
-        self.nets = [net.to(self.device).eval() for net in nets]
+        self.nets = [_prepared(net, self.device) for net in nets]
         infos = [arch_info(net) for net in self.nets]
         for net, info in zip(self.nets[1:], infos[1:], strict=True):
             if info.num_frame not in (1, None) or info.restores_all:
@@ -236,7 +238,7 @@ class Upscaler:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                smaller = halve(tile, lq)
+                smaller = halve(tile, lq, _MIN_TILE)
                 if smaller is None:
                     raise RunError(
                         f"out of memory for frames of {lq.shape[-1]}×{lq.shape[-2]} even in tiles "
@@ -267,6 +269,8 @@ class Upscaler:
         A result that is not finite in a smaller number format is computed again in fp32.
         """
         on_device = lq.to(self.device)
+        if lq.ndim == 4:
+            on_device = on_device.contiguous(memory_format=torch.channels_last)
         formats: list[Precision] = [self.precision]
         if self.precision not in ("fp32", "tf32"):
             formats.append("fp32")
@@ -274,13 +278,25 @@ class Upscaler:
             with autocast(self.device, precision):
                 sr = run_padded(net, on_device).float()
             if bool(torch.isfinite(sr).all()):
-                return sr.cpu()
+                return sr.cpu().contiguous()
         finite = bool(torch.isfinite(lq).all())
         cause = "the input is finite" if finite else "the input is not finite, either"
         raise RunError(
             f"{type(net).__name__}: the output is not finite in fp32; {cause}. Check the weights "
             f"{'and the network before it' if stage else ''}".strip()
         )
+
+
+def _prepared(net: nn.Module, device: torch.device) -> nn.Module:
+    """Returns a network in eval mode on a device, in its fastest memory format.
+
+    Convolutions of single images are 1.05 to 1.6 times as fast on a CPU, and faster on a GPU in 16
+    bits, if the channels of a pixel lie together. Frames of clips are not stored like this.
+    """
+    net = net.to(device).eval()
+    if arch_info(net).num_frame != 1:
+        return net
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _frames_at_a_time(net: nn.Module, info: ArchInfo, asked: int | None) -> int:
@@ -302,4 +318,4 @@ def _hash(net: nn.Module) -> str:
 
 
 def _to_tensor(frame: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(frame))
+    return torch.from_numpy(np.require(frame, requirements=["C", "W"]))

@@ -178,16 +178,18 @@ def test_the_table_of_fixed_sizes_names_registered_archs() -> None:
 @pytest.mark.slow
 def test_command(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "folder" / "net.onnx"
-    arguments = ["export", str(weights), "--format", "onnx", "-o", str(target), "--tile", "24"]
+    arguments = ["export", str(weights), "--to", "onnx", "-o", str(target), "--tile", "24"]
     assert main(arguments) == 0
     assert "inputs of 24x24 pixels" in capsys.readouterr().out
     assert load_onnx(target).input_size == (24, 24)
+    assert main(["export", str(weights)]) == 0
+    assert load_onnx(weights.with_suffix(".onnx")).input_size is None
 
 
 @pytest.mark.parametrize("size", ["24", "0x8", "axb", "8x-8"])
 def test_wrong_sizes_are_refused(size: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["export", "w", "--format", "onnx", "-o", "x.onnx", f"--size={size}"])
+        main(["export", "w", "--to", "onnx", "-o", "x.onnx", f"--size={size}"])
     assert "expected height and width such as 128x128" in capsys.readouterr().err
 
 

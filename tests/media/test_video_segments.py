@@ -269,7 +269,7 @@ def test_kill_at_any_moment(tmp_path: Path) -> None:
 KILLS = {
     "before a segment has its name": "store.sync_folder = die",
     "before a segment has its record": "store.write_atomic = on_call(2, store.write_atomic)",
-    "while the result is joined": "join._encoded = dying(join._encoded)",
+    "while the result is joined": "join.timed_packets = dying(join.timed_packets)",
     "before the result has its name": "transform._sync = die",
     "before the segments are removed": "store.SegmentStore.remove_files = on_call(2, remove)",
 }

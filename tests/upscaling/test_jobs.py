@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support.upscaling import save, small_network, texture
+from torch import nn
+
+from srtoolbox.errors import RunError, UserError
+from srtoolbox.upscaling.jobs import Jobs
+from srtoolbox.upscaling.manifest import NAME, Manifest
+from srtoolbox.upscaling.options import upscale_options
+from srtoolbox.upscaling.run import find, upscale_files
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of ten pictures, of which one is broken, as the working folder's ``in``."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(10):
+        save(Path(f"in/{number}.png"), texture(8 + number, 9))
+    Path("in/4.png").write_bytes(Path("in/4.png").read_bytes()[:60])
+    return Path("in")
+
+
+def run(upscaler, folder=Path("in"), nets=(), **options):
+    checked = upscale_options(options)
+    return upscale_files(upscaler(*nets, **options), [folder], Path("out"), checked)
+
+
+def contents(folder: Path = Path("out")) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
+
+
+class TestFailures:
+    def test_nine_of_ten(self, folder, upscaler):
+        report = run(upscaler)
+        assert (len(report.done), len(report.failed), report.exit_code) == (9, 1, 3)
+        (entry,) = json.loads(Path("out/failed.json").read_text())
+        assert entry["input"] == "in/4.png"
+        assert "in/4.png: truncated or broken" in entry["error"]
+        save(Path("in/4.png"), texture(12, 9))
+        report = run(upscaler)
+        assert (len(report.done), len(report.found), report.exit_code) == (1, 9, 0)
+        assert not Path("out/failed.json").exists()
+
+    def test_all_failed(self, folder, upscaler):
+        for path in folder.iterdir():
+            path.write_bytes(b"no picture")
+        assert run(upscaler).exit_code == 1
+
+    def test_fail_fast(self, folder, upscaler):
+        with pytest.raises(RunError, match=r"in/4\.png: truncated"):
+            run(upscaler, fail_fast=True)
+        assert sorted(contents()) == ["0.png", "1.png", "2.png", "3.png"]
+        assert Path("out/failed.json").exists()
+
+    def test_an_error_of_the_network_is_named(self, folder, upscaler):
+        class Odd(nn.Module):
+            scales, scale = (1,), 1
+
+            def forward(self, lq: torch.Tensor) -> torch.Tensor:
+                if lq.shape[-2] == 9:
+                    raise RuntimeError("no 9")
+                return lq
+
+        report = run(upscaler, nets=[Odd()])
+        assert len(report.done) == 8
+        assert dict(report.failed)[Path("in/1.png")].startswith("in/1.png: ")
+        assert "no 9" in dict(report.failed)[Path("in/1.png")]
+
+    def test_a_file_of_the_user_is_no_list_of_failures(self, folder, upscaler):
+        Path("in/4.png").unlink()
+        Path("out").mkdir()
+        Path("out/failed.json").write_text('{"mine": 1}')
+        run(upscaler)
+        assert Path("out/failed.json").read_text() == '{"mine": 1}'
+
+
+class TestGoingOn:
+    def test_finished_results_are_found(self, folder, upscaler):
+        run(upscaler)
+        before = {path: path.stat().st_mtime_ns for path in Path("out").glob("*.png")}
+        report = run(upscaler, tile=7, existing="error")  # tiles do not change results
+        assert (len(report.done), len(report.found)) == (0, 9)
+        assert before == {path: path.stat().st_mtime_ns for path in before}
+
+    def test_a_changed_input_or_setting_is_not_mixed_up(self, folder, upscaler, caplog):
+        run(upscaler)
+        save(Path("in/0.png"), texture(30, 9))
+        report = run(upscaler)
+        assert [path.name for path, _ in report.skipped] == ["0.png"]
+        assert "0.png: exists and was made of another input or with other settings" in caplog.text
+        report = run(upscaler, existing="overwrite")
+        assert [result.path.name for result in report.done] == ["0.png"]
+        assert len(run(upscaler, blend=0.5).skipped) == 9
+        assert len(run(upscaler, nets=[small_network()]).skipped) == 9
+
+    def test_files_of_the_user_are_kept(self, folder, upscaler, caplog):
+        save(Path("out/0.png"), texture(3, 3))
+        mine = Path("out/0.png").read_bytes()
+        report = run(upscaler)
+        assert [(path.name, reason) for path, reason in report.skipped] == [
+            ("0.png", "was not written by this command")
+        ]
+        assert Path("out/0.png").read_bytes() == mine
+        with pytest.raises(UserError, match=r"out/0\.png: exists; --existing overwrite"):
+            run(upscaler, existing="error")
+        run(upscaler, existing="overwrite")
+        assert Path("out/0.png").read_bytes() != mine
+
+    def test_a_result_that_was_changed_is_not_found(self, folder, upscaler):
+        run(upscaler)
+        save(Path("out/0.png"), texture(3, 3))
+        assert [path.name for path, _ in run(upscaler).skipped] == ["0.png"]
+
+    def test_a_damaged_manifest(self, folder, upscaler, caplog):
+        run(upscaler)
+        path = Path("out") / NAME
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join(['{"result": 3', "17", "null", *lines[3:]]) + "\n\0")
+        report = run(upscaler)
+        assert (len(report.found), len(report.skipped)) == (6, 3)
+        assert "4 lines are damaged and ignored" in caplog.text
+
+    def test_the_file_may_have_another_suffix_than_planned(self, tmp_path):
+        manifest = Manifest(tmp_path)
+        (tmp_path / "a.mkv").write_bytes(b"1")
+        manifest.add(tmp_path / "a.mp4", "key", tmp_path / "a.mkv")
+        again = Manifest(tmp_path)
+        assert again.holds(tmp_path / "a.mp4", "key")
+        assert not again.holds(tmp_path / "a.mp4", "other")
+        assert again.results == [tmp_path / "a.mkv"]
+
+
+def test_results_are_reported_as_they_come(folder, upscaler):
+    seen, options = [], upscale_options({})
+    net = upscaler()
+    found = find(net, [folder], Path("out"), options)
+    Jobs(net, options, lambda result: seen.append(result.path.exists())).run(found.jobs)
+    assert seen == [True] * 9
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on(tmp_path, weights):
+    """After kill −9 the same command finishes, and its results equal those of an unbroken run."""
+    for number in range(12):
+        save(tmp_path / "in" / f"{number}.png", texture(90, 90 + number))
+    command = [sys.executable, "-m", "srtoolbox", "upscale", "in", "--weights", str(weights)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    kills = 0
+    while True:
+        process = subprocess.Popen(
+            [*command, "-o", "broken"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE
+        )
+        done = len(list((tmp_path / "broken").glob("*.png")))
+        while process.poll() is None and kills < 4:
+            time.sleep(0.005)
+            if len(list((tmp_path / "broken").glob("*.png"))) >= done + 2:
+                process.send_signal(signal.SIGKILL)
+        if process.wait() == 0:
+            break
+        kills += 1
+        assert kills <= 4, process.stderr.read()
+    assert kills > 0
+    subprocess.run([*command, "-o", "whole"], cwd=tmp_path, env=environment, check=True)
+    assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
+    assert len(contents(tmp_path / "whole")) == 12
+
+
+def test_pixels_of_all_results(folder, upscaler):
+    run(upscaler)
+    for path in Path("out").glob("*.png"):
+        source = np.asarray(Image.open(Path("in") / path.name)).transpose(2, 0, 1)
+        expected = np.floor(upscaler().image(source).clip(0, 1) * np.float64(255) + 0.5)
+        assert np.array_equal(np.asarray(Image.open(path)).transpose(2, 0, 1), expected)
