@@ -13,7 +13,6 @@ from srtoolbox.errors import RunError, UserError
 from srtoolbox.media.image_file import read_picture
 from srtoolbox.upscaling.options import UpscaleOptions
 from srtoolbox.upscaling.pictures import upscale_picture
-from srtoolbox.upscaling.result import Result
 from srtoolbox.upscaling.upscaler import Upscaler
 from srtoolbox.web import work
 from srtoolbox.web.choices import Choices
@@ -93,28 +92,35 @@ def test_tiles_are_counted_and_a_cancelled_job_stops_between_them(
     assert not net._forward_pre_hooks
 
 
-def test_animations_and_videos_report_frames(place: Workplace, tmp_path: Path, monkeypatch) -> None:
+def test_an_animation_is_enlarged_frame_by_frame(place: Workplace, tmp_path: Path) -> None:
     frames = [Image.fromarray(picture(10, 12, seed)) for seed in range(3)]
     upload = tmp_path / "a.gif"
     frames[0].save(upload, save_all=True, append_images=frames[1:], duration=40)
-
-    def upscale(upscaler, source, target, options, on_progress):
-        for index in range(3):
-            upscaler.image(picture(8, 8).transpose(2, 0, 1))
-            on_progress(index + 1, 3)
-        target.write_bytes(source.read_bytes())
-        return Result(target, 24, 20, 3, ("a note",))
-
-    monkeypatch.setattr(work, "upscale_animation", upscale)
     control = Control()
     result = place.restore_media(upload, "clip ü.gif", chosen(container="mp4"), control)
     assert (result.path.name, result.kind) == ("clip ü_x2.gif", "animation")
     assert (control.done, control.total) == (3, 3)
-    assert "12×10 → 24×20, 3 frames" in result.text and result.notes == ("a note",)
-    control = Control()
-    control.cancel()
+    assert "12×10 → 24×20, 3 frames" in result.text
+    with Image.open(result.path) as image:
+        assert (image.n_frames, image.size, image.info["duration"]) == (3, (24, 20), 40)
+
+
+def test_a_cancelled_animation_stops_and_leaves_nothing(place: Workplace, tmp_path: Path) -> None:
+    frames = [Image.fromarray(picture(10, 12, seed)) for seed in range(3)]
+    upload = tmp_path / "a.gif"
+    frames[0].save(upload, save_all=True, append_images=frames[1:], duration=40)
+
+    class Stopping(Control):
+        def progress(self, done: int, total: int) -> None:
+            if done == 1:
+                self.cancel()
+            super().progress(done, total)
+
+    control = Stopping()
     with pytest.raises(Cancelled):
         place.restore_media(upload, "a.gif", chosen(), control)
+    assert control.done == 1
+    assert not list((tmp_path / "results").iterdir())
 
 
 @pytest.mark.slow
@@ -128,6 +134,11 @@ def test_a_video_becomes_an_mp4(place: Workplace, tmp_path: Path) -> None:
     result = place.restore_media(upload, "a.mkv", chosen(container="mp4"), control)
     assert (result.path.name, result.kind, control.done) == ("a_x2.mp4", "video", 5)
     assert "64×48 → 128×96" in result.text
+    control = Control()
+    control.cancel()
+    with pytest.raises(Cancelled):
+        place.restore_media(upload, "a.mkv", chosen(), control)
+    assert len(list((tmp_path / "results").iterdir())) == 1
 
 
 def test_compared_parts_equal_those_of_the_whole_picture(
