@@ -31,6 +31,8 @@ _CSS = """
 .gradio-container { width: 100%; min-width: 0; max-width: 1180px !important;
   margin: 0 auto !important; }
 .gradio-container .html-container { padding: 0 !important; }
+.gradio-container .main.app { padding: clamp(.75rem, 2.5vw, 2rem) !important; }
+.gradio-container .tab-container button { padding: 0 .7rem !important; }
 .head { padding: .5rem 0 0; }
 .head h1 { font-size: 1.2rem !important; font-weight: 600; margin: 0 !important; }
 .head p { margin: .2rem 0 0 !important; }
@@ -61,7 +63,6 @@ _CSS = """
 .scores small { display: block; }
 .scores th:first-child, .scores td:first-child { text-align: left; overflow-wrap: anywhere; }
 @media (max-width: 640px) {
-  .gradio-container .main.app { padding: .75rem !important; }
   .result { min-height: 6rem; }
   .scores th, .scores td { padding: .35rem .25rem !important; font-size: .85rem; }
 }
