@@ -157,6 +157,7 @@ def test_compared_parts_equal_those_of_the_whole_picture(
     upscaler = Upscaler(choices.networks("tiny3"), UpscaleOptions(device="cpu"))
     whole = upscaler.image(pixels.transpose(2, 0, 1)).clip(0, 1) * 255
     part = whole[:, 43 * 3 : 107 * 3, 68 * 3 : 132 * 3].transpose(1, 2, 0)
+    assert part.std() > 10
     assert np.abs(np.asarray(Image.open(found[2].image)) - part).max() < 1
     with pytest.raises(UserError, match="two or more weights"):
         place.compare(upload, "a.png", variants[:1], (0.5, 0.5), 64, CPU, control)
