@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Sequence
 
 from srtoolbox import __version__
-from srtoolbox.cli import bench, data, info, run, study, upscale, weights
+from srtoolbox.cli import bench, data, info, run, study, upscale, web, weights
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.console import printable, set_up_logging
 from srtoolbox.utils.files import interrupt_on
@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         run.add_test,
         run.add_metrics,
         upscale.add_upscale,
+        web.add_web,
         weights.add_convert,
         weights.add_export,
         weights.add_fetch,

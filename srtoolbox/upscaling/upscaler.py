@@ -176,6 +176,20 @@ class Upscaler:
                     )
         return self._halos[stage]
 
+    def count_runs(self, height: int, width: int) -> int:
+        """Returns how often the networks run for one frame, to show progress.
+
+        It is an estimate for networks with an ``input_size``, whose tiles overlap.
+        """
+        runs = 0
+        for stage, net in enumerate(self.nets):
+            frames = self.num_frame if stage == 0 else 1
+            tile = self._tile_for(stage, torch.empty(1, frames, 1, height, width, device="meta"))
+            tiles = 1 if tile is None else math.ceil(height / tile) * math.ceil(width / tile)
+            runs += tiles * (8 if self._enhance.self_ensemble else 1)
+            height, width = height * cast(int, net.scale), width * cast(int, net.scale)
+        return runs
+
     def _through_all(self, lq: Tensor, reference: int | None) -> Tensor:
         """Applies all networks to (N, T, C, h, w) on the host; returns float32 on the host."""
         given = lq.shape[2]
