@@ -20,7 +20,7 @@ from srtoolbox.engine.weights.guess import guess_arch
 from srtoolbox.engine.weights.load import load, read_weights
 from srtoolbox.errors import UserError
 from srtoolbox.upscaling import waifu2x
-from srtoolbox.upscaling.default_weights import SCALES, path_of
+from srtoolbox.upscaling.weights import SCALES, path_of
 from srtoolbox.utils.files import user_path
 
 _log = logging.getLogger("srtoolbox")

@@ -11,7 +11,7 @@ from typing import cast
 from torch import nn
 
 from srtoolbox.errors import UserError
-from srtoolbox.upscaling.default_weights import SCALES, path_of
+from srtoolbox.upscaling.weights import SCALES, path_of
 from srtoolbox.upscaling.networks import find_file, load_networks
 from srtoolbox.upscaling.waifu2x import STYLES
 from srtoolbox.utils.files import user_path
