@@ -11,9 +11,9 @@ from typing import cast
 from torch import nn
 
 from srtoolbox.errors import UserError
-from srtoolbox.upscaling.weights import SCALES, path_of
 from srtoolbox.upscaling.networks import find_file, load_networks
 from srtoolbox.upscaling.waifu2x import STYLES
+from srtoolbox.upscaling.weights import SCALES, path_of
 from srtoolbox.utils.files import user_path
 
 _LEVELS = (None, 0, 1, 2, 3)
