@@ -212,7 +212,7 @@ def _where(cls: type) -> str:
         return f"{cls.__module__}.{cls.__qualname__}"
 
 
-ARCH_REGISTRY = Registry("arch", "srtoolbox.archs", own="srtoolbox.engine.weights.spandrel")
+ARCH_REGISTRY = Registry("arch", "srtoolbox.archs", own="srtoolbox.engine.weights.spandrel_arch")
 DISCRIMINATOR_REGISTRY = Registry("discriminator", "srtoolbox.archs")
 DATASET_REGISTRY = Registry("dataset", "srtoolbox.data")
 LOSS_REGISTRY = Registry("loss", "srtoolbox.losses")

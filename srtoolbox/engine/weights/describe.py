@@ -12,7 +12,7 @@ from srtoolbox.archs.base import arch_info
 from srtoolbox.config.schema import build
 from srtoolbox.engine.weights.guess import guess_arch
 from srtoolbox.engine.weights.load import read_weights, weights_hash
-from srtoolbox.engine.weights.spandrel import Spandrel
+from srtoolbox.engine.weights.spandrel_arch import Spandrel
 from srtoolbox.errors import UserError
 
 

@@ -41,7 +41,7 @@ from srtoolbox.utils.files import check_regular, write_atomic
 _log = logging.getLogger("srtoolbox")
 
 _KERAS = object()
-_SPANDREL = "Spandrel"  # the arch for architectures of other projects, see weights/spandrel.py
+_SPANDREL = "Spandrel"  # the arch for architectures of other projects, see spandrel_arch.py
 _MAX_CLASSES = 100  # of objects beside the tensors
 
 _ENTRIES = ("params_ema", "params", "state_dict")  # the first of these in a file is used

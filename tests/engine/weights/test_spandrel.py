@@ -20,7 +20,7 @@ from srtoolbox.config.load import load_options
 from srtoolbox.engine.build import fingerprint, network_identity
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.weights.load import load, save_weights, weights_hash
-from srtoolbox.engine.weights.spandrel import Spandrel, _licence, load_spandrel
+from srtoolbox.engine.weights.spandrel_arch import Spandrel, _licence, load_spandrel
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.inference.padding import run_padded
 from srtoolbox.inference.tiling import run_tiled
