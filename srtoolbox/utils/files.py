@@ -56,7 +56,8 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         write_synced(temporary, content)
         temporary.replace(path)
     except OSError as error:  # names the file that the caller asked for
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # of a read-only disk
+            temporary.unlink()
         raise OSError(error.errno, error.strerror, str(path)) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
