@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from srtoolbox.archs.base import ArchInfo, arch_info
+from srtoolbox.archs.base import ArchInfo, arch_info, check_network
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.device.precision import Precision, autocast, pick_device, resolve
 from srtoolbox.engine.onnx_model import OnnxModel
@@ -66,6 +66,8 @@ class Upscaler:
             raise UserError("upscale: needs at least one network")
         self.device = pick_device(options.device)
         self.nets = [_prepared(net, self.device) for net in nets]
+        for net in self.nets:
+            check_network(net)
         infos = [arch_info(net) for net in self.nets]
         for net, info in zip(self.nets[1:], infos[1:], strict=True):
             if info.num_frame not in (1, None) or info.restores_all:

@@ -146,6 +146,13 @@ class TestFailures:
         with pytest.raises(RunError, match="Limited: the output is not finite in fp32"):
             upscaler(Limited(nan_in="always")).image(texture(9, 9))
 
+    def test_a_network_without_a_scale(self, upscaler):
+        net = Limited()
+        net.scales = (1,)
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="its scale"):
+            patch.delattr(Limited, "scale")
+            upscaler(net)
+
     def test_an_unknown_device(self, upscaler):
         with pytest.raises(UserError, match="--device tpu"):
             upscaler(device="tpu")
