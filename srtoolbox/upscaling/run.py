@@ -22,6 +22,7 @@ from srtoolbox.media.image_file import read_picture
 from srtoolbox.media.picture import as_type, resize_to
 from srtoolbox.upscaling.inputs import Found, Job, find_jobs
 from srtoolbox.upscaling.jobs import Jobs, Report
+from srtoolbox.upscaling.manifest import NAME as MANIFEST
 from srtoolbox.upscaling.manifest import Manifest
 from srtoolbox.upscaling.networks import load_networks
 from srtoolbox.upscaling.options import UpscaleOptions, upscale_options
@@ -30,6 +31,7 @@ from srtoolbox.upscaling.upscaler import Upscaler
 from srtoolbox.utils.console import Progress
 
 _PROBE = 64  # side in pixels of the image whose time is measured
+_OVERSHOOT = 0.1  # of floats beyond [0, 1], as resampling causes
 
 Networks = nn.Module | tuple[nn.Module, dict[str, Any]] | str | Path | Sequence[Any] | None
 """A network, the result of ``srtoolbox.load``, a weight file, several of these, or None."""
@@ -66,7 +68,7 @@ def upscale(net: Networks, source: Any, output: str | Path | None = None, **opti
         return _tensor(upscaler, source, checked)
     if isinstance(source, np.ndarray):
         return _array(upscaler, [source], checked)
-    entries: list[Any] = [source] if isinstance(source, str | Path) else list(source)
+    entries: list[Any] = list(source) if isinstance(source, list | tuple) else [source]
     if entries and all(isinstance(entry, np.ndarray) for entry in entries):
         return _array(upscaler, entries, checked)
     if entries and all(isinstance(entry, str | Path) for entry in entries):
@@ -74,7 +76,7 @@ def upscale(net: Networks, source: Any, output: str | Path | None = None, **opti
         return upscale_files(upscaler, [Path(entry) for entry in entries], folder, checked)
     raise UserError(
         f"upscale: expected an array, a tensor, a path, or a list of arrays or paths, got "
-        f"{type(source).__name__}"
+        f"{type(source).__name__}; numpy.asarray makes an array of an image of Pillow"
     )
 
 
@@ -96,6 +98,8 @@ def find(
 ) -> Found:
     """Returns the jobs for files and folders; results of earlier commands are no inputs."""
     folders = {path if path.is_dir() else path.parent for path in inputs}
+    if options.recursive:
+        folders |= {found.parent for path in inputs for found in path.rglob(MANIFEST)}
     written = [result for folder in folders for result in Manifest(folder).results]
     label = f"_x{options.outscale or upscaler.scale:g}"
     if options.width or options.height:
@@ -194,9 +198,11 @@ def _array(upscaler: Upscaler, frames: Sequence[np.ndarray], options: UpscaleOpt
         raise UserError(
             f"upscale: expected uint8, uint16, or floats in [0, 1], got {first.dtype.name}"
         )
+    for frame in frames:
+        _check_range(frame)
     planes = [
         (frame[None] if frame.ndim == 2 else frame.transpose(2, 0, 1)).astype(
-            np.float32 if frame.dtype.kind == "f" else frame.dtype, copy=False
+            np.float32 if frame.dtype.kind == "f" else frame.dtype.newbyteorder("="), copy=False
         )
         for frame in frames
     ]
@@ -206,6 +212,15 @@ def _array(upscaler: Upscaler, frames: Sequence[np.ndarray], options: UpscaleOpt
     width, height = result_size(options, first.shape[1], first.shape[0], upscaler.scale)
     result = resize_to(result, width, height).astype(first.dtype, copy=False)
     return result[0] if first.ndim == 2 else np.ascontiguousarray(result.transpose(1, 2, 0))
+
+
+def _check_range(values: np.ndarray) -> None:
+    """Raises a UserError for floats of another range than [0, 1]; small overshoots are clipped."""
+    if values.dtype.kind == "f" and (values.min() < -_OVERSHOOT or values.max() > 1 + _OVERSHOOT):
+        raise UserError(
+            f"upscale: floats from {values.min():g} to {values.max():g}; expected 0 to 1, scale "
+            "them first"
+        )
 
 
 def _one_of(
@@ -225,13 +240,14 @@ def _one_of(
 
 def _tensor(upscaler: Upscaler, images: Tensor, options: UpscaleOptions) -> Tensor:
     """Upscales a tensor (C, H, W) or (N, C, H, W) in [0, 1]."""
-    if images.ndim not in (3, 4) or not images.is_floating_point():
+    if images.ndim not in (3, 4) or 0 in images.shape or not images.is_floating_point():
         raise UserError(
             f"upscale: expected a tensor (C, H, W) or (N, C, H, W) of floats, got "
             f"{tuple(images.shape)} {images.dtype}"
         )
     results = []
     for image in images.detach().float().cpu().numpy().reshape(-1, *images.shape[-3:]):
+        _check_range(image)
         sr = upscaler.image(image).clip(0, 1)
         width, height = result_size(options, image.shape[2], image.shape[1], upscaler.scale)
         results.append(torch.from_numpy(resize_to(sr, width, height)))

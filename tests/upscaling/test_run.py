@@ -28,6 +28,11 @@ class TestArrays:
         result = srtoolbox.upscale(small_network(), pixels, outscale=1.5)
         assert (result.shape, result.dtype) == ((15, 18), np.uint16)
 
+    def test_another_byte_order(self):
+        pixels = texture(10, 12, 1, np.uint16)[0]
+        result = srtoolbox.upscale(small_network(), pixels.astype(">u2"))
+        assert np.array_equal(result, srtoolbox.upscale(small_network(), pixels))
+
     def test_floats(self):
         pixels = texture(10, 12, dtype=np.float32).transpose(1, 2, 0).astype(np.float64)
         result = srtoolbox.upscale(small_network(), pixels)
@@ -58,6 +63,10 @@ class TestArrays:
             (torch.zeros(3, 4, 4, dtype=torch.uint8), "of floats"),
             ([], "expected an array, a tensor, a path"),
             ([1, 2], "expected an array, a tensor, a path"),
+            (Image.new("RGB", (4, 4)), "got Image; numpy.asarray makes an array"),
+            (np.full((4, 4, 3), 200.0), "floats from 200 to 200; expected 0 to 1"),
+            (torch.full((3, 4, 4), -1.0), "floats from -1 to -1; expected 0 to 1"),
+            (torch.zeros(0, 3, 4, 4), "of floats"),
         ],
     )
     def test_faults(self, source, message):
@@ -70,6 +79,13 @@ class TestArrays:
 
 
 class TestFiles:
+    def test_earlier_results_in_sub_folders_are_no_inputs(self, tmp_path):
+        save(tmp_path / "in" / "a.png", texture(8, 8))
+        for folder in ("x2", "again"):
+            output = tmp_path / "in" / folder
+            report = srtoolbox.upscale(small_network(), tmp_path / "in", output, recursive=True)
+            assert [result.path for result in report.done] == [output / "a.png"]
+
     def test_a_file_by_a_weight_file(self, tmp_path, weights):
         source = save(tmp_path / "a.png", texture(8, 9))
         report = srtoolbox.upscale(weights, source, tmp_path / "b.png")
