@@ -134,6 +134,8 @@ class _Finder:
         self.one_file = (
             output is not None and not output.is_dir() and output.suffix.lower() in known
         )
+        if output is not None and output.exists() and not (self.one_file or output.is_dir()):
+            raise UserError(f"-o {output}: is a file, but no picture, animation or video")
 
     def add(self, path: Path) -> None:
         """Adds the jobs of an input."""
@@ -141,10 +143,10 @@ class _Finder:
             folder = path.parent if self.output is None else self.output
             self.add_file(path, folder, self.label if self.output is None else "")
             return
-        folder = path.absolute()
+        folder = _named(path)
         target = self.output
         if target is None or self.one_file:
-            target = folder.with_name(f"{folder.name}{self.label}")
+            target = folder.parent / f"{folder.name}{self.label}"
         own = _real(target)
         files = list(self.files_in(path, own))
         for sub, entries in _by_folder(files).items():
@@ -197,6 +199,13 @@ class _Finder:
     def add_file(self, path: Path, folder: Path, label: str) -> None:
         kind = kind_of(path)
         if self.one_file and self.output is not None:
+            form = self.options.format
+            if (
+                kind == "picture"
+                and form != "same"
+                and self.output.suffix.lower() not in (WRITE_SUFFIXES[form])
+            ):
+                raise UserError(f"-o {self.output}: does not fit --format {form}; leave out one")
             self.found.jobs.append(Job(kind, path, self.output))
             return
         suffix = self.options.suffix if self.options.suffix is not None else label
@@ -209,8 +218,8 @@ class _Finder:
         reference = pictures[min(self.options.reference, len(pictures) - 1)]
         beside = self.output is None
         suffix = self.options.suffix or (self.label if beside else "")
-        name = f"{folder.absolute().name}{suffix}{self.suffix_for('picture', reference)}"
-        place = folder.absolute().parent if beside else target
+        name = f"{_named(folder).name}{suffix}{self.suffix_for('picture', reference)}"
+        place = _named(folder).parent if beside else target
         result = self.output if self.one_file and self.output is not None else place / name
         self.found.jobs.append(Job("burst", folder, result, tuple(pictures)))
 
@@ -288,6 +297,11 @@ def _check_names(jobs: Sequence[Job]) -> None:
                     "--keep-tree, --suffix, another --format, or separate commands"
                 )
             names[path] = source
+
+
+def _named(folder: Path) -> Path:
+    """Returns the absolute path of a folder, with its own name for ``..``."""
+    return folder.resolve() if folder.name == ".." else folder.absolute()
 
 
 def _plural(kind: str) -> str:

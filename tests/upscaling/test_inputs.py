@@ -44,6 +44,21 @@ def test_results_of_files(folder):
     assert str(found.jobs[0].target) == "new/name.webp"
 
 
+def test_the_parent_folder(folder, monkeypatch):
+    target = folder.absolute().with_name("in_x2")
+    monkeypatch.chdir(folder / "sub")
+    assert jobs(Path("..")).jobs[0].target.parent == target
+    assert jobs(Path(".."), burst=True).jobs[0].target == target.with_name("in_x2.png")
+
+
+def test_impossible_outputs(folder):
+    (folder / "notes").write_text("")
+    with pytest.raises(UserError, match=r"-o in/notes: is a file, but no picture"):
+        jobs(folder, output=folder / "notes")
+    with pytest.raises(UserError, match=r"-o x\.png: does not fit --format jpg"):
+        jobs(folder / "a.png", output=Path("x.png"), format="jpg")
+
+
 def test_sub_folders(folder):
     with pytest.raises(UserError, match=r"out/a\.png: would be the result of in/a\.png and of in/"):
         jobs(folder, output=Path("out"), recursive=True)
