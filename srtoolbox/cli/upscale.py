@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import types
 import typing
@@ -174,15 +175,13 @@ def upscale(arguments: Namespace) -> int:
     if arguments.dry_run:
         _print_estimate(upscaler, found.jobs, options, arguments.json)
         return 0
-    with _bars(len(found.jobs)) as progress:
-        jobs = Jobs(
-            upscaler,
-            options,
-            lambda result: None if arguments.json else print(result.path, flush=True),
-        )
-        report = jobs.run(found.jobs, progress)
-    if arguments.json:
-        print(report.to_json())
+    jobs = Jobs(upscaler, options, lambda r: None if arguments.json else _print_path(r.path))
+    try:
+        with _bars(len(found.jobs)) as progress:
+            report = jobs.run(found.jobs, progress)
+    finally:  # also after an interruption, and with --fail-fast
+        if arguments.json:
+            print(jobs.report.to_json())
     parts = [f"{len(report.done)} written"]
     parts += [f"{len(report.found)} finished before"] if report.found else []
     parts += [f"{len(report.skipped)} skipped"] if report.skipped else []
@@ -191,6 +190,17 @@ def upscale(arguments: Namespace) -> int:
         summary += f", {len(report.failed)} failed (see failed.json)"
     print(summary, file=sys.stderr)
     return report.exit_code
+
+
+def _print_path(path: Path) -> None:
+    """Prints a path; as bytes if the encoding of the output lacks some of its characters."""
+    try:
+        print(path, flush=True)
+    except UnicodeEncodeError:
+        sys.stdout.buffer.write(os.fsencode(path) + b"\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader needs no more lines; the job goes on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
@@ -212,16 +222,16 @@ def _bars(count: int) -> Iterator[Callable[[Job], Progress]]:
 
 
 def _print_estimate(upscaler: Any, jobs: Any, options: Any, as_json: bool) -> None:
-    import json
     from dataclasses import asdict
 
     from rich.table import Table
 
+    from srtoolbox.upscaling.jobs import as_json as to_json
     from srtoolbox.upscaling.run import estimate
 
     found = estimate(upscaler, jobs, options)
     if as_json:
-        print(json.dumps(asdict(found), default=str, indent=1, ensure_ascii=False))
+        print(to_json(asdict(found)))
         return
     table = Table(box=None, pad_edge=False)
     for title in ("input", "result", "size", "new size"):

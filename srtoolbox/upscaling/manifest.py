@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from srtoolbox.errors import RunError
-from srtoolbox.utils.files import append_lines
+from srtoolbox.errors import RunError, UserError
+from srtoolbox.utils.files import append_lines, check_regular
 
 NAME = ".srtoolbox-upscale.jsonl"
 
@@ -99,9 +99,14 @@ def key_of(files: Sequence[Path], settings: dict[str, Any]) -> str:
 
     Raises:
         OSError: if a file cannot be read.
+        UserError: if it is no regular file: reading a pipe or a device may never end.
     """
     total = hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode())
     for path in files:
+        try:
+            check_regular(path)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
         total.update(_digest(path))
     return total.hexdigest()[:32]
 

@@ -102,6 +102,35 @@ def test_some_inputs_failed(weights, capsys):
     assert main(["upscale", "in/bad.png", "--weights", weights, "-o", "out"]) == 1
 
 
+def test_json_is_printed_when_the_command_stops(weights, capsys):
+    Path("in/bad.png").write_bytes(b"\x89PNG")
+    arguments = ["in", "--weights", weights, "-o", "out", "--fail-fast", "--json"]
+    assert main(["upscale", *arguments]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert len(report["done"]) == 2
+    assert report["failed"][0]["input"] == "in/bad.png"
+
+
+def test_a_path_that_the_output_cannot_encode(weights, monkeypatch, tmp_path):
+    Path("a.png").rename("日.png")
+    with Path("printed").open("w", encoding="ascii") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        assert main(["upscale", "日.png", "--weights", weights, "-o", "out"]) == 0
+    assert Path("printed").read_bytes() == os.fsencode("out/日.png\n")
+
+
+@pytest.mark.slow
+def test_a_reader_that_ends_early(weights):
+    script = "import sys; from srtoolbox.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", script, "upscale", "in", "--weights", weights, "-o", "out"]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert done.returncode == 0, done.stderr
+    assert "2 written" in done.stderr
+
+
 @pytest.mark.slow
 def test_help_is_fast_and_a_program_ends_with_3(weights):
     script = "import sys; from srtoolbox.cli import main\ntry: main(['upscale', '--help'])\n"

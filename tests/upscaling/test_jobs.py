@@ -58,6 +58,30 @@ class TestFailures:
             path.write_bytes(b"no picture")
         assert run(upscaler).exit_code == 1
 
+    @pytest.mark.skipif(os.name != "posix", reason="names of files are bytes on POSIX only")
+    def test_names_that_are_not_utf8(self, folder, upscaler):
+        name = os.fsdecode(b"bad\xff.png")
+        try:
+            Path("in", name).write_bytes(b"no picture")
+        except OSError:
+            pytest.skip("the file system takes only names in UTF-8")
+        report = run(upscaler)
+        for text in (Path("out/failed.json").read_text(encoding="utf-8"), report.to_json()):
+            text.encode()
+            assert json.dumps(f"in/{name}") in text
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+    def test_a_pipe_is_not_read(self, folder, upscaler):
+        os.mkfifo("in/pipe.png")
+        report = run(upscaler)
+        assert dict(report.failed)[Path("in/pipe.png")].startswith("in/pipe.png: is a pipe")
+
+    def test_the_list_of_failures_cannot_be_written(self, folder, upscaler, caplog):
+        Path("out/failed.json").mkdir(parents=True)
+        report = run(upscaler)
+        assert (len(report.done), report.exit_code) == (9, 3)
+        assert "out/failed.json: cannot be written" in caplog.text
+
     def test_fail_fast(self, folder, upscaler):
         with pytest.raises(RunError, match=r"in/4\.png: truncated"):
             run(upscaler, fail_fast=True)
