@@ -14,7 +14,7 @@ from srtoolbox.data.files.walk import natural
 from srtoolbox.errors import UserError
 from srtoolbox.media.animation import ANIMATION_SUFFIXES, animation_info
 from srtoolbox.media.geo import is_geotiff
-from srtoolbox.media.image_file import READ_SUFFIXES, WRITE_SUFFIXES
+from srtoolbox.media.image_file import READ_SUFFIXES, WRITE_SUFFIXES, format_of
 from srtoolbox.upscaling.options import UpscaleOptions
 
 Kind = Literal["picture", "burst", "sequence", "animation", "video", "map"]
@@ -130,7 +130,7 @@ class _Finder:
     ) -> None:
         self.output, self.options, self.found = output, options, found
         self.sees_frames, self.label, self.written = sees_frames, label, written
-        known = _WRITABLE | VIDEO_SUFFIXES | {".gif", ".apng"}
+        known = READ_SUFFIXES | VIDEO_SUFFIXES
         self.one_file = (
             output is not None and not output.is_dir() and output.suffix.lower() in known
         )
@@ -140,6 +140,8 @@ class _Finder:
     def add(self, path: Path) -> None:
         """Adds the jobs of an input."""
         if not path.is_dir():
+            if self.options.burst:
+                raise UserError(f"{path}: --burst takes folders with the pictures of one burst")
             folder = path.parent if self.output is None else self.output
             self.add_file(path, folder, self.label if self.output is None else "")
             return
@@ -199,18 +201,19 @@ class _Finder:
     def add_file(self, path: Path, folder: Path, label: str) -> None:
         kind = kind_of(path)
         if self.one_file and self.output is not None:
-            form = self.options.format
-            if (
-                kind == "picture"
-                and form != "same"
-                and self.output.suffix.lower() not in (WRITE_SUFFIXES[form])
-            ):
-                raise UserError(f"-o {self.output}: does not fit --format {form}; leave out one")
+            if kind == "picture":
+                self.check_output(self.output)
             self.found.jobs.append(Job(kind, path, self.output))
             return
         suffix = self.options.suffix if self.options.suffix is not None else label
         target = folder / f"{path.stem}{suffix}{self.suffix_for(kind, path)}"
         self.found.jobs.append(Job(kind, path, target))
+
+    def check_output(self, output: Path) -> None:
+        """Raises a UserError, before the work, if the name of a picture has a wrong suffix."""
+        own, wanted = format_of(output), self.options.format
+        if wanted not in ("same", own):
+            raise UserError(f"-o {output}: does not fit --format {wanted}; leave out one of them")
 
     def add_burst(self, folder: Path, pictures: list[Path], target: Path) -> None:
         if not pictures:
@@ -220,7 +223,10 @@ class _Finder:
         suffix = self.options.suffix or (self.label if beside else "")
         name = f"{_named(folder).name}{suffix}{self.suffix_for('picture', reference)}"
         place = _named(folder).parent if beside else target
-        result = self.output if self.one_file and self.output is not None else place / name
+        result = place / name
+        if self.one_file and self.output is not None:
+            self.check_output(self.output)
+            result = self.output
         self.found.jobs.append(Job("burst", folder, result, tuple(pictures)))
 
     def add_sequence(self, folder: Path, pictures: list[Path], target: Path) -> None:
