@@ -222,16 +222,16 @@ def _bars(count: int) -> Iterator[Callable[[Job], Progress]]:
 
 
 def _print_estimate(upscaler: Any, jobs: Any, options: Any, as_json: bool) -> None:
+    import json
     from dataclasses import asdict
 
     from rich.table import Table
 
-    from srtoolbox.upscaling.jobs import as_json as to_json
     from srtoolbox.upscaling.run import estimate
 
     found = estimate(upscaler, jobs, options)
     if as_json:
-        print(to_json(asdict(found)))
+        print(json.dumps(asdict(found), default=str, indent=1))
         return
     table = Table(box=None, pad_edge=False)
     for title in ("input", "result", "size", "new size"):

@@ -63,25 +63,18 @@ class Report:
         return 3 if self.done or self.found or self.skipped else 1
 
     def to_json(self) -> str:
-        """Returns everything as a JSON object."""
-        return as_json(
-            {
-                "done": [{**dataclasses.asdict(r), "path": str(r.path)} for r in self.done],
-                "found": [str(path) for path in self.found],
-                "skipped": [{"path": str(p), "reason": reason} for p, reason in self.skipped],
-                "failed": self.failures(),
-            }
-        )
+        """Returns everything as a JSON object in ASCII, for outputs of any encoding."""
+        content = {
+            "done": [{**dataclasses.asdict(r), "path": str(r.path)} for r in self.done],
+            "found": [str(path) for path in self.found],
+            "skipped": [{"path": str(p), "reason": reason} for p, reason in self.skipped],
+            "failed": self.failures(),
+        }
+        return json.dumps(content, indent=1)
 
     def failures(self) -> list[dict[str, str]]:
         """Returns the failed inputs and their errors, as ``failed.json`` lists them."""
         return [{"input": str(path), "error": error} for path, error in self.failed]
-
-
-def as_json(content: Any) -> str:
-    """Returns JSON for UTF-8; bytes of file names that are not UTF-8 become its escapes."""
-    text = json.dumps(content, default=str, indent=1, ensure_ascii=False)
-    return text.encode(errors="backslashreplace").decode()
 
 
 class Jobs:
@@ -221,8 +214,9 @@ class Jobs:
         """Writes ``failed.json``, or removes that of an earlier command."""
         path = jobs[0].results[0].parent / FAILED
         if self.report.failed:
-            try:
-                write_atomic(path, as_json(self.report.failures()) + "\n")
+            text = json.dumps(self.report.failures(), indent=1, ensure_ascii=False) + "\n"
+            try:  # bytes of file names that are not UTF-8 become escapes of JSON
+                write_atomic(path, text.encode(errors="backslashreplace"))
             except OSError as error:  # the results that were written count, and are reported
                 _log.error("%s: cannot be written (%s)", path, error.strerror)
         elif self.report.done:

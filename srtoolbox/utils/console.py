@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import multiprocessing
 import sys
@@ -114,6 +115,8 @@ def print_rich(content: RenderableType, **options: Any) -> None:
     """
     from rich.console import Console
 
+    if isinstance(sys.stdout, io.TextIOWrapper) and "utf" not in sys.stdout.encoding.lower():
+        sys.stdout.reconfigure(errors="backslashreplace")  # characters that it lacks
     Console().print(content, **options)
 
 

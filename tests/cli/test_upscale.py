@@ -119,6 +119,16 @@ def test_a_path_that_the_output_cannot_encode(weights, monkeypatch, tmp_path):
     assert Path("printed").read_bytes() == os.fsencode("out/日.png\n")
 
 
+def test_a_dry_run_for_an_output_in_ascii(weights, monkeypatch):
+    Path("a.png").rename("日.png")
+    for arguments in ([], ["--json"]):
+        with Path("printed").open("w", encoding="ascii") as file:
+            monkeypatch.setattr(sys, "stdout", file)
+            assert main(["upscale", "日.png", "--weights", weights, "--dry-run", *arguments]) == 0
+        assert r"\u65e5.png" in Path("printed").read_text()
+    assert json.loads(Path("printed").read_text())["frames"] == 1
+
+
 @pytest.mark.slow
 def test_a_reader_that_ends_early(weights):
     script = "import sys; from srtoolbox.cli import main; sys.exit(main(sys.argv[1:]))"
