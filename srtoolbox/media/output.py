@@ -4,12 +4,39 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from srtoolbox.errors import RunError
 from srtoolbox.utils.files import sync_folder
+
+Announce = Callable[[Path, Path], None]
+"""Gets a complete temporary file and the path that it is about to replace."""
+
+_announce: ContextVar[Announce | None] = ContextVar("announce", default=None)
+
+
+@contextmanager
+def announcing(announce: Announce) -> Iterator[None]:
+    """Calls ``announce`` before each file that is written within the context gets its name.
+
+    So a process that is killed at any moment leaves no result of which nobody knows.
+    """
+    token = _announce.set(announce)
+    try:
+        yield
+    finally:
+        _announce.reset(token)
+
+
+def give_name(temporary: Path, path: Path) -> None:
+    """Lets a complete temporary file replace ``path``."""
+    if (announce := _announce.get()) is not None:
+        announce(temporary, path)
+    temporary.replace(path)
+    sync_folder(path.parent)
 
 
 @contextmanager
@@ -32,8 +59,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
+        give_name(temporary, path)
     except OSError as error:
         with suppress(OSError):  # of a read-only disk
             temporary.unlink()

@@ -74,7 +74,7 @@ class SegmentStore:
                 _log.info("%s: source or settings have changed; all segments are new", folder)
             self.remove_files()
             write_atomic(manifest, text)
-        self._remove_temporary()
+        _remove_temporary(self.folder)
 
     def finished(self) -> list[Segment]:
         """Returns the finished segments from the first one on, without a gap."""
@@ -108,17 +108,7 @@ class SegmentStore:
 
     def remove_files(self) -> None:
         """Removes all files that this class writes."""
-        self._remove_temporary()
-        for pattern in ("[0-9]*.json", "[0-9]*.mkv"):  # records first
-            for path in self.folder.glob(pattern):
-                if path.stem.isdecimal():
-                    path.unlink(missing_ok=True)
-        (self.folder / _MANIFEST).unlink(missing_ok=True)
-
-    def _remove_temporary(self) -> None:
-        for pattern in _TEMPORARY:
-            for path in self.folder.glob(pattern):
-                path.unlink(missing_ok=True)
+        remove_files(self.folder)
 
     def _record(self, number: int) -> Path:
         return self.path(number).with_suffix(".json")
@@ -132,3 +122,19 @@ class SegmentStore:
         except (ValueError, TypeError):
             return None
         return segment if path.stat().st_size == segment.size else None
+
+
+def remove_files(folder: Path) -> None:
+    """Removes all files that ``SegmentStore`` writes."""
+    _remove_temporary(folder)
+    for pattern in ("[0-9]*.json", "[0-9]*.mkv"):  # records first
+        for path in folder.glob(pattern):
+            if path.stem.isdecimal():
+                path.unlink(missing_ok=True)
+    (folder / _MANIFEST).unlink(missing_ok=True)
+
+
+def _remove_temporary(folder: Path) -> None:
+    for pattern in _TEMPORARY:
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from srtoolbox.errors import RunError, UserError
+from srtoolbox.media.output import give_name
 from srtoolbox.media.video import Frame, VideoInfo, import_av, probe, read_frames, seconds
 from srtoolbox.media.video_encoder import (
     EncoderOptions,
@@ -28,9 +30,9 @@ from srtoolbox.media.video_encoder import (
     pixel_format,
 )
 from srtoolbox.media.video_join import Plan, join, plan_streams
-from srtoolbox.media.video_segments import Segment, SegmentStore, source_key
+from srtoolbox.media.video_segments import Segment, SegmentStore, remove_files, source_key
 from srtoolbox.utils.console import Progress
-from srtoolbox.utils.files import locked, sync_folder
+from srtoolbox.utils.files import locked
 
 _log = logging.getLogger("srtoolbox")
 
@@ -140,7 +142,7 @@ def transform_video(
     stop = None if end is None else seconds(end)
     if stop is not None and stop <= begin:
         raise UserError(f"end {end} must be after start {start or 0}")
-    folder = work_folder or target.with_name(f".{target.name}.segments")
+    folder = work_folder or _work_folder(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     manifest = {
         "source": source_key(source),
@@ -191,10 +193,24 @@ def _write_result(job: _Job, plan: Plan, files: list[tuple[Path, Segment]]) -> N
         unit = job.info.time_base / job.time_scale
         join(job.info, plan, temporary, files, unit, job.start, job.end)
         _sync(temporary)
-        temporary.replace(plan.path)
+        give_name(temporary, plan.path)
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(plan.path.parent)
+
+
+def _work_folder(target: Path) -> Path:
+    return target.with_name(f".{target.name}.segments")
+
+
+def remove_segments(target: Path) -> None:
+    """Removes the segments of a result that is finished, if a job was killed before it did."""
+    folder = _work_folder(target)
+    if folder.is_dir():
+        with suppress(UserError), locked(folder):  # another process uses it
+            remove_files(folder)
+            (folder / ".lock").unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _remove_work(store: SegmentStore) -> None:

@@ -15,6 +15,7 @@ from srtoolbox.errors import UserError
 from srtoolbox.media.animation import ANIMATION_SUFFIXES, animation_info
 from srtoolbox.media.geo import is_geotiff
 from srtoolbox.media.image_file import READ_SUFFIXES, WRITE_SUFFIXES, format_of
+from srtoolbox.media.video_join import FORMAT_OF_SUFFIX
 from srtoolbox.upscaling.options import UpscaleOptions
 
 Kind = Literal["picture", "burst", "sequence", "animation", "video", "map"]
@@ -243,7 +244,7 @@ class _Finder:
             wanted = self.options.container
             if wanted != "auto":
                 return f".{wanted}"
-            return path.suffix if own in (".mp4", ".m4v", ".mov", ".mkv", ".webm") else ".mkv"
+            return path.suffix if own in FORMAT_OF_SUFFIX else ".mkv"
         if kind == "animation":
             wanted = self.options.anim_format
             if wanted != "same":

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from srtoolbox.errors import RunError, UserError
+from srtoolbox.media.output import announcing
+from srtoolbox.media.video_transform import remove_segments
 from srtoolbox.upscaling.animations import upscale_animation
 from srtoolbox.upscaling.inputs import Job
 from srtoolbox.upscaling.manifest import Manifest, key_of
@@ -22,7 +24,7 @@ from srtoolbox.upscaling.pictures import upscale_burst, upscale_picture
 from srtoolbox.upscaling.result import Result
 from srtoolbox.upscaling.sequences import names_between, upscale_sequence
 from srtoolbox.upscaling.upscaler import Upscaler
-from srtoolbox.upscaling.videos import upscale_video
+from srtoolbox.upscaling.videos import upscale_video, video_path
 from srtoolbox.utils.console import Progress
 from srtoolbox.utils.files import write_atomic
 from srtoolbox.utils.own_code import DEBUG
@@ -95,6 +97,7 @@ class Jobs:
         self.upscaler, self.options, self._on_result = upscaler, options, on_result
         self.report = Report()
         self._manifests: dict[Path, Manifest] = {}
+        self._taken: set[str] = set()  # inputs and results, which a moved result must not replace
         kept = dataclasses.asdict(options).items()
         self._settings: dict[str, Any] = {
             **{name: value for name, value in kept if name not in _NOT_IDENTIFYING},
@@ -114,6 +117,8 @@ class Jobs:
         """
         if self.options.existing == "error":
             self._refuse_existing(jobs)
+        for job in jobs:
+            self._taken.update(map(os.path.realpath, (*job.sources, *job.results)))
         try:
             for job in jobs:
                 self._run_job(job, None if progress is None else progress(job))
@@ -128,8 +133,14 @@ class Jobs:
                 self._run_sequence(job, key, progress)
                 return
             if not self._is_wanted(job.target, key):
+                if job.kind == "video" and self._manifest(job.target).holds(job.target, key):
+                    remove_segments(job.target)
                 return
-            result = self._upscaled(job, progress)
+            if not self._has_place(job):
+                return
+            manifest = self._manifest(job.target)
+            with announcing(lambda file, path: manifest.add(job.target, key, path, file)):
+                result = self._upscaled(job, progress)
             self._finished(result, key, job.target)
         except (UserError, RunError, OSError) as error:
             self._failed(job, _sentence(job, error), error)
@@ -160,30 +171,54 @@ class Jobs:
             self._finished(result, key, target)
 
         if any(wanted):
-            upscale_sequence(
-                self.upscaler,
-                list(job.files),
-                list(job.targets),
-                self.options,
-                progress,
-                is_done=lambda index: not wanted[index],
-                on_done=on_done,
-            )
+            with announcing(lambda file, path: self._manifest(path).add(path, key, path, file)):
+                upscale_sequence(
+                    self.upscaler,
+                    list(job.files),
+                    list(job.targets),
+                    self.options,
+                    progress,
+                    is_done=lambda index: not wanted[index],
+                    on_done=on_done,
+                )
 
     def _is_wanted(self, target: Path, key: str) -> bool:
         """Returns whether a result must be computed; it reports the others."""
         manifest = self._manifest(target)
         if manifest.holds(target, key):
-            self.report.found.append(target)
+            found = manifest.file(target)
+            self._taken.add(os.path.realpath(found))
+            self.report.found.append(found)
             return False
-        if not target.exists() or self.options.existing == "overwrite":
+        return self._may_replace(target, target)
+
+    def _has_place(self, job: Job) -> bool:
+        """Returns whether a video that needs another suffix than planned replaces no other file.
+
+        Raises:
+            UserError: if it would replace an input or another result.
+        """
+        path = _written_file(job, self.options)
+        if path == job.target:
             return True
-        if manifest.wrote(target):
+        if (real := os.path.realpath(path)) in self._taken:
+            raise UserError(
+                f"{job.source}: its result {path} would replace an input or another result; "
+                "give another folder, or --suffix"
+            )
+        self._taken.add(real)
+        return self._may_replace(job.target, path)
+
+    def _may_replace(self, target: Path, path: Path) -> bool:
+        """Returns whether the file of a result may be written; it reports the others."""
+        if not path.exists() or self.options.existing == "overwrite":
+            return True
+        if self._manifest(target).wrote(target):
             reason = "was made of another input or with other settings"
         else:
             reason = "was not written by this command"
-        self.report.skipped.append((target, reason))
-        _log.warning("%s: exists and %s; --existing overwrite replaces it", target, reason)
+        self.report.skipped.append((path, reason))
+        _log.warning("%s: exists and %s; --existing overwrite replaces it", path, reason)
         return False
 
     def _finished(self, result: Result, key: str, target: Path) -> None:
@@ -206,9 +241,14 @@ class Jobs:
         return self._manifests[folder]
 
     def _refuse_existing(self, jobs: Sequence[Job]) -> None:
-        for target in (target for job in jobs for target in job.results):
-            if target.exists() and not self._manifest(target).wrote(target):
-                raise UserError(f"{target}: exists; --existing overwrite replaces it")
+        for job in jobs:
+            for target in job.results:
+                path = target
+                if job.kind == "video":
+                    with suppress(UserError):  # the job will tell
+                        path = _written_file(job, self.options)
+                if path.exists() and not self._manifest(target).wrote(target):
+                    raise UserError(f"{path}: exists; --existing overwrite replaces it")
 
     def _list_failures(self, jobs: Sequence[Job]) -> None:
         """Writes ``failed.json``, or removes that of an earlier command."""
@@ -223,6 +263,11 @@ class Jobs:
             with suppress(OSError):
                 if _is_list_of_failures(path):
                     path.unlink()
+
+
+def _written_file(job: Job, options: UpscaleOptions) -> Path:
+    """Returns the file that a job writes: of a video maybe with another suffix than planned."""
+    return video_path(job.source, job.target, options) if job.kind == "video" else job.target
 
 
 def _is_list_of_failures(path: Path) -> bool:

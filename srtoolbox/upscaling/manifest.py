@@ -51,6 +51,10 @@ class Manifest:
         kept = [entry for name, entry in self._entries.items() if self._is_unchanged(name)]
         return [self.path.parent / entry["file"] for entry in kept]
 
+    def file(self, target: Path) -> Path:
+        """Returns the file of a result that was entered; a video may have another suffix."""
+        return self.path.parent / self._entries[target.name]["file"]
+
     def holds(self, target: Path, key: str) -> bool:
         """Returns whether a result is finished: of the same input and settings, and unchanged."""
         entry = self._entries.get(target.name)
@@ -60,18 +64,19 @@ class Manifest:
         """Returns whether a file is a result of an earlier command, with any settings."""
         return target.name in self._entries and self._is_unchanged(target.name)
 
-    def add(self, target: Path, key: str, path: Path) -> None:
-        """Enters a finished result.
+    def add(self, target: Path, key: str, path: Path, temporary: Path | None = None) -> None:
+        """Enters a finished result, if it is not entered yet.
 
         Args:
             target: The file that was planned.
             key: See ``key_of``.
             path: The written file; a video may need another suffix.
+            temporary: The same file under the name that it has before it replaces ``path``.
 
         Raises:
             RunError: if the file cannot be written.
         """
-        status = path.stat()
+        status = (temporary or path).stat()
         entry = {
             "result": target.name,
             "file": path.name,
@@ -79,6 +84,8 @@ class Manifest:
             "size": status.st_size,
             "mtime_ns": status.st_mtime_ns,
         }
+        if self._entries.get(target.name) == entry:
+            return
         try:
             append_lines(self.path, [entry])
         except OSError as error:

@@ -9,12 +9,24 @@ import numpy as np
 
 from srtoolbox.media.picture import as_type, resize_to
 from srtoolbox.media.video import Frame, probe
+from srtoolbox.media.video_encoder import EncoderOptions
+from srtoolbox.media.video_join import plan_streams
 from srtoolbox.media.video_transform import transform_video
 from srtoolbox.upscaling.options import UpscaleOptions
 from srtoolbox.upscaling.result import Result, result_size
 from srtoolbox.upscaling.upscaler import Upscaler
 from srtoolbox.upscaling.windows import ClipFrame, ClipRestorer
 from srtoolbox.utils.console import Progress
+
+
+def video_path(source: Path, target: Path, options: UpscaleOptions) -> Path:
+    """Returns the file that ``upscale_video`` writes: another suffix if the format needs it.
+
+    Raises:
+        UserError: as ``upscale_video``.
+    """
+    encoder = EncoderOptions(options.codec).encoder
+    return plan_streams(probe(source), target, options.container, encoder).path
 
 
 def upscale_video(

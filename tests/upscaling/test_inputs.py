@@ -157,6 +157,7 @@ class TestKinds:
         [
             ("film.avi", {}, "film.mkv"),
             ("film.mp4", {}, "film.mp4"),
+            ("film.webm", {}, "film.mkv"),
             ("film.MOV", {"container": "mkv"}, "film.mkv"),
             ("a.gif", {}, "a.gif"),
             ("a.gif", {"anim_format": "apng"}, "a.png"),

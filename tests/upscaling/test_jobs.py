@@ -16,6 +16,7 @@ from support.upscaling import save, small_network, texture
 from torch import nn
 
 from srtoolbox.errors import RunError, UserError
+from srtoolbox.media import output
 from srtoolbox.upscaling.jobs import Jobs
 from srtoolbox.upscaling.manifest import NAME, Manifest
 from srtoolbox.upscaling.options import upscale_options
@@ -221,3 +222,76 @@ def test_frames_between_frames_are_results_too(tmp_path, monkeypatch, upscaler):
     assert len(written) == 6
     again = upscale_files(run, [Path("in")], Path("in/big"), upscale_options({}))
     assert (len(again.done), len(again.found)) == (0, 3)
+
+
+@pytest.mark.parametrize("name", ["Bicubic", "MSTTSTVSR"])
+def test_killed_right_after_a_result_it_is_found(folder, upscaler, monkeypatch, name):
+    """Ends the job when its first result has its name, before anything else happens."""
+    for path in folder.iterdir():
+        save(path, texture(16, 16))
+    nets = [small_network(name, 4 if name == "MSTTSTVSR" else 2)]
+    with monkeypatch.context() as patched:
+        patched.setattr(output, "sync_folder", lambda folder: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            run(upscaler, nets=nets)
+    assert len(contents()) == 1
+    report = run(upscaler, nets=nets)
+    assert (report.skipped, len(report.done) + len(report.found)) == ([], 10)
+
+
+@pytest.mark.slow
+class TestVideosThatNeedAnotherSuffix:
+    """MP4 cannot hold an attachment, or video of some encoders: the result is Matroska."""
+
+    @pytest.fixture
+    def folder(self, tmp_path, monkeypatch):
+        pytest.importorskip("av", reason="needs PyAV: pip install srtoolbox[video]")
+        from support.videos import Clip
+
+        monkeypatch.chdir(tmp_path)
+        Path("in").mkdir()
+        Clip(3).make(Path("in/a.mp4"))
+        return Path("in")
+
+    @pytest.mark.parametrize("existing", ["skip", "error"])
+    def test_files_of_the_user_are_kept(self, folder, upscaler, existing):
+        Path("out").mkdir()
+        Path("out/a.mkv").write_text("of the user")
+        if existing == "error":
+            with pytest.raises(UserError, match=r"out/a\.mkv: exists"):
+                run(upscaler, existing=existing, codec="libvpx")
+        else:
+            report = run(upscaler, existing=existing, codec="libvpx")
+            assert report.skipped == [(Path("out/a.mkv"), "was not written by this command")]
+        assert Path("out/a.mkv").read_text() == "of the user"
+        assert run(upscaler, existing="overwrite", codec="libvpx").exit_code == 0
+        report = run(upscaler, codec="libvpx")
+        assert report.found == [Path("out/a.mkv")]
+        report = run(upscaler, crf=30, codec="libvpx")
+        assert report.skipped[0][1] == "was made of another input or with other settings"
+
+    def test_other_results_are_kept(self, folder, upscaler):
+        from support.videos import Clip
+
+        Clip(5).make(folder / "a.mkv")
+        for existing in ("skip", "overwrite"):
+            report = run(upscaler, existing=existing, codec="libvpx")
+            ((source, error),) = report.failed
+            assert source == folder / "a.mp4" and report.exit_code == 3
+            assert "would replace an input or another result" in error
+        from support.videos import times
+
+        assert len(times(Path("out/a.mkv"))) == 5
+
+    def test_killed_right_after_the_result_it_is_found(self, folder, upscaler, monkeypatch):
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                output, "sync_folder", lambda folder: os.kill(os.getpid(), signal.SIGINT)
+            )
+            with pytest.raises(KeyboardInterrupt):
+                run(upscaler)
+        assert Path("out/.a.mp4.segments").is_dir()
+        report = run(upscaler)
+        assert (report.found, report.skipped) == ([Path("out/a.mp4")], [])
+        names = sorted(path.name for path in Path("out").iterdir())
+        assert names == [NAME, "a.mp4"]
