@@ -174,10 +174,12 @@ def join(
         RunError: if segments do not fit together, or FFmpeg cannot write the file.
     """
     av = import_av()
+    # Without it Matroska has random numbers of file and tracks, and no two results are equal.
+    options = {"fflags": "+bitexact"} if plan.format == "matroska" else {}
     with (
         open_video(info.path) as source,
         open_video(segments[0][0]) as first,
-        av.open(str(output.absolute()), "w", format=plan.format) as result,
+        av.open(str(output.absolute()), "w", format=plan.format, options=options) as result,
     ):
         old_video = main_stream(source, info.path)
         video = result.add_stream_from_template(first.streams.video[0], opaque=True)

@@ -315,6 +315,7 @@ def test_kill_at_this_moment(tmp_path: Path, moment: str) -> None:
     assert finished == (0 if "has its" in moment and "segment" in moment else 4)
     transform_video(source, target, same, segment_seconds=0.3)
     assert whole_file(target) == whole_file(unbroken)
+    assert target.read_bytes() == unbroken.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "b.mkv", "c.mkv"]
 
 
