@@ -26,6 +26,7 @@ from srtoolbox.engine.onnx_model import METADATA_KEY, OnnxModel, ProgramInfo
 from srtoolbox.engine.weights.convert import network_options
 from srtoolbox.engine.weights.load import read_weights, weights_hash
 from srtoolbox.errors import RunError, UserError, check_choice
+from srtoolbox.inference.halo import measure_halo
 from srtoolbox.utils.files import write_atomic
 
 Format = Literal["onnx", "torch"]
@@ -180,6 +181,7 @@ def export_network(
     )
     if size is not None:
         _check_size(net, info, size)
+        facts = replace(facts, halo=_halo(net, frames))
     because = None if size is not None else _reason_for_fixed_size(format, arch)
     if info.square and size is None:
         because = because or "it takes only square inputs"
@@ -193,7 +195,7 @@ def export_network(
         if size is None:
             side = max(DEFAULT_TILE, info.min_size)
             side = -(-side // info.size_multiple) * info.size_multiple
-            facts = replace(facts, input_size=(side, side))
+            facts = replace(facts, input_size=(side, side), halo=_halo(net, frames))
         try:
             content, facts = _make(net, facts, format, opset)
         except (UserError, RunError):
@@ -232,6 +234,11 @@ def _number_of_frames(net: nn.Module, wanted: int | None) -> int:
     if own is not None and wanted not in (None, own):
         raise UserError(f"export: {name} takes {own} frame{'s' * (own > 1)}, not {wanted}")
     return cast(int, own if own is not None else wanted)
+
+
+def _halo(net: nn.Module, num_frame: int) -> int:
+    """Returns the pixels that a network uses around a tile, for warnings of the program's user."""
+    return measure_halo(net, num_frame, torch.device("cpu")).pixels
 
 
 def _check_size(net: nn.Module, info: ArchInfo, size: tuple[int, int]) -> None:

@@ -43,6 +43,8 @@ class ProgramInfo:
         needs_flow: Name of the estimator of the second input, or None.
         input_size: The only height and width of an input; None: any.
         checks: Sizes at which it was compared with the network, and the maximum differences.
+        halo: Pixels around a tile that the network uses, see ``measure_halo``; only of a program
+            with an ``input_size``, None: not known.
     """
 
     srtoolbox: str
@@ -59,6 +61,7 @@ class ProgramInfo:
     needs_flow: str | None
     input_size: tuple[int, int] | None
     checks: tuple[tuple[int, int, float], ...] = ()
+    halo: int | None = None
 
     def to_json(self) -> str:
         """Returns all fields as a JSON object."""

@@ -24,6 +24,7 @@ from srtoolbox.inference.prediction import EnhanceOptions, predict
 from srtoolbox.inference.tiling import halve, run_tiled
 from srtoolbox.media.picture import bicubic
 from srtoolbox.upscaling.options import UpscaleOptions
+from srtoolbox.utils.console import warn_once
 
 _log = logging.getLogger("srtoolbox")
 
@@ -234,6 +235,7 @@ class Upscaler:
             run = partial(self._run_tile, stage)
             if tile:
                 halo = self.halo_of(stage)
+                self._check_tiles(net, lq)
                 run = partial(run_tiled, tile=tile, halo=halo, run=run)
             try:
                 return predict(net, lq, reference, self._enhance, run)
@@ -252,6 +254,19 @@ class Upscaler:
             _log.warning(
                 "out of memory for frames of %d×%d: continuing in tiles of %d",
                 *(lq.shape[-1], lq.shape[-2], self._tile),
+            )
+
+    def _check_tiles(self, net: nn.Module, lq: Tensor) -> None:
+        """Warns once if tiles of a program with a fixed size are too small for its network."""
+        if not isinstance(net, OnnxModel) or net.info.input_size is None:
+            return
+        rows, columns = net.info.input_size
+        halo, given = min(rows, columns) // 4, tuple(lq.shape[-2:])
+        if net.info.halo is not None and net.info.halo > halo and given != (rows, columns):
+            warn_once(
+                f"{net.name} takes {rows}x{columns} pixels, tiles see {halo} pixels around, but "
+                f"its network uses {net.info.halo}: results differ from those of the network on "
+                "whole pictures; export it with a larger --size, or use the weight file itself"
             )
 
     def _tile_for(self, stage: int, lq: Tensor) -> int | None:

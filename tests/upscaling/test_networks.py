@@ -7,9 +7,11 @@ import sys
 import pytest
 import torch
 from safetensors.torch import save_file
-from support.upscaling import small_network
+from support.networks import SMALL
+from support.upscaling import small_network, texture
 
 from srtoolbox.archs.upconv7 import UpConv7
+from srtoolbox.engine.export import export_network
 from srtoolbox.errors import UserError
 from srtoolbox.upscaling import networks
 from srtoolbox.upscaling.networks import find_file, load_network, load_networks
@@ -137,3 +139,19 @@ def test_published_levels(reference):
     nets = [load_networks([folder], denoise=level)[0] for level in (None, 0, 1, 2, 3)]
     firsts = {float(net.convs[0].weight.detach().sum()) for net in nets}
     assert len(firsts) == 5
+
+
+@pytest.mark.slow
+def test_tiles_of_a_program_that_are_too_small_are_named(tmp_path, upscaler, caplog):
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package, reason=f"{package} is missing; pip install srtoolbox[onnx]")
+    net = small_network()
+    for side in (16, 48):  # the tiles see 4 or 12 pixels around them, and the network uses 8
+        path = tmp_path / f"net{side}.onnx"
+        export_network(net, {"type": "EDSR", **SMALL["EDSR"]}, path, "onnx", size=(side, side))
+        difference = upscaler(load_network(path)).image(texture(48, 50))
+        difference -= upscaler(net).image(texture(48, 50))
+        assert (abs(difference).max() > 1e-4) == (side == 16)
+    (line,) = [line for line in caplog.messages if ".onnx" in line]
+    assert "net16.onnx takes 16x16 pixels, tiles see 4 pixels around" in line
+    assert "uses 8" in line and "larger --size" in line
