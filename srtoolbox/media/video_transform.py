@@ -44,6 +44,8 @@ _LOST = {
     "A53_CC": "closed captions in the video",
 }
 
+_MISSING = 1.0  # seconds without frames at the end that are worth a message
+
 Transform = Callable[[Iterator[Frame]], Iterable["np.ndarray | None"]]
 """Maps the frames of a segment to ``time_scale`` arrays (3, H, W) for each of them, in order."""
 
@@ -175,6 +177,7 @@ def transform_video(
     finally:
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+    _check_length(job, segments, plan)
     return VideoResult(
         path=plan.path,
         frames_in=sum(segment.frames for segment in segments),
@@ -183,6 +186,22 @@ def transform_video(
         height=size.height,
         messages=tuple(plan.messages),
     )
+
+
+def _check_length(job: _Job, segments: list[Segment], plan: Plan) -> None:
+    """Adds a message if the source states that it is longer than its frames last."""
+    info, last = job.info, segments[-1]
+    if info.duration is None or job.end is not None:
+        return
+    unit = info.time_base / job.time_scale
+    ends = float(job.start + (last.pts[-1] + last.duration) * unit)
+    if info.duration - ends > _MISSING:
+        message = (
+            f"the file states {info.duration:.1f} s, but its frames end after {ends:.1f} s; "
+            "is it truncated?"
+        )
+        _log.warning("%s: %s", info.path, message)
+        plan.messages.append(message)
 
 
 def _write_result(job: _Job, plan: Plan, files: list[tuple[Path, Segment]]) -> None:

@@ -360,6 +360,18 @@ def test_transforms_that_do_not_fit_are_named(tmp_path: Path) -> None:
         assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
+@pytest.mark.slow
+def test_videos_that_end_early_are_named(tmp_path: Path) -> None:
+    """The header of Matroska states 4 s; half of the frames are lost."""
+    source = Clip(frames=100, audio="aac").make(tmp_path / "a.mkv")
+    assert transform_video(source, tmp_path / "whole.mkv", same).messages == ()
+    content = source.read_bytes()
+    source.write_bytes(content[: len(content) // 2])
+    (message,) = transform_video(source, tmp_path / "b.mkv", twice_as_many, time_scale=2).messages
+    assert message.startswith("the file states 4.0 s, but its frames end after ")
+    assert transform_video(source, tmp_path / "c.mkv", same, end=1).messages == ()
+
+
 def test_wrong_options_are_named(tmp_path: Path) -> None:
     source = Clip(frames=2).make(tmp_path / "a.mp4")
     target = tmp_path / "b.mp4"
