@@ -216,6 +216,8 @@ class Workplace:
     ) -> Restored:
         """Enlarges an animation or a video, with sound, subtitles and chapters.
 
+        A video becomes a Matroska file, with a note, if MP4 cannot hold all of it.
+
         Args and errors are those of ``restore_picture``; ``control`` counts frames.
         """
         with self._job(upload, name, settings, "animation", "video") as (job, upscaler, options):
@@ -225,6 +227,8 @@ class Workplace:
             else:
                 run, video = upscale_video, _probe(job.source)
                 size = video.upright_width, video.upright_height
+                if options.container == "mp4":  # by the name of the target: Matroska if need be
+                    options = replace(options, container="auto")
             begin = time.perf_counter()
             with _watched(upscaler, control):
                 result = run(upscaler, job.source, job.target, options, control.progress)

@@ -139,6 +139,10 @@ def test_a_video_becomes_an_mp4(place: Workplace, tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
         place.restore_media(upload, "a.mkv", chosen(), control)
     assert len(list((tmp_path / "results").iterdir())) == 1
+    upload = Clip(frames=5, subtitles="subrip").make(tmp_path / "b.mkv")
+    result = place.restore_media(upload, "b.mkv", chosen(container="mp4"), Control())
+    assert result.path.name == "b_x2.mkv"
+    assert "MP4 cannot hold subtitle 1" in result.notes[0]
 
 
 def test_compared_parts_equal_those_of_the_whole_picture(
