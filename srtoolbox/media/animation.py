@@ -50,7 +50,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class AnimationInfo:
-    """What the header of an animation states.
+    """The header of an animation.
 
     Args:
         format: gif, webp or apng.

@@ -54,7 +54,7 @@ _PERCENTILES = re.compile(r"\s*p(\d+(?:\.\d+)?)-p(\d+(?:\.\d+)?)\s*")
 
 @dataclass(frozen=True)
 class GeoResult:
-    """What ``upscale_geotiff`` did.
+    """The result of ``upscale_geotiff``.
 
     Args:
         value_range: Values that the transformation saw as 0 and 1.

@@ -28,7 +28,7 @@ _BLOCK = 256  # side of the tiles of written files
 
 @dataclass(frozen=True)
 class GeoInfo:
-    """What the header of a raster states.
+    """The header of a raster.
 
     Args:
         width: Width in pixels.

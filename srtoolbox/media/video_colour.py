@@ -61,7 +61,7 @@ class Colour:
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a stored frame becomes upright: transpose first, then mirror columns and rows."""
+    """Turns a stored frame upright: transpose first, then mirror columns and rows."""
 
     transpose: bool = False
     mirror_columns: bool = False

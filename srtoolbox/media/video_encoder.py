@@ -49,7 +49,7 @@ _MAX_RATE_TERM = 65535  # MPEG-4 stores the rate in 16 bits
 
 @dataclass(frozen=True)
 class EncoderOptions:
-    """How the result is encoded.
+    """Encoder and form of the result.
 
     Attributes:
         codec: Name of an encoder, or "h264", "hevc", "vp9", "av1".

@@ -52,7 +52,7 @@ Transform = Callable[[Iterator[Frame]], Iterable["np.ndarray | None"]]
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What was written.
+    """The written file.
 
     Attributes:
         path: The file; its suffix may differ from the one that was asked for.

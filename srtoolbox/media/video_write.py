@@ -25,7 +25,7 @@ _SRGB = Colour("rgb", True, 0, primaries=1, transfer=13, stated=True)
 
 @dataclass(frozen=True)
 class WrittenVideo:
-    """What was written: number of frames, and size of the encoded frames in pixels."""
+    """A written video: number of frames, and size of the encoded frames in pixels."""
 
     frames: int
     width: int

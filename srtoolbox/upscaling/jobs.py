@@ -43,7 +43,7 @@ _NOT_IDENTIFYING = frozenset(
 
 @dataclass
 class Report:
-    """What became of all jobs.
+    """Results of all jobs, and inputs without one.
 
     Attributes:
         done: Results that were written now.

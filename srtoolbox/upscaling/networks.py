@@ -17,7 +17,7 @@ from srtoolbox.engine.onnx_model import SUFFIX as ONNX_SUFFIX
 from srtoolbox.engine.onnx_model import load_onnx
 from srtoolbox.engine.weights.convert import network_options
 from srtoolbox.engine.weights.guess import guess_arch
-from srtoolbox.engine.weights.load import load, read_weights
+from srtoolbox.engine.weights.load import read_weights
 from srtoolbox.errors import UserError
 from srtoolbox.upscaling import waifu2x
 from srtoolbox.upscaling.weights import SCALES, path_of
@@ -98,8 +98,6 @@ def load_network(path: Path, arch: str | None = None, overrides: Sequence[str] =
                 "defaults or the values of --set",
                 *(path, _text(found)),
             )
-    if file.arch is None and arch is None:
-        return load(path)[0]
     net = build("arch", network_options(file, arch, overrides))
     _log.debug("%s", file.load_into(net))
     return net.eval()

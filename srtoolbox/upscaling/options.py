@@ -19,7 +19,7 @@ AnimationTarget = Literal["same", "gif", "webp", "apng", "mp4"]
 
 @dataclass(frozen=True)
 class UpscaleOptions:
-    """How networks are run on users' files, and how results are written."""
+    """Options for running networks on users' files and for writing results."""
 
     # Size
     outscale: float | None = option(

@@ -94,9 +94,7 @@ def upscale_burst(
     def restore(pixels: np.ndarray) -> np.ndarray:
         frames = [*others]
         frames[reference] = pixels  # its transparent places are filled
-        if upscaler.restores_all:
-            return upscaler.frames(frames, None)[reference * upscaler.time_scale]
-        return upscaler.frames(frames, reference)
+        return upscaler.one_of(frames, reference)
 
     result = with_alpha(own, restore, mode)
     return write_result(upscaler, own, result, target, options, [*own.notes, *notes])

@@ -1,4 +1,4 @@
-"""What became of one input, and the size of results."""
+"""The result of one input, and its size."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from srtoolbox.upscaling.manifest import NAME as MANIFEST
 from srtoolbox.upscaling.manifest import Manifest
 from srtoolbox.upscaling.networks import load_networks
 from srtoolbox.upscaling.options import UpscaleOptions, upscale_options
+from srtoolbox.upscaling.pictures import choose_frames
 from srtoolbox.upscaling.result import Result, result_size
 from srtoolbox.upscaling.upscaler import Upscaler
 from srtoolbox.utils.console import Progress
@@ -110,7 +111,7 @@ def find(
 
 @dataclass(frozen=True)
 class Estimate:
-    """What jobs would do.
+    """The work of jobs before it is done.
 
     Attributes:
         counts: Number of inputs by kind.
@@ -227,15 +228,10 @@ def _one_of(
     upscaler: Upscaler, planes: Sequence[np.ndarray], options: UpscaleOptions
 ) -> np.ndarray:
     """Restores the reference frame of several."""
-    from srtoolbox.upscaling.pictures import choose_frames
-
     if options.reference >= len(planes):
         raise UserError(f"reference: {options.reference} does not exist of {len(planes)} frames")
     indices, reference, _ = choose_frames(upscaler, len(planes), options)
-    chosen = [planes[index] for index in indices]
-    if upscaler.restores_all:
-        return upscaler.frames(chosen, None)[reference * upscaler.time_scale]
-    return upscaler.frames(chosen, reference)
+    return upscaler.one_of([planes[index] for index in indices], reference)
 
 
 def _tensor(upscaler: Upscaler, images: Tensor, options: UpscaleOptions) -> Tensor:

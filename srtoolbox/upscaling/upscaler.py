@@ -94,7 +94,7 @@ class Upscaler:
 
     @cached_property  # of the weights as they were read: some networks merge layers when they run
     def key(self) -> dict[str, Any]:
-        """What identifies the networks and how they run, for manifests; it is valid JSON."""
+        """Identity of the networks and of how they run, for manifests; it is valid JSON."""
         return {
             "networks": [[type(net).__name__, net.scale, _hash(net)] for net in self.nets],
             "num_frame": self.num_frame,
@@ -121,10 +121,18 @@ class Upscaler:
             UserError: if the network does not take this number of channels.
             RunError: if memory does not suffice, or the network's output is not finite.
         """
+        least = 2 if self.restores_all else 1
+        return self.one_of([pixels] * (self._first.num_frame or least), 0)
+
+    def one_of(self, frames: Sequence[np.ndarray], reference: int) -> np.ndarray:
+        """Restores one of several frames, also by networks that restore all.
+
+        Returns:
+            (C, H·scale, W·scale), float32, not clipped.
+        """
         if self.restores_all:
-            count = self._first.num_frame or 2
-            return self.frames([pixels] * count, None)[0]
-        return self.frames([pixels] * (self._first.num_frame or 1), self.reference_of(1))
+            return self.frames(frames, None)[reference * self.time_scale]
+        return self.frames(frames, reference)
 
     def frames(self, frames: Sequence[np.ndarray], reference: int | None) -> np.ndarray:
         """Restores one of several frames, or all of them.
@@ -153,10 +161,6 @@ class Upscaler:
             return [self.image(frame) for frame in frames]
         lq = torch.stack([_to_tensor(frame) for frame in frames])[:, None]
         return list(self._through_all(lq, 0).numpy())
-
-    def reference_of(self, count: int) -> int | None:
-        """Returns the position of the restored frame in ``count`` frames; None: all are."""
-        return None if self.restores_all else min(self.reference, count - 1)
 
     def halo_of(self, stage: int = 0) -> int:
         """Returns the pixels around a tile for a network of the chain; measured at first use."""

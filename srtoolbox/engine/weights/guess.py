@@ -13,7 +13,7 @@ import torch
 
 from srtoolbox.archs.base import arch_info
 from srtoolbox.engine.weights.detect import closest_arch
-from srtoolbox.engine.weights.names import edsr_names, without_prefix
+from srtoolbox.engine.weights.names import unwrapped
 from srtoolbox.registry import ARCH_REGISTRY
 
 _MAX_TRIES = 200
@@ -46,8 +46,7 @@ def _fitting(name: str, state: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 own = ARCH_REGISTRY.get(name)(**options).state_dict()
         except Exception:  # the arch refuses these options
             continue
-        named = state if state.keys() & own.keys() else edsr_names(state)
-        given, _ = without_prefix(dict(named), own.keys())
+        given, _ = unwrapped(state, own.keys())
         shapes = {key: getattr(value, "shape", None) for key, value in given.items()}
         if all(shapes.get(key) == value.shape for key, value in own.items()) and not (
             {key for key, shape in shapes.items() if shape is not None} - own.keys()

@@ -31,7 +31,7 @@ from srtoolbox.engine.weights.faults import (
     tensor_fault,
 )
 from srtoolbox.engine.weights.guess import guess_arch
-from srtoolbox.engine.weights.names import bare_name, edsr_names, without_prefix
+from srtoolbox.engine.weights.names import bare_name, unwrapped
 from srtoolbox.engine.weights.whole import check_kept_weights, kept_hash, state_hash
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
@@ -126,7 +126,7 @@ class WeightFile:
         # The arch Spandrel knows other names of its tensors.
         translate: Any = getattr(net, "tensors_of", None)
         given = self.state if translate is None else translate(self)
-        state, others = _unwrapped(given, own)
+        state, others = unwrapped(given, own.keys())
         shapes = {key: _shape(value) for key, value in state.items()}
         fitting = {k: v for k, v in state.items() if k in own and own[k].shape == shapes[k]}
         name = type(net).__name__
@@ -350,15 +350,6 @@ def _is_state(value: Any) -> TypeGuard[dict[str, Any]]:
         and all(isinstance(key, str) for key in value)
         and (not value or any(isinstance(entry, Tensor) for entry in value.values()))
     )
-
-
-def _unwrapped(
-    state: dict[str, Any], own: Mapping[str, Tensor]
-) -> tuple[dict[str, Any], list[str]]:
-    """Returns the tensors under the network's names, and the names that belong to other parts."""
-    if not state.keys() & own.keys():
-        state = edsr_names({key: value for key, value in state.items() if key != "n_averaged"})
-    return without_prefix(state, own.keys())
 
 
 def _renamed(arch: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:

@@ -88,3 +88,15 @@ def without_prefix(
         return dict(state), []
     inside = {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
     return inside, [key for key in state if not key.startswith(prefix)]
+
+
+def unwrapped(state: Mapping[str, Any], own: Collection[str]) -> tuple[dict[str, Any], list[str]]:
+    """Returns the tensors under a network's names, and the names that belong to other parts.
+
+    Args:
+        state: The tensors of the file.
+        own: The names of the network's tensors.
+    """
+    if not any(key in own for key in state):
+        state = edsr_names({key: value for key, value in state.items() if key != "n_averaged"})
+    return without_prefix(state, own)
