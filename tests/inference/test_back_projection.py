@@ -73,8 +73,6 @@ def test_half_precision_is_corrected_in_full() -> None:
 
 def test_images_of_other_channels_cannot_be_compared() -> None:
     sr, lq = torch.rand(1, 3, 8, 8), torch.rand(1, 1, 4, 4)
-    with pytest.raises(
-        UserError, match=r"have 3 and 1 channels; set val\.enhance\."
-    ):
+    with pytest.raises(UserError, match=r"have 3 and 1 channels; set val\.enhance\."):
         back_project(sr, lq, 2, 1)
     assert torch.equal(back_project(sr, lq, 2, 0), sr)

@@ -70,9 +70,7 @@ def test_channels_are_those_of_the_first_and_the_last_stage() -> None:
     cascade = Cascade([first, last])
     assert (cascade.channels, cascade.out_channels) == (4, 1)
     assert run_padded(cascade, torch.rand(1, 4, 5, 6)).shape == (1, 1, 20, 24)
-    with pytest.raises(
-        UserError, match=r"EDSR takes 4 channels, but the stage .* returns 1"
-    ):
+    with pytest.raises(UserError, match=r"EDSR takes 4 channels, but the stage .* returns 1"):
         Cascade([first, first])
 
 

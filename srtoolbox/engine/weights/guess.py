@@ -19,6 +19,7 @@ from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
 
 _MAX_TRIES = 200
+_DEFAULT_BANDS = {"num_in_ch": 3}
 
 
 def guess_arch(state: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -58,7 +59,8 @@ def _ways(name: str, state: Mapping[str, Any]) -> Iterator[Iterator[dict[str, An
     starts = [{} if scale is None else {"scale": scale} for scale in scales]
     yield _candidates(arch, state, starts)
     if "num_in_ch" in parameters:
-        found = [(start, bands) for start in starts if (bands := _bands(arch, start, state))]
+        found = [(start, _bands(arch, start, state)) for start in starts]
+        found = [(start, bands) for start, bands in found if bands not in (None, _DEFAULT_BANDS)]
         for equal in (True, False):
             chosen = [{**s, **bands} for s, bands in found if ("num_out_ch" not in bands) == equal]
             yield _candidates(arch, state, chosen)
