@@ -73,8 +73,8 @@ class SyntheticBursts(FileDataset):
             without blending; null: such images are errors.
         recursive: Also take images in sub-folders; links to folders are not followed.
         channels: Bands of a frame; null: as many as the network takes (without a network: as
-            many as ``bands``, or 3). RAW always has four. With 3, grey files are repeated to three bands; with
-            other numbers, all files must have so many.
+            many as ``bands``, or 3). With 3, grey files are repeated to three bands; with
+            other numbers, all files must have so many. RAW always has four.
         bands: Numbers from 1 of the bands to use, in this order, such as [4, 3, 2]; files may have
             more. Null: all.
         nodata: Value of missing pixels; null: the value that GeoTIFF files state, if they do.
