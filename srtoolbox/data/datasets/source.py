@@ -307,7 +307,7 @@ class FileDataset:
             if not item.lq:
                 return self._reduce(open_source(t), window)
             frame = _cut(open_lq(item.lq[t]), window)
-            return frame[: self.channels] if self._lq_options.num_extra else frame
+            return frame[:-1] if self._lq_options.num_extra else frame
 
         frames = {t: read_lq(t) for t in set(lq)}
         truth = [_cut(open_gt(t), window, self.scale) for t in gt]
@@ -398,13 +398,14 @@ def check_masks(items: Sequence[Item], gt_options: ReadOptions) -> list[Fault]:
 
 
 def _cut(image: Any, window: Window, scale: int = 1) -> np.ndarray:
-    y, x, height, width = (scale * side for side in window)
-    return image[:, y : y + height, x : x + width]
+    y, x, height, width = window
+    return image[:, scale * y : scale * (y + height), scale * x : scale * (x + width)]
 
 
 def _cut_mask(image: MaskedImage, window: Window, scale: int) -> np.ndarray:
-    y, x, height, width = (scale * side for side in window)
-    return image.mask(slice(y, y + height), slice(x, x + width))
+    y, x, height, width = window
+    rows, columns = slice(scale * y, scale * (y + height)), slice(scale * x, scale * (x + width))
+    return image.mask(rows, columns)
 
 
 def _stack(images: list[np.ndarray], as_colour: bool) -> np.ndarray:
