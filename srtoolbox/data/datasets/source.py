@@ -350,8 +350,8 @@ class FileDataset:
             scale,
             gt_size=gt_size,
             training=training,
-            options=self._gt_options,
-            lq_options=self._lq_options,
+            options=_for_check(self._gt_options),
+            lq_options=_for_check(self._lq_options),
         )
         return [*faults, *check_masks(self._items, self._gt_options)]
 
@@ -395,6 +395,12 @@ def check_masks(items: Sequence[Item], gt_options: ReadOptions) -> list[Fault]:
         return Fault(mask, "wrong mask", text)
 
     return list(filter(None, map_threads(check, pairs)))
+
+
+def _for_check(options: ReadOptions) -> ReadOptions:
+    """States three channels, which changes the advice for files with others, but no pixel."""
+    is_plain = options.channels is None and options.bands is None
+    return replace(options, channels=3) if is_plain and not options.raw else options
 
 
 def _cut(image: Any, window: Window, scale: int = 1) -> np.ndarray:
