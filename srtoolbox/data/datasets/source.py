@@ -210,7 +210,7 @@ class FileDataset:
         if self._levels.changed or layout.raw:
             return
         files, read = (gt, self._open_gt) if gt else (lq, self._open_lq)
-        if warning := check_levels(files, read, self._title):
+        if warning := check_levels(files, read, self._title, self._gt_options):
             _log.warning("%s", warning)
 
     def __len__(self) -> int:
