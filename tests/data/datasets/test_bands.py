@@ -14,8 +14,11 @@ from support.images import save
 
 from srtoolbox.config.schema import build
 from srtoolbox.data.base import dataset_info
+from srtoolbox.data.cache import pixels as pixel_cache
 from srtoolbox.data.datasets.paired_images import PairedImages
 from srtoolbox.data.datasets.reading import Reading
+from srtoolbox.data.files import windows
+from srtoolbox.data.files.image_info import ReadOptions
 from srtoolbox.data.resize.array import imresize
 from srtoolbox.data.stream import SampleStream
 from srtoolbox.errors import UserError
@@ -417,6 +420,44 @@ class TestMissing:
             one, two = (data.draw(0, np.random.default_rng(seed)) for data in (plain, cached))
             for name in ("lq", "gt", "mask"):
                 assert np.array_equal(one[name], two[name])
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_large_files_are_read_by_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, masked: bool
+) -> None:
+    """Samples are those of files that are read whole."""
+    image, mask = with_holes(bands(4, (42, 47), 0).clip(1), 0)
+    path = tmp_path / "gt" / "a.tif"
+    tif(path, image, 0 if masked else None)
+    form: dict[str, Any] = {"photometric": "minisblack", "tile": (16, 16)}
+    tags = ((42113, "s", 0, "0", True),) if masked else ()
+    planes = np.ascontiguousarray(image.transpose(1, 2, 0))
+    tifffile.imwrite(path, planes, planarconfig="contig", extratags=tags, **form)
+    given: dict[str, Any] = {"dataroot_lq": None}
+    if masked:
+        save(tmp_path / "mask" / "a.png", mask[0].astype(np.uint8))
+        given["dataroot_mask"] = str(tmp_path / "mask")
+    specs = [spec(tmp_path, "PairedImages", **given), spec(tmp_path, "SyntheticBursts")]
+    whole = [build("dataset", options, channels=4) for options in specs]
+    expected = [
+        [data[0], *(data.draw(0, np.random.default_rng(i)) for i in range(4))] for data in whole
+    ]
+    opened: list[Any] = []
+
+    def open_windowed(path: Path, options: ReadOptions) -> Any:
+        opened.append(windows.open_image(path, options, large=0))
+        return opened[-1]
+
+    monkeypatch.setattr(pixel_cache, "open_image", open_windowed)
+    for options, samples in zip(specs, expected, strict=True):
+        data = build("dataset", options, channels=4)
+        found = [data[0], *(data.draw(0, np.random.default_rng(i)) for i in range(4))]
+        for one, two in zip(found, samples, strict=True):
+            assert one.keys() == two.keys()
+            for name in one.keys() - {"key", "orientation"}:
+                assert np.array_equal(one[name], two[name])
+    assert any(isinstance(image, windows.WindowedImage) for image in opened)
 
 
 class TestFaults:
