@@ -19,9 +19,6 @@ from srtoolbox.utils.cpu import map_threads
 Convert = Literal["rgb"]
 Level = int | float | Sequence[int | float]
 
-MASK_OPTIONS = ReadOptions(convert=True, any_range=True)
-"""How a mask is read: any form of file, because only zero and other values are distinguished."""
-
 _MAY_STATE_NODATA = frozenset({".tif", ".tiff"})
 _MAY_BE_FLOAT = frozenset({".tif", ".tiff", ".npy"})
 
@@ -162,3 +159,9 @@ def _with_bands(options: ReadOptions, bands: Sequence[int] | None, count: int) -
         return replace(options, bands=tuple(bands))
     # Grey files are repeated to three channels, so any of both fits.
     return options if count == 3 else replace(options, channels=count)
+
+
+def for_check(options: ReadOptions) -> ReadOptions:
+    """States three channels, which changes the advice for files with others, but no pixel."""
+    is_plain = options.channels is None and options.bands is None
+    return replace(options, channels=3) if is_plain and not options.raw else options

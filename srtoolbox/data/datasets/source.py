@@ -21,12 +21,11 @@ import numpy as np
 from srtoolbox.data.base import Sample
 from srtoolbox.data.cache.pixels import open_pixels
 from srtoolbox.data.datasets.masked import MaskedImage
-from srtoolbox.data.datasets.reading import MASK_OPTIONS, Reading
+from srtoolbox.data.datasets.reading import Reading, for_check
 from srtoolbox.data.files.checks import check_items, raise_faults
 from srtoolbox.data.files.find import Fault, Item, scan
-from srtoolbox.data.files.image_info import ImageFault, ReadOptions
 from srtoolbox.data.files.levels import check_levels
-from srtoolbox.data.files.reader import image_info
+from srtoolbox.data.files.reader import MASK_OPTIONS, image_info
 from srtoolbox.data.layouts import Layout, get_layout
 from srtoolbox.data.resize.array import Edge, imresize_window
 from srtoolbox.data.transforms.orientation import random_crop_origin
@@ -211,7 +210,7 @@ class FileDataset:
         if self._levels.changed or layout.raw:
             return
         files, read = (gt, self._open_gt) if gt else (lq, self._open_lq)
-        if warning := check_levels(files, read, self._title):
+        if warning := check_levels(files, read, self._title, self._gt_options):
             _log.warning("%s", warning)
 
     def __len__(self) -> int:
@@ -307,7 +306,7 @@ class FileDataset:
             if not item.lq:
                 return self._reduce(open_source(t), window)
             frame = _cut(open_lq(item.lq[t]), window)
-            return frame[: self.channels] if self._lq_options.num_extra else frame
+            return frame[:-1] if self._lq_options.num_extra else frame
 
         frames = {t: read_lq(t) for t in set(lq)}
         truth = [_cut(open_gt(t), window, self.scale) for t in gt]
@@ -344,16 +343,15 @@ class FileDataset:
     def _check(self, gt_size: int | None = None, training: bool = False) -> list[Fault]:
         # A packed pixel of RAW holds 2 × 2 sensor pixels, in which the checks count.
         scale = self.scale // 2 if self._layout.raw else self.scale
-        faults = check_items(
+        return check_items(
             self._items,
             self._layout,
             scale,
             gt_size=gt_size,
             training=training,
-            options=self._gt_options,
-            lq_options=self._lq_options,
+            options=for_check(self._gt_options),
+            lq_options=for_check(self._lq_options),
         )
-        return [*faults, *check_masks(self._items, self._gt_options)]
 
     def _reduce(self, image: Any, window: Window) -> np.ndarray:
         """Makes a window of the LR image of a ground truth (C, H, W)."""
@@ -375,36 +373,15 @@ class FileDataset:
         return small.astype(image.dtype)
 
 
-def check_masks(items: Sequence[Item], gt_options: ReadOptions) -> list[Fault]:
-    """Returns a fault for each mask that cannot be read or has not the size of its ground truth."""
-    pairs = [pair for item in items for pair in zip(item.gt, item.mask, strict=False)]
-
-    def check(pair: tuple[Path, Path]) -> Fault | None:
-        gt, mask = pair
-        try:
-            size = image_info(mask, MASK_OPTIONS).size
-        except ImageFault as fault:
-            return Fault(mask, fault.kind, str(fault).removeprefix(f"{mask}: "))
-        try:
-            wanted = image_info(gt, gt_options).size
-        except ImageFault:
-            return None  # it has its own fault
-        if size == wanted:
-            return None
-        text = f"a mask of {size[1]}×{size[0]}; expected {wanted[1]}×{wanted[0]} like {gt}"
-        return Fault(mask, "wrong mask", text)
-
-    return list(filter(None, map_threads(check, pairs)))
-
-
 def _cut(image: Any, window: Window, scale: int = 1) -> np.ndarray:
-    y, x, height, width = (scale * side for side in window)
-    return image[:, y : y + height, x : x + width]
+    y, x, height, width = window
+    return image[:, scale * y : scale * (y + height), scale * x : scale * (x + width)]
 
 
 def _cut_mask(image: MaskedImage, window: Window, scale: int) -> np.ndarray:
-    y, x, height, width = (scale * side for side in window)
-    return image.mask(slice(y, y + height), slice(x, x + width))
+    y, x, height, width = window
+    rows, columns = slice(scale * y, scale * (y + height)), slice(scale * x, scale * (x + width))
+    return image.mask(rows, columns)
 
 
 def _stack(images: list[np.ndarray], as_colour: bool) -> np.ndarray:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srtoolbox.data.cache.pixels import open_pixels
@@ -116,9 +116,10 @@ def prepare(
         _raise_all(layout, source, [*faults, *_faults(layout, decoded, scale, True, reading)])
     for part in parts:
         part.made = made.get(part.split)
-        part.gt = headers([path for item in part.items for path in item.gt], convert=convert)
+        plain = ReadOptions(convert=convert)
+        part.gt = headers([path for item in part.items for path in item.gt], plain)
         lq = [path for item in part.items for path in item.lq]
-        part.lq = headers(lq, layout.raw, convert)
+        part.lq = headers(lq, replace(plain, raw=layout.raw))
     for part in decoded:
         try:
             _decode(layout, part, cache, convert)

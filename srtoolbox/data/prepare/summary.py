@@ -15,7 +15,7 @@ from rich.table import Table
 from srtoolbox.config.shipped import options_folder
 from srtoolbox.data.datasets.source import DATASET_TYPES
 from srtoolbox.data.files.find import Item, compare_counts
-from srtoolbox.data.files.image_info import ImageInfo
+from srtoolbox.data.files.image_info import ImageInfo, bands_text
 from srtoolbox.data.layouts.base import Layout
 from srtoolbox.utils.console import size_text
 
@@ -147,7 +147,7 @@ class Prepared:
             table.add_column(title)
         table.add_column("decoded", justify="right", no_wrap=True)
         for part in self.parts:
-            lq = _forms(part.lq)
+            lq = _forms(part.lq, self.layout.raw)
             if self.layout.kind != "burst" and not part.lq:
                 lq = "made when read"
             elif part.made is not None:
@@ -163,8 +163,8 @@ def folder_name(layout: Layout) -> str:
     return layout.title.split()[0].rstrip(",")
 
 
-def _forms(infos: Sequence[ImageInfo]) -> str:
-    """Describes images by size (common, or smallest to largest area), channels and bit depth."""
+def _forms(infos: Sequence[ImageInfo], raw: bool = False) -> str:
+    """Describes images by size (common, or smallest to largest area), channels and type."""
     if not infos:
         return "none"
     sizes = sorted(
@@ -172,8 +172,7 @@ def _forms(infos: Sequence[ImageInfo]) -> str:
     )
     ends = dict.fromkeys((sizes[0], sizes[-1]))
     shown = " to ".join(f"{width}×{height}" for width, height in ends)
-    depths = {"uint8": "8 bits", "uint16": "16 bits", "float32": "float"}
-    names = {1: "grey", 3: "RGB", 4: "RGGB"}
-    colours = sorted({names[info.channels] for info in infos})
-    bits = sorted({depths[info.dtype] for info in infos})
+    depths = {"uint8": "8 bits", "uint16": "16 bits", "int16": "signed 16 bits"}
+    colours = sorted({"RGGB" if raw else bands_text(info.channels) for info in infos})
+    bits = sorted({depths.get(info.dtype, "float") for info in infos})
     return f"{shown}, {' and '.join(colours)}, {' and '.join(bits)}"
