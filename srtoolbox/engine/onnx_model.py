@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from srtoolbox.archs.base import arch_info
+from srtoolbox.engine.weights.pixels import facts_from
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.files import check_regular
 
@@ -45,6 +46,8 @@ class ProgramInfo:
         checks: Sizes at which it was compared with the network, and the maximum differences.
         halo: Pixels around a tile that the network uses, see ``measure_halo``; only of a program
             with an ``input_size``, None: not known.
+        pixels: Facts about the pixels of the training data, see ``PixelFacts``; empty: the
+            defaults.
     """
 
     srtoolbox: str
@@ -62,10 +65,14 @@ class ProgramInfo:
     input_size: tuple[int, int] | None
     checks: tuple[tuple[int, int, float], ...] = ()
     halo: int | None = None
+    pixels: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Returns all fields as a JSON object."""
-        return json.dumps(dataclasses.asdict(self))
+        """Returns all fields as a JSON object, without empty ``pixels``."""
+        fields = dataclasses.asdict(self)
+        if not self.pixels:
+            del fields["pixels"]
+        return json.dumps(fields)
 
     @classmethod
     def from_json(cls, text: str) -> ProgramInfo:
@@ -123,6 +130,10 @@ class OnnxModel(nn.Module):
             self.info = info = ProgramInfo.from_json(entries[METADATA_KEY])
         except UserError as error:
             raise UserError(f"{name}: {error}; export the network again") from None
+        try:
+            self.pixel_facts = facts_from(info.pixels)
+        except UserError as error:
+            raise UserError(f"{name}: its entry '{METADATA_KEY}': {error}") from None
         self.scale, self.scales = info.scale, (info.scale,)
         self.num_frame, self.reference = info.num_frame, info.reference
         self.channels, self.restores_all = info.channels, info.restores_all

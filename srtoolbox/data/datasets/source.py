@@ -183,6 +183,11 @@ class FileDataset:
         if warning := check_levels(files, read, self._title):
             _log.warning("%s", warning)
 
+    @property
+    def levels(self) -> Levels:
+        """White and black level that its files are read with."""
+        return self._levels
+
     def __len__(self) -> int:
         """Returns the number of evaluation samples."""
         return len(self._items)
