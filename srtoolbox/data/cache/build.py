@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from srtoolbox.data.files.image_info import ImageInfo
+from srtoolbox.data.files.image_info import ImageInfo, ReadOptions
 from srtoolbox.data.files.reader import image_info, read_image
+from srtoolbox.data.files.windows import WindowedImage, is_large, open_image
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.console import progress_bar
 from srtoolbox.utils.cpu import map_threads
@@ -53,20 +54,18 @@ class Place(NamedTuple):
 def build(
     store: Path,
     sources: list[SourceFile],
-    raw: bool,
+    options: ReadOptions,
     limit_gib: float,
     list_again: Callable[[], list[SourceFile]],
-    convert: bool = False,
 ) -> list[Place]:
     """Decodes files into a folder, or completes an interrupted build. The caller holds the lock.
 
     Args:
         store: The folder.
         sources: The files.
-        raw: As of ``read_image``.
+        options: How the files are read.
         limit_gib: Maximum size of the pixels, in GiB.
         list_again: Returns the sources as they are at the end, to detect changes.
-        convert: As of ``read_image``.
 
     Returns:
         The place of each source's pixels.
@@ -75,7 +74,7 @@ def build(
         UserError: as ``open_pixels``.
         RunError: if the disk fails or is full, or a source changes during the build.
     """
-    infos = list(map_threads(lambda source: image_info(Path(source.path), raw, convert), sources))
+    infos = list(map_threads(lambda source: image_info(Path(source.path), options), sources))
     places, size = _lay_out(infos)
     if size > limit_gib * _GIB:
         raise UserError(
@@ -90,7 +89,7 @@ def build(
             pass
         with (part / "pixels.bin").open("r+b", buffering=0) as blob:
             _check_space(blob.fileno(), part, size)
-            _decode(blob.fileno(), part, sources, places, size, raw, convert)
+            _decode(blob.fileno(), part, sources, places, size, options)
         if list_again() != sources:
             shutil.rmtree(part)
             raise RunError("cache: files changed while they were decoded; start again")
@@ -133,15 +132,18 @@ def _decode(
     sources: list[SourceFile],
     places: list[Place],
     size: int,
-    raw: bool,
-    convert: bool,
+    options: ReadOptions,
 ) -> None:
     def decode(number: int) -> int:
         place, path = places[number], Path(sources[number].path)
-        pixels = read_image(path, raw, convert)
-        if pixels.shape != place.shape or pixels.dtype != place.dtype:
+        large = is_large(ImageInfo(*place.shape, place.dtype))
+        image = open_image(path, options) if large else read_image(path, options)
+        if image.shape != place.shape or image.dtype != place.dtype:
             raise RunError(f"{path}: changed while the cache was built; start again")
-        _write(blob, np.ascontiguousarray(pixels), place.offset)
+        if isinstance(image, np.ndarray):
+            _write(blob, np.ascontiguousarray(image), place.offset)
+        else:
+            _write_strips(blob, image, place.offset)
         return number
 
     journal = _Journal(part / "journal", blob, len(sources), size)
@@ -217,6 +219,16 @@ def _write(blob: int, pixels: np.ndarray, offset: int) -> None:
     while view:
         written = os.pwrite(blob, view, offset)  # may write only a part when the disk gets full
         view, offset = view[written:], offset + written
+
+
+def _write_strips(blob: int, image: WindowedImage, offset: int) -> None:
+    """Writes a large image (C, H, W) without reading it as a whole."""
+    _, height, width = image.shape
+    row_size = width * image.dtype.itemsize
+    for top, strip in image.strips():
+        for channel, rows in enumerate(strip):
+            start = offset + (channel * height + top) * row_size
+            _write(blob, np.ascontiguousarray(rows), start)
 
 
 def _finish(

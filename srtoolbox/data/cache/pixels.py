@@ -17,13 +17,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from srtoolbox.data.cache.build import Place, SourceFile, build
-from srtoolbox.data.files.reader import image_info, read_image
+from srtoolbox.data.files.image_info import PLAIN, ReadOptions
+from srtoolbox.data.files.reader import image_info
+from srtoolbox.data.files.windows import open_image
 from srtoolbox.errors import UserError
+from srtoolbox.utils.cpu import map_threads
 from srtoolbox.utils.files import acquire_lock, user_path
 
 _log = logging.getLogger("srtoolbox")
@@ -32,15 +35,17 @@ _log = logging.getLogger("srtoolbox")
 _VERSION = 2
 
 PixelReader = Callable[[Path], np.ndarray]
-"""Returns the pixels (C, H, W) of a file, which must not be written to."""
+"""Returns the pixels (C, H, W) of a file, which must not be written to.
+
+Without a cache, a large TIFF or JPEG 2000 file is a ``WindowedImage``, which is indexed like an
+array."""
 
 
 def open_pixels(
     files: Sequence[Path],
     cache: str | Path | None,
     *,
-    raw: bool = False,
-    convert: bool = False,
+    options: ReadOptions = PLAIN,
     limit_gib: float = 200,
 ) -> PixelReader:
     """Returns a function that reads the pixels (C, H, W) of any of ``files``.
@@ -50,8 +55,7 @@ def open_pixels(
         cache: Folder for decoded pixels; None: a file is decoded each time it is read. With a
             folder, all files are decoded now unless they already were. If another process is
             decoding them, this waits; if one was interrupted, this continues its work.
-        raw: As of ``read_image``.
-        convert: As of ``read_image``.
+        options: How the files are read.
         limit_gib: Maximum size of the pixels of these files on the disk, in GiB.
 
     Returns:
@@ -63,12 +67,14 @@ def open_pixels(
         RunError: if the cache cannot be written; the files decoded so far are kept.
     """
     if cache is None:
-        return partial(read_image, raw=raw, convert=convert)
+        return cast("PixelReader", partial(open_image, options=options))
     cache = user_path(cache).absolute()
-    numbers, sources = _list_sources(files, raw)
-    key = json.dumps([_VERSION, raw, convert, [list(source) for source in sources]])
-    store = cache / f"pixels-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+    numbers, sources = _list_sources(files, options)
+    store = _store(cache, sources, options)
     places = _find(store, sources)
+    if places is None and options.any_range:
+        store = _store_of_any_range(cache, sources, options)
+        places = _find(store, sources)
     if places is None:
         try:
             cache.mkdir(parents=True, exist_ok=True)
@@ -83,11 +89,35 @@ def open_pixels(
                     _log.warning("%s: damaged; building it again", store)
                     shutil.rmtree(store)
                 places = build(
-                    store, sources, raw, limit_gib, lambda: _list_sources(files, raw)[1], convert
+                    store, sources, options, limit_gib, lambda: _list_sources(files, options)[1]
                 )
     return _MappedPixels(
         store / "pixels.bin", {path: places[number] for path, number in numbers.items()}
     )
+
+
+def _store(cache: Path, sources: list[SourceFile], options: ReadOptions) -> Path:
+    """Returns the folder of pixels that are read in one way."""
+    values = [_VERSION, options.raw, options.convert, [list(source) for source in sources]]
+    # Options that change nothing of grey and RGB files leave the name as it always was.
+    nodata = float(options.nodata) if isinstance(options.nodata, int) else options.nodata
+    more: dict[str, Any] = {"bands": options.bands, "nodata": nodata}
+    more["alpha"] = options.keeps_alpha or None
+    more = {name: value for name, value in more.items() if value is not None}
+    key = json.dumps([*values, more] if more else values)
+    return cache / f"pixels-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+
+
+def _store_of_any_range(cache: Path, sources: list[SourceFile], options: ReadOptions) -> Path:
+    """Returns the folder of pixels of any range; it differs only if there are such pixels.
+
+    Others must not find int16 or floats that were not checked.
+    """
+    store = _store(cache, sources, options)
+    infos = map_threads(lambda source: image_info(Path(source.path), options), sources)
+    if all(info.dtype in ("uint8", "uint16") for info in infos):
+        return store
+    return store.with_name(f"{store.name}-any")
 
 
 class _MappedPixels:
@@ -113,7 +143,9 @@ class _MappedPixels:
         return {**self.__dict__, "_map": None}  # a memory map would be pickled with its pixels
 
 
-def _list_sources(files: Sequence[Path], raw: bool) -> tuple[dict[str, int], list[SourceFile]]:
+def _list_sources(
+    files: Sequence[Path], options: ReadOptions
+) -> tuple[dict[str, int], list[SourceFile]]:
     """Resolves links; returns the number of each path's file, and the files in sorted order."""
     folders: dict[str, str] = {}
     resolved: dict[str, str] = {}
@@ -127,7 +159,7 @@ def _list_sources(files: Sequence[Path], raw: bool) -> tuple[dict[str, int], lis
             real = os.path.realpath(real) if os.path.islink(real) else real  # noqa: PTH114
             state = os.stat(real)  # noqa: PTH116
         except OSError as error:
-            image_info(Path(path), raw)  # raises an error with a better message
+            image_info(Path(path), options)  # raises an error with a better message
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         resolved[path] = real
         states[real] = SourceFile(real, state.st_size, state.st_mtime_ns)
