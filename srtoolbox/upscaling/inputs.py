@@ -15,7 +15,7 @@ from srtoolbox.data.files.walk import natural
 from srtoolbox.errors import UserError
 from srtoolbox.media.animation import ANIMATION_SUFFIXES, animation_info
 from srtoolbox.media.geo import is_map
-from srtoolbox.media.image_file import READ_SUFFIXES, WRITE_SUFFIXES, format_of
+from srtoolbox.media.image_file import READ_SUFFIXES, WRITE_SUFFIXES, format_of, npy_bands
 from srtoolbox.media.video_join import FORMAT_OF_SUFFIX
 from srtoolbox.upscaling.options import UpscaleOptions
 
@@ -257,6 +257,8 @@ class _Finder:
             return path.suffix if own in WRITE_SUFFIXES["tif"] else ".tif"
         if self.options.format != "same":
             return f".{self.options.format}"
+        if own == ".npy":  # only it and TIFF hold bands that are no colours
+            return path.suffix if npy_bands(path) not in (0, 1, 3) else ".png"
         return path.suffix if own in _WRITABLE else ".png"
 
 

@@ -25,7 +25,7 @@ from srtoolbox.data.datasets.reading import MASK_OPTIONS, Reading
 from srtoolbox.data.files.checks import check_items, raise_faults
 from srtoolbox.data.files.find import Fault, Item, scan
 from srtoolbox.data.files.image_info import ImageFault, ReadOptions
-from srtoolbox.data.files.levels import check_levels
+from srtoolbox.data.files.levels import Levels, check_levels
 from srtoolbox.data.files.reader import image_info
 from srtoolbox.data.layouts import Layout, get_layout
 from srtoolbox.data.resize.array import Edge, imresize_window
