@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from srtoolbox.upscaling.inputs import Job
 
 _SHORT = {"recursive": "-r"}
-_METAVARS = {"value_range": "auto|MIN,MAX|p2-p98", "nodata": "keep|V", "scene_cut": "auto|off|T"}
+_METAVARS = {"value_range": "auto|MIN,MAX|p2-p98|…", "nodata": "keep|V", "scene_cut": "auto|off|T"}
 _AUTO = ("frames", "tile", "halo")  # for which None is written auto
 
 

@@ -25,6 +25,7 @@ from srtoolbox.data.transforms.flow import batch_flow
 from srtoolbox.engine.onnx_model import METADATA_KEY, OnnxModel, ProgramInfo
 from srtoolbox.engine.weights.convert import network_options
 from srtoolbox.engine.weights.load import read_weights, weights_hash
+from srtoolbox.engine.weights.pixels import PixelFacts
 from srtoolbox.errors import RunError, UserError, check_choice
 from srtoolbox.inference.halo import measure_halo
 from srtoolbox.utils.files import write_atomic
@@ -131,6 +132,7 @@ def export(
     spec = network_options(file, arch, overrides)
     net = build("arch", spec)
     logging.getLogger("srtoolbox").info("%s", file.load_into(net))
+    net.pixel_facts = file.pixels
     return export_network(net, plain(spec), target, format, size, num_frame, opset)
 
 
@@ -181,6 +183,7 @@ def export_network(
         time_scale=info.time_scale,
         needs_flow=info.needs_flow,
         input_size=size,
+        pixels=getattr(net, "pixel_facts", PixelFacts()).to_json(),
     )
     if size is not None:
         _check_size(net, info, size)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from srtoolbox.archs.base import arch_info
+from srtoolbox.engine.weights.pixels import facts_from
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.files import check_regular
 
@@ -46,6 +47,8 @@ class ProgramInfo:
         halo: Pixels around a tile that the network uses, see ``measure_halo``; only of a program
             with an ``input_size``, None: not known.
         out_channels: Channels of the output; None: not declared, as in files of earlier versions.
+        pixels: Facts about the pixels of the training data, see ``PixelFacts``; empty: the
+            defaults.
     """
 
     srtoolbox: str
@@ -64,10 +67,14 @@ class ProgramInfo:
     checks: tuple[tuple[int, int, float], ...] = ()
     halo: int | None = None
     out_channels: int | None = None
+    pixels: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Returns all fields as a JSON object."""
-        return json.dumps(dataclasses.asdict(self))
+        """Returns all fields as a JSON object, without empty ``pixels``."""
+        fields = dataclasses.asdict(self)
+        if not self.pixels:
+            del fields["pixels"]
+        return json.dumps(fields)
 
     @classmethod
     def from_json(cls, text: str) -> ProgramInfo:
@@ -125,6 +132,10 @@ class OnnxModel(nn.Module):
             self.info = info = ProgramInfo.from_json(entries[METADATA_KEY])
         except UserError as error:
             raise UserError(f"{name}: {error}; export the network again") from None
+        try:
+            self.pixel_facts = facts_from(info.pixels)
+        except UserError as error:
+            raise UserError(f"{name}: its entry '{METADATA_KEY}': {error}") from None
         self.scale, self.scales = info.scale, (info.scale,)
         self.num_frame, self.reference = info.num_frame, info.reference
         self.channels, self.out_channels = info.channels, info.out_channels

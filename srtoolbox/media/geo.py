@@ -20,11 +20,13 @@ from srtoolbox.data.transforms.missing import FILL_RADIUS, fill_near
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.media.geo_raster import (
     GeoInfo,
+    Range,
     Raster,
     copy_as_cog,
     describe,
     geo_info,
     is_geotiff,
+    is_map,
     opened,
     profile_of,
     raster_of,
@@ -40,9 +42,14 @@ __all__ = [
     "fill_near",
     "geo_info",
     "is_geotiff",
+    "is_map",
     "upscale_geotiff",
 ]
 
+_EACH = "each:"
+_EXPECTED = (
+    "expected auto, MIN,MAX or p2-p98; MIN,MAX;MIN,MAX;… for each band, or each:p2-p98 of each band"
+)
 _BINS = 65536
 _RANGE = re.compile(r"\s*(-?[\d.]+(?:e[-+]?\d+)?)\s*,\s*(-?[\d.]+(?:e[-+]?\d+)?)\s*", re.IGNORECASE)
 _PERCENTILES = re.compile(r"\s*p(\d+(?:\.\d+)?)-p(\d+(?:\.\d+)?)\s*")
@@ -53,7 +60,8 @@ class GeoResult:
     """The result of ``upscale_geotiff``.
 
     Args:
-        value_range: Values that the transformation saw as 0 and 1.
+        value_range: Values that the transformation saw as 0 and 1; of several ranges the smallest
+            and the largest value.
         windows: Number of windows.
         notes: What the output does not hold as the input has it, one sentence each.
     """
@@ -70,20 +78,23 @@ def upscale_geotiff(
     scale: int,
     *,
     bands: Sequence[int] | None = None,
-    value_range: str = "auto",
+    value_range: str | Sequence[Range] = "auto",
+    num_out: int | None = None,
     nodata: float | Literal["keep"] = "keep",
     window: int = 512,
     halo: int = 32,
     cog: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> GeoResult:
-    """Enlarges a GeoTIFF file, completely or not at all.
+    """Enlarges a GeoTIFF or JPEG 2000 file, completely or not at all; the result is a GeoTIFF.
 
     Kept: coordinate system, bounds, ground control points and rational polynomials, type, value of
     missing pixels, names, units, scales, offsets and colours of bands, and tags. An alpha band and
     a mask are enlarged without the transformation.
 
-    Values become [0, 1] by one linear map for all bands, which keeps their relations. Values beyond
+    Values become [0, 1] by one linear map for all bands, which keeps their relations, or by one for
+    each band. A result with another number of bands has no names, units and tags of bands, and
+    scale and offset of the first band; what exceeds the range is clipped then. Values beyond
     the range are not lost: what exceeds it is enlarged bicubically and added again. Results are
     rounded and clipped to the type. Missing pixels, and floats that are not finite, are filled from
     their neighbours before the transformation, and are missing in the result too. A result that
@@ -99,6 +110,9 @@ def upscale_geotiff(
         value_range: Values that become 0 and 1. ``auto``: 0 to 255 for uint8, 0 to 1 for floats
             within it, otherwise the smallest and the largest value of the file. ``MIN,MAX``:
             these. ``p2-p98``: these percentiles (any others too) of the values of the file.
+            ``MIN,MAX;MIN,MAX;…``, or pairs of numbers: a range for each band. ``each:auto``,
+            ``each:p2-p98``: a range for each band, found in its own values.
+        num_out: Bands that the transformation returns; None: as many as it gets.
         nodata: ``keep``, or the value of missing pixels in the output; in an input that states
             none, it marks missing pixels too.
         window: Side of a window in pixels of the input.
@@ -121,8 +135,13 @@ def upscale_geotiff(
         )
     with opened(source_path) as source:
         job = raster_of(source_path, source, bands, nodata)
-        low, high = _value_range(job, value_range)
-        job = replace(job, low=low, high=high)
+        job = replace(job, num_out=num_out)
+        ranges = _ranges(job, value_range)
+        low, high = min(pair[0] for pair in ranges), max(pair[1] for pair in ranges)
+        if len(set(ranges)) == 1:
+            job = replace(job, low=ranges[0][0], high=ranges[0][1])
+        else:
+            job = _with_ranges(job, ranges)
         notes = []
         if np.dtype(job.dtype).itemsize > 4 or job.dtype in ("int32", "uint32"):
             notes.append(
@@ -143,7 +162,36 @@ def upscale_geotiff(
     return GeoResult((low, high), count, tuple(notes))
 
 
-def _value_range(job: Raster, text: str) -> tuple[float, float]:
+def _ranges(job: Raster, value_range: str | Sequence[Range]) -> list[Range]:
+    """Returns the values that become 0 and 1: one pair, or one for each band."""
+    if not isinstance(value_range, str):
+        pairs = [(float(low), float(high)) for low, high in value_range]
+    elif value_range.startswith(_EACH):
+        text = value_range.removeprefix(_EACH)
+        pairs = [_value_range(replace(job, bands=[band]), text) for band in job.bands]
+    else:
+        pairs = [_value_range(job, text) for text in value_range.split(";")]
+    if len(pairs) not in (1, len(job.bands)):
+        raise UserError(
+            f"value range: {len(pairs)} ranges for {len(job.bands)} bands; give one, or one for "
+            "each band"
+        )
+    if any(low >= high for low, high in pairs):
+        raise UserError(f"value range {value_range}: expected MIN,MAX with MIN below MAX")
+    return pairs
+
+
+def _with_ranges(job: Raster, ranges: Sequence[Range]) -> Raster:
+    if not job.same_bands:
+        raise UserError(
+            f"value range: {len(job.bands)} ranges, but the network turns {len(job.bands)} bands "
+            f"into {job.count}, which have no ranges of their own; give one MIN,MAX"
+        )
+    values = np.asarray(ranges, np.float64)[:, :, None, None]
+    return replace(job, low=values[:, 0], high=values[:, 1])
+
+
+def _value_range(job: Raster, text: str) -> Range:
     """Returns the values that become 0 and 1."""
     if match := _RANGE.fullmatch(text):
         low, high = map(float, match.groups())
@@ -152,7 +200,7 @@ def _value_range(job: Raster, text: str) -> tuple[float, float]:
         return low, high
     percentiles = _PERCENTILES.fullmatch(text)
     if percentiles is None and text != "auto":
-        raise UserError(f"value range {text!r}; expected auto, MIN,MAX or p2-p98")
+        raise UserError(f"value range {text!r}; {_EXPECTED}")
     if text == "auto" and job.dtype == "uint8":
         return 0.0, 255.0
     low, high = math.inf, -math.inf
@@ -203,7 +251,7 @@ def _write(
         MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
         for flags in job.source.mask_flag_enums
     )
-    count = len(job.bands) + (job.alpha is not None)
+    count = job.count + (job.alpha is not None)
     windows = windows_of(job, side)
     options = {"GDAL_TIFF_INTERNAL_MASK": True, "GDAL_CACHEMAX": CACHE}
     with (
@@ -251,18 +299,19 @@ def _enlarged(
     ]
     scaled, known = np.ascontiguousarray(scaled[cut]), known[cut]
     seen = scaled.clip(0, 1)
-    expected = (len(scaled), *(scale * length for length in scaled.shape[1:]))
+    expected = (job.count, *(scale * length for length in scaled.shape[1:]))
     result = np.asarray(transform(seen), np.float64) if known.any() else np.zeros(expected)
     if result.shape != expected:
         raise RunError(f"the transformation returned {result.shape}; expected {expected}")
     beyond = scaled - seen
-    if beyond.any():
+    if job.same_bands and beyond.any():
         result = result + bicubic(beyond, expected[2], expected[1])
     y, x = top - near_rows[0], left - near_columns[0]
     result = result[:, scale * y : scale * (y + height), scale * x : scale * (x + width)]
     known = known[:, y : y + height, x : x + width]
     out = _as_stored(job, result * (job.high - job.low) + job.low)
-    missing = ~_repeated(known, scale)
+    shown = known if job.same_bands else known.all(0, keepdims=True).repeat(job.count, axis=0)
+    missing = ~_repeated(shown, scale)
     if job.nodata is not None:
         out[missing] = np.array(job.nodata).astype(job.dtype)
     elif missing.any():  # a mask or NaN tells which are missing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,15 +13,23 @@ from typing import Any
 
 import numpy as np
 
+from srtoolbox.data.files.other_formats import JPEG_2000
 from srtoolbox.data.files.raster import CACHE, has_rasterio, reading
 from srtoolbox.data.files.raster import opened as open_raster
 from srtoolbox.data.files.reader import read_head
 from srtoolbox.errors import UserError
-from srtoolbox.media.metadata import directory_start, read_directory
+from srtoolbox.media.metadata import Entry, directory_start, read_directory
 
 _GEO_TAGS = (33550, 33922, 34264, 34735, 42112, 42113, 50844)
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BLOCK = 256  # side of the tiles of written files
+_BITS, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 258, 262, 277, 339
+_GREY, _UNSIGNED, _SIGNED = 1, 1, 2
+_GEO_JP2 = bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03")  # UUID of a box with a GeoTIFF
+
+
+Range = tuple[float, float]
+"""The values that become 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,57 @@ def is_geotiff(path: Path) -> bool:
     return any(entry.tag in _GEO_TAGS for entry in entries)
 
 
+def is_map(path: Path) -> bool:
+    """Returns whether a TIFF or JPEG 2000 file is read by windows, as a raster of bands.
+
+    It is if it has a place on a map or a value of missing pixels; or bands that are no colours,
+    signed integers, or a depth that no picture has. It reads headers only, and needs no rasterio.
+
+    Raises:
+        UserError: if the path is no regular file that can be read.
+    """
+    head = read_head(path)
+    if head.startswith(JPEG_2000):
+        return _is_jp2_map(path)
+    return head[:4] in _TIFF and (is_geotiff(path) or _has_bands(path))
+
+
+def _has_bands(path: Path) -> bool:
+    """Returns whether a TIFF file has bands or values that a picture does not have."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            order, start, big = directory_start(data[:16])
+        except ValueError:
+            return False
+        entries = read_directory(data, order, start, big)  # type: ignore[arg-type]
+    tags = {entry.tag: _numbers(entry, order) for entry in entries}
+    samples, grey = tags.get(_SAMPLES, [1])[0], tags.get(_PHOTOMETRIC, [0])[0] == _GREY
+    kinds = set(tags.get(_SAMPLE_FORMAT, [_UNSIGNED]))
+    deep = kinds == {_UNSIGNED} and max(tags.get(_BITS, [1])) > 16
+    return samples > 4 or (grey and samples > 2) or _SIGNED in kinds or deep
+
+
+def _numbers(entry: Entry, order: str) -> list[int]:
+    """Returns the values of an entry of 16-bit integers; otherwise [0]."""
+    if entry.kind != 3 or isinstance(entry.content, list) or not entry.count:
+        return [0]
+    return list(struct.unpack(f"{order}{entry.count}H", entry.content))
+
+
+def _is_jp2_map(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(65536)
+    if _GEO_JP2 in head or b"gml.data" in head:
+        return True
+    start = head.find(JPEG_2000[1])  # the code stream, and its sizes
+    sizes = head[start + 4 : start + 4 + 38 + 3 * 4]
+    if start < 0 or len(sizes) < 39:
+        return False
+    channels = int.from_bytes(sizes[36:38], "big")
+    depths = {sizes[place] for place in range(38, min(len(sizes), 38 + 3 * channels), 3)}
+    return channels not in (1, 3) or not depths <= {7, 15}
+
+
 def geo_info(path: Path) -> GeoInfo:
     """Returns what the header of a raster states.
 
@@ -103,8 +163,9 @@ class Raster:
         dtype: Type of the values.
         nodata: Value of missing pixels in the output, if any.
         marker: A value that marks missing pixels in the input besides its own mask, if any.
-        low: Value that becomes 0.
-        high: Value that becomes 1.
+        low: Value that becomes 0; with a range for each band an array (C, 1, 1).
+        high: Value that becomes 1; as ``low``.
+        num_out: Bands of the result, without alpha; None: as many as ``bands``.
     """
 
     path: Path
@@ -114,8 +175,19 @@ class Raster:
     dtype: str
     nodata: float | None
     marker: float | None
-    low: float = 0.0
-    high: float = 1.0
+    low: Any = 0.0
+    high: Any = 1.0
+    num_out: int | None = None
+
+    @property
+    def count(self) -> int:
+        """Bands of the result, without alpha."""
+        return len(self.bands) if self.num_out is None else self.num_out
+
+    @property
+    def same_bands(self) -> bool:
+        """Whether a band of the result is a band of the input."""
+        return self.count == len(self.bands)
 
     def read(self, where: Any) -> tuple[np.ndarray, np.ndarray]:
         """Returns values (C, h, w) and which are known (C, h, w) of a window."""
@@ -234,17 +306,33 @@ def describe(job: Raster, target: Any, scale: int) -> None:
     # The statistics of the input are not those of the output.
     tags = {k: v for k, v in source.tags().items() if k != "AREA_OR_POINT"}
     target.update_tags(**tags, AREA_OR_POINT=source.tags().get("AREA_OR_POINT", "Area"))
-    numbers = [*job.bands, *([] if job.alpha is None else [job.alpha])]
+    bands: list[int | None] = list(job.bands) if job.same_bands else [None] * job.count
+    numbers = [*bands, *([] if job.alpha is None else [job.alpha])]
     for place, number in enumerate(numbers, 1):
+        if number is None:
+            continue
         tags = {k: v for k, v in source.tags(number).items() if not k.startswith("STATISTICS_")}
         target.update_tags(place, **tags)
         if source.descriptions[number - 1]:
             target.set_band_description(place, source.descriptions[number - 1])
         if source.units[number - 1]:
             target.set_band_unit(place, source.units[number - 1])
-    target.scales = [source.scales[number - 1] for number in numbers]
-    target.offsets = [source.offsets[number - 1] for number in numbers]
-    target.colorinterp = [source.colorinterp[number - 1] for number in numbers]
+    own = [number or job.bands[0] for number in numbers]  # of the first band, if they are not known
+    target.scales = [source.scales[number - 1] for number in own]
+    target.offsets = [source.offsets[number - 1] for number in own]
+    if job.same_bands:
+        target.colorinterp = [source.colorinterp[number - 1] for number in own]
+    elif job.alpha is not None or job.count == 3:
+        target.colorinterp = _new_colours(job)
+
+
+def _new_colours(job: Raster) -> list[Any]:
+    """Returns what the bands of a result show that are not those of the input."""
+    from rasterio.enums import ColorInterp
+
+    rgb = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
+    colours = rgb if job.count == 3 else [ColorInterp.gray] * job.count
+    return colours + ([] if job.alpha is None else [ColorInterp.alpha])
 
 
 def _scaled_rpcs(rpcs: Any, scale: int) -> Any:
@@ -280,10 +368,13 @@ def opened(path: Path) -> Iterator[Any]:
     Raises:
         UserError: if rasterio is missing, or the file cannot be opened.
     """
-    read_head(path)
+    driver = "JP2OpenJPEG" if read_head(path).startswith(JPEG_2000) else "GTiff"
     if not has_rasterio():
-        raise UserError(f"{path}: a GeoTIFF needs rasterio; pip install srtoolbox[geo]")
-    with open_raster(path, "GTiff") as source:
+        raise UserError(
+            f"{path}: a GeoTIFF, or a file of several bands, needs rasterio; "
+            'pip install "srtoolbox[geo]"'
+        )
+    with open_raster(path, driver) as source:
         with reading(path):
             _ = source.crs, source.gcps  # reads what may be damaged
         yield source

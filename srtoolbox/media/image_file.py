@@ -2,7 +2,7 @@
 
 Depth, grey, transparency, colour profile, EXIF, XMP and resolution are kept where the format of the
 output can hold them; where it cannot, a note states the decision. Formats: PNG, JPEG, WebP, TIFF,
-BMP and PPM; JPEG 2000, GIF with one frame, and NPY can be read.
+BMP, PPM and, for any number of bands, NPY; JPEG 2000 and GIF with one frame can be read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
-from srtoolbox.data.files.image_info import ImageFault
+from srtoolbox.data.files.image_info import ImageFault, ReadOptions
 from srtoolbox.data.files.orientation import exif_orientation, turn
 from srtoolbox.data.files.other_formats import PNM
 from srtoolbox.data.files.reader import (
@@ -47,7 +47,7 @@ from srtoolbox.media.output import replacing
 from srtoolbox.media.picture import Picture, as_type
 from srtoolbox.media.png import encode_png
 
-Format = Literal["png", "jpg", "webp", "tif", "bmp", "ppm"]
+Format = Literal["png", "jpg", "webp", "tif", "bmp", "ppm", "npy"]
 
 WRITE_SUFFIXES = {
     "png": (".png",),
@@ -56,10 +56,11 @@ WRITE_SUFFIXES = {
     "tif": (".tif", ".tiff"),
     "bmp": (".bmp",),
     "ppm": (".ppm", ".pgm", ".pnm"),
+    "npy": (".npy",),
 }
 READ_SUFFIXES = frozenset(
     {suffix for suffixes in WRITE_SUFFIXES.values() for suffix in suffixes}
-    | {".apng", ".gif", ".jp2", ".npy"}
+    | {".apng", ".gif", ".jp2"}
 )
 JPEG_QUALITY, WEBP_QUALITY = 95, 95
 
@@ -72,16 +73,24 @@ _DEPTHS = {
     "tif": ("uint8", "uint16", "float32"),
     "bmp": ("uint8",),
     "ppm": ("uint8", "uint16"),
+    "npy": ("uint8", "uint16", "int16", "float32"),
 }
-_NAMES = {"png": "PNG", "jpg": "JPEG", "webp": "WebP", "tif": "TIFF", "bmp": "BMP", "ppm": "PPM"}
-_TYPES = {"uint8": "8 bits", "uint16": "16 bits", "float32": "32-bit float"}
+_NAMES = {
+    **{"png": "PNG", "jpg": "JPEG", "webp": "WebP", "tif": "TIFF", "bmp": "BMP", "ppm": "PPM"},
+    "npy": "NPY",
+}
+_TYPES = {
+    **{"uint8": "8 bits", "uint16": "16 bits", "float32": "32-bit float"},
+    "int16": "16 bits with a sign",
+}
 _HOLDS_ALPHA = ("png", "webp", "tif")
+_HOLDS_BANDS = ("tif", "npy")
 _MAX_SIDE = {"jpg": 65500, "webp": 16383}
 _MAX_SEGMENT = 65533 - 29  # bytes of EXIF or XMP in a JPEG, less the name before them
 _XMP_NAME = b"http://ns.adobe.com/xap/1.0/\0"
 
 
-def read_picture(path: Path, *, auto_orient: bool = True) -> Picture:
+def read_picture(path: Path, *, auto_orient: bool = True, any_range: bool = False) -> Picture:
     """Reads a picture; its format is found by its content, not by its name.
 
     Palettes become RGB, with alpha where a colour is transparent; 1-bit pictures become grey. CMYK
@@ -91,6 +100,7 @@ def read_picture(path: Path, *, auto_orient: bool = True) -> Picture:
         path: The file.
         auto_orient: Turn the picture as its orientation tag states, and set the tag to 1. Otherwise
             pixels and tag stay as they are.
+        any_range: Allow floats of any range, and int16 in NPY files.
 
     Returns:
         The picture, in its own depth.
@@ -103,7 +113,7 @@ def read_picture(path: Path, *, auto_orient: bool = True) -> Picture:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures, and of damaged EXIF
-            picture = _read(path, head)
+            picture = _read(path, head, any_range)
     except UserError:
         raise
     except UnidentifiedImageError as error:
@@ -112,7 +122,7 @@ def read_picture(path: Path, *, auto_orient: bool = True) -> Picture:
         raise ImageFault(f"{path}: too large ({error}); cut it into tiles", "too large") from error
     except DECODER_ERRORS as error:
         raise broken_file(path, error) from error
-    check_values(path, picture.pixels)
+    check_values(path, picture.pixels, any_range)
     return upright(picture) if auto_orient else _contiguous(picture, picture.pixels, picture.alpha)
 
 
@@ -136,7 +146,16 @@ def _contiguous(picture: Picture, pixels: np.ndarray, alpha: np.ndarray | None) 
     return replace(picture, pixels=np.ascontiguousarray(pixels), alpha=alpha)
 
 
-def _read(path: Path, head: bytes) -> Picture:
+def npy_bands(path: Path) -> int:
+    """Returns the bands of an NPY file from its header; 0: it cannot be read."""
+    try:
+        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    except DECODER_ERRORS:
+        return 0
+    return shape[2] if len(shape) == 3 else int(len(shape) == 2)
+
+
+def _read(path: Path, head: bytes, any_range: bool) -> Picture:
     if head[:4] in picture_tiff.STARTS:
         return picture_tiff.read(path, _from_pillow)
     if head.startswith(PNG_START):
@@ -153,8 +172,13 @@ def _read(path: Path, head: bytes) -> Picture:
             return replace(_from_pillow(path, image), metadata=metadata)
     if head[:2] in PNM and head[:2] not in (b"P1", b"P4"):
         return Picture(read_image(path), format="ppm")
-    if head.startswith((b"\x93NUMPY", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):
-        return Picture(read_image(path), format="npy" if head[0] == 0x93 else "jp2")
+    if head.startswith(b"\x93NUMPY"):
+        bands = npy_bands(path)
+        channels = None if bands in (0, 1, 3) else bands
+        options = ReadOptions(channels=channels, any_range=any_range)
+        return Picture(read_image(path, options), format="npy")
+    if head.startswith((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):
+        return Picture(read_image(path), format="jp2")
     with Image.open(path, formats=_FORMATS) as image:
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         if frames > 1:
@@ -339,6 +363,10 @@ def _fitted(picture: Picture, kind: str, bit_depth: object) -> tuple[Picture, li
     """Returns the picture with a depth, colours and transparency that a format holds; and notes."""
     name, notes = _NAMES[kind], []
     pixels, alpha, metadata = picture.pixels, picture.alpha, picture.metadata
+    if len(pixels) not in (1, 3) and kind not in _HOLDS_BANDS:
+        raise UserError(
+            f"{name} holds grey or RGB, the picture has {len(pixels)} bands; write it as tif or npy"
+        )
     wanted = pixels.dtype.name if bit_depth == "same" else f"uint{bit_depth}"
     depth = wanted if wanted in _DEPTHS[kind] else _DEPTHS[kind][-1]
     if depth != wanted:
@@ -346,7 +374,7 @@ def _fitted(picture: Picture, kind: str, bit_depth: object) -> tuple[Picture, li
     if alpha is not None and kind not in _HOLDS_ALPHA:
         notes.append(f"{name} holds no transparency: the picture is blended with white")
         pixels, alpha = _on_white(pixels, alpha), None
-    pixels = as_type(pixels, depth)
+    pixels = pixels if pixels.dtype == depth else as_type(pixels, depth)
     alpha = None if alpha is None else as_type(alpha, depth)
     if kind == "webp" and len(pixels) == 1:
         notes.append("WebP holds no grey: it is written as RGB with three equal channels")
@@ -414,6 +442,14 @@ def _write_tiff(path: Path, picture: Picture, quality: int | None) -> list[str]:
     return picture_tiff.write(path, picture)
 
 
+def _write_npy(path: Path, picture: Picture, quality: int | None) -> list[str]:
+    pixels = picture.pixels
+    values = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+    with path.open("wb") as file:  # np.save would add a suffix to the name
+        np.save(file, np.ascontiguousarray(values), allow_pickle=False)
+    return _lost(picture.metadata, "NPY", ("icc", "exif", "xmp", "dpi"))
+
+
 def _write_bmp(path: Path, picture: Picture, quality: int | None) -> list[str]:
     options = {} if picture.metadata.dpi is None else {"dpi": picture.metadata.dpi}
     _image(picture).save(path, "BMP", **options)
@@ -451,4 +487,5 @@ _WRITERS: dict[str, Callable[[Path, Picture, int | None], list[str]]] = {
     "tif": _write_tiff,
     "bmp": _write_bmp,
     "ppm": _write_ppm,
+    "npy": _write_npy,
 }

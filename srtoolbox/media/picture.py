@@ -24,8 +24,9 @@ class Picture:
     """Pixels, transparency and metadata of a picture.
 
     Args:
-        pixels: (C, H, W), C = 1 (grey) or 3 (RGB); uint8, uint16, or float32 in [0, 1]. Colours are
-            not multiplied by alpha.
+        pixels: (C, H, W), C = 1 (grey), 3 (RGB) or another number of bands; uint8, uint16, or
+            float32 in [0, 1]; int16 and other floats if they were read with ``any_range``. Colours
+            are not multiplied by alpha.
         alpha: (1, H, W) of the same type, 0 where transparent; None: opaque.
         metadata: Profile, EXIF, XMP and resolution.
         format: Format of the file that it was read from: png, jpg, webp, tif, bmp, ppm, …

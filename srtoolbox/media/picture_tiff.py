@@ -149,14 +149,16 @@ def write(path: Path, picture: Picture) -> list[str]:
     options = {}
     if metadata.dpi:
         options = {"resolution": metadata.dpi, "resolutionunit": 2}
+    extra_samples = ["unspecified"] * (len(pixels) - 1 if len(pixels) != 3 else 0)
+    extra_samples += [] if alpha is None else ["unassalpha"]
     values = planes[0] if len(planes) == 1 else planes.transpose(1, 2, 0)
     tifffile.imwrite(
         path,
         np.ascontiguousarray(values),
         byteorder=order,  # type: ignore[arg-type]
-        photometric="minisblack" if len(pixels) == 1 else "rgb",
+        photometric="rgb" if len(pixels) == 3 else "minisblack",
         planarconfig=None if len(planes) == 1 else "contig",
-        extrasamples=None if alpha is None else ["unassalpha"],
+        extrasamples=extra_samples or None,
         compression="zlib",
         predictor=values.dtype != np.float32,
         software=False,

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from srtoolbox.data.files.other_formats import JPEG_2000
 from srtoolbox.data.files.reader import read_head
 from srtoolbox.data.files.walk import natural
 from srtoolbox.errors import UserError
 from srtoolbox.media.animation import ANIMATION_SUFFIXES, animation_info
-from srtoolbox.media.geo import is_geotiff
-from srtoolbox.media.image_file import READ_SUFFIXES, WRITE_SUFFIXES, format_of
+from srtoolbox.media.geo import is_map
+from srtoolbox.media.image_file import READ_SUFFIXES, WRITE_SUFFIXES, format_of, npy_bands
 from srtoolbox.media.video_join import FORMAT_OF_SUFFIX
 from srtoolbox.upscaling.options import UpscaleOptions
 
@@ -28,8 +29,8 @@ HIDDEN = ".srtoolbox"
 """Beginning of the names of the command's own files."""
 
 _STARTS = (  # first bytes of pictures
-    *(b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"\xff\x4f\xff\x51", b"\x93NUMPY"),
-    *(b"\0\0\0\x0cjP", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"),
+    *(b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"\x93NUMPY"),
+    *(b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"),
 )
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WRITABLE = {suffix for suffixes in WRITE_SUFFIXES.values() for suffix in suffixes}
@@ -256,6 +257,8 @@ class _Finder:
             return path.suffix if own in WRITE_SUFFIXES["tif"] else ".tif"
         if self.options.format != "same":
             return f".{self.options.format}"
+        if own == ".npy":  # only it and TIFF hold bands that are no colours
+            return path.suffix if npy_bands(path) not in (0, 1, 3) else ".png"
         return path.suffix if own in _WRITABLE else ".png"
 
 
@@ -267,8 +270,8 @@ def kind_of(path: Path) -> Kind:
     """
     try:
         head = read_head(path)
-        if head[:4] in _TIFF:
-            return "map" if is_geotiff(path) else "picture"
+        if head[:4] in _TIFF or head.startswith(JPEG_2000):
+            return "map" if is_map(path) else "picture"
         if head.startswith(_STARTS) and path.suffix.lower() != ".avi":  # RIFF, like WebP
             return "animation" if animation_info(path) is not None else "picture"
     except UserError:

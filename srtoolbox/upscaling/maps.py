@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from srtoolbox.archs.base import arch_info
+from srtoolbox.engine.weights.pixels import PixelFacts
 from srtoolbox.errors import UserError
-from srtoolbox.media.geo import GeoInfo, geo_info, upscale_geotiff
+from srtoolbox.media.geo import GeoInfo, Range, geo_info, upscale_geotiff
 from srtoolbox.upscaling.options import UpscaleOptions
 from srtoolbox.upscaling.result import Result, result_size
 from srtoolbox.upscaling.upscaler import Upscaler
@@ -29,11 +30,13 @@ def upscale_map(
     """Writes an enlarged map with the coordinate system, bounds, type and tags of its source.
 
     A network gets as many bands as it takes. A network for RGB also gets a single band, three
-    times. Other numbers of bands are enlarged one by one, each as a grey image.
+    times. Other numbers of bands are enlarged one by one, each as a grey image. Bands and range of
+    the values are those of the network's training, if its weight file states them and the options
+    do not.
 
     Args:
         upscaler: The networks. Multi-frame networks see the map as often as they need frames.
-        source: The GeoTIFF file.
+        source: The GeoTIFF or JPEG 2000 file.
         target: The file to write.
         options: Bands, range of the values, missing pixels, windows and halo.
         on_progress: Called with the number of windows done and of all.
@@ -51,14 +54,22 @@ def upscale_map(
             f"multiple {upscaler.scale} of {info.width}×{info.height}; leave out --outscale, "
             "--width and --height"
         )
-    number = _number_of_bands(info, options)
-    one_by_one = number not in (1, upscaler.channels)
-    if number != upscaler.channels and upscaler.channels not in (1, 3):
+    bands, value_range, used = as_trained(upscaler.pixel_facts, info, options)
+    number = _number_of_bands(info, bands)
+    one_by_one = upscaler.by_band(number)
+    is_grey = number == 1 and upscaler.channels == 3 == upscaler.out_channels
+    if number != upscaler.channels and not (one_by_one or is_grey):
         raise UserError(
             f"{source}: {number} bands, but the network takes {upscaler.channels}; choose "
             f"{upscaler.channels} with --bands"
         )
-    notes = []
+    notes = [used] if used else []
+    num_out = number if one_by_one or is_grey else upscaler.out_channels
+    if num_out != number:
+        notes.append(
+            f"the network turns {number} bands into {num_out}: names, units and tags of the bands "
+            "are left out"
+        )
     if one_by_one:
         takes = "1 band" if upscaler.channels == 1 else f"{upscaler.channels} bands"
         hint = "; --bands chooses 3 as its colours" if 1 < upscaler.channels < number else ""
@@ -79,8 +90,9 @@ def upscale_map(
         target,
         transform,
         upscaler.scale,
-        bands=options.bands,
-        value_range=options.value_range,
+        bands=bands,
+        value_range=value_range,
+        num_out=num_out,
         nodata=options.nodata,
         # The network's strides and windows have the same places as in the whole map.
         window=_rounded_up(options.window, multiple),
@@ -91,9 +103,38 @@ def upscale_map(
     return Result(target, *size, notes=(*notes, *written.notes))
 
 
-def _number_of_bands(info: GeoInfo, options: UpscaleOptions) -> int:
-    if options.bands is not None:
-        return len(options.bands)
+def as_trained(
+    facts: PixelFacts, info: GeoInfo, options: UpscaleOptions
+) -> tuple[list[int] | None, str | list[Range], str | None]:
+    """Returns bands and range of the values for a map, and a note if they come from the training.
+
+    The bands of the training are used if the map has all of them, the levels if they applied to its
+    type and there is one for each band.
+    """
+    bands, value_range, used = options.bands, options.value_range, []
+    if bands is None and facts.bands is not None and max(facts.bands) <= _number_of_bands(info):
+        bands = list(facts.bands)
+        used.append(f"bands {', '.join(map(str, bands))}")
+    number = _number_of_bands(info, bands)
+    ranges = [facts.range_of(info.dtype, place) for place in range(facts.channels)]
+    if len(set(ranges)) == 1:
+        ranges = ranges[:1]
+    if value_range == "auto" and facts.applies_to(info.dtype) and len(ranges) in (1, number):
+        shown = "; ".join(f"{low:g} to {high:g}" for low, high in ranges)
+        used.append(f"values {shown} as 0 to 1")
+        return bands, ranges, _note(used)
+    return bands, value_range, _note(used)
+
+
+def _note(used: list[str]) -> str | None:
+    if not used:
+        return None
+    return f"as in the network's training: {', '.join(used)}; --bands and --value-range set others"
+
+
+def _number_of_bands(info: GeoInfo, bands: list[int] | None = None) -> int:
+    if bands is not None:
+        return len(bands)
     return info.num_band - (info.alpha_band is not None)
 
 

@@ -100,6 +100,7 @@ def load_network(path: Path, arch: str | None = None, overrides: Sequence[str] =
             )
     net = build("arch", network_options(file, arch, overrides))
     _log.debug("%s", file.load_into(net))
+    net.pixel_facts = file.pixels
     return net.eval()
 
 

@@ -101,9 +101,17 @@ class UpscaleOptions:
     )
 
     # Maps
-    bands: list[int] | None = option(None, min=1, doc="Numbers of the bands of a GeoTIFF, from 1.")
+    bands: list[int] | None = option(
+        None,
+        min=1,
+        doc="Numbers (from 1) of the bands of a map or of an array; those of the network's "
+        "training, if its weight file states them.",
+    )
     value_range: str = option(
-        "auto", doc="Values of a GeoTIFF that become 0 and 1: auto, MIN,MAX or p2-p98."
+        "auto",
+        doc="Values of a map that become 0 and 1: MIN,MAX, or p2-p98; MIN,MAX;MIN,MAX;… or "
+        "each:p2-p98 for each band. auto: those of the network's training, if its weight file "
+        "states them.",
     )
     nodata: float | Literal["keep"] = option("keep", doc="Value of missing pixels of a GeoTIFF.")
     window: int = option(512, min=16, max=2**16, doc="Side of the windows of a GeoTIFF in pixels.")

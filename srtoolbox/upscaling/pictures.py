@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from srtoolbox.errors import UserError
 from srtoolbox.media.image_file import read_picture, write_picture
 from srtoolbox.media.picture import AlphaMode, Picture, resize_picture, with_alpha
 from srtoolbox.upscaling.options import UpscaleOptions
+from srtoolbox.upscaling.pixels import prepare
 from srtoolbox.upscaling.result import Result, result_size
 from srtoolbox.upscaling.upscaler import Upscaler
 from srtoolbox.utils.console import Progress
@@ -37,12 +39,20 @@ def upscale_picture(
         UserError: if the source cannot be read or the format cannot hold the result.
         RunError: if memory does not suffice, or the file cannot be written.
     """
-    picture = read_picture(source, auto_orient=options.auto_orient)
-    notes = list(picture.notes)
+    picture = read_for(upscaler, source, options)
+    ready = prepare(upscaler, picture, options)
+    notes = [*picture.notes, *ready.notes]
     if upscaler.num_frame > 1 and not upscaler.takes_any_number:
         notes.append(f"the network sees {upscaler.num_frame} times the same picture")
-    result = with_alpha(picture, upscaler.image, options.alpha)
+    enlarge = partial(ready.enlarged, upscaler)
+    result = ready.finished(with_alpha(ready.picture, enlarge, options.alpha))
     return write_result(upscaler, picture, result, target, options, notes)
+
+
+def read_for(upscaler: Upscaler, source: Path, options: UpscaleOptions) -> Picture:
+    """Reads a picture; its values may have any range if the levels of the training apply to it."""
+    any_range = upscaler.pixel_facts.has_levels
+    return read_picture(source, auto_orient=options.auto_orient, any_range=any_range)
 
 
 def upscale_burst(
@@ -77,10 +87,7 @@ def upscale_burst(
             f"{len(files)} pictures, counted from 0"
         )
     indices, reference, notes = choose_frames(upscaler, len(files), options)
-    pictures = {
-        index: read_picture(files[index], auto_orient=options.auto_orient)
-        for index in sorted(set(indices))
-    }
+    pictures = {index: read_for(upscaler, files[index], options) for index in sorted(set(indices))}
     own = pictures[options.reference]
     for index, picture in pictures.items():
         if picture.pixels.shape != own.pixels.shape or picture.pixels.dtype != own.pixels.dtype:
@@ -88,7 +95,8 @@ def upscale_burst(
                 f"{files[index]}: is {_form(picture)}, but {files[options.reference].name} is "
                 f"{_form(own)}; a burst has pictures of one size and depth"
             )
-    others = [pictures[index].pixels for index in indices]
+    ready = {index: prepare(upscaler, picture, options) for index, picture in pictures.items()}
+    others = [ready[index].picture.pixels for index in indices]
     mode: AlphaMode = "bicubic" if options.alpha == "model" else options.alpha
 
     def restore(pixels: np.ndarray) -> np.ndarray:
@@ -96,8 +104,10 @@ def upscale_burst(
         frames[reference] = pixels  # its transparent places are filled
         return upscaler.one_of(frames, reference)
 
-    result = with_alpha(own, restore, mode)
-    return write_result(upscaler, own, result, target, options, [*own.notes, *notes])
+    own_ready = ready[options.reference]
+    result = own_ready.finished(with_alpha(own_ready.picture, restore, mode))
+    notes = [*own.notes, *own_ready.notes, *notes]
+    return write_result(upscaler, own, result, target, options, notes)
 
 
 def choose_frames(

@@ -19,7 +19,7 @@ from srtoolbox.errors import UserError
 from srtoolbox.media.animation import animation_info
 from srtoolbox.media.geo import geo_info
 from srtoolbox.media.image_file import read_picture
-from srtoolbox.media.picture import as_type, resize_to
+from srtoolbox.media.picture import Picture, as_type, resize_to
 from srtoolbox.upscaling.inputs import Found, Job, find_jobs
 from srtoolbox.upscaling.jobs import Jobs, Report
 from srtoolbox.upscaling.manifest import NAME as MANIFEST
@@ -27,6 +27,7 @@ from srtoolbox.upscaling.manifest import Manifest
 from srtoolbox.upscaling.networks import load_networks
 from srtoolbox.upscaling.options import UpscaleOptions, upscale_options
 from srtoolbox.upscaling.pictures import choose_frames
+from srtoolbox.upscaling.pixels import prepare
 from srtoolbox.upscaling.result import Result, result_size
 from srtoolbox.upscaling.upscaler import Upscaler
 from srtoolbox.utils.console import Progress
@@ -47,8 +48,10 @@ def upscale(net: Networks, source: Any, output: str | Path | None = None, **opti
         source: One of
 
             * a picture: numpy (H, W) or (H, W, C) in RGB order, uint8, uint16, or float in [0, 1];
+              other ranges, and int16, if the network's weight file states the levels of its
+              training (``pixel_facts``), which also choose bands of an array;
             * a burst or clip: a list of such arrays, whose frame ``reference`` is restored;
-            * a tensor (C, H, W) or (N, C, H, W) in [0, 1]: single images;
+            * a tensor (C, H, W) or (N, C, H, W) in [0, 1], as the network takes it: single images;
             * a path, or a list of paths, of files and folders.
         output: For paths: a folder, or the name of the result of a single file.
         options: Options of ``srtoolbox upscale``, for example ``tile=128``; see
@@ -195,24 +198,31 @@ def _array(upscaler: Upscaler, frames: Sequence[np.ndarray], options: UpscaleOpt
         raise UserError(f"upscale: the frames differ: {forms}")
     if first.ndim not in (2, 3) or min(first.shape) < 1:
         raise UserError(f"upscale: expected arrays (H, W) or (H, W, C), got {first.shape}")
-    if first.dtype.name not in ("uint8", "uint16", "float16", "float32", "float64"):
+    kind = np.dtype(np.float32) if first.dtype.kind == "f" else first.dtype.newbyteorder("=")
+    scaled = upscaler.pixel_facts.applies_to(kind.name)
+    if not scaled and kind.name not in ("uint8", "uint16", "float32"):
         raise UserError(
             f"upscale: expected uint8, uint16, or floats in [0, 1], got {first.dtype.name}"
         )
     for frame in frames:
-        _check_range(frame)
+        if not scaled:
+            _check_range(frame)
     planes = [
-        (frame[None] if frame.ndim == 2 else frame.transpose(2, 0, 1)).astype(
-            np.float32 if frame.dtype.kind == "f" else frame.dtype.newbyteorder("="), copy=False
-        )
+        (frame[None] if frame.ndim == 2 else frame.transpose(2, 0, 1)).astype(kind, copy=False)
         for frame in frames
     ]
-    sr = upscaler.image(planes[0]) if len(planes) == 1 else _one_of(upscaler, planes, options)
-    kind = planes[0].dtype
-    result = as_type(sr.clip(0, 1), kind)
+    ready = [prepare(upscaler, Picture(pixels, format="npy"), options) for pixels in planes]
+    if len(ready) == 1:
+        sr = ready[0].enlarged(upscaler, ready[0].picture.pixels)
+    else:
+        sr = _one_of(upscaler, [frame.picture.pixels for frame in ready], options)
+    if not scaled:  # levels do not limit the values of the type
+        sr = as_type(sr.clip(0, 1), kind)
     width, height = result_size(options, first.shape[1], first.shape[0], upscaler.scale)
-    result = resize_to(result, width, height).astype(first.dtype, copy=False)
-    return result[0] if first.ndim == 2 else np.ascontiguousarray(result.transpose(1, 2, 0))
+    sr = resize_to(sr, width, height)
+    result = ready[0].finished(Picture(sr)).pixels.astype(first.dtype, copy=False)
+    is_flat = first.ndim == 2 and len(result) == 1
+    return result[0] if is_flat else np.ascontiguousarray(result.transpose(1, 2, 0))
 
 
 def _check_range(values: np.ndarray) -> None:

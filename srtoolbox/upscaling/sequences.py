@@ -13,6 +13,7 @@ from srtoolbox.media.image_file import read_picture
 from srtoolbox.media.picture import Picture, as_type
 from srtoolbox.upscaling.options import UpscaleOptions
 from srtoolbox.upscaling.pictures import write_result
+from srtoolbox.upscaling.pixels import Prepared, prepare
 from srtoolbox.upscaling.result import Result
 from srtoolbox.upscaling.upscaler import Upscaler
 from srtoolbox.upscaling.windows import ClipFrame, ClipRestorer, Restored
@@ -73,7 +74,8 @@ def upscale_sequence(
         # The frame itself comes last: where it is, those after it are, too.
         for path, picture in reversed(list(zip(paths, pictures, strict=True))):
             notes = list(source.notes)
-            result = write_result(upscaler, job.pictures[index], picture, path, options, notes)
+            given = job.pictures[index].picture
+            result = write_result(upscaler, given, picture, path, options, notes)
         del job.pictures[index]
         on_done(index, replace(result, frames=len(paths)))
         done += 1
@@ -99,7 +101,7 @@ class _Sequence:
     options: UpscaleOptions
     restorer: ClipRestorer
     wanted: list[bool]
-    pictures: dict[int, Picture] = field(default_factory=dict)
+    pictures: dict[int, Prepared] = field(default_factory=dict)
     errors: list[UserError] = field(default_factory=list)
 
     def results(self) -> Iterator[tuple[int, list[Picture]]]:
@@ -116,13 +118,14 @@ class _Sequence:
 
     def _picture(self, index: int, restored: Restored) -> Picture:
         """Returns a result with the type, colours and metadata of a frame."""
-        source = self.pictures[index]
+        ready = self.pictures[index]
+        source = ready.picture
         pixels, alpha = restored.pixels, restored.alpha
         if len(pixels) > len(source.pixels) == 1:  # other frames in its window have colours
             pixels = pixels.mean(0, keepdims=True)
-        dtype = source.pixels.dtype
-        alpha = None if alpha is None else as_type(alpha, dtype)
-        return replace(source, pixels=as_type(pixels, dtype), alpha=alpha)
+        alpha = None if alpha is None else as_type(alpha, ready.dtype)
+        notes = (*source.notes, *ready.notes)
+        return ready.finished(replace(source, pixels=pixels, alpha=alpha, notes=notes))
 
 
 class _Frames:
@@ -141,7 +144,12 @@ class _Frames:
         for index in range(self._start, self.end):
             path = job.files[index]
             try:
-                picture = read_picture(path, auto_orient=options.auto_orient)
+                picture = read_picture(
+                    path,
+                    auto_orient=options.auto_orient,
+                    any_range=job.upscaler.pixel_facts.has_levels,
+                )
+                ready = prepare(job.upscaler, picture, options)
             except UserError as error:
                 job.errors.append(error)
                 self.end = index
@@ -150,10 +158,11 @@ class _Frames:
             first = first or (path, size)
             if size != first[1]:
                 raise _other_size(path, size, *first)
+            picture = ready.picture
             if options.alpha == "drop":
                 picture = replace(picture, alpha=None)
             if job.wanted[index]:
-                job.pictures[index] = picture
+                job.pictures[index] = replace(ready, picture=picture)
             yield ClipFrame(picture.pixels, index, picture.alpha, job.wanted[index])
 
 

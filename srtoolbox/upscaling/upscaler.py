@@ -17,6 +17,7 @@ from srtoolbox.data.stream import to_float
 from srtoolbox.engine.device.precision import Precision, autocast, pick_device, resolve
 from srtoolbox.engine.onnx_model import OnnxModel
 from srtoolbox.engine.weights.load import weights_hash
+from srtoolbox.engine.weights.pixels import PixelFacts
 from srtoolbox.errors import RunError, UserError, is_out_of_memory
 from srtoolbox.inference.halo import measure_halo
 from srtoolbox.inference.padding import run_padded
@@ -41,7 +42,8 @@ class Upscaler:
 
     Frames are numpy arrays (C, H, W) in RGB order: uint8, uint16, or float32 in [0, 1]. Images stay
     in the memory of the host; only tiles go to the device. A network with three channels gets a
-    grey frame three times, and the mean of its results is the grey result.
+    grey frame three times, and the mean of its results is the grey result. A network for grey
+    images gets each band of a frame by itself.
 
     Args:
         nets: One or more networks, which are moved to the device. Only the first may be a
@@ -56,6 +58,8 @@ class Upscaler:
         restores_all: Whether it restores all frames; then ``frames`` has no reference.
         time_scale: Frame rate of the result divided by that of the input.
         channels: Channels of a frame of the first network.
+        out_channels: Channels of the result for a frame of ``channels`` channels.
+        pixel_facts: Facts about the pixels of the first network's training data.
         device: Where the networks are.
 
     Raises:
@@ -79,6 +83,13 @@ class Upscaler:
         self._first = infos[0]
         self.scale = math.prod(cast(int, net.scale) for net in self.nets)
         self.channels = self._first.channels
+        self.out_channels = _check_channels(self.nets, infos)
+        self.pixel_facts: PixelFacts = getattr(self.nets[0], "pixel_facts", PixelFacts())
+        if options.back_projection and self.out_channels != self.channels:
+            raise UserError(
+                f"back_projection: {type(self.nets[0]).__name__} gives {self.out_channels} "
+                f"channels for {self.channels}, which cannot be compared"
+            )
         self.restores_all, self.time_scale = self._first.restores_all, self._first.time_scale
         self.takes_any_number = self._first.num_frame is None
         self.num_frame = _frames_at_a_time(self.nets[0], self._first, options.frames)
@@ -95,7 +106,9 @@ class Upscaler:
     @cached_property  # of the weights as they were read: some networks merge layers when they run
     def key(self) -> dict[str, Any]:
         """Identity of the networks and of how they run, for manifests; it is valid JSON."""
+        facts = self.pixel_facts.to_json()
         return {
+            **({"pixels": facts} if facts else {}),
             "networks": [[type(net).__name__, net.scale, _hash(net)] for net in self.nets],
             "num_frame": self.num_frame,
             "precision": self.precision,
@@ -103,6 +116,10 @@ class Upscaler:
             "back_projection": self._enhance.back_projection,
             "blend": self._blend,
         }
+
+    def by_band(self, given: int) -> bool:
+        """Returns whether frames of so many channels are enlarged band by band, each as grey."""
+        return given not in (1, self.channels) and self.channels == self.out_channels in (1, 3)
 
     def describe(self) -> str:
         """Returns names and scale for messages: ``"EDSR ×2, UpConv7 ×2"``."""
@@ -202,6 +219,11 @@ class Upscaler:
         given = lq.shape[2]
         if given == 1 and self.channels == 3:
             lq = lq.expand(-1, -1, 3, -1, -1)
+        elif self.by_band(given) and self.channels == 1:
+            bands = [
+                self._through_all(lq[:, :, band : band + 1], reference) for band in range(given)
+            ]
+            return torch.cat(bands, dim=-3)
         elif given != self.channels:
             raise UserError(
                 f"{type(self.nets[0]).__name__} takes {self.channels} channels, the input has "
@@ -215,7 +237,7 @@ class Upscaler:
             sr = after if sr.ndim == 4 else after.unflatten(0, sr.shape[:2])
         if self._blend < 1:
             sr = self._blended(sr, lq, reference)
-        if given == 1 and sr.shape[-3] > 1:
+        if given == 1 and self.channels == 3 and sr.shape[-3] == 3:
             sr = sr.mean(-3, keepdim=True)
         return sr
 
@@ -306,6 +328,23 @@ class Upscaler:
             f"{type(net).__name__}: the output is not finite in fp32; {cause}. Check the weights "
             f"{'and the network before it' if stage else ''}".strip()
         )
+
+
+def _check_channels(nets: Sequence[nn.Module], infos: Sequence[ArchInfo]) -> int:
+    """Returns the channels of the result of a chain.
+
+    Raises:
+        UserError: if a network does not take the channels of the result before it.
+    """
+    channels = infos[0].channels
+    for place, (net, info) in enumerate(zip(nets, infos, strict=True)):
+        if place and info.channels != channels:
+            raise UserError(
+                f"chain: {type(net).__name__} takes {info.channels} channels, the result of "
+                f"{type(nets[place - 1]).__name__} has {channels}"
+            )
+        channels = getattr(net, "out_channels", None) or info.channels
+    return channels
 
 
 def _prepared(net: nn.Module, device: torch.device) -> nn.Module:

@@ -29,6 +29,7 @@ from srtoolbox.upscaling.animations import upscale_animation
 from srtoolbox.upscaling.inputs import VIDEO_SUFFIXES, Job, Kind, find_jobs, kind_of
 from srtoolbox.upscaling.options import UpscaleOptions, upscale_options
 from srtoolbox.upscaling.pictures import upscale_picture
+from srtoolbox.upscaling.pixels import prepare
 from srtoolbox.upscaling.upscaler import Upscaler
 from srtoolbox.upscaling.videos import upscale_video
 from srtoolbox.utils.console import duration_text
@@ -162,7 +163,7 @@ class Workplace:
             left, top, own_width, own_height = part_of(width, height, centre, side)
             factor = min(1, MAX_OVERVIEW / max(width, height))
             size = max(1, round(width * factor)), max(1, round(height * factor))
-            pixels = resize_to(as_type(picture.pixels, np.uint8), *size)
+            pixels = resize_to(as_type(_colours(picture.pixels), np.uint8), *size)
             canvas = np.ascontiguousarray(pixels.repeat(3 // len(pixels), 0).transpose(1, 2, 0))
             first = round(left * factor), round(top * factor)
             last = round((left + own_width) * factor) - 1, round((top + own_height) * factor) - 1
@@ -284,10 +285,11 @@ class Workplace:
                 upscaler = Upscaler(self.choices.networks(choice.name, level), checked)
                 halo = upscaler.halo_of()
                 multiple = arch_info(upscaler.nets[0]).size_multiple
-                pixels, left, top = _cut(picture.pixels, box, halo, multiple)
+                ready = prepare(upscaler, picture, checked)
+                pixels, left, top = _cut(ready.picture.pixels, box, halo, multiple)
                 with _watched(upscaler, control, None):
                     begin = time.perf_counter()
-                    sr = upscaler.image(pixels)
+                    sr = ready.enlarged(upscaler, pixels)
                     seconds = time.perf_counter() - begin
                 scale = choice.scale
                 inner = sr[
@@ -295,7 +297,8 @@ class Workplace:
                     top * scale : (top + box[3]) * scale,
                     left * scale : (left + box[2]) * scale,
                 ].clip(0, 1)
-                shown = replace(picture, pixels=resize_to(inner, width, height), alpha=None)
+                enlarged = replace(picture, pixels=resize_to(inner, width, height), alpha=None)
+                shown = replace(ready.finished(enlarged), alpha=None)
                 path = _write_shown(folder / f"{number}.png", shown)
                 label = choice.name if level is None else f"{choice.name}, denoise {level}"
                 kind, params = f"{choice.network} ×{scale}", choice.params or None
@@ -315,7 +318,9 @@ class Workplace:
         if kind == "video" and upload.suffix.lower() not in VIDEO_SUFFIXES:
             raise UserError(f"{upload}: is no picture, animation or video that can be read")
         if kind == "map":
-            raise UserError(f"{upload}: is a GeoTIFF; enlarge it by `srtoolbox upscale`")
+            raise UserError(
+                f"{upload}: is a GeoTIFF, or has several bands; enlarge it by `srtoolbox upscale`"
+            )
         if kind == "animation":
             info = _animation(upload)
             self._check_pixels(upload, info.width, info.height)
@@ -463,9 +468,14 @@ def _enlarged(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     return as_type(plain.clip(0, 1), pixels.dtype)
 
 
+def _colours(pixels: np.ndarray) -> np.ndarray:
+    """Returns grey or RGB: of other numbers of bands the first three, or the first."""
+    return pixels[:3] if len(pixels) >= 3 else pixels[:1]
+
+
 def _write_shown(path: Path, picture: Picture) -> Path:
     """Writes a picture for the browser: PNG with 8 bits, on white, not too large."""
-    pixels = as_type(picture.pixels, np.float32)
+    pixels = as_type(_colours(picture.pixels), np.float32)
     if picture.alpha is not None:
         alpha = as_type(picture.alpha, np.float32)
         pixels = pixels * alpha + (1 - alpha)

@@ -330,7 +330,7 @@ def test_what_cannot_be_enlarged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         upscale_geotiff(plain, target, identity, 2)
     assert not target.parent.exists() or not list(target.parent.iterdir())
     monkeypatch.setitem(sys.modules, "rasterio", None)
-    with pytest.raises(UserError, match=r"pip install srtoolbox\[geo\]"):
+    with pytest.raises(UserError, match=r"pip install .srtoolbox\[geo\]"):
         geo_info(plain)
     assert is_geotiff(plain)
 

@@ -176,6 +176,23 @@ def test_the_overview_shows_the_part(place: Workplace, tmp_path: Path) -> None:
     assert (values[50, 50] == 90).all() and (values[50, 150] == 90).all()
 
 
+def test_pictures_of_several_bands(place: Workplace, tmp_path: Path) -> None:
+    """A network for RGB gets each band by itself; the page shows the first three bands."""
+    values = np.concatenate([picture(40, 36), picture(40, 36)[..., :2]], axis=2)
+    np.save(tmp_path / "a.npy", values)
+    result = place.restore_picture(tmp_path / "a.npy", "a.npy", chosen(), Control())
+    assert result.path.name == "a_x2.npy" and np.load(result.path).shape == (80, 72, 5)
+    assert result.notes == ("the network takes 3 bands, the picture has 5: each by itself",)
+    shown = [np.asarray(Image.open(path)) for path in (result.before, result.after)]
+    assert [image.shape for image in shown] == [(80, 72, 3)] * 2
+    assert np.array_equal(shown[1], np.load(result.path)[..., :3])
+    path, _ = place.overview(tmp_path / "a.npy", "a.npy", (0.5, 0.5), 32)
+    assert Image.open(path).mode == "RGB"
+    variants = [("tiny2", None), ("tiny3", None)]
+    found = place.compare(tmp_path / "a.npy", "a.npy", variants, (0.5, 0.5), 32, CPU, Control())
+    assert {Image.open(part.image).size for part in found} == {(96, 96)}
+
+
 @pytest.mark.parametrize(
     ("centre", "side", "box"),
     [

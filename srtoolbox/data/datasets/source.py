@@ -24,7 +24,7 @@ from srtoolbox.data.datasets.masked import MaskedImage
 from srtoolbox.data.datasets.reading import Reading, for_check
 from srtoolbox.data.files.checks import check_items, raise_faults
 from srtoolbox.data.files.find import Fault, Item, scan
-from srtoolbox.data.files.levels import check_levels
+from srtoolbox.data.files.levels import Levels, check_levels
 from srtoolbox.data.files.reader import MASK_OPTIONS, image_info
 from srtoolbox.data.layouts import Layout, get_layout
 from srtoolbox.data.resize.array import Edge, imresize_window
@@ -212,6 +212,11 @@ class FileDataset:
         files, read = (gt, self._open_gt) if gt else (lq, self._open_lq)
         if warning := check_levels(files, read, self._title, self._gt_options):
             _log.warning("%s", warning)
+
+    @property
+    def levels(self) -> Levels:
+        """White and black level that its files are read with."""
+        return self._levels
 
     def __len__(self) -> int:
         """Returns the number of evaluation samples."""

@@ -33,6 +33,7 @@ from srtoolbox.engine.training.reporter import NULL_REPORTER, Reporter
 from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.engine.training.validation import Validation, arch_options
 from srtoolbox.engine.weights.load import file_hash, load_weights, save_weights, weights_hash
+from srtoolbox.engine.weights.pixels import pixel_facts
 from srtoolbox.engine.weights.whole import BEST_WEIGHTS, FINAL_WEIGHTS, state_hash
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.environment import describe_environment, uncommitted_diff
@@ -156,7 +157,7 @@ def _finish(opt: RunOptions, trainer: Trainer, net: nn.Module, folder: Path) -> 
         average = result if trainer.ema is not None else None
         weights, card = folder / "weights" / FINAL_WEIGHTS, folder / "finished.json"
         arch = arch_options(opt)
-        wait_for_room(lambda: save_weights(weights, arch, net, average), weights)
+        wait_for_room(lambda: save_weights(weights, arch, net, average, trainer.pixels), weights)
         content = {**summary, **_best_hash(folder / "weights" / BEST_WEIGHTS)}
         wait_for_room(lambda: write_atomic(card, json.dumps(content)), card)
     return Trained(undo_acceleration(result).eval(), **summary)
@@ -215,7 +216,8 @@ def _load_final_weights(
     else:
         plain_net = net
     if ranks.is_main:
-        save_weights(path, arch_options(opt), plain_net, average)
+        facts = pixel_facts(opt.datasets.train, None)
+        save_weights(path, arch_options(opt), plain_net, average, facts)
     _log.warning("%s; the weights of the last checkpoint are used and written there", fault)
 
 

@@ -38,6 +38,7 @@ from srtoolbox.engine.training.optimization import (
 from srtoolbox.engine.training.plateau import Plateau
 from srtoolbox.engine.training.reporter import Reporter
 from srtoolbox.engine.training.signals import stop_signals
+from srtoolbox.engine.weights.pixels import pixel_facts
 from srtoolbox.errors import RunError, UserError, is_out_of_memory
 from srtoolbox.models.base import Model, compute_losses, sum_losses
 from srtoolbox.models.frames import varying_frames
@@ -65,6 +66,7 @@ class Trainer:
         model: Computes the losses.
         stream: The training samples.
         opt: The ``train`` section.
+        pixels: Facts about the pixels of the dataset, for weight files.
         eval_freq: Steps between evaluations.
         step: Number of finished steps.
         seconds: Time of the training steps, over all resumes.
@@ -95,6 +97,7 @@ class Trainer:
             *(dataset, opt.manual_seed, train.batch_size, ranks.rank, ranks.size, num_frame_range)
         )
         self.model: Model = build_model(opt, net, dataset)
+        self.pixels = pixel_facts(opt.datasets.train, dataset)
         for name, network in self.model.networks.items():
             accelerate(network, train, generator=name == "g")
         self.ema = EMA(self.model.networks["g"], train.ema_decay) if train.ema_decay else None

@@ -91,7 +91,9 @@ class Validation:
         trainer.best = {"value": value, "step": trainer.step}
         if self._ranks.is_main:
             path = self._folder / "weights" / BEST_WEIGHTS
-            wait_for_room(lambda: save_weights(path, self._arch, trainer.result), path)
+            wait_for_room(
+                lambda: save_weights(path, self._arch, trainer.result, pixels=trainer.pixels), path
+            )
 
 
 def arch_options(opt: RunOptions) -> dict[str, Any]:

@@ -52,7 +52,8 @@ def convert(
     spec = network_options(file, arch, overrides)
     net = build("arch", spec)
     loaded = file.load_into(net)
-    written = save_weights(target, {**plain(spec), "scale": net.scale}, net)
+    options = {**plain(spec), "scale": net.scale}
+    written = save_weights(target, options, net, pixels=file.pixels)
     return f"{loaded}\nwrote {target}: {spec['type']} x{net.scale} ({written})"
 
 

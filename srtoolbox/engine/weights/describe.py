@@ -12,6 +12,7 @@ from srtoolbox.archs.base import arch_info, channels_text
 from srtoolbox.config.schema import build
 from srtoolbox.engine.weights.guess import guess_arch
 from srtoolbox.engine.weights.load import read_weights, weights_hash
+from srtoolbox.engine.weights.pixels import PixelFacts
 from srtoolbox.engine.weights.spandrel_arch import Spandrel
 from srtoolbox.errors import UserError
 
@@ -38,6 +39,8 @@ def describe_weights(path: Path) -> list[str]:
         lines = net.describe()
     else:
         lines = [f"arch: {_options(arch)}; {source}", *_requirements(net), line]
+    if file.pixels != PixelFacts():
+        lines.append(f"pixels of the training data: {file.pixels.describe()}")
     count = sum(parameter.numel() for parameter in net.parameters())
     return [*lines, f"parameters: {count:,}; hash of the weights: {weights_hash(net)}"]
 

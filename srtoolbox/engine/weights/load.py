@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -32,6 +32,7 @@ from srtoolbox.engine.weights.faults import (
 )
 from srtoolbox.engine.weights.guess import guess_arch
 from srtoolbox.engine.weights.names import bare_name, unwrapped
+from srtoolbox.engine.weights.pixels import PixelFacts, facts_from
 from srtoolbox.engine.weights.whole import check_kept_weights, kept_hash, state_hash
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
@@ -59,6 +60,7 @@ class WeightFile:
         arch: Name and options of the network, ``{"type": "EDSR", "scale": 4, …}``; None if the file
             does not contain them.
         keras: Whether it is an HDF5 file of Keras.
+        pixels: Facts about the pixels of the training data; the defaults if the file states none.
     """
 
     path: Path
@@ -66,6 +68,7 @@ class WeightFile:
     entry: str | None
     arch: dict[str, Any] | None
     keras: bool = False
+    pixels: PixelFacts = field(default_factory=PixelFacts)
 
     def require_arch(self) -> Tree:
         """Returns ``arch`` as options; faults in them are reported with the path of this file.
@@ -169,7 +172,7 @@ def read_weights(path: Path, key: str | None = None) -> WeightFile:
         UserError: if the file is missing, incomplete, or not a file of tensors.
         RunError: if these are weights of a finished training, and they were changed later.
     """
-    content, arch = _read_content(path)
+    content, arch, pixels = _read_content(path)
     if arch is _KERAS:
         return WeightFile(path, content, None, None, keras=True)
     check_kept_weights(path, content)
@@ -188,10 +191,14 @@ def read_weights(path: Path, key: str | None = None) -> WeightFile:
             raise UserError(
                 f"{path}: {name} is {fault}; save ordinary tensors in the project that wrote it"
             )
-    known = isinstance(arch, dict) and isinstance(arch.get("type"), str)
-    if known:
-        arch = _with_own_file(_renamed(arch, state), path, entry)
-    return WeightFile(path, dict(state), entry, arch if known else None)
+    if not isinstance(arch, dict) or not isinstance(arch.get("type"), str):
+        return WeightFile(path, dict(state), entry, None)
+    arch = _with_own_file(_renamed(arch, state), path, entry)
+    try:  # files of other projects may have an entry of this name, but not beside an arch
+        facts = facts_from(pixels)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return WeightFile(path, dict(state), entry, arch, pixels=facts)
 
 
 def load_weights(net: nn.Module, path: Path, strict: bool = True, key: str | None = None) -> str:
@@ -212,7 +219,9 @@ def load(
         key: The entry with the tensors, see ``read_weights``.
 
     Returns:
-        The network in eval mode, and the name and options of its arch.
+        The network in eval mode, and the name and options of its arch. Its attribute
+        ``pixel_facts`` has the facts about the pixels of its training data (`PixelFacts`), which
+        ``srtoolbox.upscale`` uses.
 
     Raises:
         UserError: if the file does not contain its arch, or its tensors do not match it.
@@ -221,32 +230,44 @@ def load(
     arch = dict(file.require_arch())
     net = build("arch", arch)
     _log.info("%s", file.load_into(net))
+    net.pixel_facts = file.pixels
     return net.to(device).eval(), arch
 
 
 def save_weights(
-    path: Path, arch: dict[str, Any], net: nn.Module, ema: nn.Module | None = None
+    path: Path,
+    arch: dict[str, Any],
+    net: nn.Module,
+    ema: nn.Module | None = None,
+    pixels: PixelFacts | None = None,
 ) -> str:
     """Writes a weight file that contains its arch, and returns the hash of the weights.
 
     A ``.safetensors`` file has the tensors (of ``ema`` if it is given) and the arch as JSON in its
     metadata. Any other file is written by ``torch.save`` with the entries ``params`` (and
-    ``params_ema``) of BasicSR, and ``arch``.
+    ``params_ema``) of BasicSR, and ``arch``. Facts about pixels that differ from their defaults are
+    stored beside the arch as ``pixels``.
 
     Args:
         path: The file; an existing one is replaced.
         arch: Name and options of the network.
         net: The network.
         ema: The moving average of the network.
+        pixels: Facts about the pixels of the training data; None: the defaults.
     """
+    facts = {} if pixels is None else pixels.to_json()
     final = net if ema is None else ema
     if path.suffix == ".safetensors":
         metadata = {"format": "pt", "arch": json.dumps(arch), "srtoolbox": __version__}
+        if facts:
+            metadata["pixels"] = json.dumps(facts)
         data = safetensors.torch.save(_to_cpu(final.state_dict()), metadata)
     else:
         content: dict[str, Any] = {"arch": arch, "params": _to_cpu(net.state_dict())}
         if ema is not None:
             content["params_ema"] = _to_cpu(ema.state_dict())
+        if facts:
+            content["pixels"] = facts
         buffer = io.BytesIO()
         torch.save(content, buffer)
         data = buffer.getvalue()
@@ -268,8 +289,8 @@ def file_hash(path: Path) -> str | None:
     return kept_hash(_read_content(path)[0])
 
 
-def _read_content(path: Path) -> tuple[dict[Any, Any], Any]:
-    """Returns the content of a file and its arch entry."""
+def _read_content(path: Path) -> tuple[dict[Any, Any], Any, Any]:
+    """Returns the content of a file, its entry ``arch`` and its entry ``pixels``."""
     try:
         check_regular(path)
         with path.open("rb") as file:
@@ -281,19 +302,19 @@ def _read_content(path: Path) -> tuple[dict[Any, Any], Any]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     if head.startswith(b"\x89HDF"):
-        return read_keras(path), _KERAS
+        return read_keras(path), _KERAS, None
     if fault := archive_fault(path, head):
         raise UserError(f"{path}: {fault}")
     try:
         if is_safetensors(head):
             with safe_open(path, framework="pt") as file:
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                arch = None
-                with suppress(
-                    json.JSONDecodeError, RecursionError
-                ):  # metadata of another program with this key
-                    arch = json.loads((file.metadata() or {}).get("arch") or "null")
-                return state, arch
+                entries: dict[str, Any] = {}
+                for name in ("arch", "pixels"):
+                    # It may be metadata of another program.
+                    with suppress(json.JSONDecodeError, RecursionError):
+                        entries[name] = json.loads((file.metadata() or {}).get(name) or "null")
+                return state, entries.get("arch"), entries.get("pixels")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about other pickles, which are refused below
             content = _load_pickled(path)
@@ -301,7 +322,7 @@ def _read_content(path: Path) -> tuple[dict[Any, Any], Any]:
         raise UserError(f"{path}: {explain_fault(path, head, error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: contains a {type(content).__name__}, not a dict of tensors")
-    return content, content.get("arch")
+    return content, content.get("arch"), content.get("pixels")
 
 
 class _Skipped:
