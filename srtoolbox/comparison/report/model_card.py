@@ -21,6 +21,7 @@ from srtoolbox.comparison.analysis.scores import Scores
 from srtoolbox.comparison.report.table import escape_markdown, to_markdown
 from srtoolbox.comparison.report.tables import overview
 from srtoolbox.comparison.store import Entry, ResultStore, StudyCard
+from srtoolbox.config.components import build
 from srtoolbox.config.files import plain, read
 from srtoolbox.data.layouts import LAYOUTS
 from srtoolbox.engine.evaluation.evaluator import average
@@ -160,7 +161,7 @@ def _run_card(folder: Path, license: str | None) -> list[str]:
         "",
         "## Network",
         "",
-        *_network(arch, _count(run.weights[FINAL_WEIGHTS])),
+        *_network(run.weights[FINAL_WEIGHTS], arch),
         "",
         "## Training data",
         "",
@@ -197,20 +198,30 @@ def _run_card(folder: Path, license: str | None) -> list[str]:
     ]
 
 
-def _network(arch: Mapping[str, Any], count: int | None) -> list[str]:
-    options = {key: value for key, value in arch.items() if key != "type"}
-    lines = [f"- arch: `{arch['type']}`", f"- options: {_code(options)}"]
-    size = NOT_STATED if count is None else f"{count:,} (all values in the weight file)"
-    lines.append(f"- parameters: {size}")
-    if arch["type"] in ARCH_REGISTRY:
-        info = arch_info(ARCH_REGISTRY.get(arch["type"]))
-        frames = {1: "one image", None: "any number of frames"}.get(
-            info.num_frame, f"{info.num_frame} frames"
-        )
-        lines += [f"- input: {frames}", f"- paper: {_text(info.paper or NOT_STATED)}"]
-    else:
-        lines.append(f"- input and paper: {NOT_STATED} (a plug-in registers this network)")
-    return lines
+def _network(file: WeightFile, arch: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"- arch: `{arch['type']}`",
+        f"- options: {_code({key: value for key, value in arch.items() if key != 'type'})}",
+    ]
+    if arch["type"] not in ARCH_REGISTRY:
+        count = sum(value.numel() for value in file.state.values())
+        return [
+            *lines,
+            f"- values in the weight file: {count:,}",
+            f"- input and paper: {NOT_STATED} (a plug-in registers this network; give it by "
+            "`--plugin`)",
+        ]
+    net = build("arch", arch)
+    info = arch_info(net)
+    frames = {1: "one image", None: "any number of frames"}.get(
+        info.num_frame, f"{info.num_frame} frames"
+    )
+    return [
+        *lines,
+        f"- parameters: {sum(parameter.numel() for parameter in net.parameters()):,}",
+        f"- input: {frames}, {info.channels} channels",
+        f"- paper: {_text(info.paper or NOT_STATED)}",
+    ]
 
 
 def _data(spec: Mapping[str, Any]) -> list[str]:
@@ -460,10 +471,6 @@ def _versions(environment: Mapping[str, Any]) -> list[str]:
     return [f"- versions of the training: {_text(stated)}", f"- card by srtoolbox {__version__}"]
 
 
-def _count(file: WeightFile) -> int:
-    return sum(value.numel() for value in file.state.values())
-
-
 # --- a study --------------------------------------------------------------------------------------
 
 
@@ -484,6 +491,7 @@ def _study_card(folder: Path, license: str | None) -> list[str]:
     folders = [folder / name for name in names if (folder / name / "finished.json").exists()]
     runs = {run: read_run(run) for run in folders}
     archs = [run.arch for run in runs.values()]
+    trained = {entry.method for name in runs for entry in _entries(card, name)}
     scores = [
         Score(entry.method, dataset, _protocol(view.card), view.means(entry, dataset), "test set")
         for view in views
@@ -491,7 +499,7 @@ def _study_card(folder: Path, license: str | None) -> list[str]:
         for dataset in entry.evaluations
     ]
     lines = [
-        *_head(card.name, archs, [data], scores, license),
+        *_head(card.name, archs, [data], [s for s in scores if s.method in trained], license),
         f"# {_text(card.name)}",
         "",
         f"Networks for {card.scale}× super-resolution, trained and compared with srtoolbox. All "
@@ -500,6 +508,7 @@ def _study_card(folder: Path, license: str | None) -> list[str]:
         "## Scores and cost",
         "",
         *to_markdown(tables, "").splitlines()[2:],
+        "",
         f"Protocols: {_text(', '.join(map(_protocol_of, card.protocols)))}.",
         "",
         "## Training data",
@@ -516,7 +525,7 @@ def _study_card(folder: Path, license: str | None) -> list[str]:
     for name, run in runs.items():
         title = ", ".join(f"{entry.method}, seed {entry.seed}" for entry in _entries(card, name))
         lines += [f"### {_text(title)}", ""]
-        lines += [*_network(run.arch, _count(run.weights[FINAL_WEIGHTS])), *_files(run, folder), ""]
+        lines += [*_network(run.weights[FINAL_WEIGHTS], run.arch), *_files(run, folder), ""]
         lines += [*_use(run, f"{name.relative_to(folder).as_posix()}/weights/{FINAL_WEIGHTS}"), ""]
     if not runs:
         lines += ["This folder has no trained weights.", ""]

@@ -24,6 +24,7 @@ from srtoolbox.data.layouts import LAYOUTS
 from srtoolbox.engine.evaluation.test import run_test
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.training.train import train
+from srtoolbox.engine.weights.load import WeightFile
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.metrics import get_protocol
 
@@ -75,7 +76,7 @@ def test_a_run_with_scores_of_its_training(trained: RunOptions, tmp_path: Path) 
     finished = json.loads((trained.folder / "finished.json").read_text())
     assert f"hash of the tensors `{finished['weights']}`" in text
     count = sum(p.numel() for p in srtoolbox.load(weights)[0].parameters())
-    assert f"- parameters: {count:,} " in text
+    assert f"- parameters: {count:,}\n" in text
     assert '"num_feat": 4' in text
     assert "licence of the data: not stated" in text
     assert "licence of the weights: apache-2.0" in text
@@ -147,9 +148,10 @@ def test_the_licence_of_a_known_dataset() -> None:
 
 
 def test_a_network_of_a_plugin() -> None:
-    text = "\n".join(_network({"type": "Unheard", "scale": 2}, None))
-    assert "input and paper: not stated" in text
-    assert "parameters: not stated" in text
+    file = WeightFile(Path("x.pth"), {"a": torch.zeros(3)}, None, None)
+    text = "\n".join(_network(file, {"type": "Unheard", "scale": 2}))
+    assert "input and paper: not stated (a plug-in registers this network" in text
+    assert "values in the weight file: 3" in text
 
 
 def test_paths_lose_their_folders() -> None:
@@ -164,7 +166,8 @@ def test_a_study_and_one_of_its_runs(study_file: Callable[..., Path], capsys) ->
     assert capsys.readouterr().out == f"{path}: written\n"
     text, head = path.read_text(), head_of(path)
     assert {"EDSR", "EDVR"} <= set(head["tags"])
-    assert {entry["name"] for entry in head["model-index"]} == {"Bicubic", "EDSR", "EDVR"}
+    assert {entry["name"] for entry in head["model-index"]} == {"EDSR", "EDVR"}
+    assert "- input: 3 frames, 3 channels" in text  # an option, not the usual number
     card = store.load_card()
     assert f"rgb ({card.protocol['hash']})" in text
     runs = [entry.run for entry in card.entries if entry.run]
