@@ -511,7 +511,13 @@ def test_an_unknown_arch_hides_no_other_fault_and_no_lost_key(run: Translate) ->
         run(IMAGES, changes)
     lines = str(error.value).splitlines()
     assert len(lines) == 5 and all("theirs.yml:" in line for line in lines)
-    for key in ("network_g.type", "datasets.train.type", "train.mixup", "logger.wandb", "surprise"):
+    for key in (
+        "network_g.type",
+        "datasets.train.type",
+        "train.mixup",
+        "logger.wandb.group",
+        "surprise",
+    ):
         assert sum(f": {key}: " in line for line in lines) == 1, key
 
 
