@@ -187,6 +187,17 @@ class TestPlugin:
         assert calls[0] == "start tiny 3 6 None tiny"
         assert calls[-1] == "finish finished"
 
+    def test_the_example_of_the_guide(self, options, tmp_path: Path) -> None:
+        page = Path(__file__).parents[4] / "docs" / "own_components.md"
+        part = page.read_text(encoding="utf-8").partition("\n## Trackers\n")[2]
+        file = tmp_path / "text_file.py"
+        file.write_text(part.partition("```python\n")[2].partition("```")[0])
+        load_plugins([str(file)])
+        opt = options("logger.trackers.text={type: TextFile, file: points.txt}")
+        run(opt)
+        steps = [line.split()[0] for line in (opt.folder / "points.txt").read_text().splitlines()]
+        assert steps == ["2", "3", "4", "6", "6"]
+
     def test_a_failed_run(self, options, tmp_path: Path) -> None:
         opt = options(plugin(tmp_path, "TextFileD"), "train.optim_g.lr=1e30")
         with pytest.raises(RunError):
