@@ -46,6 +46,7 @@ API = [
     "srtoolbox.inference.prediction",
     "srtoolbox.engine.build",
     "srtoolbox.engine.training.train",
+    "srtoolbox.engine.training.trackers.base",
     "srtoolbox.engine.evaluation.evaluator",
     "srtoolbox.engine.evaluation.test",
     "srtoolbox.engine.evaluation.frame_use",

@@ -216,6 +216,7 @@ ARCH_REGISTRY = Registry("arch", "srtoolbox.archs", own="srtoolbox.engine.weight
 DISCRIMINATOR_REGISTRY = Registry("discriminator", "srtoolbox.archs")
 DATASET_REGISTRY = Registry("dataset", "srtoolbox.data")
 LOSS_REGISTRY = Registry("loss", "srtoolbox.losses")
+LOGGER_REGISTRY = Registry("logger", "srtoolbox.engine.training.trackers")
 METRIC_REGISTRY = Registry("metric", "srtoolbox.metrics")
 MODEL_REGISTRY = Registry("model", "srtoolbox.models")
 FLOW_REGISTRY = Registry("flow", "srtoolbox.data")
@@ -237,6 +238,7 @@ REGISTRIES: dict[str, Registry] = {
         DATASET_REGISTRY,
         DISCRIMINATOR_REGISTRY,
         FLOW_REGISTRY,
+        LOGGER_REGISTRY,
         LOSS_REGISTRY,
         METRIC_REGISTRY,
         MODEL_REGISTRY,

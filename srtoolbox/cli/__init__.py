@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         weights.add_export,
         weights.add_fetch,
         study.add_report,
+        study.add_card,
         bench.add_bench,
         data.add_prepare,
         data.add_sample,

@@ -33,6 +33,7 @@ KINDS = {
     "datasets": "dataset",
     "discriminators": "discriminator",
     "flows": "flow",
+    "loggers": "logger",
     "losses": "loss",
     "metrics": "metric",
     "models": "model",

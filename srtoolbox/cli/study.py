@@ -1,4 +1,4 @@
-"""Commands on studies: compare, merge, report."""
+"""Commands on studies: compare, merge, report, card."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from srtoolbox.cli.arguments import Commands, add_command, add_option_file, check_kind
+from srtoolbox.cli.arguments import (
+    Commands,
+    add_command,
+    add_option_file,
+    add_plugins,
+    check_kind,
+    check_output,
+    load_all_plugins,
+    writing,
+)
 from srtoolbox.errors import RunError
 from srtoolbox.utils.console import print_rich, printable
 
@@ -106,6 +115,37 @@ def add_report(commands: Commands) -> None:
 def report(arguments: Namespace) -> None:
     formats = arguments.to.split(",") if arguments.to else None
     _print_report(arguments.folder, formats, arguments.baseline, arguments.region)
+
+
+def add_card(commands: Commands) -> None:
+    command = add_command(
+        commands, "card", card, "write the model card of a run or a study beside its weights"
+    )
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="folder of a run or a study")
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the card (default: weights/README.md of a run, README.md of a study)",
+    )
+    command.add_argument(
+        "--license",
+        metavar="ID",
+        help="licence of the weights, e.g. apache-2.0 (default: the card says that it is not "
+        "stated)",
+    )
+    add_plugins(command)
+
+
+def card(arguments: Namespace) -> None:
+    from srtoolbox.comparison.report.model_card import write_card
+
+    check_output("-o", arguments.output)
+    load_all_plugins(arguments.plugin)
+    folder = arguments.folder
+    with writing("FOLDER" if arguments.output is None else "-o", arguments.output or folder):
+        print(printable(f"{write_card(folder, arguments.output, arguments.license)}: written"))
 
 
 def _print_report(

@@ -288,6 +288,10 @@ class LoggerOptions:
     save_checkpoint_freq: int = option(default=5000, min=1, doc="Steps between checkpoints.")
     keep_checkpoint: int = option(default=2, min=1, doc="Number of newest checkpoints to keep.")
     use_tb_logger: bool = option(default=True, doc="Write TensorBoard files.")
+    trackers: dict[str, Annotated[dict, Component("logger")]] = option(
+        default={},
+        doc="Trackers of a training by names of your choice, e.g. {wandb: {type: WandB}}.",
+    )
 
 
 DatasetSpec = Annotated[dict, Component("dataset", injected=("scale",))]

@@ -158,7 +158,7 @@ class Table:
 def to_markdown(tables: Sequence[Table], title: str) -> str:
     """Returns Markdown; the best value of a column is bold, the second best underlined."""
     return "\n".join(
-        [f"# {_escape(title)}", "", *("\n".join(_markdown(table)) for table in tables)]
+        [f"# {escape_markdown(title)}", "", *("\n".join(_markdown(table)) for table in tables)]
     )
 
 
@@ -227,20 +227,20 @@ def _part(table: Table, columns: list[int], title: str | None) -> RichTable:
 
 
 def _markdown(table: Table) -> list[str]:
-    lines = [f"## {_escape(table.title)}", ""] if table.title else []
-    rows = [[_escape(text) for text in (table.head, *(c.title for c in table.columns))]]
+    lines = [f"## {escape_markdown(table.title)}", ""] if table.title else []
+    rows = [[escape_markdown(text) for text in (table.head, *(c.title for c in table.columns))]]
     rows.append(["---"] + ["---:"] * len(table.columns))
     marks = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}
-    for row, name in enumerate(map(_escape, table.names)):
+    for row, name in enumerate(map(escape_markdown, table.names)):
         cells = [table.cell(row, column) for column in range(len(table.columns))]
         texts = [marks[cell.rank].format(cell.text) for cell in cells]
         if row in table.published:
             name, texts = f"*{name}*", [f"*{text}*" if text != "–" else text for text in texts]
         rows.append([name, *texts])
     lines += [f"| {' | '.join(row)} |" for row in rows]
-    return [*lines, "", *(f"- {_escape(note)}" for note in table.notes), ""]
+    return [*lines, "", *(f"- {escape_markdown(note)}" for note in table.notes), ""]
 
 
-def _escape(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Returns text as one line without any Markdown or HTML markup."""
     return re.sub(r"[\\|*_<>`[]|~(?=~)|&(?=#|\w+;)", r"\\\g<0>", " ".join(printable(text).split()))

@@ -40,7 +40,11 @@ def count_workers(jobs: int, trainings: int, device: torch.device, threads: int 
 
 
 def train_in_parallel(
-    trainings: Mapping[Path, RunOptions], device: torch.device, workers: int, threads: int
+    trainings: Mapping[Path, RunOptions],
+    device: torch.device,
+    workers: int,
+    threads: int,
+    study: Path | None = None,
 ) -> dict[Path, str]:
     """Runs trainings, ``workers`` at a time.
 
@@ -52,6 +56,7 @@ def train_in_parallel(
         device: A device; ``cuda`` without an index means all GPUs.
         workers: Number of processes.
         threads: CPU threads of each process.
+        study: Folder of the study, by which trackers group the runs.
 
     Returns:
         The reasons of failed trainings by folder.
@@ -70,7 +75,7 @@ def train_in_parallel(
     with interrupt_on(signal.SIGTERM):
         try:
             futures = {
-                folder: pool.submit(_train, opt, folder) for folder, opt in trainings.items()
+                folder: pool.submit(_train, opt, folder, study) for folder, opt in trainings.items()
             }
             for folder, future in futures.items():
                 try:
@@ -106,8 +111,8 @@ def _init_process(devices: Queue[str], threads: int, plugins: Sequence[str]) -> 
     load_plugins(plugins)
 
 
-def _train(opt: RunOptions, folder: Path) -> None:
+def _train(opt: RunOptions, folder: Path, study: Path | None) -> None:
     try:
-        train(opt, torch.device(_device), resume=True, folder=folder)
+        train(opt, torch.device(_device), resume=True, folder=folder, study=study)
     except KeyboardInterrupt:  # the state is saved; end before the next queued training starts
         os._exit(130)

@@ -28,6 +28,7 @@ from srtoolbox.engine.build import (
 from srtoolbox.engine.evaluation.evaluator import Evaluator
 from srtoolbox.engine.options import RunOptions, SharedOptions
 from srtoolbox.engine.probe import own_parts, probe_metrics, probe_network, probe_training
+from srtoolbox.engine.training.trackers.build import build_trackers
 from srtoolbox.errors import UserError
 from srtoolbox.metrics import get_protocol
 from srtoolbox.models.frames import IncompatibleInput
@@ -143,6 +144,7 @@ class StudyPlan:
         for name in set(only) - set(opt.methods):
             raise UserError(f"--only {name}: no such method; there are: {', '.join(opt.methods)}")
         self._only = set(only or opt.methods)
+        build_trackers(opt.logger)  # an extra may be missing
         self.metrics = Evaluator(opt.val, device).metrics
         finished_runs = index_finished_runs(opt.trainings_from)
         self.methods = {job.method: self._prepare(job) for job in jobs[: len(opt.methods)]}

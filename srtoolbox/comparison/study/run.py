@@ -173,7 +173,9 @@ class _StudyRun:
         # The longest first, so that none runs alone at the end.
         ordered = dict(sorted(waiting.items(), key=lambda item: -seconds[item[0]]))
         _log.info("%d trainings, %d in parallel", len(waiting), workers)
-        self._failures = train_in_parallel(ordered, self._device, workers, threads)
+        self._failures = train_in_parallel(
+            ordered, self._device, workers, threads, self._plan.folder
+        )
 
     def _run_job(self, job: Job) -> None:
         """Runs one job to its end and enters it on the card."""
@@ -208,7 +210,8 @@ class _StudyRun:
             raise RunError(self._failures[folder])
         entry.run = str(folder.relative_to(self._plan.folder))
         with cpu_threads(self._opt.threads):
-            trained = train(job.opt, self._device, resume=True, folder=folder)
+            study = self._plan.folder
+            trained = train(job.opt, self._device, resume=True, folder=folder, study=study)
         entry.train_seconds, entry.steps = trained.seconds, trained.step
         entry.threads = trained.threads
         entry.device = device_of(folder, entry.device)

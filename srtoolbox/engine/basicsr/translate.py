@@ -331,14 +331,19 @@ class _Translator:
         for key in ("print_freq", "save_checkpoint_freq"):
             logger.move(key, out, integer=True)
         logger.move("use_tb_logger", out)
-        wandb = logger.take("wandb")
-        if wandb is not None:
-            if isinstance(wandb, Tree) and wandb.get("project") is not None:
-                logger.note(
-                    "lost", "wandb", "there is no such logger; TensorBoard files are written"
-                )
-            else:
-                logger.note("unneeded", "wandb", "not set")
+        wandb = logger.take_section("wandb")
+        if wandb is not None and wandb.tree.get("project") is not None:
+            spec = Tree(wandb.tree.where)
+            spec.put("type", "WandB", wandb.tree.where)
+            wandb.move("project", spec)
+            trackers = Tree(wandb.tree.where)
+            trackers.put("wandb", spec, wandb.tree.where)
+            out.put("trackers", trackers, logger.place("wandb"))
+            text = "the files stay on this computer; with mode: online they are sent"
+            wandb.note("differs", "project", text)
+            wandb.finish({"resume_id": "`srtoolbox train --resume` continues the same run"})
+        elif wandb is not None:
+            logger.note("unneeded", "wandb", "not set")
         logger.finish()
         return out
 

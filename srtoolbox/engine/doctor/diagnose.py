@@ -28,6 +28,7 @@ from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.profiling import TrainingStep, peak_memory
 from srtoolbox.engine.training.checkpoint import CheckpointFolder
 from srtoolbox.engine.training.reporter import Reporter
+from srtoolbox.engine.training.trackers.build import build_trackers
 from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.errors import UserError
 from srtoolbox.metrics import ClipMetric
@@ -213,6 +214,9 @@ class _RunCheck:
             # A checkpoint has what stays in memory between steps: weights, optimizer, average.
             self.estimate.step_memory = memory + size / 2**20
             say(f"{trainer.step} iterations")
+        if self.opt.logger.trackers:
+            with self.found.check(f"{self.label}trackers") as say:
+                say(", ".join(build_trackers(self.opt.logger)))
 
     def _step_memory(self, trainer: Trainer) -> float:
         """Returns the peak MiB that a step adds, with the most frames and without compilation."""

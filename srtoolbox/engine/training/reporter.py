@@ -1,33 +1,28 @@
-"""Logs a training run to the terminal, JSONL files and TensorBoard."""
+"""Logs a training run to the terminal and to its trackers."""
 
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterable
-from contextlib import suppress
-from itertools import chain
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from srtoolbox.engine.training.checkpoint import removed
+from srtoolbox.engine.training.trackers.base import EndState, TrackedRun, Tracker
+from srtoolbox.engine.training.trackers.jsonl import JSONL
+from srtoolbox.engine.training.trackers.tensorboard import TensorBoard
 from srtoolbox.utils.console import clock_text, make_progress
-from srtoolbox.utils.files import append_lines, keep_lines, read_lines, wait_for_room
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 _log = logging.getLogger("srtoolbox")
-
-_SPEED = ("it/s", "data wait", "memory")
 
 
 class Reporter:
     """Logs one run; on a terminal, a progress bar stays below the log lines.
 
     The JSONL files are the reference: each record is synced to the disk before the run continues,
-    and while the disk is full the run waits. TensorBoard's files are a copy of them. They are
-    written again from the JSONL files when a run resumes and after a failed write.
+    and while the disk is full the run waits. All other trackers may fail: the run warns once,
+    goes on without the tracker, and names it again at its end.
 
     Args:
         folder: Folder of the run, for ``log.jsonl``, ``evaluation.jsonl`` and ``tb/``.
@@ -38,6 +33,8 @@ class Reporter:
             run was killed between the checkpoint of step ``start`` and the one that follows its
             evaluation: this evaluation is then repeated.
         tensorboard: Whether to write TensorBoard files.
+        trackers: Further trackers by name.
+        run: Facts about the run for its trackers; folder and steps are set here.
     """
 
     def __init__(
@@ -48,16 +45,21 @@ class Reporter:
         start: int = 0,
         evaluated: int | None = None,
         tensorboard: bool = True,
+        trackers: Mapping[str, Tracker] | None = None,
+        run: TrackedRun | None = None,
     ) -> None:
-        self._figures, self._scores = folder / "log.jsonl", folder / "evaluation.jsonl"
         card = folder / "run.json"
         self._card = card if card.exists() else None
-        self._title, self._total = title, total
-        keep_lines(self._figures, start)
-        keep_lines(self._scores, start if evaluated is None else evaluated)
-        self._tb_folder = folder / "tb" if tensorboard else None
-        self._tb_writer: SummaryWriter | None = None
-        self._to_tensorboard(())
+        self._title, self._total, self._step = title, total, start
+        run = replace(run or TrackedRun(folder), folder=folder, total=total, start=start)
+        self._jsonl = JSONL()
+        self._jsonl.evaluated = evaluated
+        self._jsonl.start(run)
+        self._trackers: dict[str, Tracker] = {"TensorBoard": TensorBoard()} if tensorboard else {}
+        self._trackers.update(trackers or {})
+        self._failed: dict[str, tuple[int, str]] = {}  # steps and reasons by tracker
+        for name in self._trackers:
+            self._call(name, "start", replace(run, tracker=name))
         self._progress = make_progress("{task.fields[figures]}")
         self._task = self._progress.add_task(title, total=total, completed=start, figures="")
 
@@ -65,11 +67,18 @@ class Reporter:
         self._progress.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._to_tensorboard(())
-        if self._tb_writer is not None:
-            with suppress(OSError):  # everything is written already
-                self._tb_writer.close()
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        state: EndState = "finished" if error is None else "failed"
+        if error is not None and issubclass(error, KeyboardInterrupt):
+            state = "interrupted"
+        for name in self._trackers:
+            self._call(name, "finish", state)
+        for name, (step, reason) in self._failed.items():
+            _log.warning(
+                "%s: tracker '%s' is incomplete: it failed at step %d (%s); log.jsonl and "
+                "evaluation.jsonl are complete",
+                *(self._title, name, step, reason),
+            )
         self._progress.stop()
 
     def advance(self, step: int) -> None:
@@ -85,7 +94,7 @@ class Reporter:
             speed: ``it/s``, ``data wait`` (share of the time spent waiting for samples) and
                 ``memory`` in MiB (0: unknown).
         """
-        self._write(self._figures, {"step": step, **figures, **speed})
+        self._write({"step": step, **figures, **speed})
         shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
         pace = f"{speed['it/s']:.2f} it/s, data wait {100 * speed['data wait']:.0f} %"
         self._progress.update(self._task, figures=pace)
@@ -110,34 +119,41 @@ class Reporter:
         record: dict[str, Any] = {"step": step, "dataset": dataset, **scores}
         if gain is not None:
             record["gain_from_frames"] = gain
-        self._write(self._scores, record)
+        self._write(record)
         shown = "  ".join(f"{name} {v:.4f}" for name, v in scores.items() if v is not None)
         if gain is not None:
             shown += f"  gain from other frames {gain:.2f} dB"
         _log.info("%s %d/%d  on %s: %s", self._title, step, self._total, dataset, shown)
 
-    def _write(self, path: Path, record: dict[str, Any]) -> None:
-        if self._card is not None and not self._card.exists():
-            raise removed(path.parent)
-        wait_for_room(lambda: append_lines(path, [record]), path)
-        self._to_tensorboard([record])
+    def images(self, step: int, dataset: str, files: Sequence[Path]) -> None:
+        """Gives the files of the SR images of one dataset to the trackers."""
+        for name in self._trackers:
+            self._call(name, "images", step, dataset, files)
 
-    def _to_tensorboard(self, records: Iterable[dict[str, Any]]) -> None:
-        """Adds records to TensorBoard's file, or writes all to a new file if none is usable."""
-        if self._tb_folder is None:
+    def _write(self, record: dict[str, Any]) -> None:
+        if self._card is not None and not self._card.exists():
+            raise removed(self._card.parent)
+        self._step = record["step"]
+        self._jsonl.log(record)
+        for name in self._trackers:
+            self._call(name, "log", record)
+
+    def _call(self, name: str, method: str, *arguments: object) -> None:
+        """Calls a tracker, unless it has failed before. Its failure must not stop the run."""
+        if name in self._failed and method != "finish":
             return
         try:
-            if self._tb_writer is None:
-                self._tb_writer = _open_writer(self._tb_folder)
-                records = chain(read_lines(self._figures), read_lines(self._scores))
-            for record in records:
-                for tag, value in _scalars(record).items():
-                    self._tb_writer.add_scalar(tag, value, record["step"])
-            self._tb_writer.flush()  # raises errors of the writer's thread
-        except OSError as error:  # the JSONL files have everything, so the run can continue
-            self._tb_writer = None
+            getattr(self._trackers[name], method)(*arguments)
+        except Exception as error:  # libraries raise anything
+            text = str(error).strip() or type(error).__name__
+            reason = text.splitlines()[0]
+            if name in self._failed:  # it is named below
+                _log.debug("tracker '%s' could not be closed: %s", name, reason)
+                return
+            self._failed[name] = self._step, reason
             _log.warning(
-                "%s: not written (%s); this is tried again later", self._tb_folder, error.strerror
+                "%s: tracker '%s' failed (%s); the training goes on without it",
+                *(self._title, name, reason),
             )
 
 
@@ -157,26 +173,7 @@ class NullReporter(Reporter):
 
     def evaluation(self, *_: object, **__: object) -> None: ...
 
+    def images(self, *_: object, **__: object) -> None: ...
+
 
 NULL_REPORTER = NullReporter()
-
-
-def _open_writer(folder: Path) -> SummaryWriter:
-    """Opens a new TensorBoard file whose points replace those of all earlier files."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    # A running TensorBoard reads the files in the order of their names. It needs the name of the
-    # earlier file to find the next one, so the earlier file is emptied and not removed.
-    for earlier in folder.glob("events.out.tfevents.*"):
-        os.truncate(earlier, 0)
-    # purge_step makes a running TensorBoard drop the points that it has already read.
-    return SummaryWriter(str(folder), purge_step=0, flush_secs=30)
-
-
-def _scalars(record: dict[str, Any]) -> dict[str, float]:
-    """Returns the values of a log point, or the scores of a dataset, by TensorBoard tag."""
-    return {
-        f"{record.get('dataset', 'speed' if name in _SPEED else 'train')}/{name}": value
-        for name, value in record.items()
-        if name not in ("step", "dataset") and value is not None
-    }

@@ -30,6 +30,8 @@ from srtoolbox.engine.training.folder import (
     warn_about_finished_run,
 )
 from srtoolbox.engine.training.reporter import NULL_REPORTER, Reporter
+from srtoolbox.engine.training.trackers.base import TrackedRun
+from srtoolbox.engine.training.trackers.build import build_trackers, writes_tensorboard
 from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.engine.training.validation import Validation, arch_options
 from srtoolbox.engine.weights.load import file_hash, load_weights, save_weights, weights_hash
@@ -68,6 +70,7 @@ def train(
     resume: bool,
     folder: Path | None = None,
     ranks: Ranks = SINGLE_PROCESS,
+    study: Path | None = None,
 ) -> Trained:
     """Trains a network and writes all results into the folder of the run.
 
@@ -80,6 +83,7 @@ def train(
         resume: Continue from the newest usable checkpoint if the folder has a run, else start one.
         folder: Folder of the run; None: the one of the options.
         ranks: The processes that train together. All of them call this; the main one writes.
+        study: Folder of the study that the run belongs to, by which trackers group runs.
 
     Raises:
         UserError: if the folder has another run, or a run and ``resume`` is false, or if another
@@ -120,6 +124,7 @@ def train(
             _log.info(
                 "train.num_frame_range: %s always takes %d frames", type(net).__name__, num_frame
             )
+        trackers = build_trackers(opt.logger)
         validation = Validation(opt, net, folder, device, ranks) if opt.datasets.val else None
         checkpoints = CheckpointFolder(
             *(folder / "checkpoints", opt.logger.keep_checkpoint, identity, earlier),
@@ -137,7 +142,14 @@ def train(
         reporter = NULL_REPORTER
         if ranks.is_main:
             steps = opt.train.total_iter, trainer.step, trainer.evaluated
-            reporter = Reporter(folder, opt.name, *steps, opt.logger.use_tb_logger)
+            tracked = TrackedRun(
+                *(folder, {"name": opt.name, **plain(opt)}),
+                group=study and study.name,
+                group_folder=study or folder,
+                identities=(identity, *earlier),
+            )
+            tensorboard = writes_tensorboard(opt.logger)
+            reporter = Reporter(folder, opt.name, *steps, tensorboard, trackers, tracked)
         trainer.run(reporter)
         return _finish(opt, trainer, net, folder)
 

@@ -77,6 +77,8 @@ class Validation:
             frame_gain = self._frame_gain
             gain = frame_gain and frame_gain.measure(net, dataset, scores, step)
             reporter.evaluation(step, name, scores, gain)
+            if save is not None:
+                reporter.images(step, name, sorted(folder.rglob("*.png")))
             if number == 0:
                 first = scores
                 self._keep_best(trainer, scores[self._val.best_metric])

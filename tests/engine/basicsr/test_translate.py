@@ -428,7 +428,7 @@ def test_unknown_keys_are_named_with_their_line(run: Translate, tmp_path: Path) 
         (IMAGES, {"datasets.train.meta_info_file": "x.txt"}, "lost", "meta_info_file", "all image"),
         (IMAGES, {"datasets.train.color": "y"}, "lost", "color", "no such option"),
         (IMAGES, {"datasets.val.color": "n"}, "unneeded", "color", "RGB"),
-        (IMAGES, {"logger.wandb.project": "p"}, "lost", "logger.wandb", "TensorBoard"),
+        (IMAGES, {"logger.wandb.project": "p"}, "differs", "logger.wandb.project", "mode: online"),
         (IMAGES, {"path.resume_state": "x.state"}, "lost", "resume_state", "--resume"),
         (IMAGES, {"network_g.upscale": 2}, "lost", "upscale", "it is 2, but the run has scale 3"),
         (IMAGES, {"network_g.rgb_mean": [0, 0, 0]}, "lost", "rgb_mean", "EDSR here always has"),
@@ -511,14 +511,20 @@ def test_an_unknown_arch_hides_no_other_fault_and_no_lost_key(run: Translate) ->
         "network_g.type": "RCAN",
         "datasets.train.type": "FFHQDataset",
         "train.mixup": True,
-        "logger.wandb": {"project": "p"},
+        "logger.wandb": {"project": "p", "group": "g"},
         "surprise": 1,
     }
     with pytest.raises(UserError) as error:
         run(IMAGES, changes)
     lines = str(error.value).splitlines()
     assert len(lines) == 5 and all("theirs.yml:" in line for line in lines)
-    for key in ("network_g.type", "datasets.train.type", "train.mixup", "logger.wandb", "surprise"):
+    for key in (
+        "network_g.type",
+        "datasets.train.type",
+        "train.mixup",
+        "logger.wandb.group",
+        "surprise",
+    ):
         assert sum(f": {key}: " in line for line in lines) == 1, key
 
 

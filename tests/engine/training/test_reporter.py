@@ -15,8 +15,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from srtoolbox.engine.training import reporter as reporting
 from srtoolbox.engine.training.reporter import NULL_REPORTER, Reporter
+from srtoolbox.engine.training.trackers import tensorboard
 from srtoolbox.utils.files import read_lines
 
 RATE = {"it/s": 2.0, "data wait": 0.25, "memory": 0.0}
@@ -185,8 +185,8 @@ class TestTensorBoard:
                 if place == "thread":
                     patch.setattr(RecordWriter, "write", fail)
                 else:
-                    reporter._tb_writer = None
-                    patch.setattr(reporting, "_open_writer", fail)
+                    reporter._trackers["TensorBoard"]._writer = None
+                    patch.setattr(tensorboard, "_open_writer", fail)
                 reporter.training(20, {"l_pix": 1.0}, RATE)
             assert [record["step"] for record in read_lines(tmp_path / "log.jsonl")] == [10, 20]
             if again:
@@ -228,5 +228,6 @@ def test_the_other_processes_report_nothing(tmp_path: Path, monkeypatch, capfd) 
         reporter.advance(10)
         reporter.training(10, {"l_pix": 1.0}, RATE)
         reporter.evaluation(10, "Set5", {"psnr": 30.0}, 1.0)
+        reporter.images(10, "Set5", [])
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
