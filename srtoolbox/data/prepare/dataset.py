@@ -18,6 +18,7 @@ from srtoolbox.data.files.image_info import ImageFault
 from srtoolbox.data.layouts import Layout, get_layout
 from srtoolbox.data.prepare.examine import decoded_size, headers, report_by_kind
 from srtoolbox.data.prepare.make_lr import make_lr as write_lr
+from srtoolbox.data.prepare.multiband import generate_multiband
 from srtoolbox.data.prepare.satellite import generate_satellite_clips
 from srtoolbox.data.prepare.sbsr import generate_sbsr
 from srtoolbox.data.prepare.sbsr_official import generate_sbsr_official
@@ -33,6 +34,7 @@ GENERATORS = {
     "sbsr": generate_sbsr,
     "sbsr_official": generate_sbsr_official,
     "satellite_clips": generate_satellite_clips,
+    "multiband": generate_multiband,
 }
 """Functions that make a dataset from photographs, by layout; each writes LAYOUT.json with it."""
 

@@ -26,6 +26,7 @@ def generate(
     last: str,
     make: Callable[[str, Path], dict[str, bytes]],
     progress: Progress = lambda done, total: None,
+    suffix: str = "",
 ) -> int:
     """Makes an item from each image, unless it exists.
 
@@ -41,6 +42,7 @@ def generate(
         make: Returns the content of an item's files, given its name and image, by their paths in
             ``out``. The paths begin with FOLDER/ITEM; those in ``last`` must come last.
         progress: Called with the number of finished items and the number of all items.
+        suffix: Suffix of the item in ``last``, if it is a file instead of a folder.
 
     Returns:
         The number of items made, without those that existed.
@@ -61,7 +63,7 @@ def generate(
     made = 0
     for done, (key, path) in enumerate(sources.items()):
         progress(done, len(sources))
-        if not (out / last / key).exists():
+        if not (out / last / f"{key}{suffix}").exists():
             _write_item(out, make(key, path))
             made += 1
     shutil.rmtree(out / _UNFINISHED, ignore_errors=True)
