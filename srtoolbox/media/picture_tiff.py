@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from srtoolbox.data.files.image_info import check_form
+from srtoolbox.data.files.image_info import ReadOptions, check_form
 from srtoolbox.data.files.tiff import open_tiff
 from srtoolbox.media.metadata import (
     DESCRIPTIVE_TAGS,
@@ -64,14 +64,14 @@ def read(path: Path, from_pillow: FromPillow) -> Picture:
     if simple:
         with Image.open(io.BytesIO(content), formats=("TIFF",)) as image:
             if getattr(image, "n_frames", 1) > 1:
-                open_tiff(path, raw=False, convert=True)  # raises if several are pictures
+                open_tiff(path, ReadOptions(convert=True))  # raises if several are pictures
                 image.seek(0)
             found = from_pillow(path, image, metadata.icc)
         metadata = replace(metadata, icc=found.metadata.icc or metadata.icc)
         return replace(found, metadata=metadata, format="tif")
-    info, decode = open_tiff(path, raw=samples == 4)
+    info, decode = open_tiff(path, ReadOptions(raw=samples == 4))
     colours = 1 if tags[_PHOTOMETRIC][0] == _GREY else 3
-    check_form(path, info._replace(channels=info.channels - (samples == colours + 1)), False)
+    check_form(path, info._replace(channels=info.channels - (samples == colours + 1)))
     planes = decode()
     if samples == 4:
         planes = planes[[2, 1, 0, 3]]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from srtoolbox.data.files.image_info import ReadOptions
 from srtoolbox.data.files.reader import image_info
 from srtoolbox.errors import UserError
 from srtoolbox.media.image_file import read_picture
@@ -178,7 +179,7 @@ def _check_sizes(files: Sequence[Path], options: UpscaleOptions) -> None:
     first: tuple[Path, tuple[int, ...]] | None = None
     for path in files:
         try:
-            info = image_info(path, convert=True)
+            info = image_info(path, ReadOptions(convert=True))
         except UserError:
             continue  # reading it will tell, or it is of a kind that datasets do not have
         size = info.size

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from srtoolbox.archs.base import arch_info
-from srtoolbox.data.files.image_info import ImageFault
+from srtoolbox.data.files.image_info import ImageFault, ReadOptions
 from srtoolbox.data.files.reader import DECODER_ERRORS, image_info
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.media.animation import animation_info
@@ -547,7 +547,7 @@ def _picture_size(path: Path) -> tuple[int, int] | None:
         UserError: if it states an impossible size.
     """
     try:
-        info = image_info(path, convert=True)
+        info = image_info(path, ReadOptions(convert=True))
         return info.width, info.height
     except ImageFault as error:
         if error.kind == "too large":

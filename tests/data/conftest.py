@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from srtoolbox.data.cache import build as cache_build
+from srtoolbox.data.files.image_info import ReadOptions
 from srtoolbox.data.files.reader import read_image
 
 
@@ -32,7 +33,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are decoded into the cache in this process."""
     names: list[str] = []
 
-    def read(path: Path, *options: bool) -> np.ndarray:
+    def read(path: Path, *options: ReadOptions) -> np.ndarray:
         names.append(path.name)
         return read_image(path, *options)
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from srtoolbox.data.files.image_info import ImageInfo
+from srtoolbox.data.files.image_info import ImageInfo, ReadOptions
 from srtoolbox.data.files.reader import image_info, read_image
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.console import progress_bar
@@ -53,20 +53,18 @@ class Place(NamedTuple):
 def build(
     store: Path,
     sources: list[SourceFile],
-    raw: bool,
+    options: ReadOptions,
     limit_gib: float,
     list_again: Callable[[], list[SourceFile]],
-    convert: bool = False,
 ) -> list[Place]:
     """Decodes files into a folder, or completes an interrupted build. The caller holds the lock.
 
     Args:
         store: The folder.
         sources: The files.
-        raw: As of ``read_image``.
+        options: How the files are read.
         limit_gib: Maximum size of the pixels, in GiB.
         list_again: Returns the sources as they are at the end, to detect changes.
-        convert: As of ``read_image``.
 
     Returns:
         The place of each source's pixels.
@@ -75,7 +73,7 @@ def build(
         UserError: as ``open_pixels``.
         RunError: if the disk fails or is full, or a source changes during the build.
     """
-    infos = list(map_threads(lambda source: image_info(Path(source.path), raw, convert), sources))
+    infos = list(map_threads(lambda source: image_info(Path(source.path), options), sources))
     places, size = _lay_out(infos)
     if size > limit_gib * _GIB:
         raise UserError(
@@ -90,7 +88,7 @@ def build(
             pass
         with (part / "pixels.bin").open("r+b", buffering=0) as blob:
             _check_space(blob.fileno(), part, size)
-            _decode(blob.fileno(), part, sources, places, size, raw, convert)
+            _decode(blob.fileno(), part, sources, places, size, options)
         if list_again() != sources:
             shutil.rmtree(part)
             raise RunError("cache: files changed while they were decoded; start again")
@@ -133,12 +131,11 @@ def _decode(
     sources: list[SourceFile],
     places: list[Place],
     size: int,
-    raw: bool,
-    convert: bool,
+    options: ReadOptions,
 ) -> None:
     def decode(number: int) -> int:
         place, path = places[number], Path(sources[number].path)
-        pixels = read_image(path, raw, convert)
+        pixels = read_image(path, options)
         if pixels.shape != place.shape or pixels.dtype != place.dtype:
             raise RunError(f"{path}: changed while the cache was built; start again")
         _write(blob, np.ascontiguousarray(pixels), place.offset)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from srtoolbox.data.cache.build import Place, SourceFile, build
+from srtoolbox.data.files.image_info import PLAIN, ReadOptions
 from srtoolbox.data.files.reader import image_info, read_image
 from srtoolbox.errors import UserError
 from srtoolbox.utils.files import acquire_lock, user_path
@@ -39,8 +40,7 @@ def open_pixels(
     files: Sequence[Path],
     cache: str | Path | None,
     *,
-    raw: bool = False,
-    convert: bool = False,
+    options: ReadOptions = PLAIN,
     limit_gib: float = 200,
 ) -> PixelReader:
     """Returns a function that reads the pixels (C, H, W) of any of ``files``.
@@ -50,8 +50,7 @@ def open_pixels(
         cache: Folder for decoded pixels; None: a file is decoded each time it is read. With a
             folder, all files are decoded now unless they already were. If another process is
             decoding them, this waits; if one was interrupted, this continues its work.
-        raw: As of ``read_image``.
-        convert: As of ``read_image``.
+        options: How the files are read.
         limit_gib: Maximum size of the pixels of these files on the disk, in GiB.
 
     Returns:
@@ -63,10 +62,10 @@ def open_pixels(
         RunError: if the cache cannot be written; the files decoded so far are kept.
     """
     if cache is None:
-        return partial(read_image, raw=raw, convert=convert)
+        return partial(read_image, options=options)
     cache = user_path(cache).absolute()
-    numbers, sources = _list_sources(files, raw)
-    key = json.dumps([_VERSION, raw, convert, [list(source) for source in sources]])
+    numbers, sources = _list_sources(files, options)
+    key = json.dumps([_VERSION, options.raw, options.convert, [list(source) for source in sources]])
     store = cache / f"pixels-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
     places = _find(store, sources)
     if places is None:
@@ -83,7 +82,7 @@ def open_pixels(
                     _log.warning("%s: damaged; building it again", store)
                     shutil.rmtree(store)
                 places = build(
-                    store, sources, raw, limit_gib, lambda: _list_sources(files, raw)[1], convert
+                    store, sources, options, limit_gib, lambda: _list_sources(files, options)[1]
                 )
     return _MappedPixels(
         store / "pixels.bin", {path: places[number] for path, number in numbers.items()}
@@ -113,7 +112,9 @@ class _MappedPixels:
         return {**self.__dict__, "_map": None}  # a memory map would be pickled with its pixels
 
 
-def _list_sources(files: Sequence[Path], raw: bool) -> tuple[dict[str, int], list[SourceFile]]:
+def _list_sources(
+    files: Sequence[Path], options: ReadOptions
+) -> tuple[dict[str, int], list[SourceFile]]:
     """Resolves links; returns the number of each path's file, and the files in sorted order."""
     folders: dict[str, str] = {}
     resolved: dict[str, str] = {}
@@ -127,7 +128,7 @@ def _list_sources(files: Sequence[Path], raw: bool) -> tuple[dict[str, int], lis
             real = os.path.realpath(real) if os.path.islink(real) else real  # noqa: PTH114
             state = os.stat(real)  # noqa: PTH116
         except OSError as error:
-            image_info(Path(path), raw)  # raises an error with a better message
+            image_info(Path(path), options)  # raises an error with a better message
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         resolved[path] = real
         states[real] = SourceFile(real, state.st_size, state.st_mtime_ns)

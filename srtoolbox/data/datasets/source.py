@@ -21,6 +21,7 @@ import numpy as np
 from srtoolbox.data.cache.pixels import open_pixels
 from srtoolbox.data.files.checks import check_items, raise_faults
 from srtoolbox.data.files.find import Fault, Item, scan
+from srtoolbox.data.files.image_info import ReadOptions
 from srtoolbox.data.files.levels import Levels, check_levels
 from srtoolbox.data.files.reader import image_info
 from srtoolbox.data.layouts import Layout, get_layout
@@ -172,11 +173,11 @@ class FileDataset:
             raise UserError(f"{self._title}: no {layout.kind}s found")
         # Two caches, so that datasets that differ only in their LR images share the HR images.
         gt, lq = self._files()
-        self._open_gt = open_pixels(gt, cache, convert=self._convert, limit_gib=cache_limit)
+        options = ReadOptions(convert=self._convert)
+        self._open_gt = open_pixels(gt, cache, options=options, limit_gib=cache_limit)
         lq_cache = cache if lq else None
-        self._open_lq = open_pixels(
-            lq, lq_cache, raw=layout.raw, convert=self._convert, limit_gib=cache_limit
-        )
+        options = replace(options, raw=layout.raw)
+        self._open_lq = open_pixels(lq, lq_cache, options=options, limit_gib=cache_limit)
         if self._levels.changed or layout.raw:
             return
         files, read = (gt, self._open_gt) if gt else (lq, self._open_lq)
@@ -200,7 +201,7 @@ class FileDataset:
     def gt_sizes(self) -> dict[Path, tuple[int, int]]:
         """Returns (H, W) of each ground truth as it is scored, from the first file of each item."""
         paths = [item.gt[0] for item in self._items if item.gt]
-        infos = map_threads(partial(image_info, convert=self._convert), paths)
+        infos = map_threads(partial(image_info, options=ReadOptions(convert=self._convert)), paths)
         return {
             path: (info.height // self.scale * self.scale, info.width // self.scale * self.scale)
             for path, info in zip(paths, infos, strict=True)
@@ -290,7 +291,7 @@ class FileDataset:
             scale,
             gt_size=gt_size,
             training=training,
-            convert=self._convert,
+            options=ReadOptions(convert=self._convert),
         )
 
     def _reduce(self, image: np.ndarray, window: Window) -> np.ndarray:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srtoolbox.data.files.find import Fault, Item
-from srtoolbox.data.files.image_info import ImageFault, ImageInfo
+from srtoolbox.data.files.image_info import PLAIN, ImageFault, ImageInfo, ReadOptions
 from srtoolbox.data.files.reader import ends_whole, image_info, read_image
 from srtoolbox.data.layouts.base import Layout
 from srtoolbox.errors import UserError
@@ -27,7 +26,8 @@ def check_items(
     deep: bool = False,
     gt_size: int | None = None,
     training: bool = False,
-    convert: bool = False,
+    options: ReadOptions = PLAIN,
+    lq_options: ReadOptions | None = None,
     progress: Progress = lambda done, total: None,
 ) -> list[Fault]:
     """Checks the files of a dataset.
@@ -45,16 +45,22 @@ def check_items(
             that lack the end marker or length of their format.
         gt_size: Side of training crops in HR pixels; smaller images are faults.
         training: The images will be stacked to batches, so all must have one bit depth.
-        convert: As of ``read_image``.
+        options: How ground truth and LR are read; ``raw`` is that of the layout.
+        lq_options: How LR is read; None: as the ground truth.
         progress: Called with the number of files checked so far and the number of all files.
 
     Returns:
         At most one fault per file, in the order of the items.
     """
+    gt_options = replace(options, raw=layout.raw)
+    lq_options = gt_options if lq_options is None else replace(lq_options, raw=layout.raw)
+    jobs = {path: gt_options for item in items for path in item.gt}
+    jobs |= {path: lq_options for item in items for path in item.lq if path not in jobs}
+    # In the order of the items.
     paths = list(dict.fromkeys(path for item in items for path in (*item.gt, *item.lq)))
     infos: dict[Path, ImageInfo] = {}
     faults: dict[Path, Fault] = {}
-    examined = map_threads(partial(examine_file, raw=layout.raw, deep=deep, convert=convert), paths)
+    examined = map_threads(lambda path: examine_file(path, jobs[path], deep), paths)
     for count, (path, found) in enumerate(zip(paths, examined, strict=True), 1):
         if isinstance(found, Fault):
             faults[path] = found
@@ -110,14 +116,12 @@ def raise_faults(faults: Sequence[Fault], title: str) -> None:
         raise UserError(report_faults(faults, title))
 
 
-def examine_file(
-    path: Path, raw: bool = False, deep: bool = False, convert: bool = False
-) -> ImageInfo | Fault:
+def examine_file(path: Path, options: ReadOptions = PLAIN, deep: bool = False) -> ImageInfo | Fault:
     """Returns the facts in a file's header, or its fault; for the options see ``check_items``."""
     try:
-        info = image_info(path, raw, convert)
+        info = image_info(path, options)
         if deep or not ends_whole(path):
-            read_image(path, raw, convert)
+            read_image(path, options)
     except ImageFault as fault:
         return Fault(path, fault.kind, str(fault).removeprefix(f"{path}: "))
     except OSError as error:

@@ -40,11 +40,14 @@ class Item:
         key: Its name: of an image without suffix, of a clip, of a burst.
         gt: Ground truth: one file, the frames of a clip, or none where it is not published.
         lq: LR: one file, or the frames of a clip or burst; empty where LR is made from HR.
+        mask: One for each file of the ground truth, in the same order: a pixel counts where it is
+            not 0; empty where all pixels count.
     """
 
     key: str
     gt: tuple[Path, ...]
     lq: tuple[Path, ...]
+    mask: tuple[Path, ...] = ()
 
     @property
     def num_frame(self) -> int:
@@ -54,9 +57,9 @@ class Item:
 
 @dataclass(frozen=True)
 class _Side:
-    """The HR or LR files of an arrangement."""
+    """The HR, LR or mask files of an arrangement."""
 
-    name: Literal["HR", "LR"]
+    name: Literal["HR", "LR", "mask"]
     template: str
     root: Path
     scale: int
@@ -84,6 +87,7 @@ class _Arrangement:
         root_lq: Folder that ``lq`` is relative to.
         scale: Scale of the LR files.
         recursive: As of ``walk``.
+        root_mask: Folder that the split's template of masks is relative to; None: ``root``.
     """
 
     def __init__(
@@ -94,11 +98,14 @@ class _Arrangement:
         root_lq: Path,
         scale: int,
         recursive: bool = False,
+        root_mask: Path | None = None,
     ) -> None:
         self.split, self.root, self.recursive = split, root, recursive
         self.left_out = LeftOut()
         self.gt = None if split.gt is None else _Side("HR", split.gt, root, scale)
         self.lq = None if lq is None else _Side("LR", lq, root_lq, scale)
+        mask = None if split.gt is None else split.mask
+        self.mask = None if mask is None else _Side("mask", mask, root_mask or root, scale)
         self.listing = None if split.listing is None else root / split.listing
 
     @property
@@ -124,6 +131,8 @@ class _Arrangement:
         shown = [str(side) for side in self.sides]
         if self.lq is not None and self.lq.root != self.root:
             shown[-1] += f" in {self.lq.root}"
+        if self.mask is not None:
+            shown.append(f"masks {self.mask}")
         listed = f", listed in {self.split.listing}" if self.split.listing else ""
         return " with ".join(shown) + listed
 
@@ -171,7 +180,11 @@ def scan(
 
 
 def scan_pair(
-    gt_dir: Path, lq_dir: Path | None = None, filename_tmpl: str = "{}", recursive: bool = False
+    gt_dir: Path,
+    lq_dir: Path | None = None,
+    filename_tmpl: str = "{}",
+    recursive: bool = False,
+    mask_dir: Path | None = None,
 ) -> tuple[list[Item], list[Fault]]:
     """Finds the image pairs of two plain folders.
 
@@ -181,6 +194,8 @@ def scan_pair(
         filename_tmpl: Stem of an LR file, with ``{}`` for the stem of its HR file: ``"{}x4"`` for
             DIV2K.
         recursive: As of ``walk``.
+        mask_dir: Folder of the masks of the HR images, which have the same stems; None: there are
+            none.
 
     Returns:
         The items and the faults, as ``scan``.
@@ -188,13 +203,13 @@ def scan_pair(
     Raises:
         UserError: if a folder does not exist, or the template has not one ``{}``.
     """
-    for folder in (gt_dir, lq_dir):
+    for folder in (gt_dir, lq_dir, mask_dir):
         if folder is not None and not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
     template = name_template(filename_tmpl, "{stem}", "filename_tmpl")
     lq = None if lq_dir is None else template
-    split = Split("{stem}", lq)
-    arrangement = _Arrangement(split, lq, gt_dir, lq_dir or gt_dir, 1, recursive)
+    split = Split("{stem}", lq, mask=None if mask_dir is None else "{stem}")
+    arrangement = _Arrangement(split, lq, gt_dir, lq_dir or gt_dir, 1, recursive, mask_dir)
     items, faults = _pair("image", arrangement)
     if not items and not faults:
         text = f"no images here{arrangement.left_out.clause()}"
@@ -332,6 +347,7 @@ def _pair(kind: str, arrangement: _Arrangement) -> tuple[list[Item], list[Fault]
     """
     faults: list[Fault] = []
     gt, lq = (_collect(side, arrangement, faults) for side in (arrangement.gt, arrangement.lq))
+    masks = _collect(arrangement.mask, arrangement, faults) or {}
     faults = list(dict.fromkeys(faults))  # both sides may use the same folders
     found = {*(gt or ()), *(lq or ())}
     faults += _unlisted(arrangement, found)
@@ -358,7 +374,14 @@ def _pair(kind: str, arrangement: _Arrangement) -> tuple[list[Item], list[Fault]
             truth = {frame: path for frame, path in truth.items() if frame in low}
             low = {frame: path for frame, path in low.items() if frame in truth}
         if truth or low:
-            items.append(Item(key, _in_order(truth), _in_order(low)))
+            mask = masks.get(key, {})
+            if arrangement.mask is not None:
+                lacking = [frame for frame in truth if frame not in mask]
+                faults += [_missing_mask(arrangement.mask, key, truth, frame) for frame in lacking]
+                mask = {frame: path for frame, path in mask.items() if frame in truth}
+                if lacking:
+                    continue
+            items.append(Item(key, _in_order(truth), _in_order(low), _in_order(mask)))
     if kind == "burst":
         faults += _unequal(items)
     return items, faults
@@ -422,6 +445,11 @@ def _missing_partner(kind: str, key: str, missing: _Side, present: _Frames) -> F
         return Fault(path, "missing partner", f"has no partner {partner}")
     text = f"{kind} {key} has no {missing.name} files {partner}"
     return Fault(path.parent, "missing partner", text)
+
+
+def _missing_mask(side: _Side, key: str, truth: _Frames, frame: str) -> Fault:
+    mask = side.root / fill(side.template, side.scale, key, frame or "*")
+    return Fault(Path(truth[frame]), "missing mask", f"has no mask {mask}")
 
 
 def _lacking(kind: str, key: str, side: str, have: _Frames, other: _Frames) -> list[Fault]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -22,10 +23,67 @@ Decode = Callable[[], np.ndarray]
 """Decodes an image to (C, H, W)."""
 
 
-class ImageInfo(NamedTuple):
-    """Channels, size in pixels and type ("uint8", "uint16" or "float32") of an image.
+@dataclass(frozen=True)
+class ReadOptions:
+    """How the files of a set are read.
 
+    Args:
+        raw: Read sensor data: 4 channels are allowed, and the channels are in the order of
+            ``cv2.imread(…, cv2.IMREAD_UNCHANGED)``, which is the order given to ``cv2.imwrite``.
+            Orientation tags have no effect.
+        convert: Convert palette, CMYK and 1-bit images to RGB, and drop alpha channels without
+            blending; by default these images are errors. An alpha channel that ``channels`` or
+            ``bands`` ask for is a band.
+        channels: Number of bands of each file: grey files also fit 3. None: 1 or 3; for ``raw``
+            also 4.
+        bands: Numbers from 1 of the bands to return, in this order; a file may have more. None:
+            all.
+        nodata: Value of missing pixels; "file": the value that a GeoTIFF states, if it states one.
+            With a value or "file", floats that are not finite are missing, too; missing pixels are
+            filled from their neighbours, and the pixels get one more channel, the last, in the same
+            type: 1 where all returned bands are known, 0 elsewhere.
+        any_range: Allow int16, and floats of any range.
+
+    Raises:
+        UserError: if the options contradict each other.
+    """
+
+    raw: bool = False
+    convert: bool = False
+    channels: int | None = None
+    bands: tuple[int, ...] | None = None
+    nodata: float | Literal["file"] | None = None
+    any_range: bool = False
+
+    def __post_init__(self) -> None:
+        if self.channels is not None and self.channels < 1:
+            raise UserError(f"channels {self.channels}: expected at least 1")
+        if self.bands is None:
+            return
+        text = f"bands: [{', '.join(map(str, self.bands))}]"
+        if not self.bands or min(self.bands) < 1 or len(set(self.bands)) < len(self.bands):
+            raise UserError(f"{text}; expected different numbers, the first band is 1")
+        if self.channels not in (None, len(self.bands)):
+            raise UserError(f"{text}: {len(self.bands)} bands, but channels is {self.channels}")
+        if self.raw:
+            raise UserError(f"{text}: RAW files are read as they are; remove the option")
+
+    @property
+    def num_extra(self) -> int:
+        """Number of channels besides the bands: 1 with ``nodata``, otherwise 0."""
+        return int(self.nodata is not None)
+
+
+PLAIN = ReadOptions()
+"""Grey and RGB images, as they are."""
+
+
+class ImageInfo(NamedTuple):
+    """Channels, size in pixels and type of an image as it is read.
+
+    The type is "uint8", "uint16" or "float32", and with ``any_range`` also "int16".
     ``orientation`` is the tag of EXIF or TIFF, 1 to 8; 1 means that the image is stored upright.
+    ``nodata`` is the value of missing pixels that a GeoTIFF states.
     """
 
     channels: int
@@ -33,6 +91,7 @@ class ImageInfo(NamedTuple):
     width: int
     dtype: str
     orientation: int = 1
+    nodata: float | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -48,12 +107,13 @@ class ImageFault(UserError):
         self.kind = kind
 
 
-def check_form(path: Path, info: ImageInfo, raw: bool) -> None:
+def check_form(path: Path, info: ImageInfo, options: ReadOptions = PLAIN) -> None:
     """Checks that the toolbox supports an image's channels and type.
 
     Raises:
         ImageFault: if it does not.
     """
+    raw = options.raw
     if info.channels not in ((1, 3, 4) if raw else (1, 3)):
         wanted = "1, 3 or (packed RAW) 4" if raw else "1 (grey) or 3 (RGB), no alpha or other bands"
         advice = ADVICE if info.channels in (2, 4) and not raw else "convert it first"

@@ -20,7 +20,15 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from srtoolbox.data.files import other_formats, tiff
-from srtoolbox.data.files.image_info import ADVICE, Decode, ImageFault, ImageInfo, check_form
+from srtoolbox.data.files.image_info import (
+    ADVICE,
+    PLAIN,
+    Decode,
+    ImageFault,
+    ImageInfo,
+    ReadOptions,
+    check_form,
+)
 from srtoolbox.data.files.orientation import exif_orientation, png_exif, turn
 
 IMAGE_SUFFIXES = frozenset(
@@ -58,7 +66,7 @@ DECODER_ERRORS = (
 )
 
 
-def image_info(path: Path, raw: bool = False, convert: bool = False) -> ImageInfo:
+def image_info(path: Path, options: ReadOptions = PLAIN) -> ImageInfo:
     """Returns channels, size and type of an image, from the file's header alone.
 
     The size is that of the turned image; the arguments are those of ``read_image``.
@@ -66,21 +74,17 @@ def image_info(path: Path, raw: bool = False, convert: bool = False) -> ImageInf
     Raises:
         UserError: as ``read_image``, but damage after the header is not found.
     """
-    return _open(path, raw, convert)[0]
+    return _open(path, options)[0]
 
 
-def read_image(path: Path, raw: bool = False, convert: bool = False) -> np.ndarray:
+def read_image(path: Path, options: ReadOptions = PLAIN) -> np.ndarray:
     """Reads the pixels of a PNG, JPEG, BMP, TIFF, WebP, PNM, JPEG 2000 or NPY file.
 
     Values are as stored. An image with an orientation tag is turned as by ``cv2.imread``.
 
     Args:
         path: The file. An NPY file contains (H, W) or (H, W, C).
-        raw: Read sensor data: 4 channels are allowed, and the channels are in the order of
-            ``cv2.imread(…, cv2.IMREAD_UNCHANGED)``, which is the order given to ``cv2.imwrite``.
-            Orientation tags have no effect.
-        convert: Convert palette, CMYK and 1-bit images to RGB, and drop alpha channels without
-            blending; by default these images are errors.
+        options: How the file is read.
 
     Returns:
         (C, H, W), possibly a view that is not contiguous; uint8, uint16 (full range 65535) or
@@ -90,7 +94,7 @@ def read_image(path: Path, raw: bool = False, convert: bool = False) -> np.ndarr
         UserError: if the file cannot be read, is damaged or truncated, or has transparency, a
             palette, another bit depth, or several images; the message names the file and the cause.
     """
-    info, decode = _open(path, raw, convert)
+    info, decode = _open(path, options)
     try:
         pixels = decode()
     except ImageFault:
@@ -151,20 +155,20 @@ def ends_whole(path: Path) -> bool:
     return True
 
 
-def _open(path: Path, raw: bool, convert: bool) -> tuple[ImageInfo, Decode]:
+def _open(path: Path, options: ReadOptions) -> tuple[ImageInfo, Decode]:
     """Reads the header; returns the form, and the function that decodes and turns the pixels."""
     head = read_head(path)
     try:
         if head.startswith(_NPY):
             info, decode = _open_npy(path)
         elif head.startswith(_TIFF):
-            info, decode = tiff.open_tiff(path, raw, convert)
+            info, decode = tiff.open_tiff(path, options)
         elif head.startswith(other_formats.PNM) and head[2:3] in _PNM_SPACE:
-            info, decode = other_formats.open_pnm(path, raw)
+            info, decode = other_formats.open_pnm(path, options.raw)
         elif head.startswith(other_formats.JPEG_2000):
-            info, decode = other_formats.open_jpeg_2000(path, raw)
+            info, decode = other_formats.open_jpeg_2000(path, options.raw)
         else:
-            info, decode = _open_pillow(path, raw, convert)
+            info, decode = _open_pillow(path, options.raw, options.convert)
     except ImageFault:
         raise
     except UnidentifiedImageError as error:
@@ -177,8 +181,8 @@ def _open(path: Path, raw: bool, convert: bool) -> tuple[ImageInfo, Decode]:
         raise ImageFault(f"{path}: too large ({error}); cut it into tiles", "too large") from error
     except DECODER_ERRORS as error:
         raise broken_file(path, error) from error
-    check_form(path, info, raw)
-    if raw or info.orientation == 1:
+    check_form(path, info, options)
+    if options.raw or info.orientation == 1:
         return info._replace(orientation=1), decode
     if info.orientation >= 5:
         info = info._replace(height=info.width, width=info.height)

@@ -18,7 +18,14 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile
 
-from srtoolbox.data.files.image_info import ADVICE, Decode, ImageFault, ImageInfo
+from srtoolbox.data.files.image_info import (
+    ADVICE,
+    PLAIN,
+    Decode,
+    ImageFault,
+    ImageInfo,
+    ReadOptions,
+)
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
@@ -34,18 +41,18 @@ _MAX_DIRECTORIES, _MAX_TAGS = 1000, 4096  # ordinary files have less than 20 and
 _TYPE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
 
-def open_tiff(path: Path, raw: bool, convert: bool = False) -> tuple[ImageInfo, Decode]:
+def open_tiff(path: Path, options: ReadOptions = PLAIN) -> tuple[ImageInfo, Decode]:
     """Reads the header; returns the form, and the function that decodes the pixels to (C, H, W).
 
     Args:
         path: The file.
-        raw: As of ``read_image``.
-        convert: As of ``read_image``.
+        options: How the file is read.
 
     Raises:
         ImageFault: if the file is truncated or has several images or unsupported colours.
         Exception: others that tifffile raises for damaged files.
     """
+    raw, convert = options.raw, options.convert
     _check_directories(path)
     with _open(path) as file:
         # Geographic files may contain overviews and masks of the image; they are ignored.

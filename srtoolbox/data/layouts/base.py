@@ -29,6 +29,8 @@ class Split:
         listing: Text file, relative to the root, that names the items, one per line.
         num_item: Number of images, clips or bursts of the complete split.
         num_frame: Number of frames of each clip or burst.
+        mask: Template of the masks of the ground truth, one for each of its files: a pixel counts
+            where the mask is not 0. None: all pixels count.
     """
 
     gt: str | None
@@ -38,6 +40,7 @@ class Split:
     listing: str | None = None
     num_item: int | None = None
     num_frame: int | None = None
+    mask: str | None = None
 
 
 def arrangements(*templates: tuple[str | None, str | None], **facts: Any) -> tuple[Split, ...]:

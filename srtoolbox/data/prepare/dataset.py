@@ -14,7 +14,7 @@ from srtoolbox.data.cache.pixels import open_pixels
 from srtoolbox.data.datasets.source import find_items
 from srtoolbox.data.files.checks import check_items
 from srtoolbox.data.files.find import Fault
-from srtoolbox.data.files.image_info import ImageFault
+from srtoolbox.data.files.image_info import ImageFault, ReadOptions
 from srtoolbox.data.layouts import Layout, get_layout
 from srtoolbox.data.prepare.examine import decoded_size, headers, report_by_kind
 from srtoolbox.data.prepare.make_lr import make_lr as write_lr
@@ -176,7 +176,7 @@ def _faults(
                 scale,
                 deep=deep,
                 training=training,
-                convert=reading.convert,
+                options=ReadOptions(convert=reading.convert),
                 progress=progress,
             )
     return faults
@@ -246,9 +246,9 @@ def _decode(layout: Layout, part: Part, cache: Path | None, convert: bool) -> No
     """Builds the caches that the datasets use: one for HR, one for LR."""
     gt = [path for item in part.items for path in item.gt]
     lq = [path for item in part.items for path in item.lq]
-    open_pixels(gt, cache, convert=convert)
+    open_pixels(gt, cache, options=ReadOptions(convert=convert))
     if lq:
-        open_pixels(lq, cache, raw=layout.raw, convert=convert)
+        open_pixels(lq, cache, options=ReadOptions(layout.raw, convert))
     part.cache = decoded_size([*part.gt, *part.lq])
 
 

@@ -15,7 +15,7 @@ from srtoolbox.config.components import parameters_of
 from srtoolbox.data.datasets.source import find_items
 from srtoolbox.data.files.checks import check_items
 from srtoolbox.data.files.find import Fault, Item, scan_pair
-from srtoolbox.data.files.image_info import ImageInfo
+from srtoolbox.data.files.image_info import ImageInfo, ReadOptions
 from srtoolbox.data.files.reader import image_info
 from srtoolbox.data.layouts import get_layout
 from srtoolbox.registry import DATASET_REGISTRY
@@ -96,7 +96,7 @@ def examine(
         deep=True,
         gt_size=gt_size,
         training=training,
-        convert=given.get("convert") == "rgb",
+        options=ReadOptions(convert=given.get("convert") == "rgb"),
         progress=progress,
     )
     return Examined(items, faults, layout.raw)
@@ -122,7 +122,7 @@ def headers(paths: Sequence[Path], raw: bool = False, convert: bool = False) -> 
     Raises:
         UserError: as ``image_info``.
     """
-    return list(map_threads(partial(image_info, raw=raw, convert=convert), paths))
+    return list(map_threads(partial(image_info, options=ReadOptions(raw, convert)), paths))
 
 
 def decoded_size(infos: Sequence[ImageInfo]) -> int:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from srtoolbox.data.files.find import Item
+from srtoolbox.data.files.image_info import ReadOptions
 from srtoolbox.data.files.reader import read_image
 from srtoolbox.data.files.walk import fill, split_fixed, walk
 from srtoolbox.data.layouts.base import Layout
@@ -101,7 +102,7 @@ def _targets(
 
 
 def _make(gt: Path, lq: Path, layout: Layout, scale: int, convert: bool) -> None:
-    image = read_image(gt, convert=convert)
+    image = read_image(gt, ReadOptions(convert=convert))
     if image.dtype.kind != "u":
         raise UserError(
             f"{gt}: {image.dtype} pixels, but LR files are made only from 8 and 16 bits; remove "

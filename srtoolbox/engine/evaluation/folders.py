@@ -20,7 +20,7 @@ from srtoolbox.config.files import as_tree, plain, read
 from srtoolbox.config.schema import Component, check
 from srtoolbox.data.files.checks import examine_file, report_faults
 from srtoolbox.data.files.find import Fault
-from srtoolbox.data.files.image_info import ImageInfo
+from srtoolbox.data.files.image_info import ImageInfo, ReadOptions
 from srtoolbox.data.files.levels import Levels, check_levels_of_pairs
 from srtoolbox.data.files.reader import IMAGE_SUFFIXES, image_info, read_image
 from srtoolbox.data.files.walk import LeftOut, composed, name_template, natural, walk
@@ -232,7 +232,7 @@ def score_folders(
         skip_frames=rules.skip_frames,
         convert=convert,
     )
-    read = partial(read_image, convert=convert)
+    read = partial(read_image, options=ReadOptions(convert=convert))
     all_pairs = [pair for pairs in clips.values() for pair in pairs]
     results, truths = [pair.sr for pair in all_pairs], [pair.gt for pair in all_pairs]
     names = str(sr), str(gt)
@@ -280,7 +280,7 @@ def score_folders(
 def _infos(pairs: Sequence[Pair], convert: bool) -> list[tuple[ImageInfo, ImageInfo]]:
     """Returns the forms of the files of checked pairs."""
     paths = [path for pair in pairs for path in (pair.sr, pair.gt)]
-    infos = list(map_threads(partial(image_info, convert=convert), paths))
+    infos = list(map_threads(partial(image_info, options=ReadOptions(convert=convert)), paths))
     return list(zip(infos[::2], infos[1::2], strict=True))
 
 
@@ -485,7 +485,7 @@ def _collect(folder: Path, template: str, faults: list[Fault]) -> _Side:
 def _check(pairs: Sequence[Pair], scale: int, convert: bool) -> list[Fault]:
     """Returns the faults of the files themselves, read from their headers."""
     infos = map_threads(
-        partial(examine_file, convert=convert),
+        partial(examine_file, options=ReadOptions(convert=convert)),
         [path for pair in pairs for path in (pair.sr, pair.gt)],
     )
     faults: list[Fault] = []

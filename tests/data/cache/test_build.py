@@ -18,6 +18,7 @@ from support.pixel_cache import check, the_store
 
 from srtoolbox.data.cache import build as cache_build
 from srtoolbox.data.cache.pixels import open_pixels
+from srtoolbox.data.files.image_info import ReadOptions
 from srtoolbox.data.files.reader import read_image
 from srtoolbox.errors import RunError, UserError
 
@@ -25,7 +26,7 @@ from srtoolbox.errors import RunError, UserError
 def build_slowly(files: list[Path], cache: Path, seconds: float, log: Path) -> None:
     """Builds the cache and flushes after each file, so that a test can stop it between files."""
 
-    def read(path: Path, *options: bool) -> np.ndarray:
+    def read(path: Path, *options: ReadOptions) -> np.ndarray:
         time.sleep(seconds)
         with log.open("a") as file:
             file.write(path.name + "\n")
@@ -207,7 +208,7 @@ def test_a_broken_file_is_named_and_the_rest_is_kept(
 def test_files_that_change_meanwhile(
     files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read(path: Path, *options: bool) -> np.ndarray:
+    def read(path: Path, *options: ReadOptions) -> np.ndarray:
         os.utime(files[2], ns=(5, 5))
         return read_image(path, *options)
 

@@ -15,6 +15,7 @@ from PIL import Image
 from support.pixel_cache import check, the_store
 
 from srtoolbox.data.cache.pixels import open_pixels
+from srtoolbox.data.files.image_info import ReadOptions
 from srtoolbox.data.files.reader import read_image
 from srtoolbox.errors import UserError
 
@@ -81,12 +82,12 @@ def test_changed_files_and_other_lists_are_decoded_anew(
     os.utime(files[1], ns=(1, 1))
     check(open_pixels(files, cache), files)
     check(open_pixels(files[:4], cache), files[:4])
-    open_pixels(files[:4], cache, raw=True)
+    open_pixels(files[:4], cache, options=ReadOptions(raw=True))
     assert len(decoded) == 3 * len(files) + 8
 
 
 def test_raw_is_in_the_order_of_the_file(files: list[Path], tmp_path: Path) -> None:
-    pixels = open_pixels(files[:1], tmp_path / "cache", raw=True)
+    pixels = open_pixels(files[:1], tmp_path / "cache", options=ReadOptions(raw=True))
     assert np.array_equal(pixels(files[0]), read_image(files[0])[::-1])
 
 

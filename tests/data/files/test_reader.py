@@ -13,6 +13,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageFile
 
+from srtoolbox.data.files.image_info import ReadOptions
 from srtoolbox.data.files.orientation import exif_orientation
 from srtoolbox.data.files.reader import ImageInfo, ends_whole, image_info, read_image
 from srtoolbox.errors import UserError
@@ -110,8 +111,8 @@ def test_raw_is_what_opencv_wrote(tmp_path: Path, suffix: str, dtype: str, chann
     pixels = DEEP.astype(dtype)[..., :channels]
     path = tmp_path / f"raw.{suffix}"
     save_cv2(path, pixels)
-    assert np.array_equal(read_image(path, raw=True), planar(pixels))
-    assert image_info(path, raw=True) == ImageInfo(channels, 9, 14, dtype)
+    assert np.array_equal(read_image(path, ReadOptions(raw=True)), planar(pixels))
+    assert image_info(path, ReadOptions(raw=True)) == ImageInfo(channels, 9, 14, dtype)
     if channels == 4:
         with pytest.raises(UserError, match=rf"raw\.{suffix}: .*(alpha|channels).*convert"):
             image_info(path)
@@ -312,7 +313,7 @@ def test_turned_images_are_read_as_opencv_reads_them(
     assert np.abs(read_image(path).astype(int) - wanted).mean() < (2 if suffix == "jpg" else 1e-9)
     assert image_info(path) == ImageInfo(*wanted.shape, "uint8", orientation)
     if suffix != "webp":
-        assert np.array_equal(read_image(path, raw=True).shape, planar(BLOCKS).shape)
+        assert np.array_equal(read_image(path, ReadOptions(raw=True)).shape, planar(BLOCKS).shape)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -388,9 +389,9 @@ def test_other_modes_are_converted_if_asked_for(tmp_path: Path, mode: str, suffi
     with Image.open(path) as stored:
         whole = stored.convert("RGBA") if mode in ("RGBA", "LA") else stored.convert("RGB")
         wanted = planar(np.asarray(whole)[..., :3])
-    read = read_image(path, convert=True)
+    read = read_image(path, ReadOptions(convert=True))
     assert np.array_equal(read, wanted)
-    assert image_info(path, convert=True) == ImageInfo(*wanted.shape, "uint8")
+    assert image_info(path, ReadOptions(convert=True)) == ImageInfo(*wanted.shape, "uint8")
 
 
 def test_alpha_of_16_bits_is_dropped_if_asked_for(tmp_path: Path) -> None:
@@ -400,7 +401,7 @@ def test_alpha_of_16_bits_is_dropped_if_asked_for(tmp_path: Path) -> None:
         tmp_path / "b.tif", DEEP[..., [2, 1, 0, 3]], photometric="rgb", extrasamples=[2]
     )
     for name in ("a.png", "b.tif"):
-        read = read_image(tmp_path / name, convert=True)
+        read = read_image(tmp_path / name, ReadOptions(convert=True))
         assert read.dtype == np.uint16
         assert np.array_equal(read, planar(DEEP[..., 2::-1]))
 
@@ -408,7 +409,7 @@ def test_alpha_of_16_bits_is_dropped_if_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("convert", [False, True])
 def test_grey_stays_grey(tmp_path: Path, convert: bool) -> None:
     Image.fromarray(PIXELS[..., 0]).save(tmp_path / "a.png")
-    assert read_image(tmp_path / "a.png", convert=convert).shape == (1, 9, 14)
+    assert read_image(tmp_path / "a.png", ReadOptions(convert=convert)).shape == (1, 9, 14)
 
 
 @pytest.mark.parametrize("suffix", ["ppm", "pgm", "pnm", "jp2", "jfif"])

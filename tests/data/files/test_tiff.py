@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from srtoolbox.data.files.image_info import ImageFault, ImageInfo
+from srtoolbox.data.files.image_info import ImageFault, ImageInfo, ReadOptions
 from srtoolbox.data.files.reader import image_info, read_image
 from srtoolbox.data.files.tiff import open_tiff
 from srtoolbox.errors import UserError
@@ -26,7 +26,7 @@ def chw(pixels: np.ndarray) -> np.ndarray:
 
 
 def check(path: Path, expected: np.ndarray, raw: bool = False) -> None:
-    info, decode = open_tiff(path, raw)
+    info, decode = open_tiff(path, ReadOptions(raw=raw))
     pixels = decode()
     assert info == ImageInfo(*expected.shape, expected.dtype.name)
     assert pixels.dtype == expected.dtype
@@ -84,7 +84,7 @@ def test_a_mask_is_ignored(tmp_path: Path) -> None:
 def test_several_images(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.stack([RGB] * 3), photometric="rgb")
     with pytest.raises(ImageFault, match=r"a\.tif: 3 images; expected one, save them") as info:
-        open_tiff(tmp_path / "a.tif", False)
+        open_tiff(tmp_path / "a.tif")
     assert info.value.kind == "several images"
 
 
@@ -100,7 +100,7 @@ def test_other_colours(tmp_path: Path, options: dict[str, str], words: str) -> N
     pixels = {"miniswhite": RGB[..., 0], "separated": DEEP.astype(np.uint8)}
     tifffile.imwrite(tmp_path / "a.tif", pixels.get(options["photometric"], RGB), **options)
     with pytest.raises(ImageFault, match=rf"a\.tif: {words}.*; expected grey or RGB") as info:
-        open_tiff(tmp_path / "a.tif", False)
+        open_tiff(tmp_path / "a.tif")
     assert info.value.kind == "wrong channels"
 
 
@@ -114,7 +114,7 @@ def test_compressed_bands_that_no_decoder_is_trusted_with(tmp_path: Path) -> Non
     with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
         file.pages[0].tags["Compression"].overwrite(32773)
     with pytest.raises(ImageFault, match=r"bands compressed by PACKBITS, stored separately"):
-        open_tiff(tmp_path / "a.tif", False)
+        open_tiff(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])
@@ -123,7 +123,7 @@ def test_truncated_files(tmp_path: Path, compression: str | None) -> None:
     tifffile.imwrite(path, DEEP[..., :3], photometric="rgb", compression=compression)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ImageFault, match=r"a\.tif: truncated; replace or remove it") as info:
-        open_tiff(path, False)
+        open_tiff(path)
     assert info.value.kind == "truncated"
 
 
@@ -133,7 +133,7 @@ def test_a_size_that_the_file_cannot_contain(tmp_path: Path) -> None:
     with tifffile.TiffFile(path, mode="r+b") as file:
         file.pages[0].tags["ImageWidth"].overwrite(2**31)
     with pytest.raises(ValueError, match="cannot be in such a small file"):
-        open_tiff(path, False)
+        open_tiff(path)
 
 
 def directory(entries: list[bytes], following: int) -> bytes:
