@@ -23,13 +23,15 @@ class _SamplePixels(TypedDict):
 class Sample(_SamplePixels, total=False):
     """One sample of a dataset.
 
-    Pixels are as stored: uint8, uint16, or float in [0, 1]. C is 1 for grey images, 3 for RGB and
-    4 for packed RAW.
+    Pixels are as stored: uint8, uint16, or float in [0, 1]. C is 1 for grey images, 3 for RGB,
+    4 for packed RAW, and any number for images of other bands.
 
     Attributes:
         key: Name of the sample in messages and results.
         lq: LR frames (T, C, h, w).
         gt: HR image (C, H, W); (T', C, H, W) if every frame has one.
+        mask: Pixels of ``gt`` that count, bool (1, H, W) or (T', 1, H, W); a dataset that has masks
+            has one in every sample. Losses and metrics leave other pixels out.
         orientation: Flip and rotation to apply on the device, see ``data.transforms.orientation``.
         flow: Optical flow (2, T - 1, 2, h, w), forward and backward, in pixels.
         frames: Names of the frames of ``gt``, for clips.
@@ -37,6 +39,7 @@ class Sample(_SamplePixels, total=False):
         scored: Indices of the frames of ``gt`` that are scored.
     """
 
+    mask: np.ndarray
     orientation: int
     flow: np.ndarray
     frames: list[str]
@@ -44,18 +47,23 @@ class Sample(_SamplePixels, total=False):
     scored: Sequence[int]
 
 
-class UnfinishedSample(TypedDict):
+class _UnfinishedPixels(TypedDict):
+    key: str
+    hr: np.ndarray
+    synthesis: dict[str, np.ndarray]
+
+
+class UnfinishedSample(_UnfinishedPixels, total=False):
     """A training sample whose ``lq`` and ``gt`` are computed on the device.
 
     Attributes:
         key: Name of the sample in messages.
         hr: HR image (C, H, W) with a margin, as stored.
         synthesis: The random choices from which the dataset's ``finish`` makes ``lq`` and ``gt``.
+        mask: As of ``Sample``.
     """
 
-    key: str
-    hr: np.ndarray
-    synthesis: dict[str, np.ndarray]
+    mask: np.ndarray
 
 
 StoredBatch = dict[str, Any]
@@ -75,10 +83,13 @@ class Batch(_BatchPixels, total=False):
         key: Names of the samples.
         lq: LR frames (N, T, C, h, w).
         gt: HR images (N, C, H, W), or (N, T', C, H, W).
+        mask: Pixels of ``gt`` that count, bool (N, 1, H, W) or (N, T', 1, H, W), if the dataset has
+            masks.
         flow: Optical flow (N, 2, T - 1, 2, h, w), in pixels, if the dataset has it.
         reference: Index of the reference frame in ``lq``, if it differs from the dataset's.
     """
 
+    mask: Tensor
     flow: Tensor
     reference: int
 
@@ -123,7 +134,8 @@ class DatasetInfo:
     """The optional attributes of a dataset, with defaults.
 
     Attributes:
-        channels: Channels of an LR frame: 3 for RGB, 4 for packed RAW.
+        channels: Channels of an LR frame: 3 for RGB, 4 for packed RAW, n for n bands.
+        gt_channels: Channels of the ground truth; None: not stated.
         num_source: Number of sources that ``draw`` takes samples from; None: ``len``.
         gt_size: Side of a training crop in HR pixels; None: it varies.
         time_scale: Frame rate of ``gt`` divided by that of ``lq``.
@@ -139,6 +151,7 @@ class DatasetInfo:
     """
 
     channels: int = 3
+    gt_channels: int | None = None
     num_source: int | None = None
     gt_size: int | None = None
     time_scale: int = 1
@@ -250,3 +263,10 @@ def _check_sample(dataset: Any, method: str, sample: Any, unfinished: bool) -> N
             f"{name}: sample {sample['key']!r} has lq {lq.shape} and gt {gt.shape}; at scale "
             f"{dataset.scale} gt must be {expected[0]}×{expected[1]} (channels come before rows)"
         )
+    if "mask" in sample:
+        mask, shape = sample["mask"], (*gt.shape[:-3], 1, *gt.shape[-2:])
+        if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != shape:
+            raise ComponentError(
+                f"{name}: sample {sample['key']!r} has {describe_value(mask)} as mask; return a "
+                f"numpy array of bool with shape {shape}: True where a pixel of gt counts"
+            )

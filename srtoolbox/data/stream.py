@@ -158,6 +158,8 @@ class SampleStream(Dataset):
             batch = self._choose_frames(batch, step, *self.num_frame_range)
         codes = batch.pop("orientation", None) or [0] * len(batch["key"])
         pixels = {name: to_float(orient_batch(batch[name], codes)) for name in ("lq", "gt")}
+        if "mask" in batch:
+            pixels["mask"] = orient_batch(batch["mask"], codes)
         return cast(Batch, {**batch, **pixels})
 
     def _choose_frames(

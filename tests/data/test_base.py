@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from srtoolbox.data.base import DatasetInfo, Sample, dataset_info
+from srtoolbox.data.base import DatasetInfo, Sample, dataset_info, read_sample
+from srtoolbox.errors import ComponentError
 
 
 class Minimal:
@@ -41,3 +43,18 @@ def test_attributes_properties_and_methods_are_read() -> None:
     assert info.finish is not None
     assert info.finish({}) == {"finished": True}
     assert (info.missing_neighbours, info.check_training, info.num_source) == (None, None, None)
+
+
+class Masked(Minimal):
+    def __init__(self, mask: object) -> None:
+        self.mask = mask
+
+    def __getitem__(self, index: int) -> Sample:
+        return {**super().__getitem__(index), "mask": self.mask}  # type: ignore[typeddict-item]
+
+
+def test_a_mask_has_one_bool_for_each_pixel_of_the_ground_truth() -> None:
+    assert read_sample(Masked(np.ones((1, 8, 8), bool)), 0)["mask"].all()
+    for wrong in (np.ones((8, 8), bool), np.ones((1, 8, 8), np.uint8), None):
+        with pytest.raises(ComponentError, match=r"as mask; return .* bool with shape \(1, 8, 8\)"):
+            read_sample(Masked(wrong), 0)

@@ -16,6 +16,7 @@ from srtoolbox.data.stream import (
     nearest_frames,
     sample_rng,
     source_of,
+    split_batch,
     to_float,
 )
 from srtoolbox.data.transforms.orientation import orient_batch
@@ -186,6 +187,26 @@ def test_datasets_may_make_their_samples_on_the_device() -> None:
     assert batch["lq"].shape == (BATCH, 1, 3, 2, 2)
     levels = torch.tensor([float(key) for key in batch["key"]]).view(-1, 1, 1, 1)
     assert torch.equal(batch["lq"][:, 0] - levels, batch["gt"][..., ::2, ::2] + levels - levels)
+
+
+class Masked(Oriented):
+    """Its masks are the red channel of its ground truth, so both must be oriented alike."""
+
+    def draw(self, index: int, rng: np.random.Generator) -> dict:
+        sample = super().draw(index, rng)
+        return {**sample, "mask": sample["gt"][:1] > 127}
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_masks_have_the_orientation_of_the_ground_truth(workers: int) -> None:
+    stream = SampleStream(Masked(), 3, BATCH)
+    for batch in stream.batches(0, 3, workers):
+        assert batch["mask"].dtype == torch.bool
+        assert batch["mask"].shape == (BATCH, 1, 4, 4)
+        assert torch.equal(batch["mask"], batch["gt"][:, :1] > 0.5)
+        parts = list(split_batch(batch, 2))
+        assert torch.equal(torch.cat([part["mask"] for part in parts]), batch["mask"])
 
 
 @pytest.mark.parametrize(

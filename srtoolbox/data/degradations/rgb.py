@@ -1,4 +1,4 @@
-"""Bursts from one sharp RGB image: motion, blur, reduction and noise, in batches on any device.
+"""Bursts from one sharp image of any bands: motion, blur, reduction and noise, on any device.
 
 A pipeline has two steps. ``draw(rng)`` draws every random choice from a numpy Generator and returns
 small arrays; ``apply(hr, synthesis, size)`` makes the burst from the pixels and those arrays, and
@@ -35,7 +35,10 @@ Synthesis = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class RgbPipeline:
-    """8-bit sRGB bursts: Euclidean motion, Gaussian blur, reduction, noise, rounding to 8 bits.
+    """RGB bursts, or bursts of other bands: Euclidean motion, Gaussian blur, reduction and noise.
+
+    All bands move alike and are reduced alike; each has its own noise. Three bands are sRGB colours
+    of 8 bits, unless stated otherwise.
 
     Moved frames are sampled bicubically with a = -0.75, the kernel of torch and OpenCV. Its
     positions have errors of up to 0.05 HR pixels, a quarter of the error of the best burst
@@ -51,12 +54,18 @@ class RgbPipeline:
         reduction: ``"box"`` averages ``scale`` × ``scale`` pixels as a sensor does,
             ``"bicubic-aa"`` is MATLAB's bicubic, ``"dbsr"`` averages the two middle pixels.
         noise: ``"gaussian"`` with one standard deviation, or ``"shot_read"`` of variance
-            ``shot · intensity + read``, added to linear light.
+            ``shot · intensity + read``, added to linear light: three bands are converted from sRGB
+            and back, all other numbers of bands are linear.
         noise_sigma: Range of the standard deviation of Gaussian noise, in 8-bit levels.
         shot_noise: Range of ``shot``; ``read`` depends on it (see ``draw_shot_read``).
         num_object: Objects in a burst that move independently, in addition to the scene's motion.
         object_shift: Maximum shift of an object relative to the scene along each axis, in HR
             pixels. Each frame has its own shift; the reference has none.
+        channels: Number of bands, C.
+        bit_depth: Bits to which frames are rounded: 8 gives uint8, more bits give float32.
+        band_shift: Maximum shift of every other band relative to the first along each axis, in HR
+            pixels: a camera whose bands are not registered. It is the same in all frames; the
+            ground truth has none.
 
     Raises:
         UserError: names the invalid option.
@@ -73,9 +82,14 @@ class RgbPipeline:
     shot_noise: tuple[float, float] = (1e-4, 0.012)
     num_object: int = 0
     object_shift: float = 0.0
+    channels: int = 3
+    bit_depth: int = 8
+    band_shift: float = 0.0
 
     def __post_init__(self) -> None:
         check_options(vars(self), "blur_sigma", "noise_sigma", "shot_noise")
+        if not 8 <= self.bit_depth <= 16:
+            raise UserError(f"bit_depth must be from 8 to 16, got {self.bit_depth}")
 
     def margin(self, side: int) -> int:
         """Returns the margin needed at each edge of a ground truth, in HR pixels.
@@ -84,7 +98,8 @@ class RgbPipeline:
             side: Longer side of the ground truth, in HR pixels.
         """
         reach = reduction_reach(self.reduction, self.scale) + self._blur_radius
-        return motion_reach(side, self.max_shift, self.max_rotation) + reach + 2
+        shift = self.max_shift + math.sqrt(2) * self.band_shift  # it turns with the frame
+        return motion_reach(side, shift, self.max_rotation) + reach + 2
 
     def draw(self, rng: np.random.Generator) -> Synthesis:
         """Draws the random choices of one burst.
@@ -92,7 +107,8 @@ class RgbPipeline:
         Returns:
             ``motion`` (T, 2, 3), ``blur_sigma``, ``noise`` (2,) = (factor of the intensity,
             constant) of the variance, float32; ``noise_seed``, int64. With objects also the arrays
-            of ``draw_objects``; objects do not change the other arrays.
+            of ``draw_objects``, and with ``band_shift`` the array of that name (C, 2), x and y in
+            pixels; neither changes the other arrays.
         """
         blur = rng.uniform(*self.blur_sigma)
         sigma = rng.uniform(*self.noise_sigma) / 255
@@ -108,6 +124,10 @@ class RgbPipeline:
         }
         if self.num_object:
             choices |= draw_objects(self.num_object, self.num_frame, self.object_shift, int(seed))
+        if self.band_shift:
+            shift = rng.uniform(-self.band_shift, self.band_shift, (self.channels, 2))
+            shift[0] = 0
+            choices["band_shift"] = shift.astype(np.float32)
         return choices
 
     def apply(
@@ -116,13 +136,14 @@ class RgbPipeline:
         """Makes a batch of bursts.
 
         Args:
-            hr: (N, 3, H, W) uint8, uint16, or float in [0, 1], with ``margin(max(size))`` pixels
+            hr: (N, C, H, W) uint8, uint16, or float in [0, 1], with ``margin(max(size))`` pixels
                 around the ground truth.
             synthesis: The arrays of ``draw``, stacked, on the device of ``hr``.
             size: Height and width of the ground truth, multiples of ``scale``.
 
         Returns:
-            ``lq`` (N, T, 3, h, w) uint8 and ``gt`` (N, 3, H', W') of the dtype of ``hr``.
+            ``lq`` (N, T, C, h, w) uint8, or float32 in [0, 1] with more than 8 bits, and ``gt``
+            (N, C, H', W') of the dtype of ``hr``.
         """
         scene = to_levels(hr)
         if self.num_object:
@@ -130,23 +151,48 @@ class RgbPipeline:
         image = self._blur(to_levels(hr), synthesis)
         reach = reduction_reach(self.reduction, self.scale)
         view = size[0] + 2 * reach, size[1] + 2 * reach
-        frames = [reduce(crop_centre(image, view)[:, None], self.reduction, self.scale)]
+        shift = synthesis.get("band_shift")
+        frames = [reduce(self._view(image, None, shift, view), self.reduction, self.scale)]
         motions = synthesis["motion"][:, 1:].split(1, 1)
         for t, motion in enumerate(motions, 1):  # one frame at a time: HR frames are large
             if self.num_object:
                 image = self._blur(put_drawn_objects(scene, synthesis, t, size), synthesis)
-            moved = warp(image, motion, view, "bicubic")
+            moved = self._view(image, motion, shift, view)
             frames.append(reduce(moved, self.reduction, self.scale))
         frames = torch.cat(frames, 1)
         noise = normal_noise(synthesis["noise_seed"], frames.shape)
         shot, read = synthesis["noise"][:, :, None, None, None, None].unbind(1)
         if self.noise == "shot_read":
-            light = srgb_to_linear((frames / 255).clamp(0, 1))
-            frames = 255 * linear_to_srgb((light + (shot * light + read).sqrt() * noise).clamp(0))
+            light = (frames / 255).clamp(0, 1)
+            light = srgb_to_linear(light) if self.channels == 3 else light
+            light = (light + (shot * light + read).sqrt() * noise).clamp(0)
+            frames = 255 * (linear_to_srgb(light) if self.channels == 3 else light)
         else:
             frames = frames + 255 * read.sqrt() * noise
-        lq = (frames.clamp(0, 255) + 0.5).floor().to(torch.uint8)
+        if self.bit_depth == 8:
+            lq = (frames.clamp(0, 255) + 0.5).floor().to(torch.uint8)
+        else:
+            top = 2**self.bit_depth - 1
+            lq = (frames.clamp(0, 255) * (top / 255) + 0.5).floor() / top
         return {"lq": lq, "gt": crop_centre(hr, size)}
+
+    @staticmethod
+    def _view(
+        image: Tensor, motion: Tensor | None, shift: Tensor | None, size: tuple[int, int]
+    ) -> Tensor:
+        """Returns one moved frame (N, 1, C, *size); ``motion`` None: the reference."""
+        if shift is None:
+            if motion is None:
+                return crop_centre(image, size)[:, None]
+            return warp(image, motion, size, "bicubic")
+        if motion is None:
+            motion = torch.eye(2, 3, device=image.device).expand(len(image), 1, 2, 3)
+        bands = []
+        for band in range(image.shape[1]):
+            moved = motion.clone()
+            moved[..., 2] += (motion[..., :2] * shift[:, None, None, band]).sum(-1)
+            bands.append(warp(image[:, band : band + 1], moved, size, "bicubic"))
+        return torch.cat(bands, 2)
 
     def _blur(self, image: Tensor, synthesis: dict[str, Tensor]) -> Tensor:
         radius = self._blur_radius
@@ -169,7 +215,7 @@ def check_options(options: Mapping[str, Any], *ranges: str) -> None:
     """
     if options["num_frame"] < 1:
         raise UserError(f"num_frame must be at least 1, got {options['num_frame']}")
-    for name in ("max_shift", "max_rotation", "num_object", "object_shift"):
+    for name in ("max_shift", "max_rotation", "num_object", "object_shift", "band_shift"):
         if options.get(name, 0) < 0:
             raise UserError(f"{name} must not be negative, got {options[name]}")
     for name in ranges:

@@ -106,16 +106,16 @@ class SBSRPipeline:
         """Makes the frames of a burst, or a window of each frame.
 
         Args:
-            image: (H, W, 3) uint8; H and W are multiples of ``scale``.
+            image: (H, W, C) uint8; H and W are multiples of ``scale``. All bands move alike.
             draws: The random choices.
             window: Top, left, height and width in LR pixels; None: whole frames. The noise of a
                 window is not that of the whole frames.
 
         Returns:
-            (T, h, w, 3) uint8.
+            (T, h, w, C) uint8.
         """
         height, width = window[2:] if window else (side // self.scale for side in image.shape[:2])
-        shape = len(draws.motion), height, width, 3
+        shape = len(draws.motion), height, width, image.shape[2]
         noise = None
         if self.noise_sigma:
             noise = np.random.default_rng(draws.noise_seed).standard_normal(shape)
@@ -134,13 +134,13 @@ class SBSRPipeline:
         it writes them. This changes none of the 256 levels, so it is not repeated here.
 
         Args:
-            image: (H, W, 3) uint8; H and W are multiples of ``scale``.
+            image: (H, W, C) uint8; H and W are multiples of ``scale``.
             matrices: (T, 2, 3) from positions in the image to positions in the moved image.
-            noise: (T, h, w, 3) standard normal numbers; None: no noise.
+            noise: (T, h, w, C) standard normal numbers; None: no noise.
             window: As of ``make``.
 
         Returns:
-            (T, h, w, 3) uint8.
+            (T, h, w, C) uint8.
         """
         if window is None:
             window = (0, 0, *(side // self.scale for side in image.shape[:2]))
@@ -151,15 +151,14 @@ class SBSRPipeline:
         right = min(left + width + KERNEL_RADIUS, image.shape[1])
         top, left = top - y, left - x
         scene = image if self.exact else image.astype(np.float32)
-        frames = np.empty((len(matrices), *window[2:], 3), np.uint8)
+        frames = np.empty((len(matrices), *window[2:], image.shape[2]), np.uint8)
         for t, matrix in enumerate(matrices):
             # Moves the part above and left of the window, too: with another origin, OpenCV would
             # round some positions differently.
-            moved = cv2.warpAffine(
-                scene, matrix, (right, bottom), flags=cv2.INTER_LINEAR, borderMode=_REFLECT
-            )
+            moved = _move(scene, matrix, (right, bottom))
             blurred = self._blur(moved[y:, x:])[top : top + height, left : left + width]
             small = cv2.resize(blurred, window[:1:-1], interpolation=cv2.INTER_AREA)
+            small = small.reshape(frames.shape[1:])  # OpenCV drops the axis of a single band
             levels = small if noise is None else small + self.noise_sigma * noise[t]
             frames[t] = np.clip(levels if self.exact else levels + 0.5, 0, 255)
         return frames
@@ -177,6 +176,21 @@ class SBSRPipeline:
 
 
 _REFLECT = cv2.BORDER_REFLECT  # repeats the outermost pixel: cba|abc
+
+
+def _move(scene: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Moves an image (H, W, C) by ``cv2.warpAffine``; ``size`` is the width and height to compute.
+
+    OpenCV rounds positions differently for 2 bands and for more than 4; these are moved one by one,
+    so that a band does not depend on the number of bands.
+    """
+    if scene.shape[2] in (1, 3, 4):
+        return cv2.warpAffine(scene, matrix, size, flags=cv2.INTER_LINEAR, borderMode=_REFLECT)
+    bands = [
+        _move(np.ascontiguousarray(band)[..., None], matrix, size)
+        for band in np.moveaxis(scene, 2, 0)
+    ]
+    return np.stack(bands, -1)
 
 
 def gaussian(sigma: float) -> np.ndarray:

@@ -26,7 +26,7 @@ from srtoolbox.errors import UserError
 from srtoolbox.utils.console import Progress
 
 # These options have no effect here; with them, older datasets could not be continued.
-_NOT_WRITTEN = ("num_object", "object_shift")
+_NOT_WRITTEN = ("num_object", "object_shift", "channels", "bit_depth", "band_shift")
 
 
 def generate_sbsr(

@@ -342,3 +342,71 @@ class TestRaw:
 def test_options_that_make_no_burst(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         RgbPipeline(**options)
+
+
+@pytest.mark.parametrize("channels", [1, 4, 13])
+class TestBands:
+    """Bursts of any number of bands."""
+
+    def test_all_bands_move_alike_and_have_their_own_noise(self, channels: int) -> None:
+        pipeline = RgbPipeline(num_frame=3, channels=channels)
+        hr = noise_image(pipeline)[:, :1].repeat(1, channels, 1, 1)
+        noisy = pipeline.apply(hr, stack(pipeline.draw(rng(3))), SIZE)
+        assert noisy["lq"].shape[2] == noisy["gt"].shape[1] == channels
+        if channels > 1:
+            assert not torch.equal(noisy["lq"][:, :, 0], noisy["lq"][:, :, 1])
+        clean = RgbPipeline(num_frame=3, channels=channels, noise_sigma=(0, 0))
+        lq = clean.apply(hr, stack(clean.draw(rng(3))), SIZE)["lq"]
+        assert torch.equal(lq, lq[:, :, :1].expand_as(lq))
+        three = RgbPipeline(num_frame=3, noise_sigma=(0, 0))
+        colour = three.apply(hr[:, :1].repeat(1, 3, 1, 1), stack(three.draw(rng(3))), SIZE)["lq"]
+        assert torch.equal(colour[:, :, 0], lq[:, :, 0])
+
+    def test_more_bits(self, channels: int) -> None:
+        pipeline = RgbPipeline(
+            num_frame=1, channels=channels, bit_depth=12, noise_sigma=(0, 0), blur_sigma=(0, 0)
+        )
+        hr = noise_image(pipeline)[:, :1].repeat(1, channels, 1, 1)
+        burst = pipeline.apply(hr, stack(pipeline.draw(rng(3))), SIZE)
+        assert burst["lq"].dtype == torch.float32
+        steps = burst["lq"] * 4095
+        assert torch.allclose(steps, steps.round(), atol=1e-2)
+        mean = torch.nn.functional.avg_pool2d(burst["gt"].float(), 4) / 255
+        assert (burst["lq"][:, 0] - mean).abs().max() < 0.6 / 4095
+
+    def test_noise_is_added_to_linear_bands(self, channels: int) -> None:
+        pipeline = RgbPipeline(
+            num_frame=2, channels=channels, noise="shot_read", bit_depth=16, shot_noise=(0.01, 0.01)
+        )
+        side = SIZE[0] + 2 * pipeline.margin(max(SIZE))
+        hr = torch.full((1, channels, side, side), 128, dtype=torch.uint8)
+        lq = pipeline.apply(hr, stack(pipeline.draw(rng(0))), SIZE)["lq"]
+        shot, read = pipeline.draw(rng(0))["noise"]
+        assert lq.std().item() == pytest.approx((shot * 128 / 255 + read) ** 0.5, rel=0.25)
+
+
+def test_bands_that_are_not_registered() -> None:
+    """A band is shifted like a frame, in all frames; the ground truth and other draws are not."""
+    still = RgbPipeline(num_frame=3, channels=4, noise_sigma=(0, 0), blur_sigma=(0, 0))
+    moved = RgbPipeline(**{**vars(still), "band_shift": 2.0})
+    choices = moved.draw(rng(5))
+    shift = choices["band_shift"]
+    for name, values in still.draw(rng(5)).items():
+        assert np.array_equal(values, choices[name])
+    assert shift.shape == (4, 2)
+    assert not shift[0].any()
+    assert 0 < np.abs(shift[1:]).max() <= 2
+    size = 32, 32
+    margin = moved.margin(32)
+    x, y = places(size, margin)[:2]
+    hr = torch.from_numpy(np.stack([smooth(x, y)[0]] * 4)[None]).float()
+    burst = moved.apply(hr, stack(choices), size)
+    assert torch.equal(burst["gt"], rgb.crop_centre(hr, size))
+    for t, motion in enumerate(choices["motion"].astype(float)):
+        for band, (dx, dy) in enumerate(shift):
+            position = places(size, 0)
+            position[0] += dx
+            position[1] += dy
+            view = smooth(*np.tensordot(motion, position, 1))[0]
+            frame = view.reshape(8, 4, 8, 4).mean((1, 3))
+            assert np.abs(burst["lq"][0, t, band].numpy() / 255 - frame).max() < 0.006

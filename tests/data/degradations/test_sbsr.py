@@ -127,3 +127,19 @@ def test_noise_has_the_given_deviation() -> None:
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         SBSRPipeline(**options)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("channels", [1, 2, 4, 13])
+def test_a_band_does_not_depend_on_the_number_of_bands(channels: int, exact: bool) -> None:
+    pipeline = SBSRPipeline(4, 3, noise_sigma=0, exact=exact)
+    image = np.random.default_rng(0).integers(0, 256, (48, 40, channels), dtype=np.uint8)
+    frames = pipeline.make(image, draw(pipeline))
+    assert frames.shape == (3, 12, 10, channels)
+    for band in range(channels):
+        colour = np.repeat(image[..., band : band + 1], 3, axis=2)
+        assert np.array_equal(pipeline.make(colour, draw(pipeline))[..., 0], frames[..., band])
+    noisy = SBSRPipeline(4, 3, exact=exact)
+    whole = noisy.make(image, draw(noisy))
+    assert whole.shape == frames.shape
+    assert not np.array_equal(whole, frames)
