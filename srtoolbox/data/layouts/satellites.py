@@ -19,6 +19,8 @@ def _probav(part: str, count: int | None) -> dict[str, tuple[Split, ...]]:
                 f"{folder}/HR" if has_gt else None,
                 f"{folder}/LR{{frame}}",
                 num_item=None if band else count,
+                mask=f"{folder}/SM" if has_gt else None,
+                lq_mask=f"{folder}/QM{{frame}}",
             ),
         )
     return splits

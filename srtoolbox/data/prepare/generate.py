@@ -16,6 +16,7 @@ from srtoolbox.utils.console import Progress
 from srtoolbox.utils.files import write_atomic, write_synced
 
 _UNFINISHED = ".unfinished"
+_NODATA_TAG = 42113  # of GDAL
 
 
 def generate(
@@ -80,6 +81,28 @@ def encoded(image: np.ndarray, form: str) -> bytes:
     """Encodes an RGB image (H, W, 3), uint8, in a format of Pillow: "png" or "bmp"."""
     content = BytesIO()
     Image.fromarray(image).save(content, form)
+    return content.getvalue()
+
+
+def plain_tiff(image: np.ndarray, nodata: float | None = None) -> bytes:
+    """Encodes an image of any number of bands (C, H, W) as TIFF without a place on a map.
+
+    Args:
+        image: uint8, uint16 or float32; the bands have no colours.
+        nodata: Value of missing pixels, stored as GDAL does.
+    """
+    import tifffile  # slow to import
+
+    content = BytesIO()
+    is_plane = len(image) == 1
+    tifffile.imwrite(
+        content,
+        image[0] if is_plane else np.ascontiguousarray(image.transpose(1, 2, 0)),
+        photometric="minisblack",
+        planarconfig=None if is_plane else "contig",
+        extratags=[] if nodata is None else [(_NODATA_TAG, "s", 0, f"{nodata:g}", True)],
+        metadata=None,
+    )
     return content.getvalue()
 
 

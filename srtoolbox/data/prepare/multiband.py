@@ -20,7 +20,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,7 @@ from scipy.ndimage import gaussian_filter
 from srtoolbox.data.datasets.synthetic_bursts import fixed_rng
 from srtoolbox.data.degradations.spectrum import Band, Scene, choose_bands, srgb_to_linear
 from srtoolbox.data.files.reader import read_image
-from srtoolbox.data.prepare.generate import generate
+from srtoolbox.data.prepare.generate import generate, plain_tiff
 from srtoolbox.errors import UserError
 from srtoolbox.utils.console import Progress
 
@@ -38,7 +37,6 @@ _PER_REFLECTANCE = 10000
 _PIXEL = 10.0  # side of a pixel on the invented map, in metres
 _CRS = "EPSG:32650"  # UTM zone 50 north
 _PLACES = (30_000, 70_000), (300_000, 500_000)  # ranges of east and north, in pixels
-_NODATA_TAG = 42113  # of GDAL
 
 
 @dataclass(frozen=True)
@@ -152,7 +150,7 @@ def generate_multiband(
 def tiff(pixels: np.ndarray, pipeline: MultibandPipeline, rng: np.random.Generator) -> bytes:
     """Encodes (C, H, W) uint16 as GeoTIFF at an invented place; as TIFF without rasterio."""
     if find_spec("rasterio") is None:
-        return _plain_tiff(pixels, pipeline.nodata)
+        return plain_tiff(pixels, pipeline.nodata)
     from rasterio import Affine  # optional
     from rasterio.io import MemoryFile
 
@@ -177,19 +175,3 @@ def tiff(pixels: np.ndarray, pipeline: MultibandPipeline, rng: np.random.Generat
                 target.set_band_description(number, f"{band.name} {band.title}")
                 target.update_tags(number, wavelength=f"{band.wavelength:g}", wavelength_unit="nm")
         return memory.read()
-
-
-def _plain_tiff(pixels: np.ndarray, nodata: int | None) -> bytes:
-    import tifffile  # slow to import
-
-    content = BytesIO()
-    is_plane = len(pixels) == 1
-    tifffile.imwrite(
-        content,
-        pixels[0] if is_plane else np.ascontiguousarray(pixels.transpose(1, 2, 0)),
-        photometric="minisblack",
-        planarconfig=None if is_plane else "contig",
-        extratags=[] if nodata is None else [(_NODATA_TAG, "s", 0, str(nodata), True)],
-        metadata=None,
-    )
-    return content.getvalue()
