@@ -53,6 +53,18 @@ def add_prepare(commands: Commands) -> None:
     )
     command.add_argument("--recursive", action="store_true", help="also read sub-folders")
     command.add_argument("--no-cache", action="store_true", help="keep no decoded pixels")
+    command.add_argument(
+        "--channels",
+        type=at_least(1),
+        metavar="N",
+        help="layout multiband: number of bands to make, 1 to 13 (default 4)",
+    )
+    command.add_argument(
+        "--nodata",
+        type=int,
+        metavar="VALUE",
+        help="layout multiband: make missing pixels of this value at one edge",
+    )
 
 
 def prepare(arguments: Namespace) -> None:
@@ -78,6 +90,8 @@ def prepare(arguments: Namespace) -> None:
         cache=None if arguments.no_cache else arguments.cache,
         convert=arguments.convert == "rgb",
         recursive=arguments.recursive,
+        channels=arguments.channels,
+        nodata=arguments.nodata,
     )
     print_rich(prepared.table())
     for note in prepared.notes:

@@ -57,7 +57,7 @@ SATELLITES = (
     Layout(
         name="sen2venus",
         kind="image",
-        title="SEN2VENµS",
+        title="SEN2VENuS (SEN2VENµS)",
         paper="Michel et al., Data 7(7):96, 2022",
         licence="open, other terms for each sensor; see the file LICENCE of the archive",
         source="https://zenodo.org/record/6514159",
@@ -85,7 +85,10 @@ SATELLITES = (
         source="https://zenodo.org/record/6810792",
         scales=(2, 3, 4),
         splits={
-            part: arrangements((f"{part}/HR_x{{scale}}/{{clip}}", f"{part}/LR/{{clip}}/{{frame}}"))
+            part: arrangements(
+                (f"{part}/HR_x{{scale}}/{{clip}}", f"{part}/LR/{{clip}}/{{frame}}"),
+                lq_mask=f"{part}/QM/{{clip}}/{{frame}}",
+            )
             for part in ("train", "val", "test")
         },
         bit_depth=14,

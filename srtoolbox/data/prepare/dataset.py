@@ -22,7 +22,9 @@ from srtoolbox.data.prepare.multiband import generate_multiband
 from srtoolbox.data.prepare.satellite import generate_satellite_clips
 from srtoolbox.data.prepare.sbsr import generate_sbsr
 from srtoolbox.data.prepare.sbsr_official import generate_sbsr_official
+from srtoolbox.data.prepare.sen2venus import convert_sen2venus
 from srtoolbox.data.prepare.summary import TRAINED, Part, Prepared, folder_name
+from srtoolbox.data.prepare.worldstrat import convert_worldstrat
 from srtoolbox.errors import UserError
 from srtoolbox.utils.console import progress_bar
 
@@ -37,6 +39,8 @@ GENERATORS = {
     "multiband": generate_multiband,
 }
 """Functions that make a dataset from photographs, by layout; each writes LAYOUT.json with it."""
+CONVERTERS = {"sen2venus": convert_sen2venus, "worldstrat": convert_worldstrat}
+"""Functions that write published files of another form as images, by layout."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,15 @@ def prepare(
     cache: Path | None = CACHE,
     convert: bool = False,
     recursive: bool = False,
+    channels: int | None = None,
+    nodata: int | None = None,
 ) -> Prepared:
     """Finds and checks a dataset's files, makes LR files if asked to, decodes training images.
 
     Args:
-        name: Layout of the files; those of a layout in ``GENERATORS`` are made first, unless
-            ``source`` has them.
-        source: Folder of the files, or of the photographs that they are made from.
+        name: Layout of the files; those of a layout in ``GENERATORS`` or ``CONVERTERS`` are made
+            first, unless ``source`` has them.
+        source: Folder of the files, or of the photographs or files that they are made from.
         out: Folder for generated files: LR files (default: next to the HR files), bursts or clips
             (default: where the option files expect them).
         scale: Scale of the LR files.
@@ -79,21 +85,29 @@ def prepare(
         cache: Folder for decoded images; None: they are not kept.
         convert: Convert palette, CMYK and 1-bit images to RGB, and drop alpha channels.
         recursive: Also take images, clips and bursts in sub-folders.
+        channels: Number of bands of the images of the layout multiband (default 4).
+        nodata: Value of the missing pixels of the layout multiband; None: no pixel is missing.
 
     Raises:
         UserError: names all faults of the files; nothing was built.
         RunError: if the disk is full; finished files stay, and the next call continues from there.
     """
     layout, reading = get_layout(name), _Reading(convert, recursive)
-    if convert and (layout.raw or layout.name in GENERATORS):
-        kind = "RAW" if layout.raw else "made from RGB photographs"
+    is_made = layout.name in GENERATORS or layout.name in CONVERTERS
+    if convert and (layout.raw or is_made):
+        kind = "RAW" if layout.raw else "made from other files"
         raise UserError(f"layout '{name}' is {kind}; remove --convert")
     for split in splits:
         layout.check_split(split)
     layout.check_scale(scale)
-    if layout.name in GENERATORS and not _is_made(layout, source, scale, reading):
-        target = out or DATASETS / folder_name(layout) / "train"
-        source = _generate(layout, source, target, scale, reading)
+    options = {} if channels is None else {"channels": channels}
+    options |= {} if nodata is None else {"nodata": nodata}
+    if options and layout.name != "multiband":
+        raise UserError(
+            f"layout '{name}': --{next(iter(options))} is for the layout multiband; remove it"
+        )
+    if is_made and not _is_made(layout, source, scale, reading):
+        source = _generate(layout, source, out, scale, reading, options)
     elif make_lr and layout.kind == "burst":
         raise UserError(f"layout '{name}': --make-lr is for images and clips, not for bursts")
     elif out is not None and not make_lr:
@@ -128,7 +142,7 @@ def prepare(
             _raise_all(layout, source, _faults(layout, decoded, scale, True, reading))
             raise
     notes = [*(note for part in parts for note in part.notes(layout)), *missing]
-    own = layout.source == "your own" or layout.name in GENERATORS
+    own = layout.source == "your own" or is_made
     root = source if own else _link(layout, source)
     return Prepared(layout, root, root_lq, scale, cache, parts, notes, convert, recursive)
 
@@ -230,14 +244,28 @@ def _is_made(layout: Layout, source: Path, scale: int, reading: _Reading) -> boo
     return any(found)
 
 
-def _generate(layout: Layout, source: Path, out: Path, scale: int, reading: _Reading) -> Path:
-    """Makes missing bursts or clips of the images in ``source``; returns their folder, ``out``."""
+def _generate(
+    layout: Layout,
+    source: Path,
+    out: Path | None,
+    scale: int,
+    reading: _Reading,
+    options: dict[str, int],
+) -> Path:
+    """Makes missing images, bursts or clips of the files in ``source``; returns their folder."""
+    if convert := CONVERTERS.get(layout.name):
+        out = out or DATASETS / folder_name(layout)
+        with progress_bar(f"writing {layout.kind}s") as progress:
+            made = convert(source, out, scale=scale, progress=progress)
+        _log.info("wrote files of %d items in %s; existing ones were kept", made, out)
+        return out
+    out = out or DATASETS / folder_name(layout) / "train"
     plain = get_layout("folder").without_lq()
     parts, _ = _find(plain, source, scale, (), reading)
     _raise_all(plain, source, _faults(plain, parts, scale, True, reading))
     images = [path for part in parts for item in part.items for path in item.gt]
     with progress_bar(f"making {layout.kind}s") as progress:
-        made = GENERATORS[layout.name](images, out, scale=scale, progress=progress)
+        made = GENERATORS[layout.name](images, out, scale=scale, progress=progress, **options)
     _log.info("made %d %ss in %s; existing ones were kept", made, layout.kind, out)
     return out
 
