@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from srtoolbox.data.transforms.missing import FILL_RADIUS, fill_near
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.media.geo_raster import (
     CACHE,
@@ -43,9 +44,6 @@ __all__ = [
     "is_geotiff",
     "upscale_geotiff",
 ]
-
-FILL_RADIUS = 16
-"""Missing pixels up to this distance from known ones are filled from their neighbours."""
 
 _BINS = 65536
 _RANGE = re.compile(r"\s*(-?[\d.]+(?:e[-+]?\d+)?)\s*,\s*(-?[\d.]+(?:e[-+]?\d+)?)\s*", re.IGNORECASE)
@@ -293,38 +291,6 @@ def _as_stored(job: Raster, values: np.ndarray) -> np.ndarray:
     else:
         other = nodata + dtype.type(1) if nodata < limits.max else nodata - dtype.type(1)
     return np.where(out == nodata, other, out).astype(dtype)
-
-
-def fill_near(values: np.ndarray, known: np.ndarray, radius: int = FILL_RADIUS) -> np.ndarray:
-    """Fills unknown pixels by the mean of their 8 neighbours, ``radius`` times, the nearest first.
-
-    What is further away becomes 0.5. A result depends on pixels within ``radius`` only, so that it
-    is the same in every window.
-
-    Args:
-        values: (C, H, W) float32.
-        known: (C, H, W), True for pixels that are kept.
-        radius: Largest distance of a pixel that is filled.
-    """
-    if known.all():
-        return values
-    values, known = values * known, known.copy()
-    for _ in range(radius):
-        sums, counts = _neighbours(values), _neighbours(known.astype(np.float32))
-        fresh = ~known & (counts > 0)
-        if not fresh.any():
-            break
-        values[fresh] = sums[fresh] / counts[fresh]
-        known |= fresh
-    values[~known] = 0.5
-    return values
-
-
-def _neighbours(planes: np.ndarray) -> np.ndarray:
-    """Returns the sums of 3 × 3 pixels, always added in the same order."""
-    padded = np.pad(planes, ((0, 0), (1, 1), (1, 1)))
-    lines = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
-    return lines[:, :, :-2] + lines[:, :, 1:-1] + lines[:, :, 2:]
 
 
 def _around(start: int, length: int, margin: int, size: int) -> tuple[int, int]:

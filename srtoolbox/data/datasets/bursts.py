@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
 from srtoolbox.data.base import Sample
-from srtoolbox.data.datasets.source import FileDataset, choose_layout, find_items
+from srtoolbox.data.datasets.reading import Level, Reading
+from srtoolbox.data.datasets.source import FileDataset, Pixels, choose_layout, find_items
 from srtoolbox.data.files.find import Fault, Item
 from srtoolbox.data.transforms.bayer import orient_bayer
 from srtoolbox.data.transforms.orientation import random_orientation
@@ -17,7 +19,7 @@ from srtoolbox.registry import DATASET_REGISTRY
 
 @DATASET_REGISTRY.register()
 class Bursts(FileDataset):
-    """Bursts of RGB or packed RAW frames; frame 0 is the reference.
+    """Bursts of RGB or packed RAW frames, or of other bands; frame 0 is the reference.
 
     RAW frames become float32 in [0, 1] by the black and white level of their dataset. The records
     of single captures (``meta_info.pkl`` and similar files: exposure, white balance, whether a
@@ -39,11 +41,23 @@ class Bursts(FileDataset):
         cache_limit: Maximum size of the decoded images, in GiB.
         convert: ``"rgb"`` converts palette, CMYK and 1-bit images to RGB and drops alpha channels
             without blending; null: such images are errors.
-        white_level: Value of uint16 files that becomes 1, such as 4095 for 12 bits; null: 65535.
-            Files of 8 bits and float are not changed. LR made here is rounded before.
-        black_level: Value of uint16 files that becomes 0.
+        white_level: Value of 16-bit files that becomes 1, such as 4095 for 12 bits, or a list with
+            a value for each band; null: 65535, for signed files 32767. Files of 8 bits and float
+            are not changed. LR made here is rounded before.
+        black_level: Value of 16-bit files that becomes 0, or a list with a value for each band.
         recursive: Also take bursts in sub-folders of the folder of bursts; links to folders are not
             followed.
+        channels: Bands of a frame; null: as many as the network takes (without a network: as
+            many as ``bands``, or 3). With 3, grey files are repeated to three bands; with
+            other numbers, all files must have so many. RAW always has four.
+        bands: Numbers from 1 of the bands to use, in this order, such as [4, 3, 2]; files may have
+            more. Null: all.
+        bands_gt: Bands of the ground truth to use; null: as ``bands``.
+        nodata: Value of missing pixels; null: the value that GeoTIFF files state, if they do.
+            Missing pixels are filled from their neighbours, and losses and metrics leave those of
+            the ground truth out. A training crop without any other pixel is drawn again, up to ten
+            times in all.
+        scale_floats: Apply the levels to float files, too, which may then have any range.
 
     Raises:
         UserError: names the first ten faulty files or bursts, or the invalid option.
@@ -64,9 +78,14 @@ class Bursts(FileDataset):
         cache: str | None = None,
         cache_limit: float = 200,
         convert: Literal["rgb"] | None = None,
-        white_level: int | None = None,
-        black_level: int = 0,
+        white_level: Level | None = None,
+        black_level: Level = 0,
         recursive: bool = False,
+        channels: int | None = None,
+        bands: Sequence[int] | None = None,
+        bands_gt: Sequence[int] | None = None,
+        nodata: float | None = None,
+        scale_floats: bool = False,
     ) -> None:
         if dataroot is None:
             raise UserError("Bursts: dataroot is missing; give the folder of the dataset")
@@ -84,50 +103,59 @@ class Bursts(FileDataset):
             raise UserError(f"Bursts: scale of layout '{layout}' is {known}, got {scale}")
         items, faults = find_items(known_layout, dataroot, split, published, recursive=recursive)
         found = items, [*faults, *filter(None, map(self._fault, items))]
-        levels = white_level, black_level
-        self._open(known_layout, found, dataroot, None, None, cache, cache_limit, convert, levels)
-        self.channels = 4 if known_layout.raw else 3
+        reading = Reading(
+            convert,
+            channels,
+            bands,
+            bands_gt,
+            nodata,
+            white_level,
+            black_level,
+            scale_floats,
+        )
+        self._open(known_layout, found, dataroot, None, None, cache, cache_limit, reading)
         self.linear_gt = known_layout.gt_white_level is not None
 
     def __getitem__(self, index: int) -> Sample:
         """Returns a whole burst, for evaluation: lq (T, C, h, w) and gt (C', H, W).
 
-        RGB is as stored. RAW frames are float32; their ground truth is as stored or float32.
+        Pixels are as stored. RAW frames are float32; their ground truth is as stored or float32.
         """
         item = self._items[index]
-        lq, gt = self._read_burst(item)
-        return {"key": item.key, "lq": lq, "gt": gt}
+        return self._read_burst(item).as_sample(item.key, single=True)
 
     def draw(self, index: int, rng: np.random.Generator) -> Sample:
-        """Returns a random aligned crop of burst ``index``: lq (T, C, h, w) and gt (3, H, W).
+        """Returns a random aligned crop of burst ``index``: lq (T, C, h, w) and gt (C', H, W).
 
-        RGB comes with an orientation to apply on the device; RAW is already oriented.
+        RAW is already oriented; others come with an orientation to apply on the device.
         """
         item = self._items[index]
-        lq, gt = self._read_burst(item, rng)
+        sample = self._read_burst(item, rng).as_sample(item.key, single=True)
         orientation = random_orientation(self.use_hflip, self.use_rot, rng)
         if not self._layout.raw:
-            return {"key": item.key, "lq": lq, "gt": gt, "orientation": orientation}
-        lq, gt = orient_bayer(lq, gt, orientation, self.scale)
-        return {"key": item.key, "lq": lq, "gt": gt}
+            sample["orientation"] = orientation
+            return sample
+        lq = sample["lq"]
+        for name in ("gt", "mask"):
+            if name in sample:
+                sample["lq"], sample[name] = orient_bayer(lq, sample[name], orientation, self.scale)
+        return sample
 
     @property
     def _crop_size(self) -> int:
         # Orienting RAW costs one packed pixel, because it keeps the Bayer pattern.
         return self.gt_size + (self.scale if self._layout.raw else 0)
 
-    def _read_burst(
-        self, item: Item, rng: np.random.Generator | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        lq, (gt,) = self._read(item, range(self.num_frame), [0], rng)
-        layout = self._layout
-        if layout.raw:
-            lq = _normalise(lq, layout.black_level, layout.white_level)
-            # The publishers wrote these R, G, B arrays with OpenCV, which expects B, G, R.
-            gt = gt[::-1]
-            if layout.gt_white_level is not None:
-                gt = _normalise(gt, layout.black_level, layout.gt_white_level)
-        return lq, np.ascontiguousarray(gt)
+    def _read_burst(self, item: Item, rng: np.random.Generator | None = None) -> Pixels:
+        pixels, layout = self._read(item, range(self.num_frame), [0], rng), self._layout
+        if not layout.raw:
+            return pixels
+        # The publishers wrote these R, G, B arrays with OpenCV, which expects B, G, R.
+        gt = pixels.gt[:, ::-1]
+        if layout.gt_white_level is not None:
+            gt = _normalise(gt, layout.black_level, layout.gt_white_level)
+        lq = _normalise(pixels.lq, layout.black_level, layout.white_level)
+        return Pixels(lq, np.ascontiguousarray(gt), pixels.mask)
 
     def _fault(self, item: Item) -> Fault | None:
         """Returns the reason why a burst cannot be used; None if it can."""

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from srtoolbox.data.base import Sample
+from srtoolbox.data.datasets.reading import Level, Reading
 from srtoolbox.data.datasets.source import FileDataset, choose_layout, find_items
 from srtoolbox.data.datasets.window import Rule, window_indices
 from srtoolbox.data.files.find import Fault, Item
@@ -49,11 +50,23 @@ class Clips(FileDataset):
         cache_limit: Maximum size of the decoded images, in GiB.
         convert: ``"rgb"`` converts palette, CMYK and 1-bit images to RGB and drops alpha channels
             without blending; null: such images are errors.
-        white_level: Value of uint16 files that becomes 1, such as 4095 for 12 bits; null: 65535.
-            Files of 8 bits and float are not changed. LR made here is rounded before.
-        black_level: Value of uint16 files that becomes 0.
+        white_level: Value of 16-bit files that becomes 1, such as 4095 for 12 bits, or a list with
+            a value for each band; null: 65535, for signed files 32767. Files of 8 bits and float
+            are not changed. LR made here is rounded before.
+        black_level: Value of 16-bit files that becomes 0, or a list with a value for each band.
         recursive: Also take clips in sub-folders of the folder of clips; links to folders are not
             followed.
+        channels: Bands of a frame; null: as many as the network takes (without a network: as
+            many as ``bands``, or 3). With 3, grey files are repeated to three bands; with
+            other numbers, all files must have so many.
+        bands: Numbers from 1 of the bands to use, in this order, such as [4, 3, 2]; files may have
+            more. Null: all.
+        bands_gt: Bands of the ground truth to use; null: as ``bands``.
+        nodata: Value of missing pixels; null: the value that GeoTIFF files state, if they do.
+            Missing pixels are filled from their neighbours, and losses and metrics leave those of
+            the ground truth out. A training crop without any other pixel is drawn again, up to ten
+            times in all.
+        scale_floats: Apply the levels to float files, too, which may then have any range.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -80,9 +93,14 @@ class Clips(FileDataset):
         cache: str | None = None,
         cache_limit: float = 200,
         convert: Literal["rgb"] | None = None,
-        white_level: int | None = None,
-        black_level: int = 0,
+        white_level: Level | None = None,
+        black_level: Level = 0,
         recursive: bool = False,
+        channels: int | None = None,
+        bands: Sequence[int] | None = None,
+        bands_gt: Sequence[int] | None = None,
+        nodata: float | None = None,
+        scale_floats: bool = False,
     ) -> None:
         self.num_frame, self.target = num_frame, target
         self.interval_list, self.random_reverse = list(interval_list), random_reverse
@@ -94,7 +112,16 @@ class Clips(FileDataset):
             raise UserError("Clips: dataroot is missing; give the folder of the dataset")
         known_layout = choose_layout(layout, "clip")
         found = find_items(known_layout, dataroot, split, scale, dataroot_lq, recursive)
-        levels = white_level, black_level
+        reading = Reading(
+            convert,
+            channels,
+            bands,
+            bands_gt,
+            nodata,
+            white_level,
+            black_level,
+            scale_floats,
+        )
         self._open(
             known_layout,
             found,
@@ -103,8 +130,7 @@ class Clips(FileDataset):
             round_between_passes,
             cache,
             cache_limit,
-            convert,
-            levels,
+            reading,
         )
         self._samples = [(item, centre) for item in self._items for centre in self._centres(item)]
 
@@ -134,29 +160,28 @@ class Clips(FileDataset):
     def __getitem__(self, index: int) -> Sample:
         """Returns a window or a clip for evaluation: whole frames as stored.
 
-        lq is (T, 3, h, w); gt is (C, H, W) of the centre, or (T, C, H, W) of a whole clip, whose
+        lq is (T, C, h, w); gt is (C, H, W) of the centre, or (T, C, H, W) of a whole clip, whose
         ``frames`` are the names of its frames.
         """
         item, centre = self._samples[index]
         if centre is None or self.num_frame is None:
             frames = list(range(item.num_frame))
-            lq, gt = self._read(item, frames, frames)
-            names = [path.stem for path in item.gt]
-            return {"key": item.key, "lq": lq, "gt": gt, "frames": names}
+            sample = self._read(item, frames, frames).as_sample(item.key, single=False)
+            sample["frames"] = [path.stem for path in item.gt]
+            return sample
         if self.target == "all":
             raise UserError(
                 "Clips: windows with target 'all' are for training only; set num_frame: null to "
                 "evaluate whole clips"
             )
         frames = window_indices(centre, self.num_frame, item.num_frame, self.missing_neighbours)
-        lq, gt = self._read(item, frames, self._truth(item, frames))
         key = f"{item.key}/{item.gt[_truth_index(item, centre)].stem}"
-        return {"key": key, "lq": lq, "gt": gt[0]}
+        return self._read(item, frames, self._truths(item, frames)).as_sample(key, single=True)
 
     def draw(self, index: int, rng: np.random.Generator) -> Sample:
         """Returns a random crop of a random window of clip ``index``, for training.
 
-        lq is (T, 3, h, w); gt is (3, H, W) or (T, 3, H, W).
+        lq is (T, C, h, w); gt is (C, H, W) or (T, C, H, W).
 
         Raises:
             UserError: if the clip is too short for a window, or its frames for a crop.
@@ -169,13 +194,10 @@ class Clips(FileDataset):
         step, centres = steps[rng.integers(len(steps))]
         centre = centres[rng.integers(len(centres))]
         frames = [centre + step * (t - num_frame // 2) for t in range(num_frame)]
-        lq, gt = self._read(item, frames, self._truth(item, frames), rng)
-        return {
-            "key": item.key,
-            "lq": lq,
-            "gt": gt[0] if self.target == "centre" else gt,
-            "orientation": random_orientation(self.use_hflip, self.use_rot, rng),
-        }
+        pixels = self._read(item, frames, self._truths(item, frames), rng)
+        sample = pixels.as_sample(item.key, single=self.target == "centre")
+        sample["orientation"] = random_orientation(self.use_hflip, self.use_rot, rng)
+        return sample
 
     def check_training(self) -> None:
         """Checks whether every clip can give training crops.
@@ -220,7 +242,7 @@ class Clips(FileDataset):
             )
         return centres
 
-    def _truth(self, item: Item, frames: list[int]) -> list[int]:
+    def _truths(self, item: Item, frames: list[int]) -> list[int]:
         """Returns the indices of the ground truths of a window."""
         if self.reference is not None:
             frames = [frames[self.reference]]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
 from srtoolbox.data.base import Sample
+from srtoolbox.data.datasets.reading import Level, Reading
 from srtoolbox.data.datasets.source import FileDataset, choose_layout, find_items
 from srtoolbox.data.files.find import scan_pair
 from srtoolbox.data.transforms.orientation import random_orientation
@@ -31,6 +33,8 @@ class PairedImages(FileDataset):
         dataroot_gt: Folder of HR images, instead of ``dataroot``.
         dataroot_lq: Folder of the LR images, if they are in another folder. With ``dataroot_gt``
             alone, LR images are made by MATLAB bicubic.
+        dataroot_mask: With ``dataroot_gt``: folder of masks, which have the sizes and stems of the
+            HR images. A pixel counts where its mask is not 0; others are missing, see ``nodata``.
         filename_tmpl: With ``dataroot_gt``: stem of an LR file, from the stem of its HR file;
             ``"{}x4"`` for DIV2K.
         scale: HR size divided by LR size.
@@ -43,10 +47,22 @@ class PairedImages(FileDataset):
         cache_limit: Maximum size of the decoded images, in GiB.
         convert: ``"rgb"`` converts palette, CMYK and 1-bit images to RGB and drops alpha channels
             without blending; null: such images are errors.
-        white_level: Value of uint16 files that becomes 1, such as 4095 for 12 bits; null: 65535.
-            Files of 8 bits and float are not changed. LR made here is rounded before.
-        black_level: Value of uint16 files that becomes 0.
+        white_level: Value of 16-bit files that becomes 1, such as 4095 for 12 bits, or a list with
+            a value for each band; null: 65535, for signed files 32767. Files of 8 bits and float
+            are not changed. LR made here is rounded before.
+        black_level: Value of 16-bit files that becomes 0, or a list with a value for each band.
         recursive: Also take images in sub-folders; links to folders are not followed.
+        channels: Bands of an image; null: as many as the network takes (without a network: as
+            many as ``bands``, or 3). With 3, grey files are repeated to three bands; with
+            other numbers, all files must have so many.
+        bands: Numbers from 1 of the bands to use, in this order, such as [4, 3, 2]; files may have
+            more. Null: all.
+        bands_gt: Bands of the ground truth to use; null: as ``bands``.
+        nodata: Value of missing pixels; null: the value that GeoTIFF files state, if they do.
+            Missing pixels are filled from their neighbours, and losses and metrics leave those of
+            the ground truth out. A training crop without any other pixel is drawn again, up to ten
+            times in all.
+        scale_floats: Apply the levels to float files, too, which may then have any range.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -72,12 +88,22 @@ class PairedImages(FileDataset):
         cache: str | None = None,
         cache_limit: float = 200,
         convert: Literal["rgb"] | None = None,
-        white_level: int | None = None,
-        black_level: int = 0,
+        white_level: Level | None = None,
+        black_level: Level = 0,
         recursive: bool = False,
+        channels: int | None = None,
+        bands: Sequence[int] | None = None,
+        bands_gt: Sequence[int] | None = None,
+        nodata: float | None = None,
+        scale_floats: bool = False,
+        dataroot_mask: str | None = None,
     ) -> None:
         super().__init__(scale, gt_size, use_hflip, use_rot)
         known_layout = choose_layout(layout, "image")
+        if dataroot_mask is not None and dataroot_gt is None:
+            raise UserError(
+                "PairedImages: dataroot_mask works with dataroot_gt only; remove one of them"
+            )
         if dataroot is not None and dataroot_gt is None:
             if filename_tmpl != "{}":
                 raise UserError(
@@ -90,13 +116,23 @@ class PairedImages(FileDataset):
             if split is not None:
                 raise UserError("PairedImages: split works with dataroot only; remove one of them")
             root, root_lq = dataroot_gt, None if dataroot_lq is None else user_path(dataroot_lq)
-            found = scan_pair(user_path(root), root_lq, filename_tmpl, recursive)
+            root_mask = None if dataroot_mask is None else user_path(dataroot_mask)
+            found = scan_pair(user_path(root), root_lq, filename_tmpl, recursive, root_mask)
         else:
             raise UserError(
                 "PairedImages: give either dataroot (the folder of a dataset, with layout and "
                 "split) or dataroot_gt (a folder of HR images)"
             )
-        levels = white_level, black_level
+        reading = Reading(
+            convert,
+            channels,
+            bands,
+            bands_gt,
+            nodata,
+            white_level,
+            black_level,
+            scale_floats,
+        )
         self._open(
             known_layout,
             found,
@@ -105,19 +141,17 @@ class PairedImages(FileDataset):
             round_between_passes,
             cache,
             cache_limit,
-            convert,
-            levels,
+            reading,
         )
 
     def __getitem__(self, index: int) -> Sample:
-        """Returns a whole pair, for evaluation: lq (1, 3, h, w) and gt (C, H, W), as stored."""
+        """Returns a whole pair, for evaluation: lq (1, C, h, w) and gt (C, H, W), as stored."""
         item = self._items[index]
-        lq, gt = self._read(item, [0], [0])
-        return {"key": item.key, "lq": lq, "gt": gt[0]}
+        return self._read(item, [0], [0]).as_sample(item.key, single=True)
 
     def draw(self, index: int, rng: np.random.Generator) -> Sample:
-        """Returns a random aligned crop of pair ``index``: lq (1, 3, h, w) and gt (3, H, W)."""
+        """Returns a random aligned crop of pair ``index``: lq (1, C, h, w) and gt (C, H, W)."""
         item = self._items[index]
-        lq, gt = self._read(item, [0], [0], rng)
-        orientation = random_orientation(self.use_hflip, self.use_rot, rng)
-        return {"key": item.key, "lq": lq, "gt": gt[0], "orientation": orientation}
+        sample = self._read(item, [0], [0], rng).as_sample(item.key, single=True)
+        sample["orientation"] = random_orientation(self.use_hflip, self.use_rot, rng)
+        return sample

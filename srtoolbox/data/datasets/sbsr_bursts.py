@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,8 @@ import cv2
 import numpy as np
 
 from srtoolbox.data.base import Sample
-from srtoolbox.data.datasets.source import FileDataset, choose_layout, find_items
+from srtoolbox.data.datasets.reading import Reading
+from srtoolbox.data.datasets.source import MAX_DRAWS, FileDataset, choose_layout, find_items
 from srtoolbox.data.datasets.synthetic_bursts import fixed_rng
 from srtoolbox.data.degradations.sbsr import SBSRPipeline
 from srtoolbox.data.transforms.orientation import (
@@ -55,6 +57,15 @@ class SBSRBursts(FileDataset):
         convert: ``"rgb"`` converts palette, CMYK and 1-bit images to RGB and drops alpha channels
             without blending; null: such images are errors.
         recursive: Also take images in sub-folders; links to folders are not followed.
+        channels: Bands of a frame; null: as many as the network takes (without a network: as
+            many as ``bands``, or 3). With 3, grey files are repeated to three bands; with
+            other numbers, all files must have so many.
+        bands: Numbers from 1 of the bands to use, in this order, such as [4, 3, 2]; files may have
+            more. Null: all.
+        nodata: Value of missing pixels; null: the value that GeoTIFF files state, if they do.
+            Missing pixels are filled from their neighbours, and losses and metrics leave those of
+            the ground truth out. A training crop without any other pixel is drawn again, up to ten
+            times in all.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -82,6 +93,9 @@ class SBSRBursts(FileDataset):
         cache_limit: float = 200,
         convert: Literal["rgb"] | None = None,
         recursive: bool = False,
+        channels: int | None = None,
+        bands: Sequence[int] | None = None,
+        nodata: float | None = None,
     ) -> None:
         if dataroot is None:
             raise UserError("SBSRBursts: dataroot is missing; give a folder of images")
@@ -98,7 +112,8 @@ class SBSRBursts(FileDataset):
             raise UserError(f"SBSRBursts: num_image must be at least 1, got {num_image}")
         items, faults = find_items(hr_layout, dataroot, split, scale, recursive=recursive)
         found = items[:num_image], faults
-        self._open(hr_layout, found, dataroot, None, None, cache, cache_limit, convert)
+        reading = Reading(convert, channels, bands, nodata=nodata)
+        self._open(hr_layout, found, dataroot, None, None, cache, cache_limit, reading)
 
     def gt_sizes(self) -> dict[Path, tuple[int, int]]:
         """Returns (H, W) of each ground truth, as of ``FileDataset``."""
@@ -112,25 +127,24 @@ class SBSRBursts(FileDataset):
         }
 
     def __getitem__(self, index: int) -> Sample:
-        """Returns the fixed burst of an image: lq (T, 3, h, w) and gt (3, H, W), uint8."""
+        """Returns the fixed burst of an image: lq (T, C, h, w) and gt (C, H, W), uint8."""
         item = self._items[index]
-        image = self._image(index)
+        image, mask = self._image(index)
         lq = self.pipeline.make(image, self.pipeline.draw(fixed_rng(item.key)))
-        return {"key": item.key, "lq": _channels_first(lq), "gt": _channels_first(image)}
+        return _sample(item.key, lq, image, mask)
 
     def draw(self, index: int, rng: np.random.Generator) -> Sample:
-        """Returns a random crop of a random burst: lq (T, 3, h, w) and gt (3, H, W), uint8.
+        """Returns a random crop of a random burst: lq (T, C, h, w) and gt (C, H, W), uint8.
 
         Raises:
             UserError: if the image is smaller than the crop, is not an 8-bit image, or cannot be
                 read.
         """
         item, scale, size = self._items[index], self.scale, self.gt_size
-        image = self._image(index, rng)
+        image, mask = self._image(index, rng)
         code = random_orientation(self.use_hflip, self.use_rot, rng)
-        image = np.ascontiguousarray(
-            orient_array(image.transpose(2, 0, 1), code).transpose(1, 2, 0)
-        )
+        image = _orient(image, code)
+        mask = None if mask is None else _orient(mask, code)
         height, width = image.shape[:2]
         if min(height, width) < size:
             raise UserError(
@@ -138,10 +152,13 @@ class SBSRBursts(FileDataset):
                 f"gt_size {size}"
             )
         crop = size // scale
-        y, x = random_crop_origin(height // scale, width // scale, crop, rng)
+        for _ in range(MAX_DRAWS):
+            y, x = random_crop_origin(height // scale, width // scale, crop, rng)
+            place = np.s_[scale * y : scale * y + size, scale * x : scale * x + size]
+            if mask is None or mask[place].any():
+                break
         lq = self.pipeline.make(image, self.pipeline.draw(rng), (y, x, crop, crop))
-        gt = image[scale * y : scale * y + size, scale * x : scale * x + size]
-        return {"key": item.key, "lq": _channels_first(lq), "gt": _channels_first(gt)}
+        return _sample(item.key, lq, image[place], None if mask is None else mask[place])
 
     def check_training(self) -> None:
         """Checks whether every image can give training crops.
@@ -162,18 +179,31 @@ class SBSRBursts(FileDataset):
         # An image of any size can be resized.
         return self.scale if self.resize else self.gt_size
 
-    def _image(self, index: int, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Returns the image of a burst, (H, W, 3) uint8; its sides are multiples of the scale.
+    def _image(
+        self, index: int, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Returns the image of a burst, (H, W, C) uint8, and its mask, (H, W, 1) bool or None.
+
+        The sides are multiples of the scale.
 
         Args:
             index: Number of the item.
             rng: Draws the place of a cut; None: the middle.
         """
         path = self._items[index].gt[0]
-        image = self._open_gt(path)
+        image = self._truth(self._items[index], 0)
         if image.dtype != np.uint8:
             raise UserError(f"{path}: {image.dtype} pixels; bursts are made only from 8-bit images")
-        return burst_image(image, self.scale, self.image_size, self.resize, rng)
+        if not self._masked:
+            options = self.scale, self.image_size, self.resize, rng, self.channels
+            return burst_image(image, *options), None
+        # The mask is cut and resized with the image, as one more channel.
+        mask = image.mask(slice(None), slice(None)).astype(np.uint8) * 255
+        pixels = image[:, :, :]
+        pixels = np.broadcast_to(pixels, (self.channels, *pixels.shape[1:]))
+        options = self.scale, self.image_size, self.resize, rng, self.channels + 1
+        both = burst_image(np.concatenate([pixels, mask]), *options)
+        return np.ascontiguousarray(both[..., :-1]), both[..., -1:] == 255
 
 
 def burst_image(
@@ -182,23 +212,26 @@ def burst_image(
     image_size: int | None = None,
     resize: bool = False,
     rng: np.random.Generator | None = None,
+    channels: int = 3,
 ) -> np.ndarray:
     """Cuts or resizes an image to the one that a burst is made from.
 
     Args:
-        image: (C, H, W) uint8, grey or RGB.
+        image: (C, H, W) uint8; C is 1 or ``channels``.
         scale: The sides of the result are multiples of it.
         image_size: As of ``SBSRBursts``; all of the image is used if None.
         resize: As of ``SBSRBursts``.
         rng: Draws the place of a cut; None: the middle.
+        channels: Channels of the result; a single one is repeated.
 
     Returns:
-        (H', W', 3), contiguous.
+        (H', W', channels), contiguous.
     """
-    image = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
+    image = np.broadcast_to(image, (channels, *image.shape[1:])).transpose(1, 2, 0)
     if resize and image_size is not None and image.shape[:2] != (image_size, image_size):
         square = image_size, image_size
         image = cv2.resize(np.ascontiguousarray(image), square, interpolation=cv2.INTER_AREA)
+        image = image.reshape(*square, channels)  # OpenCV drops the axis of a single channel
     sides = image.shape[:2]
     wanted = sides if image_size is None else [min(side, image_size) for side in sides]
     height, width = (side - side % scale for side in wanted)
@@ -207,6 +240,18 @@ def burst_image(
         spare = sides[0] - height, sides[1] - width
         y, x = (int(rng.integers(left + 1)) if rng else left // 2 for left in spare)
     return np.ascontiguousarray(image[y : y + height, x : x + width])
+
+
+def _orient(image: np.ndarray, code: int) -> np.ndarray:
+    """Returns an image (H, W, C) in the orientation ``code``."""
+    return np.ascontiguousarray(orient_array(image.transpose(2, 0, 1), code).transpose(1, 2, 0))
+
+
+def _sample(key: str, lq: np.ndarray, gt: np.ndarray, mask: np.ndarray | None) -> Sample:
+    sample: Sample = {"key": key, "lq": _channels_first(lq), "gt": _channels_first(gt)}
+    if mask is not None:
+        sample["mask"] = _channels_first(mask)
+    return sample
 
 
 def _channels_first(images: np.ndarray) -> np.ndarray:

@@ -14,15 +14,18 @@ from dataclasses import replace
 from functools import cache as remember
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from srtoolbox.data.base import Sample
 from srtoolbox.data.cache.pixels import open_pixels
+from srtoolbox.data.datasets.masked import MaskedImage
+from srtoolbox.data.datasets.reading import MASK_OPTIONS, Reading
 from srtoolbox.data.files.checks import check_items, raise_faults
 from srtoolbox.data.files.find import Fault, Item, scan
-from srtoolbox.data.files.image_info import ReadOptions
-from srtoolbox.data.files.levels import Levels, check_levels
+from srtoolbox.data.files.image_info import ImageFault, ReadOptions
+from srtoolbox.data.files.levels import check_levels
 from srtoolbox.data.files.reader import image_info
 from srtoolbox.data.layouts import Layout, get_layout
 from srtoolbox.data.resize.array import Edge, imresize_window
@@ -36,9 +39,26 @@ _log = logging.getLogger("srtoolbox")
 DATASET_TYPES = {"image": "PairedImages", "clip": "Clips", "burst": "Bursts"}
 """The dataset that reads a layout, by the layout's kind."""
 
-Convert = Literal["rgb"]
 Found = tuple[list[Item], list[Fault]]
 Window = tuple[int, int, int, int]  # top, left, height, width
+
+MAX_DRAWS = 10
+"""How often the place of a training crop is drawn, at most, to find one with a known pixel."""
+
+
+class Pixels(NamedTuple):
+    """LR frames (T, C, h, w), ground truth (T', C', H, W), and its mask (T', 1, H, W) or None."""
+
+    lq: np.ndarray
+    gt: np.ndarray
+    mask: np.ndarray | None
+
+    def as_sample(self, key: str, single: bool) -> Sample:
+        """Returns a sample; ``single``: its ground truth is the only frame, (C', H, W)."""
+        sample: Sample = {"key": key, "lq": self.lq, "gt": self.gt[0] if single else self.gt}
+        if self.mask is not None:
+            sample["mask"] = self.mask[0] if single else self.mask
+        return sample
 
 
 def choose_layout(name: str, kind: str) -> Layout:
@@ -105,7 +125,10 @@ def check_gt_size(dataset: object, gt_size: int, scale: int) -> None:
 class FileDataset:
     """Base class of the datasets on disk: checked items and their pixels.
 
-    A subclass calls ``_open`` with its files after it has checked its own options.
+    A subclass calls ``_open`` with its files after it has checked its own options. If pixels of the
+    ground truth are missing (``nodata``, mask files), every sample has a mask. A training crop
+    without any known pixel would teach nothing: its place is drawn again, up to ``MAX_DRAWS`` times
+    in all, by the random numbers of its sample; the last one is taken in any case.
 
     Args:
         scale: Size of the ground truth divided by that of LR.
@@ -118,6 +141,8 @@ class FileDataset:
     """
 
     channels = 3  # of an LR frame
+    gt_channels = 3  # of the ground truth
+    raw = False  # whether LR frames are packed RAW
 
     def __init__(self, scale: int, gt_size: int, use_hflip: bool, use_rot: bool) -> None:
         check_gt_size(self, gt_size, scale)
@@ -133,8 +158,7 @@ class FileDataset:
         round_between_passes: bool | None,
         cache: str | None,
         cache_limit: float,
-        convert: Convert | None = None,
-        levels: tuple[int | None, int] = (None, 0),
+        reading: Reading,
     ) -> None:
         """Checks the headers of all files and opens the cache.
 
@@ -146,38 +170,44 @@ class FileDataset:
             round_between_passes: Rounding rule for LR made here; None: the layout's.
             cache: Folder for decoded images; None: files are decoded whenever they are read.
             cache_limit: Maximum size of the cache, in GiB.
-            convert: "rgb" converts palette, CMYK and 1-bit images to RGB and drops alpha channels.
-            levels: White and black level of uint16 files, as of ``Levels``.
+            reading: How files are read.
 
         Raises:
             UserError: names the first ten faults.
         """
-        self._convert = convert == "rgb"
-        if self._convert and layout.raw:
-            raise UserError(
-                f"{type(self).__name__}: layout '{layout.name}' is RAW; remove convert: rgb"
-            )
-        self._levels = Levels(*levels)
-        if self._levels.changed and layout.raw:
-            raise UserError(
-                f"{type(self).__name__}: layout '{layout.name}' has its own white_level and "
-                "black_level; remove the options"
-            )
+        self._levels = reading.levels
+        if layout.raw:
+            try:
+                reading.check_raw(layout)
+            except UserError as error:
+                raise UserError(f"{type(self).__name__}: {error}") from error
+        self.raw = layout.raw
+        self.channels = 4 if layout.raw else reading.num_band
+        self.gt_channels = 3 if layout.raw else reading.num_band_gt
         self._title = f"{type(self).__name__} ({dataroot})"
         rules = {"edge": edge, "round_between_passes": round_between_passes}
         rules = {name: rule for name, rule in rules.items() if rule is not None}
         self._layout = replace(layout, **rules)
         self._items, faults = found
+        self._gt_options, self._lq_options = reading.options(layout, self._items)
         raise_faults([*faults, *self._check()], self._title)
         if not self._items:
             raise UserError(f"{self._title}: no {layout.kind}s found")
+        masks = [path for item in self._items for path in item.mask]
+        self._masked = bool(masks) or self._gt_options.nodata is not None
         # Two caches, so that datasets that differ only in their LR images share the HR images.
         gt, lq = self._files()
-        options = ReadOptions(convert=self._convert)
-        self._open_gt = open_pixels(gt, cache, options=options, limit_gib=cache_limit)
-        lq_cache = cache if lq else None
-        options = replace(options, raw=layout.raw)
-        self._open_lq = open_pixels(lq, lq_cache, options=options, limit_gib=cache_limit)
+        limits: dict[str, Any] = {"limit_gib": cache_limit}
+        self._open_gt = open_pixels(gt, cache, options=self._gt_options, **limits)
+        self._open_mask = open_pixels(
+            masks, cache if masks else None, options=MASK_OPTIONS, **limits
+        )
+        lq_options = replace(self._lq_options, raw=layout.raw)
+        self._open_lq = open_pixels(lq, cache if lq else None, options=lq_options, **limits)
+        # Reads the files that LR is made from; they may have other bands than the ground truth.
+        self._open_source = self._open_gt
+        if self._lq_options != self._gt_options and not all(item.lq for item in self._items):
+            self._open_source = open_pixels(gt, cache, options=self._lq_options, **limits)
         if self._levels.changed or layout.raw:
             return
         files, read = (gt, self._open_gt) if gt else (lq, self._open_lq)
@@ -196,12 +226,12 @@ class FileDataset:
     def paths(self) -> list[Path]:
         """Returns all files that may be read."""
         gt, lq = self._files()
-        return gt + lq
+        return gt + lq + [path for item in self._items for path in item.mask]
 
     def gt_sizes(self) -> dict[Path, tuple[int, int]]:
         """Returns (H, W) of each ground truth as it is scored, from the first file of each item."""
         paths = [item.gt[0] for item in self._items if item.gt]
-        infos = map_threads(partial(image_info, options=ReadOptions(convert=self._convert)), paths)
+        infos = map_threads(partial(image_info, options=self._gt_options), paths)
         return {
             path: (info.height // self.scale * self.scale, info.width // self.scale * self.scale)
             for path, info in zip(paths, infos, strict=True)
@@ -231,7 +261,7 @@ class FileDataset:
         lq: Sequence[int],
         gt: Sequence[int],
         rng: np.random.Generator | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Pixels:
         """Reads aligned pixels of some frames of an item, as stored.
 
         Args:
@@ -242,19 +272,22 @@ class FileDataset:
                 are read.
 
         Returns:
-            LR frames (T, 3, h, w), or (T, 4, h, w) for RAW, and ground truth (T', C, H, W). Grey
-            images are repeated to three channels, except a whole ground truth: the protocol
+            LR frames (T, C, h, w), ground truth (T', C', H, W), and its mask. If three channels are
+            asked for, grey images are repeated to three, except a whole ground truth: the protocol
             decides how that is scored.
 
         Raises:
             UserError: if a file cannot be read or is smaller than the crop.
         """
         # Opens each file once, even if LR is made from it.
-        open_gt, open_lq = remember(self._open_gt), remember(self._open_lq)
+        open_gt, open_lq = remember(partial(self._truth, item)), remember(self._open_lq)
+        open_source = open_gt
+        if self._open_source is not self._open_gt:
+            open_source = remember(partial(self._source, item))
         if item.lq:
             height, width = open_lq(item.lq[lq[0]]).shape[1:]
         else:
-            height, width = (side // self.scale for side in open_gt(item.gt[lq[0]]).shape[1:])
+            height, width = (side // self.scale for side in open_source(lq[0]).shape[1:])
         window = (0, 0, height, width)
         if rng is not None:
             size = self._crop_size // self.scale
@@ -263,17 +296,43 @@ class FileDataset:
                     f"{self._title}: {item.key} is {width}×{height} in LR, smaller than the crop "
                     f"of {size} (gt_size {self.gt_size})"
                 )
-            window = (*random_crop_origin(height, width, size, rng), size, size)
+            for _ in range(MAX_DRAWS):
+                window = (*random_crop_origin(height, width, size, rng), size, size)
+                if not self._masked or any(
+                    _cut_mask(open_gt(t), window, self.scale).any() for t in gt
+                ):
+                    break
 
         def read_lq(t: int) -> np.ndarray:
-            if item.lq:
-                return _cut(open_lq(item.lq[t]), window)
-            return self._reduce(open_gt(item.gt[t]), window)
+            if not item.lq:
+                return self._reduce(open_source(t), window)
+            frame = _cut(open_lq(item.lq[t]), window)
+            return frame[: self.channels] if self._lq_options.num_extra else frame
 
         frames = {t: read_lq(t) for t in set(lq)}
-        truth = [_cut(open_gt(item.gt[t]), window, self.scale) for t in gt]
-        low, high = _stack([frames[t] for t in lq]), _stack(truth, as_colour=rng is not None)
-        return self._levels.apply(low), self._levels.apply(high)
+        truth = [_cut(open_gt(t), window, self.scale) for t in gt]
+        low = _stack([frames[t] for t in lq], self.channels == 3)
+        high = _stack(truth, rng is not None and self.gt_channels == 3)
+        mask = None
+        if self._masked:
+            mask = np.stack([_cut_mask(open_gt(t), window, self.scale) for t in gt])
+        return Pixels(self._levels.apply(low), self._levels.apply(high), mask)
+
+    def _truth(self, item: Item, index: int) -> Any:
+        """Returns ground truth ``index`` of an item, an array or a ``MaskedImage``."""
+        pixels = self._open_gt(item.gt[index])
+        return self._with_mask(pixels, item, index) if self._masked else pixels
+
+    def _source(self, item: Item, index: int) -> Any:
+        """Returns the image that LR frame ``index`` is made from, as ``_truth``."""
+        pixels = self._open_source(item.gt[index])
+        return self._with_mask(pixels, item, index) if self._masked else pixels
+
+    def _with_mask(self, pixels: np.ndarray, item: Item, index: int) -> MaskedImage:
+        mask = self._open_mask(item.mask[index]) if item.mask else None
+        if mask is None and not self._gt_options.num_extra:
+            mask = np.broadcast_to(np.uint8(1), (1, *pixels.shape[1:]))  # other items have masks
+        return MaskedImage(pixels, bool(self._gt_options.num_extra), mask)
 
     def _files(self) -> tuple[list[Path], list[Path]]:
         """Returns all ground-truth files and all LR files."""
@@ -285,36 +344,70 @@ class FileDataset:
     def _check(self, gt_size: int | None = None, training: bool = False) -> list[Fault]:
         # A packed pixel of RAW holds 2 × 2 sensor pixels, in which the checks count.
         scale = self.scale // 2 if self._layout.raw else self.scale
-        return check_items(
+        faults = check_items(
             self._items,
             self._layout,
             scale,
             gt_size=gt_size,
             training=training,
-            options=ReadOptions(convert=self._convert),
+            options=self._gt_options,
+            lq_options=self._lq_options,
         )
+        return [*faults, *check_masks(self._items, self._gt_options)]
 
-    def _reduce(self, image: np.ndarray, window: Window) -> np.ndarray:
+    def _reduce(self, image: Any, window: Window) -> np.ndarray:
         """Makes a window of the LR image of a ground truth (C, H, W)."""
         height, width = (side - side % self.scale for side in image.shape[1:])
-        is_integer = image.dtype.kind == "u"
+        is_integer = image.dtype.kind in "ui"
         small = imresize_window(
-            image[:, :height, :width],
+            image,
             1 / self.scale,
             window,
             edge=self._layout.edge,
             round_between_passes=self._layout.round_between_passes and is_integer,
+            size=(height, width),
         )
-        # The kernel overshoots at edges; integers were clipped when they were rounded.
-        return small if is_integer else small.clip(0, 1).astype(image.dtype)
+        if is_integer:
+            return small
+        # The kernel overshoots at edges; integers were clipped when they were rounded. Floats of
+        # another range are clipped by their levels.
+        small = small if self._lq_options.any_range else small.clip(0, 1)
+        return small.astype(image.dtype)
 
 
-def _cut(image: np.ndarray, window: Window, scale: int = 1) -> np.ndarray:
+def check_masks(items: Sequence[Item], gt_options: ReadOptions) -> list[Fault]:
+    """Returns a fault for each mask that cannot be read or has not the size of its ground truth."""
+    pairs = [pair for item in items for pair in zip(item.gt, item.mask, strict=False)]
+
+    def check(pair: tuple[Path, Path]) -> Fault | None:
+        gt, mask = pair
+        try:
+            size = image_info(mask, MASK_OPTIONS).size
+        except ImageFault as fault:
+            return Fault(mask, fault.kind, str(fault).removeprefix(f"{mask}: "))
+        try:
+            wanted = image_info(gt, gt_options).size
+        except ImageFault:
+            return None  # it has its own fault
+        if size == wanted:
+            return None
+        text = f"a mask of {size[1]}×{size[0]}; expected {wanted[1]}×{wanted[0]} like {gt}"
+        return Fault(mask, "wrong mask", text)
+
+    return list(filter(None, map_threads(check, pairs)))
+
+
+def _cut(image: Any, window: Window, scale: int = 1) -> np.ndarray:
     y, x, height, width = (scale * side for side in window)
     return image[:, y : y + height, x : x + width]
 
 
-def _stack(images: list[np.ndarray], as_colour: bool = True) -> np.ndarray:
+def _cut_mask(image: MaskedImage, window: Window, scale: int) -> np.ndarray:
+    y, x, height, width = (scale * side for side in window)
+    return image.mask(slice(y, y + height), slice(x, x + width))
+
+
+def _stack(images: list[np.ndarray], as_colour: bool) -> np.ndarray:
     """Stacks images (C, H, W) to a contiguous array (T, C, H, W); repeats grey to 3 channels."""
     channels, height, width = images[0].shape
     if as_colour and channels == 1:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
 from srtoolbox.data.base import Sample, StoredBatch
+from srtoolbox.data.datasets.reading import Level, Reading
 from srtoolbox.data.datasets.source import FileDataset, choose_layout, find_items
 from srtoolbox.data.files.find import Fault, Item
 from srtoolbox.data.transforms.flow import flow_between, orient_flow_batch
@@ -49,11 +51,23 @@ class SpaceTimeClips(FileDataset):
         cache_limit: Maximum size of the decoded images, in GiB.
         convert: ``"rgb"`` converts palette, CMYK and 1-bit images to RGB and drops alpha channels
             without blending; null: such images are errors.
-        white_level: Value of uint16 files that becomes 1, such as 4095 for 12 bits; null: 65535.
-            Files of 8 bits and float are not changed. LR made here is rounded before.
-        black_level: Value of uint16 files that becomes 0.
+        white_level: Value of 16-bit files that becomes 1, such as 4095 for 12 bits, or a list with
+            a value for each band; null: 65535, for signed files 32767. Files of 8 bits and float
+            are not changed. LR made here is rounded before.
+        black_level: Value of 16-bit files that becomes 0, or a list with a value for each band.
         recursive: Also take clips in sub-folders of the folder of clips; links to folders are not
             followed.
+        channels: Bands of a frame; null: as many as the network takes (without a network: as
+            many as ``bands``, or 3). With 3, grey files are repeated to three bands; with
+            other numbers, all files must have so many.
+        bands: Numbers from 1 of the bands to use, in this order, such as [4, 3, 2]; files may have
+            more. Null: all.
+        bands_gt: Bands of the ground truth to use; null: as ``bands``.
+        nodata: Value of missing pixels; null: the value that GeoTIFF files state, if they do.
+            Missing pixels are filled from their neighbours, and losses and metrics leave those of
+            the ground truth out. A training crop without any other pixel is drawn again, up to ten
+            times in all.
+        scale_floats: Apply the levels to float files, too, which may then have any range.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -82,9 +96,14 @@ class SpaceTimeClips(FileDataset):
         cache: str | None = None,
         cache_limit: float = 200,
         convert: Literal["rgb"] | None = None,
-        white_level: int | None = None,
-        black_level: int = 0,
+        white_level: Level | None = None,
+        black_level: Level = 0,
         recursive: bool = False,
+        channels: int | None = None,
+        bands: Sequence[int] | None = None,
+        bands_gt: Sequence[int] | None = None,
+        nodata: float | None = None,
+        scale_floats: bool = False,
     ) -> None:
         self.time_scale, self.num_frame = time_scale, num_frame
         self.random_reverse, self.skip_frames = random_reverse, skip_frames
@@ -98,7 +117,16 @@ class SpaceTimeClips(FileDataset):
         known_layout = choose_layout(layout, "clip")
         items, faults = find_items(known_layout, dataroot, split, scale, dataroot_lq, recursive)
         found = items, [*faults, *filter(None, map(self._fault, items))]
-        levels = white_level, black_level
+        reading = Reading(
+            convert,
+            channels,
+            bands,
+            bands_gt,
+            nodata,
+            white_level,
+            black_level,
+            scale_floats,
+        )
         self._open(
             known_layout,
             found,
@@ -107,8 +135,7 @@ class SpaceTimeClips(FileDataset):
             round_between_passes,
             cache,
             cache_limit,
-            convert,
-            levels,
+            reading,
         )
         self._windows = [
             (item, start)
@@ -133,27 +160,25 @@ class SpaceTimeClips(FileDataset):
     def __getitem__(self, index: int) -> Sample:
         """Returns a window for evaluation: whole frames as stored.
 
-        lq is (T, 3, h, w) and gt (T', C, H, W). ``frames`` are the names of the HR frames,
+        lq is (T, C, h, w) and gt (T', C, H, W). ``frames`` are the names of the HR frames,
         ``kinds`` is ``"given"`` for HR frames whose LR frame is in ``lq``, else
         ``"interpolated"``, and ``scored`` lists the positions of the frames that are scored.
         """
         item, start = self._windows[index]
         window = range(start, start + self.span)
-        lq, gt = self._read(item, window[:: self.time_scale], window)
+        sample = self._read(item, window[:: self.time_scale], window).as_sample(item.key, False)
         scored = range(self.skip_frames, item.num_frame - self.skip_frames)
-        return {
-            "key": item.key,
-            "lq": lq,
-            "gt": gt,
-            "frames": [item.gt[t].stem for t in window],
-            "kinds": ["interpolated" if t % self.time_scale else "given" for t in range(self.span)],
-            "scored": [t - start for t in window if t in scored and (t > start or not start)],
-        }
+        sample["frames"] = [item.gt[t].stem for t in window]
+        sample["kinds"] = [
+            "interpolated" if t % self.time_scale else "given" for t in range(self.span)
+        ]
+        sample["scored"] = [t - start for t in window if t in scored and (t > start or not start)]
+        return sample
 
     def draw(self, index: int, rng: np.random.Generator) -> Sample:
         """Returns a random crop of a random window of clip ``index``, for training.
 
-        lq is (T, 3, h, w) and gt (T', 3, H, W); with the option ``flow``, also ``flow``
+        lq is (T, C, h, w) and gt (T', C, H, W); with the option ``flow``, also ``flow``
         (2, T - 1, 2, h, w).
         """
         item = self._items[index]
@@ -161,13 +186,13 @@ class SpaceTimeClips(FileDataset):
         window = range(start, start + self.span)
         if self.random_reverse and rng.integers(2):
             window = window[::-1]
-        lq, gt = self._read(item, window[:: self.time_scale], window, rng)
+        pixels = self._read(item, window[:: self.time_scale], window, rng)
         if self.legacy:
-            lq[:] = lq[-1].copy()
-        orientation = random_orientation(self.use_hflip, self.use_rot, rng)
-        sample: Sample = {"key": item.key, "lq": lq, "gt": gt, "orientation": orientation}
+            pixels.lq[:] = pixels.lq[-1].copy()
+        sample = pixels.as_sample(item.key, single=False)
+        sample["orientation"] = random_orientation(self.use_hflip, self.use_rot, rng)
         if self.flow is not None:
-            sample["flow"] = flow_between(self.flow, lq)
+            sample["flow"] = flow_between(self.flow, pixels.lq)
         return sample
 
     def finish(self, batch: StoredBatch) -> StoredBatch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, Literal
 
@@ -10,7 +11,8 @@ import numpy as np
 import torch
 
 from srtoolbox.data.base import Sample, StoredBatch, UnfinishedSample
-from srtoolbox.data.datasets.source import FileDataset, choose_layout, find_items
+from srtoolbox.data.datasets.reading import Level, Reading
+from srtoolbox.data.datasets.source import MAX_DRAWS, FileDataset, choose_layout, find_items
 from srtoolbox.data.degradations.raw import RawPipeline
 from srtoolbox.data.degradations.rgb import RgbPipeline, Synthesis
 from srtoolbox.data.stream import to_float
@@ -39,8 +41,8 @@ class SyntheticBursts(FileDataset):
         layout: Name of a known layout of single images; only its HR images are used.
         dataroot: Folder of the dataset.
         split: Part of the dataset, as the layout calls it; optional if there is only one.
-        pipeline: ``"rgb"``: 8-bit sRGB frames; ``"raw"``: packed RGGB frames and a ground truth in
-            linear sensor values, as in SyntheticBurst.
+        pipeline: ``"rgb"``: 8-bit sRGB frames, or frames of other bands; ``"raw"``: packed RGGB
+            frames and a ground truth in linear sensor values, as in SyntheticBurst.
         scale: Ground-truth size divided by frame size, including the packing: ``"raw"`` with 8
             reduces by 4.
         num_frame: Frames in a burst; frame 0 is the reference.
@@ -51,7 +53,8 @@ class SyntheticBursts(FileDataset):
         blur_sigma: Range of the standard deviation of a Gaussian blur, in HR pixels (RGB only).
         reduction: ``"box"``, ``"bicubic-aa"`` or ``"dbsr"`` (the two middle pixels); null: box for
             RGB and dbsr for RAW.
-        noise: ``"gaussian"``, or ``"shot_read"`` in linear light (RAW always uses the latter).
+        noise: ``"gaussian"``, or ``"shot_read"`` in linear light (RAW always uses the latter; three
+            bands are converted from sRGB and back, other numbers of bands are linear).
         noise_sigma: Range of the standard deviation of Gaussian noise, in 8-bit levels.
         shot_noise: Range of the shot noise in linear light; the read noise depends on it.
         num_object: Objects in each burst that move independently: pieces of its image, which also
@@ -69,6 +72,25 @@ class SyntheticBursts(FileDataset):
         convert: ``"rgb"`` converts palette, CMYK and 1-bit images to RGB and drops alpha channels
             without blending; null: such images are errors.
         recursive: Also take images in sub-folders; links to folders are not followed.
+        channels: Bands of a frame; null: as many as the network takes (without a network: as
+            many as ``bands``, or 3). With 3, grey files are repeated to three bands; with
+            other numbers, all files must have so many. RAW always has four.
+        bands: Numbers from 1 of the bands to use, in this order, such as [4, 3, 2]; files may have
+            more. Null: all.
+        nodata: Value of missing pixels; null: the value that GeoTIFF files state, if they do.
+            Missing pixels are filled from their neighbours, and losses and metrics leave those of
+            the ground truth out. A training crop without any other pixel is drawn again, up to ten
+            times in all.
+        white_level: Value of 16-bit files that becomes 1, such as 4095 for 12 bits, or a list with
+            a value for each band; null: 65535, for signed files 32767. Files of 8 bits and float
+            are not changed.
+        black_level: Value of 16-bit files that becomes 0, or a list with a value for each band.
+        scale_floats: Apply the levels to float files, too, which may then have any range.
+        bit_depth: Bits to which frames are rounded: 8 gives 8-bit frames, 9 to 16 give float32
+            (RGB and other bands only).
+        band_shift: Maximum shift of every other band relative to the first along each axis, in HR
+            pixels, the same in all frames of a burst: a camera whose bands are not registered. The
+            ground truth has none (RGB and other bands only).
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -102,12 +124,24 @@ class SyntheticBursts(FileDataset):
         cache_limit: float = 200,
         convert: Literal["rgb"] | None = None,
         recursive: bool = False,
+        channels: int | None = None,
+        bands: Sequence[int] | None = None,
+        nodata: float | None = None,
+        white_level: Level | None = None,
+        black_level: Level = 0,
+        scale_floats: bool = False,
+        bit_depth: int = 8,
+        band_shift: float = 0.0,
     ) -> None:
         if dataroot is None:
             raise UserError("SyntheticBursts: dataroot is missing; give a folder of images")
         super().__init__(scale, gt_size, use_hflip, use_rot)
         self.num_frame, self.on_device = num_frame, on_device
-        self.channels = 3 if pipeline == "rgb" else 4
+        # RAW frames are made from RGB images, whatever the channels of the network.
+        channels = channels if pipeline == "rgb" else 3
+        reading = Reading(
+            convert, channels, bands, None, nodata, white_level, black_level, scale_floats
+        )
         pipelines = {"rgb": RgbPipeline, "raw": RawPipeline}
         chosen = pipelines.pop(pipeline)
         (other,) = pipelines.values()
@@ -124,6 +158,8 @@ class SyntheticBursts(FileDataset):
             "num_object": num_object,
             "object_shift": object_shift,
             "truncate": truncate,
+            "bit_depth": bit_depth,
+            "band_shift": band_shift,
         }
         known = {field.name for field in fields(chosen)}
         for name, value in given.items():
@@ -132,53 +168,75 @@ class SyntheticBursts(FileDataset):
                     f"SyntheticBursts: pipeline '{pipeline}' has no {name}; remove the option"
                 )
         own = {name: given[name] for name in known & given.keys() if given[name] is not None}
+        if pipeline == "rgb":
+            own["channels"] = reading.num_band
         self.pipeline: Pipeline = chosen(**own)
         hr_layout = choose_layout(layout, "image").without_lq()
         found = find_items(hr_layout, dataroot, split, scale, recursive=recursive)
-        self._open(hr_layout, found, dataroot, None, None, cache, cache_limit, convert)
+        self._open(hr_layout, found, dataroot, None, None, cache, cache_limit, reading)
+        if pipeline == "raw":
+            self.raw, self.channels = True, 4
 
     def __getitem__(self, index: int) -> Sample:
         """Returns the fixed burst of a whole image, as ``draw`` does without ``on_device``."""
         item = self._items[index]
-        burst = fixed_burst(self._open_gt(item.gt[0]), item.key, self.pipeline)
-        return {"key": item.key, "lq": burst["lq"], "gt": burst["gt"]}
+        image = self._truth(item, 0)
+        pixels = self._levels.apply(image[:, :, :])
+        burst = fixed_burst(pixels, item.key, self.pipeline)
+        sample: Sample = {"key": item.key, "lq": burst["lq"], "gt": burst["gt"]}
+        if self._masked:
+            height, width = burst["gt"].shape[1:]
+            sample["mask"] = image.mask(slice(0, height), slice(0, width))
+        return sample
 
     def draw(self, index: int, rng: np.random.Generator) -> Sample | UnfinishedSample:
         """Returns a random burst of image ``index``.
 
-        RGB has lq (T, 3, h, w) uint8 and gt (3, H, W) as stored; RAW has lq (T, 4, h, w) and gt
+        RGB has lq (T, C, h, w) uint8 and gt (C, H, W) as stored; RAW has lq (T, 4, h, w) and gt
         (3, H, W), float32. With ``on_device``, the sample has instead ``hr``, the crop with its
         margin as stored, and ``synthesis``, the random choices; ``finish`` makes the burst from
-        them.
+        them. With ``bit_depth`` above 8, lq is float32; with levels, gt is.
 
         Raises:
             UserError: if the image is smaller than the crop or cannot be read.
         """
         key, path = self._items[index].key, self._items[index].gt[0]
-        image, size = self._open_gt(path), self.gt_size
+        image, size = self._truth(self._items[index], 0), self.gt_size
         height, width = image.shape[1:]
         if min(height, width) < size:
             raise UserError(
                 f"{self._title}: {path} is {width}×{height}, smaller than gt_size {size}"
             )
-        y, x = random_crop_origin(height, width, size, rng)
+        for _ in range(MAX_DRAWS):
+            y, x = random_crop_origin(height, width, size, rng)
+            if not self._masked:
+                break
+            mask = image.mask(slice(y, y + size), slice(x, x + size))
+            if mask.any():
+                break
         code = random_orientation(self.use_hflip, self.use_rot, rng)
         margin = self.pipeline.margin(size)
-        hr = orient_array(mirrored_window(image, y, x, (size, size), margin), code)
+        window = mirrored_window(image, y, x, (size, size), margin, self.gt_channels)
+        hr = orient_array(self._levels.apply(window), code)
         synthesis = self.pipeline.draw(rng)
+        sample: Sample | UnfinishedSample
         if self.on_device:
-            return {"key": key, "hr": np.ascontiguousarray(hr), "synthesis": synthesis}
-        burst = _make_burst(self.pipeline, hr, synthesis, (size, size))
-        return {"key": key, "lq": burst["lq"], "gt": burst["gt"]}
+            sample = {"key": key, "hr": np.ascontiguousarray(hr), "synthesis": synthesis}
+        else:
+            burst = _make_burst(self.pipeline, hr, synthesis, (size, size))
+            sample = {"key": key, "lq": burst["lq"], "gt": burst["gt"]}
+        if self._masked:
+            sample["mask"] = np.ascontiguousarray(orient_array(mask, code))
+        return sample
 
     def finish(self, batch: StoredBatch) -> StoredBatch:
         """Makes the bursts of a batch on its device.
 
         Args:
-            batch: Collated samples of ``draw`` with ``on_device``: hr (N, 3, H, W) and synthesis.
+            batch: Collated samples of ``draw`` with ``on_device``: hr (N, C, H, W) and synthesis.
 
         Returns:
-            The batch with lq (N, T, C, h, w) and gt (N, 3, H, W), float32 in [0, 1], instead of
+            The batch with lq (N, T, C, h, w) and gt (N, C', H, W), float32 in [0, 1], instead of
             them. A batch that already has lq and gt is returned unchanged.
         """
         if "hr" not in batch:
@@ -206,7 +264,9 @@ def fixed_burst(
     height, width = (length - length % pipeline.scale for length in image.shape[1:])
     if not height or not width:
         raise UserError(f"{key}: smaller than scale {pipeline.scale}")
-    hr = mirrored_window(image, 0, 0, (height, width), pipeline.margin(max(height, width)))
+    margin = pipeline.margin(max(height, width))
+    channels = pipeline.channels if isinstance(pipeline, RgbPipeline) else 3
+    hr = mirrored_window(image, 0, 0, (height, width), margin, channels)
     return _make_burst(pipeline, hr, pipeline.draw(fixed_rng(key, seed)), (height, width))
 
 
@@ -217,11 +277,12 @@ def fixed_rng(key: str, seed: int = 0) -> np.random.Generator:
 
 
 def mirrored_window(
-    image: np.ndarray, y: int, x: int, size: tuple[int, int], margin: int
+    image: Any, y: int, x: int, size: tuple[int, int], margin: int, channels: int = 3
 ) -> np.ndarray:
-    """Returns the window of an image (C, H, W) at (y, x) with a margin, as three channels.
+    """Returns the window of an image (C, H, W) at (y, x) with a margin; C is 1 or ``channels``.
 
-    Beyond its edges the image is mirrored at its outermost pixels, as often as needed.
+    A single channel is repeated. Beyond its edges the image is mirrored at its outermost pixels, as
+    often as needed.
     """
     rows, columns = (
         _mirror(np.arange(start - margin, start + length + margin), whole)
@@ -229,9 +290,9 @@ def mirrored_window(
     )
     top, left = rows.min(), columns.min()
     # Reads only the needed part of a large image.
-    part = image[:, top : rows.max() + 1, left : columns.max() + 1]
+    part = image[:, int(top) : int(rows.max()) + 1, int(left) : int(columns.max()) + 1]
     window = part[:, rows[:, None] - top, columns - left]
-    return np.broadcast_to(window, (3, *window.shape[1:]))
+    return np.broadcast_to(window, (channels, *window.shape[1:]))
 
 
 def _mirror(index: np.ndarray, length: int) -> np.ndarray:

@@ -56,7 +56,7 @@ def imresize(
     """Resizes an image bicubically, height first, computing in float64.
 
     Args:
-        image: (H, W) or (H, W, C); unsigned integers or floats.
+        image: (H, W) or (H, W, C); unsigned integers, int16 or floats.
         scale: Output size divided by input size, e.g. ``1 / 4`` or ``4``. None: computed from
             ``out_size`` for each axis.
         antialias: Widen the kernel when shrinking.
@@ -66,7 +66,7 @@ def imresize(
         out_size: Output (height, width); default ``ceil(H * scale), ceil(W * scale)``.
 
     Returns:
-        The resized image. For unsigned integers: the dtype of ``image``, rounded half up and
+        The resized image. For integers: the dtype of ``image``, rounded half up and
         clipped. For floats: float64, neither rounded nor clipped.
 
     Raises:
@@ -89,6 +89,7 @@ def imresize_window(
     *,
     edge: Edge = "symmetric",
     round_between_passes: bool = False,
+    size: tuple[int, int] | None = None,
 ) -> np.ndarray:
     """Returns a window of the resized image; reads only the pixels that it depends on.
 
@@ -96,11 +97,13 @@ def imresize_window(
     the rounding of float64.
 
     Args:
-        image: (C, H, W); unsigned integers or floats; it may be a view into a memory-mapped file.
+        image: (C, H, W); unsigned integers, int16 or floats; a view into a memory-mapped file, or
+            an object with ``shape``, ``ndim`` and ``dtype`` that reads the pixels of a slice.
         scale: Output size divided by input size, e.g. ``1 / 4``.
         window: (top, left, height, width) in pixels of the resized image.
         edge: As for :func:`imresize`.
         round_between_passes: As for :func:`imresize`.
+        size: (H, W) of the upper left part of the image to resize; None: all of it.
 
     Returns:
         (C, height, width), of the dtype that :func:`imresize` returns.
@@ -111,7 +114,7 @@ def imresize_window(
     _check_image("imresize_window", image, round_between_passes, image.ndim == 3, "(C, H, W)")
     check_size("imresize_window", scale, edge)
     lines, spans = [], []
-    axes = line_factors(image.shape[1:], scale)
+    axes = line_factors(size or image.shape[1:], scale)
     for (length, size, factor), start, count in zip(axes, window[:2], window[2:], strict=True):
         if start < 0 or count < 1 or start + count > size:
             raise UserError(
@@ -139,7 +142,7 @@ def _resize(
         round_between_passes: As for :func:`imresize`.
         origin: First row and first column of the part.
     """
-    is_integer = np.issubdtype(planes.dtype, np.unsignedinteger)
+    is_integer = planes.dtype.kind in "ui"
     pixels = planes.astype(np.float64, order="C")
     top, left = origin
     rows, columns = lines
@@ -162,7 +165,7 @@ def _round(values: np.ndarray, dtype: np.dtype) -> None:
     """Rounds half up and clips to the range of an integer type, in place."""
     values += 0.5 + TIE
     np.floor(values, out=values)
-    np.clip(values, 0, np.iinfo(dtype).max, out=values)
+    np.clip(values, np.iinfo(dtype).min, np.iinfo(dtype).max, out=values)
 
 
 def line_factors(
@@ -243,10 +246,11 @@ def _check_image(
 ) -> None:
     if not is_valid_shape or 0 in image.shape:
         raise UserError(f"{name}: expects an image {shape}, got shape {image.shape}")
-    is_integer = np.issubdtype(image.dtype, np.unsignedinteger)
+    is_integer = image.dtype.kind == "u" or image.dtype == np.int16
     if not is_integer and not np.issubdtype(image.dtype, np.floating):
         raise UserError(
-            f"{name}: expects unsigned integers or floats, got {image.dtype}; convert it first"
+            f"{name}: expects unsigned integers, int16 or floats, got {image.dtype}; convert it "
+            "first"
         )
     if round_between_passes and not is_integer:
         raise UserError(

@@ -49,7 +49,7 @@ def imresize_tensor(
     Autocast and TF32 settings have no effect, because GPUs multiply in float64.
 
     Args:
-        x: (..., H, W); floats, uint8 or uint16.
+        x: (..., H, W); floats, uint8, uint16 or int16.
         scale: Output size divided by input size, e.g. ``1 / 4`` or ``4``. None: computed from
             ``out_size`` for each axis.
         edge: Border rule: ``"symmetric"`` mirrors the image, ``"replicate"`` repeats its outermost
@@ -68,7 +68,7 @@ def imresize_tensor(
     Raises:
         UserError: for another shape or type, an empty image, or an impossible size.
     """
-    is_integer = dtype is None and x.dtype in (torch.uint8, torch.uint16)
+    is_integer = dtype is None and x.dtype in (torch.uint8, torch.uint16, torch.int16)
     _check(x, dtype, round_between_passes, is_integer)
     check_size("imresize_tensor", scale, edge, out_size)
     out_dtype = dtype or x.dtype
@@ -137,7 +137,8 @@ def _product(weights: Tensor, planes: Tensor, dim: int) -> Tensor:
 
 
 def _round(planes: Tensor, dtype: torch.dtype) -> Tensor:
-    return (planes + (0.5 + TIE)).floor_().clamp_(0, torch.iinfo(dtype).max)
+    limits = torch.iinfo(dtype)
+    return (planes + (0.5 + TIE)).floor_().clamp_(limits.min, limits.max)
 
 
 @lru_cache(maxsize=128)
@@ -172,7 +173,7 @@ def _check(
         )
     if not is_integer and dtype is None and not x.is_floating_point():
         raise UserError(
-            f"imresize_tensor: expects floats, uint8 or uint16, got {x.dtype}; "
+            f"imresize_tensor: expects floats, uint8, uint16 or int16, got {x.dtype}; "
             "convert it first or give a dtype"
         )
     if round_between_passes and not is_integer:

@@ -120,6 +120,18 @@ def test_integers_are_clipped_and_rounded_half_up(dtype):
     assert imresize(np.array([[0, 1]], dtype), None, out_size=(1, 1)).item() == 1
 
 
+@pytest.mark.parametrize("round_between_passes", [False, True])
+def test_signed_integers_are_those_of_shifted_unsigned_ones(round_between_passes):
+    image = np.random.default_rng(0).integers(0, 2**16, (30, 41, 5), np.uint16)
+    signed = (image.astype(np.int32) - 2**15).astype(np.int16)
+    for scale in (1 / 4, 1 / 3, 2):
+        options = {"edge": "replicate", "round_between_passes": round_between_passes}
+        ours = imresize(signed, scale, **options)
+        assert ours.dtype == np.int16
+        expected = imresize(image, scale, **options).astype(np.int32) - 2**15
+        assert np.array_equal(ours, expected)
+
+
 def test_floats_are_neither_clipped_nor_rounded():
     step = np.repeat(np.array([0.0, 1.0]), 8)[None].repeat(8, 0)
     ours = imresize(step, 2)
@@ -180,9 +192,10 @@ def _windows(rng: np.random.Generator, height: int, width: int):
 def test_a_window_is_that_of_the_whole(scale, edge, round_between_passes):
     rng = np.random.default_rng(round(1000 * scale))
     options = {"edge": edge, "round_between_passes": round_between_passes}
-    for channels, height, width in ((3, 200, 137), (1, 3, 90), (4, 31, 64)):
-        for dtype in (np.uint8, np.uint16):
-            image = rng.integers(0, np.iinfo(dtype).max + 1, (channels, height, width), dtype)
+    for channels, height, width in ((3, 200, 137), (1, 3, 90), (13, 31, 64)):
+        for dtype in (np.uint8, np.uint16, np.int16):
+            low, high = np.iinfo(dtype).min, np.iinfo(dtype).max + 1
+            image = rng.integers(low, high, (channels, height, width), dtype)
             whole = imresize(image.transpose(1, 2, 0), scale, **options).transpose(2, 0, 1)
             for top, left, h, w in _windows(rng, *whole.shape[1:]):
                 part = imresize_window(image, scale, (top, left, h, w), **options)
@@ -194,7 +207,7 @@ def test_a_window_is_that_of_the_whole(scale, edge, round_between_passes):
 @settings(deadline=None)
 @given(
     st.data(),
-    st.sampled_from([np.uint8, np.uint16, np.float32, np.float64]),
+    st.sampled_from([np.uint8, np.uint16, np.int16, np.float32, np.float64]),
     st.tuples(st.integers(1, 4), st.integers(1, 90), st.integers(1, 90)),
     st.one_of(st.sampled_from([1 / 8, 1 / 4, 1 / 3, 1 / 2, 1, 2, 3, 4]), st.floats(0.08, 4.5)),
     st.sampled_from(["symmetric", "replicate"]),
@@ -236,6 +249,14 @@ def test_a_window_reads_no_more_than_it_needs():
     image[:, 4 * 100 - 8 : 4 * 132 + 8, 4 * 50 - 8 : 4 * 90 + 8] = 0.25
     part = imresize_window(image, 1 / 4, (100, 50, 32, 40))
     np.testing.assert_allclose(part, np.full((1, 32, 40), 0.25), rtol=0, atol=1e-14)
+
+
+def test_a_window_of_the_upper_left_part():
+    image = np.random.default_rng(0).integers(0, 256, (4, 43, 50), dtype=np.uint8)
+    for window in ((0, 0, 10, 12), (6, 7, 4, 5)):
+        part = imresize_window(image, 1 / 4, window, size=(40, 48), edge="replicate")
+        cut = imresize_window(image[:, :40, :48], 1 / 4, window, edge="replicate")
+        assert np.array_equal(part, cut)
 
 
 def test_a_window_of_a_memory_map(tmp_path):

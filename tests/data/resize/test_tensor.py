@@ -79,7 +79,7 @@ def test_the_numpy_result(scale, edge, device):
 
 
 @pytest.mark.parametrize("round_between_passes", [False, True])
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int16])
 def test_integers_are_rounded_as_by_numpy(dtype, round_between_passes):
     x = (_noise(2, 3, 41, 64) * torch.iinfo(dtype).max).to(dtype)
     options = {"edge": "replicate", "round_between_passes": round_between_passes}

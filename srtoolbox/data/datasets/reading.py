@@ -1,0 +1,164 @@
+"""How the files of a dataset are read: bands, values that become 0 and 1, and missing pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from srtoolbox.data.files.find import Item
+from srtoolbox.data.files.image_info import ImageInfo, ReadOptions
+from srtoolbox.data.files.levels import Levels
+from srtoolbox.data.files.reader import image_info
+from srtoolbox.data.layouts import Layout
+from srtoolbox.errors import UserError
+from srtoolbox.utils.cpu import map_threads
+
+Convert = Literal["rgb"]
+Level = int | float | Sequence[int | float]
+
+MASK_OPTIONS = ReadOptions(convert=True, any_range=True)
+"""How a mask is read: any form of file, because only zero and other values are distinguished."""
+
+_MAY_STATE_NODATA = frozenset({".tif", ".tiff"})
+_MAY_BE_FLOAT = frozenset({".tif", ".tiff", ".npy"})
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The options that decide how the files of a dataset are read; they are those of ``Clips``.
+
+    Args:
+        convert: ``"rgb"`` or None.
+        channels: Bands of an LR frame; None: as many as ``bands``, or 3.
+        bands: Bands of the files that are used.
+        bands_gt: Bands of the ground truth that are used; None: as ``bands``.
+        nodata: Value of missing pixels; None: the value that GeoTIFF files state.
+        white_level: Value that becomes 1.
+        black_level: Value that becomes 0.
+        scale_floats: Levels also apply to floats.
+
+    Raises:
+        UserError: if the options contradict each other.
+    """
+
+    convert: Convert | None = None
+    channels: int | None = None
+    bands: Sequence[int] | None = None
+    bands_gt: Sequence[int] | None = None
+    nodata: float | None = None
+    white_level: Level | None = None
+    black_level: Level = 0
+    scale_floats: bool = False
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Reading:
+        """Returns the reading that the options of a dataset describe; missing ones are default."""
+        names = [field.name for field in fields(cls) if field.name in options]
+        return cls(**{name: options[name] for name in names})
+
+    def __post_init__(self) -> None:
+        if self.channels is not None and self.channels < 1:
+            raise UserError(f"channels must be at least 1, got {self.channels}")
+        if self.bands is not None and self.channels not in (None, len(self.bands)):
+            raise UserError(
+                f"bands lists {len(self.bands)} bands, but channels is {self.channels} (null: as "
+                f"many as the network takes); list {self.channels} bands, or change channels"
+            )
+        for name in ("white_level", "black_level"):
+            level = getattr(self, name)
+            if not isinstance(level, Sequence):
+                continue
+            for side, count in (("", self.num_band), (" of the ground truth", self.num_band_gt)):
+                if len(level) != count:
+                    raise UserError(
+                        f"{name} lists {len(level)} numbers, but {count} bands{side} are used; "
+                        "give one number, or one for each band"
+                    )
+
+    @property
+    def num_band(self) -> int:
+        """Bands of an LR frame."""
+        return len(self.bands) if self.bands is not None else self.channels or 3
+
+    @property
+    def num_band_gt(self) -> int:
+        """Bands of the ground truth."""
+        return self.num_band if self.bands_gt is None else len(self.bands_gt)
+
+    @cached_property
+    def levels(self) -> Levels:
+        """The values that become 0 and 1."""
+        return Levels(self.white_level, self.black_level, self.scale_floats)
+
+    def check_raw(self, layout: Layout) -> None:
+        """Raises a ``UserError`` for options that a layout of RAW files does not have."""
+        if self.convert is not None:
+            raise UserError(f"layout '{layout.name}' is RAW; remove convert: rgb")
+        if self.levels.changed:
+            raise UserError(
+                f"layout '{layout.name}' has its own white_level and black_level; remove the "
+                "options"
+            )
+        for name in ("bands", "bands_gt", "nodata"):
+            if getattr(self, name) is not None:
+                raise UserError(f"layout '{layout.name}' is RAW; remove {name}")
+
+    def options(self, layout: Layout, items: Sequence[Item]) -> tuple[ReadOptions, ReadOptions]:
+        """Returns how ground truth and LR are read.
+
+        GeoTIFF files state a value of missing pixels in their headers, which are read here.
+
+        Args:
+            layout: Layout of the files.
+            items: The files.
+        """
+        plain = ReadOptions(convert=self.convert == "rgb")
+        if layout.raw:
+            return plain, replace(plain, raw=True)
+        any_range = self.levels.changed
+        nodata: float | Literal["file"] | None = self.nodata
+        if nodata is None or (any_range and not self.scale_floats):
+            for info in self._headers(items, any_range):
+                if self.nodata is None and info.nodata is not None:
+                    nodata = "file"
+                if info.dtype == "float32" and not self.scale_floats:
+                    any_range = False  # levels do not apply to floats, which must be in [0, 1]
+        shared = replace(plain, nodata=nodata, any_range=any_range)
+        lq = _with_bands(shared, self.bands, self.num_band)
+        if self.bands_gt is None:
+            return lq, lq
+        return _with_bands(shared, self.bands_gt, self.num_band_gt), lq
+
+    def _headers(self, items: Sequence[Item], any_range: bool) -> Iterator[ImageInfo]:
+        """Yields the headers of files that may be float or state a value of missing pixels."""
+        suffixes = _MAY_BE_FLOAT if any_range else _MAY_STATE_NODATA
+        paths = {
+            path: side
+            for item in items
+            for side, files in (("gt", item.gt), ("lq", item.lq))
+            for path in files
+            if path.suffix.lower() in suffixes
+        }
+        base = ReadOptions(convert=self.convert == "rgb", any_range=True)
+        lq = _with_bands(base, self.bands, self.num_band)
+        gt = lq
+        if self.bands_gt is not None:
+            gt = _with_bands(base, self.bands_gt, self.num_band_gt)
+
+        def read(path: Path) -> ImageInfo | None:
+            try:
+                return image_info(path, gt if paths[path] == "gt" else lq)
+            except (UserError, OSError):
+                return None  # the check of the files reports it
+
+        return filter(None, map_threads(read, paths))
+
+
+def _with_bands(options: ReadOptions, bands: Sequence[int] | None, count: int) -> ReadOptions:
+    if bands is not None:
+        return replace(options, bands=tuple(bands))
+    # Grey files are repeated to three channels, so any of both fits.
+    return options if count == 3 else replace(options, channels=count)
