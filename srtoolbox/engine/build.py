@@ -244,6 +244,8 @@ def build_model(opt: RunOptions, net: nn.Module, dataset: TrainDataset) -> Model
         name: _as_module(build("loss", spec), f"train.losses.{name}").to(device)
         for name, spec in opt.train.losses.items()
     }
+    channels = _gt_channels(net, dataset)
+    _check_loss_channels(losses, channels)
     given: dict[str, Any] = {"loss_schedule": opt.train.loss_schedule, "gan": opt.gan}
     given["loss_crop_border"] = opt.train.loss_crop_border
     if opt.train.loss_crop_border and "loss_crop_border" not in known:
@@ -255,7 +257,9 @@ def build_model(opt: RunOptions, net: nn.Module, dataset: TrainDataset) -> Model
         torch.manual_seed(opt.manual_seed)
         size = dataset_info(dataset).gt_size
         spec = opt.network_d or _DEFAULT_DISCRIMINATOR
-        network_d = build("discriminator", spec, input_size=size)
+        _check_discriminator_channels(spec, channels)
+        injected = {"input_size": size, **({"num_in_ch": channels} if channels else {})}
+        network_d = build("discriminator", spec, **injected)
         given["network_d"] = _as_module(network_d, "network_d").to(device)
     given = {name: value for name, value in given.items() if name in known}
     given = {"network_g": net, "losses": losses, "reference": dataset.reference, **given}
@@ -268,6 +272,36 @@ def build_model(opt: RunOptions, net: nn.Module, dataset: TrainDataset) -> Model
         model = cls(**given)
     check_model(model)
     return model
+
+
+def _gt_channels(net: nn.Module, dataset: TrainDataset) -> int | None:
+    """Returns the channels of the ground truth; None: neither dataset nor network states them."""
+    stated = getattr(dataset, "gt_channels", None) or getattr(net, "out_channels", None)
+    channels = arch_info(net).channels
+    return stated or (channels if channels == 3 else None)  # others may become RGB images
+
+
+def _check_loss_channels(losses: Mapping[str, nn.Module], channels: int | None) -> None:
+    """Raises a UserError for a loss that cannot compare images of so many channels."""
+    for name, loss in losses.items():
+        check = getattr(loss, "check_channels", None)
+        if check is None or channels is None:
+            continue
+        try:
+            with calling(loss, "check_channels"):
+                check(channels)
+        except UserError as error:
+            raise type(error)(f"train.losses.{name}: {error}") from error
+
+
+def _check_discriminator_channels(spec: Mapping[str, Any], channels: int | None) -> None:
+    """Raises a UserError if the options of a discriminator state another number of channels."""
+    given = spec.get("num_in_ch")
+    if None not in (given, channels) and given != channels:
+        raise UserError(
+            f"network_d.num_in_ch is {given}, but the ground truth has {channels} channels; leave "
+            "the option out, or set it to this number"
+        )
 
 
 def _as_module(component: Any, key: str) -> nn.Module:

@@ -1,7 +1,14 @@
 """Training objectives, registered by name."""
 
 from srtoolbox.losses.adversarial import AdversarialLoss, GANType, gradient_penalty
-from srtoolbox.losses.base import Loss, Reduction, as_images, check_shapes, run_loss
+from srtoolbox.losses.base import (
+    Loss,
+    Reduction,
+    as_images,
+    check_shapes,
+    masked_mean,
+    run_loss,
+)
 from srtoolbox.losses.perceptual import LPIPSLoss, PerceptualLoss
 from srtoolbox.losses.pixel import CharbonnierLoss, L1Loss, MSELoss, PSNRLoss
 from srtoolbox.losses.sequence import AlignmentLoss, TemporalConsistencyLoss
@@ -27,5 +34,6 @@ __all__ = [
     "as_images",
     "check_shapes",
     "gradient_penalty",
+    "masked_mean",
     "run_loss",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from weakref import WeakSet
@@ -20,11 +21,20 @@ _checked: WeakSet[nn.Module] = WeakSet()  # losses whose first value was correct
 class Loss(nn.Module):
     """Base class of losses. The default one compares ``sr`` with ``gt`` in float32.
 
+    Pixels that a dataset masks (clouds, missing values) count nowhere. A loss with ``takes_mask``
+    gets the mask and averages over the other pixels. Every other loss, also that of a plugin, gets
+    ``sr`` with the masked pixels replaced by those of ``gt``; they have no difference and no
+    gradient, and a mean still divides by all pixels. With ``train.accumulate`` or several
+    processes, each part of a batch has its own mean over its valid pixels, and these means are
+    averaged.
+
     Class attributes:
         inputs: Arguments of `forward`, in this order: ``sr`` and ``gt``, (N, C, H, W) or
             (N, T, C, H, W) in [0, 1]; ``lq``, the reference frame (N, C, h, w); ``frames``, all
             LR frames (N, T, C, h, w); ``aux``, the network's other outputs by name.
         reduction: "mean" or "sum": how to combine the losses of the parts of a batch.
+        takes_mask: Whether `forward` and `value` have a third argument ``mask``. A subclass whose
+            own `value` or `forward` lacks it does not inherit it.
 
     Args:
         loss_weight: Factor on the loss.
@@ -32,23 +42,49 @@ class Loss(nn.Module):
 
     inputs: tuple[str, ...] = ("sr", "gt")
     reduction: Reduction = "mean"
+    takes_mask: bool = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = [vars(cls)[name] for name in ("value", "forward") if callable(vars(cls).get(name))]
+        lacks = any("mask" not in inspect.signature(method).parameters for method in own)
+        if lacks and "takes_mask" not in vars(cls):
+            cls.takes_mask = False
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
         self.loss_weight = loss_weight
 
-    def forward(self, sr: Tensor, gt: Tensor) -> Tensor:
+    def forward(self, sr: Tensor, gt: Tensor, mask: Tensor | None = None) -> Tensor:
         """Returns the weighted loss, a scalar.
+
+        Args:
+            sr: Restored images (N, C, H, W) or (N, T, C, H, W).
+            gt: The ground truth, of the same shape.
+            mask: True for the pixels that count, (N, 1, H, W) or (N, T, 1, H, W); only for a loss
+                with ``takes_mask``. None: all count.
 
         Raises:
             UserError: if the shapes differ.
         """
         check_shapes(sr, gt)
-        return self.loss_weight * self.value(sr.float(), gt.float())
+        if mask is None:
+            return self.loss_weight * self.value(sr.float(), gt.float())
+        return self.loss_weight * self.value(sr.float(), gt.float(), mask)  # type: ignore[call-arg]
 
     def value(self, sr: Tensor, gt: Tensor) -> Tensor:
-        """Returns the unweighted loss of two float32 tensors of one shape. To be implemented."""
+        """Returns the unweighted loss of two float32 tensors of one shape. To be implemented.
+
+        A loss with ``takes_mask`` has a third parameter ``mask: Tensor | None = None``.
+        """
         raise NotImplementedError("implement value(sr, gt)")
+
+    def check_channels(self, channels: int) -> None:
+        """Checks, before the training starts, that images of so many channels can be compared.
+
+        Raises:
+            UserError: if they cannot; the message names the option to set.
+        """
 
     @classmethod
     def identity(cls, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,17 +94,33 @@ class Loss(nn.Module):
         """
         return dict(options)
 
-    def reduce(self, values: Tensor) -> Tensor:
-        """Returns the mean or the sum of all elements."""
-        return values.mean() if self.reduction == "mean" else values.sum()
+    def reduce(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Returns the mean or the sum of all elements, or of those where ``mask`` is True."""
+        if mask is None:
+            return values.mean() if self.reduction == "mean" else values.sum()
+        if self.reduction == "mean":
+            return masked_mean(values, mask)
+        return values.where(mask, 0).sum()
 
 
-def run_loss(loss: nn.Module, inputs: Sequence[Any]) -> Tensor:
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Returns the mean of the elements where the mask is True; 0 if there are none.
+
+    Args:
+        values: (…, C, H, W), finite, also where the mask is False.
+        mask: (…, 1, H, W) bool.
+    """
+    count = mask.sum() * (values.numel() // mask.numel())
+    return values.where(mask, 0).sum() / count.clamp(min=1)
+
+
+def run_loss(loss: nn.Module, inputs: Sequence[Any], mask: Tensor | None = None) -> Tensor:
     """Calls a loss; its first value is checked.
 
     Args:
         loss: A registered loss.
         inputs: The tensors that its ``inputs`` name; ``aux`` is a dict.
+        mask: True for the pixels that count; only for a loss with ``takes_mask``.
 
     Returns:
         The weighted loss, a scalar.
@@ -78,7 +130,7 @@ def run_loss(loss: nn.Module, inputs: Sequence[Any]) -> Tensor:
             user's own loss fails.
     """
     with calling(loss, "forward"):
-        value = loss(*inputs)
+        value = loss(*inputs) if mask is None else loss(*inputs, mask=mask)
     if loss not in _checked:
         _check_value(loss, inputs, value)
         _checked.add(loss)

@@ -66,6 +66,8 @@ class PerceptualLoss(Loss):
         weights: A weight file with torchvision's layer names; None: torchvision's own file in torch
             hub's cache.
         fetch: Download torchvision's file if it is not in torch hub's cache.
+        bands: Numbers (from 1) of the three bands that VGG19 gets as red, green and blue; a band
+            may be repeated, so [1, 1, 1] is for grey images. None: the images are RGB.
 
     Raises:
         UserError: if an option is wrong or the file ``weights`` does not exist.
@@ -81,8 +83,10 @@ class PerceptualLoss(Loss):
         preprocess: Literal["imagenet", "caffe", "none"] = "imagenet",
         weights: Path | None = None,
         fetch: bool = False,
+        bands: list[int] | None = None,
     ) -> None:
         super().__init__(loss_weight)
+        self.bands = _checked_bands("PerceptualLoss", bands)
         self.layers = {"conv5_4": 1.0} if layers is None else dict(layers)
         unknown = [name for name in self.layers if name not in VGG19_LAYERS]
         if unknown or not self.layers:
@@ -102,11 +106,14 @@ class PerceptualLoss(Loss):
                 raise BackboneUnavailable(missing("PerceptualLoss", VGG19))
             download(VGG19)
 
+    def check_channels(self, channels: int) -> None:
+        _check_channels("PerceptualLoss", self.bands, channels)
+
     def value(self, sr: Tensor, gt: Tensor) -> Tensor:
-        sr, gt = as_images(sr), as_images(gt)
+        sr, gt = (_chosen("PerceptualLoss", self.bands, as_images(image)) for image in (sr, gt))
         indices = {VGG19_LAYERS[name]: weight for name, weight in self.layers.items()}
         net = load_vgg19(self.file, max(indices), sr.device)
-        _check_images("PerceptualLoss", sr, net.min_size)
+        check_size("PerceptualLoss", sr, net.min_size)
         sr_feats = net(_PREPROCESS[self.preprocess](sr), indices)
         with torch.no_grad():
             gt_feats = net(_PREPROCESS[self.preprocess](gt), indices)
@@ -128,6 +135,8 @@ class LPIPSLoss(Loss):
         net: The backbone. For a network that is evaluated by LPIPS, use another backbone here.
         fetch: Download the backbone's weights if they are not in torch hub's cache.
         backbone: The backbone's weight file, as for the metric ``LPIPS``.
+        bands: Numbers (from 1) of the three bands that the backbone gets as red, green and blue; a
+            band may be repeated, so [1, 1, 1] is for grey images. None: the images are RGB.
 
     Raises:
         UserError: if ``net`` is unknown.
@@ -140,16 +149,21 @@ class LPIPSLoss(Loss):
         net: Literal["alex", "vgg", "squeeze"] = "vgg",
         fetch: bool = False,
         backbone: Path | None = None,
+        bands: list[int] | None = None,
     ) -> None:
         super().__init__(loss_weight)
+        self.bands = _checked_bands("LPIPSLoss", bands)
         check_choice("LPIPSLoss: net", net, LPIPS_BACKBONES)
         if reason := lpips_lacks(net, fetch, backbone):
             raise BackboneUnavailable(reason)
         self.net, self.fetch, self.backbone = net, fetch, backbone
 
+    def check_channels(self, channels: int) -> None:
+        _check_channels("LPIPSLoss", self.bands, channels)
+
     def value(self, sr: Tensor, gt: Tensor) -> Tensor:
-        sr, gt = as_images(sr), as_images(gt)
-        _check_images("LPIPSLoss", sr, LPIPS_BACKBONES[self.net].min_size)
+        sr, gt = (_chosen("LPIPSLoss", self.bands, as_images(image)) for image in (sr, gt))
+        check_size("LPIPSLoss", sr, LPIPS_BACKBONES[self.net].min_size)
         network = lpips_network(self.net, sr.device, self.fetch, self.backbone)
         return network(sr, gt, normalize=True).mean()
 
@@ -228,7 +242,26 @@ def _gram(features: Tensor) -> Tensor:
     return maps @ maps.transpose(1, 2) / (maps.shape[1] * maps.shape[2])
 
 
-def _check_images(name: str, image: Tensor, min_size: int) -> None:
-    if image.shape[1] != 3:
-        raise UserError(f"{name}: needs RGB images, got {image.shape[1]} channels")
-    check_size(name, image, min_size)
+def _checked_bands(name: str, bands: Sequence[int] | None) -> list[int] | None:
+    if bands is not None and (len(bands) != 3 or min(bands) < 1):
+        raise UserError(f"{name}: bands must be three numbers from 1 on, got {list(bands)}")
+    return None if bands is None else list(bands)
+
+
+def _check_channels(name: str, bands: Sequence[int] | None, channels: int) -> None:
+    if bands is None and channels != 3:
+        example = "[1, 1, 1]" if channels == 1 else "[3, 2, 1]"
+        raise UserError(
+            f"{name}: needs RGB images, got {channels} channels; choose three of them as R, G and "
+            f"B with the option bands, for example bands: {example}"
+        )
+    if bands is not None and max(bands) > channels:
+        raise UserError(
+            f"{name}: bands names band {max(bands)}, but the images have {channels} channels"
+        )
+
+
+def _chosen(name: str, bands: Sequence[int] | None, images: Tensor) -> Tensor:
+    """Returns images (N, 3, H, W) of the chosen bands."""
+    _check_channels(name, bands, images.shape[1])
+    return images if bands is None else images[:, [band - 1 for band in bands]]

@@ -14,12 +14,17 @@ from srtoolbox.registry import LOSS_REGISTRY
 
 
 class _PixelLoss(Loss):
+    takes_mask = True
+
     def __init__(self, loss_weight: float = 1.0, reduction: Reduction = "mean") -> None:
         super().__init__(loss_weight)
         self.reduction = reduction
 
-    def value(self, sr: Tensor, gt: Tensor) -> Tensor:
-        return self.reduce(self.distance(sr - gt))
+    def value(self, sr: Tensor, gt: Tensor, mask: Tensor | None = None) -> Tensor:
+        difference = sr - gt
+        if mask is not None:  # 1, as every distance has a finite derivative there
+            difference = difference.where(mask, 1)
+        return self.reduce(self.distance(difference), mask)
 
     def distance(self, difference: Tensor) -> Tensor:
         """Returns the loss of each element of ``sr - gt``."""
@@ -81,6 +86,7 @@ class PSNRLoss(Loss):
     weight, such as 0.03 (DSTC-SRNet's combined loss).
 
     With ``train.accumulate`` or several processes, a batch is the part that is processed at a time.
+    With a mask, the MSE is that of the valid pixels; images without a valid pixel are left out.
 
     Args:
         loss_weight: Factor on the loss.
@@ -88,6 +94,8 @@ class PSNRLoss(Loss):
             averaged (NAFNet, Chen et al., ECCV 2022).
         eps: Added to the MSE; it limits the PSNR to 80 dB.
     """
+
+    takes_mask = True
 
     def __init__(
         self,
@@ -99,7 +107,18 @@ class PSNRLoss(Loss):
         check_choice("PSNRLoss: over", over, ("batch", "image"))
         self.over, self.eps = over, eps
 
-    def value(self, sr: Tensor, gt: Tensor) -> Tensor:
-        error = as_images(sr - gt).square()
+    def value(self, sr: Tensor, gt: Tensor, mask: Tensor | None = None) -> Tensor:
+        difference = as_images(sr - gt)
+        if mask is not None:
+            return self._of_valid(difference, as_images(mask))
+        error = difference.square()
         mse = error.mean() if self.over == "batch" else error.mean(dim=(1, 2, 3))
         return (10 / math.log(10)) * torch.log(mse + self.eps).mean()
+
+    def _of_valid(self, difference: Tensor, mask: Tensor) -> Tensor:
+        dims = (0, 1, 2, 3) if self.over == "batch" else (1, 2, 3)
+        count = mask.sum(dim=dims) * difference.shape[1]
+        mse = difference.where(mask, 0).square().sum(dim=dims) / count.clamp(min=1)
+        counts = count > 0
+        values = torch.log(mse.where(counts, 1) + self.eps).where(counts, 0)
+        return (10 / math.log(10)) * values.sum() / counts.sum().clamp(min=1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from srtoolbox.errors import UserError, check_choice
-from srtoolbox.losses.base import Loss
+from srtoolbox.losses.base import Loss, masked_mean
 from srtoolbox.registry import LOSS_REGISTRY
 
 _CRITERIA = {
@@ -24,6 +24,9 @@ class AlignmentLoss(Loss):
     """Compares the frames that a network aligned with the LR reference frame.
 
     TDAN adds it with weight 1 to the MSE of its SR image (Tian et al., CVPR 2020).
+
+    A mask of the ground truth does not change it, because it compares LR frames; missing pixels of
+    LR frames are filled from their neighbours by the dataset.
 
     Args:
         loss_weight: Factor on the loss.
@@ -72,16 +75,22 @@ class TemporalConsistencyLoss(Loss):
     """Mean absolute error of the change from each frame to the next.
 
     It compares frame differences of result and ground truth, without optical flow. It is for
-    networks that restore all frames of a clip.
+    networks that restore all frames of a clip. With a mask, a change counts where both frames are
+    valid.
 
     Args:
         loss_weight: Factor on the loss.
     """
 
-    def value(self, sr: Tensor, gt: Tensor) -> Tensor:
+    takes_mask = True
+
+    def value(self, sr: Tensor, gt: Tensor, mask: Tensor | None = None) -> Tensor:
         if sr.ndim != 5 or sr.shape[1] < 2:
             raise UserError(
                 "TemporalConsistencyLoss: needs a network that restores several frames "
                 f"(N, T, C, H, W), got {tuple(sr.shape)}"
             )
+        if mask is not None:
+            difference = (sr - gt).where(mask, 0).diff(dim=1)
+            return masked_mean(difference.abs(), mask[:, 1:] & mask[:, :-1])
         return (sr - gt).diff(dim=1).abs().mean()

@@ -56,17 +56,21 @@ class GradientWeightedLoss(Loss):
         gain: Weight of the derivatives; 4 in the paper.
     """
 
+    takes_mask = True
+
     def __init__(
         self, loss_weight: float = 1.0, reduction: Reduction = "mean", gain: float = 4.0
     ) -> None:
         super().__init__(loss_weight)
         self.reduction, self.gain = reduction, gain
 
-    def value(self, sr: Tensor, gt: Tensor) -> Tensor:
+    def value(self, sr: Tensor, gt: Tensor, mask: Tensor | None = None) -> Tensor:
         difference = sr - gt
+        if mask is not None:  # masked pixels are zeros, like those beyond the border
+            difference = difference.where(mask, 0)
         dx, dy = sobel(F.pad(difference, (1, 1, 1, 1)))
         weight = (1 + self.gain * dx.abs()) * (1 + self.gain * dy.abs())
-        return self.reduce(weight * difference.abs())
+        return self.reduce(weight * difference.abs(), mask)
 
 
 @LOSS_REGISTRY.register()

@@ -44,8 +44,10 @@ class Model(Protocol):
         Args:
             phase: One of ``phases``.
             batch: ``lq`` (N, T, C, h, w) and ``gt`` (N, C, H, W) or (N, T', C, H, W), float32 in
-                [0, 1]; ``flow`` (N, 2, T - 1, 2, h, w) if the dataset has it; ``reference``, if the
-                index of the reference frame differs from the dataset's.
+                [0, 1]; ``flow`` (N, 2, T - 1, 2, h, w) if the dataset has it; ``mask``, bool of
+                the shape of ``gt`` with one channel, True for pixels that count, if the dataset
+                has it; ``reference``, if the index of the reference frame differs from the
+                dataset's.
             step: Number of finished steps.
             memo: Passes values on to later phases: all phases of a step get the same dict for the
                 same part of a batch. It is empty in the first phase.

@@ -16,7 +16,7 @@ from srtoolbox.data.base import Batch
 from srtoolbox.errors import ComponentError, UserError
 from srtoolbox.losses import AdversarialLoss, GANType, as_images, gradient_penalty
 from srtoolbox.models.loss_schedule import LossSchedule
-from srtoolbox.models.sr_model import SRModel
+from srtoolbox.models.sr_model import SRModel, seen_sr
 from srtoolbox.registry import MODEL_REGISTRY
 from srtoolbox.utils.own_code import calling, describe_value, place_of
 
@@ -59,7 +59,8 @@ class GANModel(SRModel):
     """Regression losses plus an adversarial loss, with a discriminator that is trained too.
 
     Phase "g" changes only the generator, phase "d" only the discriminator. Phase "d" uses the SR
-    images of phase "g", so the generator runs once per step.
+    images of phase "g", so the generator runs once per step. With a mask in the batch, the
+    discriminator sees SR images whose masked pixels are those of the ground truth.
 
     Args:
         network_g: A registered network; usually trained by regression before.
@@ -113,10 +114,11 @@ class GANModel(SRModel):
         if step < self.gan.net_d_init_iter:
             return {}
         views = self._views(batch)
-        memo["sr"] = views["sr"].detach()
+        sr = seen_sr(views)
+        memo["sr"] = sr.detach()
         net = self.networks["d"]
         with _unchanged(net, self.gan.norm_in_g == "running"):
-            fake = _judge(net, views["sr"])
+            fake = _judge(net, sr)
             real = _judge(net, views["gt"]) if self.adversarial.relativistic else None
         adversarial = self.gan.loss_weight * self.adversarial.generator(real, fake)
         return {**self._weigh(views, step), ADVERSARIAL: adversarial}
@@ -125,7 +127,7 @@ class GANModel(SRModel):
         net, sr = self.networks["d"], memo.pop("sr", None)
         if sr is None:  # phase "g" made no step
             with torch.no_grad():
-                sr = self._views(batch)["sr"]
+                sr = seen_sr(self._views(batch))
         real, fake = as_images(batch["gt"]), as_images(sr)
         l_real, l_fake = self.adversarial.discriminator(_judge(net, real), _judge(net, fake))
         losses = {"l_d_real": l_real, "l_d_fake": l_fake}

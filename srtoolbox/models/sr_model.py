@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from srtoolbox.data.base import Batch
-from srtoolbox.errors import UserError
+from srtoolbox.errors import ComponentError, UserError
 from srtoolbox.losses import check_shapes, run_loss
 from srtoolbox.models.frames import arrange_frames, run_network
 from srtoolbox.models.loss_schedule import LossSchedule
@@ -19,6 +19,9 @@ from srtoolbox.registry import MODEL_REGISTRY
 @MODEL_REGISTRY.register()
 class SRModel:
     """Runs a single-image or multi-frame network and computes its losses; a ``base.Model``.
+
+    Pixels that ``mask`` of a batch marks as invalid change no loss and no gradient, see
+    ``srtoolbox.losses.Loss``.
 
     Args:
         network_g: A registered network.
@@ -61,6 +64,9 @@ class SRModel:
         sr = aux.pop("sr").float()
         check_shapes(sr, batch["gt"])
         views = {"sr": sr, "gt": batch["gt"], "frames": lq, "aux": aux}
+        if (mask := batch.get("mask")) is not None:
+            _check_mask(mask, sr)
+            views["mask"] = mask
         if reference is not None:
             views["lq"] = lq[:, reference]
         return views
@@ -69,15 +75,39 @@ class SRModel:
         """Computes the losses that count at a step, in float32 for every precision."""
         values = {}
         if border := self.loss_crop_border:
-            cropped = {name: _without_border(views[name], border) for name in ("sr", "gt")}
+            names = [name for name in ("sr", "gt", "mask") if name in views]
+            cropped = {name: _without_border(views[name], border) for name in names}
             views = {**views, **cropped}
+        mask = views.get("mask")
+        filled = views if mask is None else {**views, "sr": seen_sr(views)}
         with torch.autocast(views["sr"].device.type, enabled=False):
             for name, loss in self.losses.items():
                 schedule = self.loss_schedule.get(name)
                 factor = 1.0 if schedule is None else schedule.factor(step)
-                if factor:
-                    values[name] = factor * run_loss(loss, _inputs(name, loss, views))
+                if not factor:
+                    continue
+                if mask is not None and getattr(loss, "takes_mask", False):
+                    value = run_loss(loss, _inputs(name, loss, views), mask)
+                else:
+                    value = run_loss(loss, _inputs(name, loss, filled))
+                values[name] = factor * value
         return values
+
+
+def seen_sr(views: Mapping[str, Any]) -> Tensor:
+    """Returns ``sr``; its masked pixels are those of ``gt`` and have no gradient."""
+    if "mask" not in views:
+        return views["sr"]
+    return torch.where(views["mask"], views["sr"], views["gt"])
+
+
+def _check_mask(mask: Tensor, sr: Tensor) -> None:
+    expected = (*sr.shape[:-3], 1, *sr.shape[-2:])
+    if mask.shape != expected or mask.dtype != torch.bool:
+        raise ComponentError(
+            f"the dataset gives a mask {tuple(mask.shape)} {mask.dtype} for sr {tuple(sr.shape)}; "
+            f"it must be {expected} torch.bool"
+        )
 
 
 def _without_border(images: Tensor, border: int) -> Tensor:

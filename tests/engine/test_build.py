@@ -16,6 +16,7 @@ from srtoolbox.config.load import load_options
 from srtoolbox.data import SampleBursts
 from srtoolbox.engine.build import (
     build_dataset,
+    build_model,
     build_network,
     check_crop,
     fingerprint,
@@ -24,7 +25,7 @@ from srtoolbox.engine.build import (
 from srtoolbox.engine.options import RunOptions, TrainOptions
 from srtoolbox.engine.weights.load import save_weights, weights_hash
 from srtoolbox.errors import UserError
-from srtoolbox.registry import ARCH_REGISTRY, DATASET_REGISTRY
+from srtoolbox.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY
 from srtoolbox.utils.environment import digest
 
 CPU = torch.device("cpu")
@@ -318,3 +319,51 @@ class TestScorable:
         opt = options(text, metric)
         with pytest.raises(UserError, match=r"1 clips have fewer than two .*: short"):
             build_dataset("val.c", opt.datasets.val["c"], opt, net)
+
+
+class _Bands(torch.nn.Module):
+    """A network of any number of bands."""
+
+    scales, scale = (4,), 4
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.conv = torch.nn.Conv2d(channels, channels, 1)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 13])
+def test_a_discriminator_has_the_channels_of_the_ground_truth(options, channels: int) -> None:
+    dataset = SimpleNamespace(reference=0, gt_channels=channels, gt_size=32)
+    shapes = set()
+    for kind in ("UNetDiscriminatorSN", "VGGStyleDiscriminator", "ISRDiscriminator"):
+        opt = options("model_type=GANModel", f"network_d={{type: {kind}}}")
+        net_d = build_model(opt, _Bands(channels), dataset).networks["d"]
+        shapes.add(next(m.in_channels for m in net_d.modules() if isinstance(m, torch.nn.Conv2d)))
+    assert shapes == {channels}
+    opt = options("model_type=GANModel")  # the default discriminator
+    assert build_model(opt, _Bands(channels), dataset).networks["d"].conv_first.in_channels == (
+        channels
+    )
+
+
+def test_channels_that_a_loss_or_discriminator_cannot_take_are_found_at_once(options) -> None:
+    class Grey(torch.nn.L1Loss):
+        def check_channels(self, channels: int) -> None:
+            if channels != 1:
+                raise UserError(f"needs grey images, got {channels} channels")
+
+    dataset = SimpleNamespace(reference=0, gt_channels=4)
+    registry, name = LOSS_REGISTRY, "GreyForThisTest"
+    registry.register(name)(Grey)
+    try:
+        opt = options(f"train.losses={{l_grey: {{type: {name}}}}}")
+        with pytest.raises(UserError, match=r"train\.losses\.l_grey: needs grey .* got 4 channels"):
+            build_model(opt, _Bands(4), dataset)
+        build_model(opt, _Bands(1), SimpleNamespace(reference=0, gt_channels=1))
+    finally:
+        registry._entries.pop(name)
+    opt = options("model_type=GANModel", "network_d={type: UNetDiscriminatorSN, num_in_ch: 3}")
+    with pytest.raises(UserError, match=r"network_d\.num_in_ch is 3, but the ground truth has 4"):
+        build_model(opt, _Bands(4), dataset)
+    build_model(opt, _Bands(3), SimpleNamespace(reference=0))
