@@ -88,6 +88,13 @@ class Reading:
         """Bands of the ground truth."""
         return self.num_band if self.bands_gt is None else len(self.bands_gt)
 
+    def in_layout(self, layout: Layout) -> Reading:
+        """Returns the reading with the white level of a layout, unless the options state levels."""
+        stated = self.white_level is not None or self.black_level != 0
+        if stated or layout.raw or layout.white_level is None:
+            return self
+        return replace(self, white_level=layout.white_level, black_level=layout.black_level)
+
     @cached_property
     def levels(self) -> Levels:
         """The values that become 0 and 1."""

@@ -175,6 +175,7 @@ class FileDataset:
         Raises:
             UserError: names the first ten faults.
         """
+        reading = reading.in_layout(layout)
         self._levels = reading.levels
         if layout.raw:
             try:
@@ -226,7 +227,7 @@ class FileDataset:
     def paths(self) -> list[Path]:
         """Returns all files that may be read."""
         gt, lq = self._files()
-        return gt + lq + [path for item in self._items for path in item.mask]
+        return gt + lq + [path for item in self._items for path in (*item.mask, *item.lq_mask)]
 
     def gt_sizes(self) -> dict[Path, tuple[int, int]]:
         """Returns (H, W) of each ground truth as it is scored, from the first file of each item."""
@@ -353,7 +354,7 @@ class FileDataset:
             options=self._gt_options,
             lq_options=self._lq_options,
         )
-        return [*faults, *check_masks(self._items, self._gt_options)]
+        return [*faults, *check_masks(self._items, self._gt_options, self._lq_options)]
 
     def _reduce(self, image: Any, window: Window) -> np.ndarray:
         """Makes a window of the LR image of a ground truth (C, H, W)."""
@@ -375,23 +376,33 @@ class FileDataset:
         return small.astype(image.dtype)
 
 
-def check_masks(items: Sequence[Item], gt_options: ReadOptions) -> list[Fault]:
-    """Returns a fault for each mask that cannot be read or has not the size of its ground truth."""
-    pairs = [pair for item in items for pair in zip(item.gt, item.mask, strict=False)]
+def check_masks(
+    items: Sequence[Item], gt_options: ReadOptions, lq_options: ReadOptions
+) -> list[Fault]:
+    """Returns a fault for each mask that cannot be read or has not the size of its image."""
+    pairs = [
+        (*pair, options)
+        for item in items
+        for files, masks, options in (
+            (item.gt, item.mask, gt_options),
+            (item.lq, item.lq_mask, lq_options),
+        )
+        for pair in zip(files, masks, strict=False)
+    ]
 
-    def check(pair: tuple[Path, Path]) -> Fault | None:
-        gt, mask = pair
+    def check(pair: tuple[Path, Path, ReadOptions]) -> Fault | None:
+        path, mask, options = pair
         try:
             size = image_info(mask, MASK_OPTIONS).size
         except ImageFault as fault:
             return Fault(mask, fault.kind, str(fault).removeprefix(f"{mask}: "))
         try:
-            wanted = image_info(gt, gt_options).size
+            wanted = image_info(path, options).size
         except ImageFault:
             return None  # it has its own fault
         if size == wanted:
             return None
-        text = f"a mask of {size[1]}×{size[0]}; expected {wanted[1]}×{wanted[0]} like {gt}"
+        text = f"a mask of {size[1]}×{size[0]}; expected {wanted[1]}×{wanted[0]} like {path}"
         return Fault(mask, "wrong mask", text)
 
     return list(filter(None, map_threads(check, pairs)))
