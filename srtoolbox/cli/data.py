@@ -57,13 +57,19 @@ def add_prepare(commands: Commands) -> None:
         "--channels",
         type=at_least(1),
         metavar="N",
-        help="layout multiband: number of bands to make, 1 to 13 (default 4)",
+        help="number of bands of the files (default: of the layout, or grey and RGB); layout "
+        "multiband: number of bands to make, 1 to 13 (default 4)",
     )
+    for name, files in (("--bands", ""), ("--bands-gt", " of HR files (default: as --bands)")):
+        command.add_argument(
+            name, type=at_least(1), nargs="+", metavar="N", help=f"numbers of bands to use{files}"
+        )
     command.add_argument(
         "--nodata",
-        type=int,
+        type=float,
         metavar="VALUE",
-        help="layout multiband: make missing pixels of this value at one edge",
+        help="value of missing pixels (default: what GeoTIFF files state); layout multiband: make "
+        "missing pixels of this value at one edge",
     )
 
 
@@ -91,6 +97,8 @@ def prepare(arguments: Namespace) -> None:
         convert=arguments.convert == "rgb",
         recursive=arguments.recursive,
         channels=arguments.channels,
+        bands=arguments.bands,
+        bands_gt=arguments.bands_gt,
         nodata=arguments.nodata,
     )
     print_rich(prepared.table())

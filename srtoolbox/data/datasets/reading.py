@@ -89,11 +89,15 @@ class Reading:
         return self.num_band if self.bands_gt is None else len(self.bands_gt)
 
     def in_layout(self, layout: Layout) -> Reading:
-        """Returns the reading with the white level of a layout, unless the options state levels."""
+        """Returns the reading with the levels and bands of a layout where no option states them."""
+        reading = self
         stated = self.white_level is not None or self.black_level != 0
-        if stated or layout.raw or layout.white_level is None:
-            return self
-        return replace(self, white_level=layout.white_level, black_level=layout.black_level)
+        if not stated and not layout.raw and layout.white_level is not None:
+            levels = {"white_level": layout.white_level, "black_level": layout.black_level}
+            reading = replace(reading, **levels)
+        if self.bands is None and self.bands_gt is None and layout.bands is not None:
+            reading = replace(reading, bands=layout.bands, bands_gt=layout.bands_gt)
+        return reading
 
     @cached_property
     def levels(self) -> Levels:

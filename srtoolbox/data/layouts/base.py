@@ -74,6 +74,9 @@ class Layout:
         lq_size: (h, w), if it is the same for all items.
         bit_depth: Bit depth of the LR pixels, which may be less than that of the file's type.
         raw: Whether LR is packed RAW.
+        channels: Number of bands of the files; None: grey or RGB, or it varies.
+        bands: Bands of LR to use unless the options state others.
+        bands_gt: Bands of HR to use with ``bands``.
         white_level: White level of the LR files; of all files, unless LR is packed RAW.
         black_level: Black level of the LR files.
         gt_white_level: White level of the ground truth.
@@ -96,6 +99,9 @@ class Layout:
     lq_size: tuple[int, int] | None = None
     bit_depth: int = 8
     raw: bool = False
+    channels: int | None = None
+    bands: tuple[int, ...] | None = None
+    bands_gt: tuple[int, ...] | None = None
     white_level: int | None = None
     black_level: int = 0
     gt_white_level: int | None = None

@@ -39,6 +39,7 @@ SATELLITES = (
         gt_size=(384, 384),
         lq_size=(128, 128),
         bit_depth=14,
+        channels=1,
         white_level=16383,
         degradation=(
             "none: 9 or more images at 300 m and one at 100 m within 30 days, one band (red or "
@@ -65,6 +66,7 @@ SATELLITES = (
         splits={"all": arrangements(("GT_x{scale}/{any}/{stem}", "LR_x{scale}/{any}/{stem}"))},
         gt_size=(256, 256),
         bit_depth=14,
+        channels=4,
         white_level=10000,
         degradation="none: Sentinel-2 and VENµS of the same day, registered by the authors",
         note=(
@@ -92,6 +94,8 @@ SATELLITES = (
             for part in ("train", "val", "test")
         },
         bit_depth=14,
+        bands=(4, 3, 2, 8),
+        bands_gt=(1, 2, 3, 4),
         white_level=10000,
         degradation=(
             "none: Sentinel-2 (10 m) on several days, and SPOT 6 or 7 pansharpened (1.5 m), which "
@@ -100,11 +104,11 @@ SATELLITES = (
         note=(
             "srtoolbox prepare worldstrat puts the 12 bands of the L2A images of a place on one "
             "grid, as uint16 reflectance × 10000, and the 4 bands of SPOT on the same grid, finer "
-            "by the scale (extra geo). For equal bands in LR and HR: bands [4, 3, 2, 8], bands_gt "
-            "[1, 2, 3, 4]. The names of the files and the table of splits are known from the "
-            "authors' code and TorchGeo; that 10000 is white for SPOT is from the authors' code; "
-            "that the order of SPOT's bands is red, green, blue, near infrared and that L2A has no "
-            "band B10 is recalled, not checked."
+            "by the scale (extra geo). Bands 4, 3, 2, 8 of LR and 1, 2, 3, 4 of HR are used unless "
+            "the options bands and bands_gt say otherwise. The names of the files and the table of "
+            "splits are known from the authors' code and TorchGeo; that 10000 is white for SPOT is "
+            "from the authors' code; that the order of SPOT's bands is red, green, blue, near "
+            "infrared and that L2A has no band B10 is recalled, not checked."
         ),
     ),
     Layout(

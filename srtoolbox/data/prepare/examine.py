@@ -15,7 +15,7 @@ from srtoolbox.config.components import parameters_of
 from srtoolbox.data.datasets.source import find_items
 from srtoolbox.data.files.checks import check_items
 from srtoolbox.data.files.find import Fault, Item, scan_pair
-from srtoolbox.data.files.image_info import ImageInfo, ReadOptions
+from srtoolbox.data.files.image_info import PLAIN, ImageInfo, ReadOptions
 from srtoolbox.data.files.reader import image_info
 from srtoolbox.data.layouts import get_layout
 from srtoolbox.registry import DATASET_REGISTRY
@@ -116,13 +116,13 @@ def report_by_kind(faults: Sequence[Fault], title: str) -> str:
     return "\n".join(lines)
 
 
-def headers(paths: Sequence[Path], raw: bool = False, convert: bool = False) -> list[ImageInfo]:
+def headers(paths: Sequence[Path], options: ReadOptions = PLAIN) -> list[ImageInfo]:
     """Reads the headers of image files.
 
     Raises:
         UserError: as ``image_info``.
     """
-    return list(map_threads(partial(image_info, options=ReadOptions(raw, convert)), paths))
+    return list(map_threads(partial(image_info, options=options), paths))
 
 
 def decoded_size(infos: Sequence[ImageInfo]) -> int:

@@ -16,6 +16,7 @@ from torch import nn
 
 from srtoolbox.config.files import plain
 from srtoolbox.data.base import EvalDataset, Sample, TrainDataset, dataset_info
+from srtoolbox.data.files.image_info import ReadOptions
 from srtoolbox.data.prepare.examine import decoded_size, examine, headers, report_by_kind
 from srtoolbox.data.stream import SampleStream, split_batch
 from srtoolbox.engine.build import assemble, build_dataset, build_network, load_pretrained
@@ -149,7 +150,7 @@ class _RunCheck:
         lq = list(dict.fromkeys(path for item in seen.items for path in item.lq))
         say(f"{len(gt) + len(lq):,} files decoded")
         if folder := spec.get("cache"):
-            size = decoded_size([*headers(gt), *headers(lq, seen.raw)])
+            size = decoded_size([*headers(gt), *headers(lq, ReadOptions(raw=seen.raw))])
             caches = self.found.caches
             caches[user_path(folder)] = caches.get(user_path(folder), 0) + size
 
