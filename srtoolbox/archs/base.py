@@ -33,7 +33,9 @@ class ArchInfo:
         input_size: Height and width that its input must have, for an exported program of a fixed
             size; `run_tiled` runs it on larger images. None: any.
         square: Whether height and width of its input must be equal.
-        channels: Channels of a frame: 3 for RGB, 4 for packed RAW.
+        channels: Channels of a frame: its bands, 3 for RGB; 4 for packed RAW.
+        out_channels: Channels of its output. None: not declared; then they are those of its input,
+            or 3, as RAW becomes RGB.
         restores_all: Whether it returns all frames (N, T, C, H, W) instead of the reference.
         time_scale: Frame rate of the output divided by that of the input.
         needs_flow: Name of the optical-flow estimator whose result is its second input, or None.
@@ -55,6 +57,7 @@ class ArchInfo:
     input_size: tuple[int, int] | None = None
     square: bool = False
     channels: int = 3
+    out_channels: int | None = None
     restores_all: bool = False
     time_scale: int = 1
     needs_flow: str | None = None
@@ -99,6 +102,14 @@ def arch_info(net: nn.Module | type[nn.Module]) -> ArchInfo:
     return info
 
 
+def channels_text(net: nn.Module) -> str:
+    """Returns the channels of input and output in words: ``"3"``, or ``"4 in, 3 out"``."""
+    info = arch_info(net)
+    if info.out_channels in (None, info.channels):
+        return str(info.channels)
+    return f"{info.channels} in, {info.out_channels} out"
+
+
 def check_network(net: Any) -> None:
     """Checks that an object is a network with valid declarations and its own ``scale``.
 
@@ -122,7 +133,7 @@ def _check_values(net: nn.Module | type[nn.Module], info: ArchInfo) -> None:
     """Raises a ``ComponentError`` for numbers that no network can have."""
     for field in (
         *("scales", "num_frame", "size_multiple", "min_size", "input_size", "channels"),
-        "time_scale",
+        *("out_channels", "time_scale"),
     ):
         value = getattr(info, field)
         numbers = value if isinstance(value, tuple) else (value,)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srtoolbox.archs.layers.basic import RGB_MEAN
+from srtoolbox.archs.layers.bands import RGB_MEAN, check_bands
 from srtoolbox.archs.layers.upsample import Upsample, check_scale
 from srtoolbox.errors import check_choice
 from srtoolbox.registry import ARCH_REGISTRY
@@ -33,6 +33,9 @@ class DSRNet(nn.Module):
         num_feat: Channels of the features.
         branch: "gate": the gate chooses. 1 (four 3×3 convolutions) or 2 (alternating 3×3 and 1×1):
             always this branch; the other one and the gate are unused.
+        num_in_ch: Bands of the input. The mean colour is subtracted from 3 bands only (RGB).
+        num_out_ch: Bands of the output; None: as many as the input. The mean colour is added to 3
+            bands only.
     """
 
     paper = "Tian et al., Image super-resolution via dynamic network, CAAI Trans. 2023"
@@ -44,19 +47,22 @@ class DSRNet(nn.Module):
         scale: int = 4,
         num_feat: int = 64,
         branch: Literal["gate", 1, 2] = "gate",
+        num_in_ch: int = 3,
+        num_out_ch: int | None = None,
     ) -> None:
         super().__init__()
         check_choice("DSRNet: branch", branch, ("gate", 1, 2))
         self.scale = check_scale(self, scale)
+        self.channels, self.out_channels = check_bands(self, num_in_ch, num_out_ch)
         self.branch: Literal["gate", 1, 2] = branch
         if branch != "gate":
             other = 3 - branch
             unused = tuple(f"conv{index}_{other}." for index in (7, 8, 9, 10))
             self.dead_parameters = (*type(self).dead_parameters, "gate.", *unused)
 
-        self.sub_mean = MeanShift(-1)
-        self.add_mean = MeanShift(+1)
-        self.conv1 = _conv(3, num_feat)
+        self.sub_mean = MeanShift(-1) if self.channels == 3 else nn.Identity()
+        self.add_mean = MeanShift(+1) if self.out_channels == 3 else nn.Identity()
+        self.conv1 = _conv(self.channels, num_feat)
         for index in range(2, 17):
             self.add_module(f"conv{index}", _conv(num_feat, num_feat))
         self.gate = Gate(num_feat)
@@ -67,10 +73,12 @@ class DSRNet(nn.Module):
         up = nn.Sequential(OrderedDict(body=Upsample(scale, num_feat)))
         self.upsample = nn.Sequential(OrderedDict(up=up))
         # No ReLU here; the sequence only gives the published key, conv17.0.
-        self.conv17 = nn.Sequential(nn.Conv2d(num_feat, 3, 3, padding=1, bias=False))
+        self.conv17 = nn.Sequential(
+            nn.Conv2d(num_feat, self.out_channels, 3, padding=1, bias=False)
+        )
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Maps (N, 3, h, w) in [0, 1] to (N, 3, h * scale, w * scale)."""
+        """Maps (N, num_in_ch, h, w) in [0, 1] to (N, num_out_ch, h * scale, w * scale)."""
         x1 = self.conv1(self.sub_mean(lq))
         x2 = self._apply_convs(x1, "2")
         x4 = self._apply_convs(x2, "3", "4")

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.bands import check_bands
 from srtoolbox.archs.layers.basic import conv3, is_exporting
 from srtoolbox.archs.layers.conv_lstm import ConvLSTM
 from srtoolbox.archs.layers.upsample import check_scale
@@ -38,7 +39,7 @@ class DSTCSRNet(nn.Module):
     =================================  ===================  =======================================
     stage                              shape                content
     =================================  ===================  =======================================
-    input                              (N, T, 3, h, w)      the frames, without alignment
+    input                              (N, T, B, h, w)      the frames of B bands, not aligned
     ``unit1``                          (N, T, C, h, w)      `Encoder` of each frame and of the
                                                             reference, the median of 16 frames
     ``alpha_predictor``                (N, T)               weights of the frames
@@ -47,7 +48,7 @@ class DSTCSRNet(nn.Module):
     ``fuse.spatial_stream``            (N, C, h, w)         `DRSS`: means over parts of the image
     ``fuse``                           (N, C, h, w)         attention between both, gates
     ``feature_enhancement``            (N, C, h, w)         `MLFE`: three sizes, channel attention
-    ``decode``                         (N, 3, h·s, w·s)     `ProgressiveDecoder`, ×2 in each stage
+    ``decode``                         (N, B, h·s, w·s)     `ProgressiveDecoder`, ×2 in each stage
     =================================  ===================  =======================================
 
     The SR image is not clipped. There is no connection from the LR frames to the SR image around
@@ -61,6 +62,8 @@ class DSTCSRNet(nn.Module):
         scale: 4 is published. 2 and 8 (one and three stages of the decoder) and 3 (one stage that
             enlarges by 3) are ours.
         num_feat: Channels C, a multiple of 8; 64 is published. All other widths follow from it.
+        num_in_ch: Bands of the input.
+        num_out_ch: Bands of the output; None: as many as the input.
     """
 
     paper = (
@@ -80,20 +83,34 @@ class DSTCSRNet(nn.Module):
         "decode",
     )
 
-    def __init__(self, scale: int = 4, num_feat: int = 64) -> None:
+    def __init__(
+        self,
+        scale: int = 4,
+        num_feat: int = 64,
+        num_in_ch: int = 3,
+        num_out_ch: int | None = None,
+    ) -> None:
         super().__init__()
         self.scale = check_scale(self, scale)
+        self.channels, self.out_channels = check_bands(self, num_in_ch, num_out_ch)
         if num_feat < 8 or num_feat % 8:
             raise UserError(f"DSTCSRNet: num_feat must be a multiple of 8, got {num_feat}")
-        self.unit1 = Encoder(3, num_feat)
+        self.unit1 = Encoder(self.channels, num_feat)
         self.fuse = StreamFusion(num_feat)
         self.feature_enhancement = MLFE(num_feat)
-        self.decode = ProgressiveDecoder(num_feat, _STEPS[scale])
+        self.decode = ProgressiveDecoder(num_feat, _STEPS[scale], self.out_channels)
         self.unit2 = Encoder(2 * num_feat, num_feat)
         self.alpha_predictor = AlphaPredictor(num_feat)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Maps (N, T, 3, h, w) in [0, 1] to (N, 3, h·scale, w·scale); T ≥ 1, h and w ≥ 4."""
+        """Maps bursts to images.
+
+        Args:
+            lq: (N, T, num_in_ch, h, w) in [0, 1]; T ≥ 1, h and w ≥ 4.
+
+        Returns:
+            (N, num_out_ch, h·scale, w·scale).
+        """
         # The median is the lower of the two middle values, where their number is even.
         median = _median(lq[:, :_NUM_MEDIAN])
         feat = each_frame(self.unit1, torch.cat((lq, median), 1))
@@ -412,7 +429,7 @@ class MLFE(nn.Module):
 class ProgressiveDecoder(nn.Module):
     """Enlarges (N, C, h, w) step by step and returns an image."""
 
-    def __init__(self, num_feat: int, steps: tuple[int, ...]) -> None:
+    def __init__(self, num_feat: int, steps: tuple[int, ...], num_out_ch: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for step in steps:
@@ -420,7 +437,7 @@ class ProgressiveDecoder(nn.Module):
             layers += [nn.Upsample(scale_factor=step, mode="bilinear"), conv, nn.PReLU()]
         self.upsample = nn.Sequential(*layers)
         self.refine_blocks = nn.Sequential(ResBlock(num_feat), ResBlock(num_feat))
-        self.final = nn.Conv2d(num_feat, 3, 3, padding=1, padding_mode="reflect")
+        self.final = nn.Conv2d(num_feat, num_out_ch, 3, padding=1, padding_mode="reflect")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.final(self.refine_blocks(self.upsample(x)))

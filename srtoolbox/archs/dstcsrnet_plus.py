@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srtoolbox.archs.layers.attention import CrossLayer, EnhancementGroup, SpatialBlock
+from srtoolbox.archs.layers.bands import check_bands
 from srtoolbox.archs.layers.basic import conv3
 from srtoolbox.archs.layers.burst.bayer import demosaic
-from srtoolbox.archs.layers.burst.memory import MTMS, NUM_PLANE, SampleMemory, fine_samples
+from srtoolbox.archs.layers.burst.memory import MTMS, SampleMemory, fine_samples, num_plane
 from srtoolbox.archs.layers.burst.motion import estimate_motion
 from srtoolbox.archs.layers.residual import residual_blocks, scaled_kaiming_
 from srtoolbox.archs.layers.upsample import bicubic_upsample, check_scale
@@ -44,16 +45,18 @@ class DSTCSRNetPlus(nn.Module):
     ==================  ======================  ==============================================
     stage               shape                   content
     ==================  ======================  ==============================================
-    input               (N, T, 3, h, w)         reference first, the others in order (RAW: 4)
-    motion              (N, T, 2, 3)            Gauss-Newton on the frames, without gradients
-    shift-and-add       (N, 7, h·s, w·s)        samples on the fine grid, weights, mean (RAW: 9)
+    input               (N, T, B, h, w)         reference first, the others in order (RAW: B = 4)
+    motion              (N, T, 2, 3)            Gauss-Newton on the mean of the bands, no gradients
+    shift-and-add       (N, 2B + 1, h·s, w·s)   samples on the fine grid, weights, mean (RAW: 9)
     shallow features    (N, T, C, h, w)         convolution, residual blocks, for each frame
     MTMS                (N, C, h/2^l, w/2^l)    per level: align, embed, GRU from both ends, mean
     DRSS                (N, C, h, w)            selective kernels on the reference
     BCAF                (N, C, h, w)            windowed attention in both directions, gate
     MLFE                (N, C, h, w)            attentive residual groups, coarse context
-    ProgressiveDecoder  (N, 3, h·s, w·s)        ×2 (or ×3) and an image in each stage
+    ProgressiveDecoder  (N, B, h·s, w·s)        ×2 (or ×3) and an image in each stage
     ==================  ======================  ==============================================
+
+    B is the number of bands: 3 for RGB, any other for spectral images. For RAW the output is RGB.
 
     Time and memory of every part are linear in pixels and in frames. T can be any number ≥ 1; train
     with the number of frames of the application, or with a varying number. The defaults are preset
@@ -79,8 +82,12 @@ class DSTCSRNetPlus(nn.Module):
         fusion: Fusion of two streams: `BCAF`, `ConcatFusion` or their sum.
         mlfe: Whether to build the feature enhancement.
         decoder: ``"plain"`` has no intermediate images.
-        channels: 3 for RGB, 4 for RAW packed as R, G beside R, G beside B, B; the output is RGB.
+        channels: 3 for images of bands; 4 for RAW packed as R, G beside R, G beside B, B, whose
+            output is RGB. Images of four bands have ``num_in_ch: 4`` instead.
         max_frame: Maximum number of frames to use: the reference and its nearest neighbours.
+        num_in_ch: Bands of the input; it has no meaning for RAW.
+        num_out_ch: Bands of the output, equal to ``num_in_ch``, since the result is added to the
+            input; None: ``num_in_ch``.
     """
 
     paper = "ours, after the five stages of DSTC-SRNet (Wan, MinjieWan/DTSC-SRNet, 2026)"
@@ -109,22 +116,34 @@ class DSTCSRNetPlus(nn.Module):
         decoder: Literal["progressive", "plain"] = "progressive",
         channels: Literal[3, 4] = 3,
         max_frame: int | None = None,
+        num_in_ch: int = 3,
+        num_out_ch: int | None = None,
     ) -> None:
         super().__init__()
         if max_frame is not None and max_frame < 1:
             raise UserError(f"DSTCSRNetPlus: max_frame must be at least 1, got {max_frame}")
         check_choice("DSTCSRNetPlus: fusion", fusion, ("bcaf", "concat", "sum"))
-        self.channels, self.max_frame = channels, max_frame
-        if channels == 4:
+        check_choice("DSTCSRNetPlus: channels", channels, (3, 4))
+        self.channels, self.out_channels = check_bands(self, num_in_ch, num_out_ch, equal=True)
+        self.max_frame, self.raw = max_frame, channels == 4
+        if self.raw and num_in_ch != 3:
+            raise UserError(
+                f"DSTCSRNetPlus: channels: 4 means packed RAW, but num_in_ch is {num_in_ch}; for "
+                f"images of {num_in_ch} bands leave channels out, for RAW leave num_in_ch out"
+            )
+        if self.raw:
+            self.channels = 4
             self.scales = tuple(2 * factor for factor in type(self).scales)
         self.scale = check_scale(self, scale)
         self.reference = reference
         self.use_motion = "global" in alignment and streams != "spatial"
-        self.head = nn.Sequential(conv3(channels, num_feat), residual_blocks(num_block, num_feat))
-        num_plane = NUM_PLANE[channels] if self.use_motion else 0
+        self.head = nn.Sequential(
+            conv3(self.channels, num_feat), residual_blocks(num_block, num_feat)
+        )
+        planes = num_plane(self.channels, self.raw) if self.use_motion else 0
         memory = num_feat, num_level, memory_kernel, "residual" in alignment
         self.temporal = MTMS(*memory) if streams != "spatial" else None
-        self.samples = SampleMemory(scale, num_feat, num_plane) if self.use_motion else None
+        self.samples = SampleMemory(scale, num_feat, planes) if self.use_motion else None
         self.spatial = DRSS(num_feat, num_block_spatial) if streams != "temporal" else None
         self.fusion = None
         if streams == "both" and fusion == "bcaf":
@@ -135,19 +154,19 @@ class DSTCSRNetPlus(nn.Module):
         steps = {2: (2,), 3: (3,), 4: (2, 2), 6: (2, 3), 8: (2, 2, 2)}[scale]
         progressive = decoder == "progressive"
         self.decoder = ProgressiveDecoder(
-            num_feat, steps, num_block_decoder, progressive, num_plane
+            num_feat, steps, num_block_decoder, progressive, planes, self.out_channels
         )
         costly = ("temporal.levels", "spatial.blocks", "enhance.groups", "decoder.stages")
         built = {name for name, _ in self.named_modules()}
         self.checkpoint_blocks = ("head", *(name for name in costly if name in built))
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Maps (N, T, channels, h, w) in [0, 1] to (N, 3, h·scale, w·scale)."""
+        """Maps (N, T, B, h, w) in [0, 1] to (N, B, h·scale, w·scale); RAW (B = 4) to RGB."""
         lq = lq[:, self._frames(lq.shape[1])]
-        if self.channels == 3:
-            base = bicubic_upsample(lq[:, 0], self.scale)
-        else:
+        if self.raw:
             base = bicubic_upsample(demosaic(lq[:, 0]), self.scale // 2)
+        else:
+            base = bicubic_upsample(lq[:, 0], self.scale)
         n, t = lq.shape[:2]
         feat = self.head(lq.flatten(0, 1) - 0.5).unflatten(0, (n, t))
 
@@ -238,7 +257,7 @@ class MLFE(nn.Module):
 
 
 class ProgressiveDecoder(nn.Module):
-    """Enlarges in stages and adds an image in each: maps (N, C, h, w) to (N, 3, h·s, w·s).
+    """Enlarges in stages and adds an image in each: maps (N, C, h, w) to (N, B, h·s, w·s).
 
     The last stage also gets the samples of all frames at full resolution, so that one convolution
     can average and sharpen them.
@@ -249,10 +268,17 @@ class ProgressiveDecoder(nn.Module):
         num_block: Residual blocks in each stage.
         images: Whether each stage predicts an image; else only the last one.
         num_plane: Planes K of `fine_samples`; 0 without them.
+        num_out_ch: Bands B of the images.
     """
 
     def __init__(
-        self, num_feat: int, steps: tuple[int, ...], num_block: int, images: bool, num_plane: int
+        self,
+        num_feat: int,
+        steps: tuple[int, ...],
+        num_block: int,
+        images: bool,
+        num_plane: int,
+        num_out_ch: int,
     ) -> None:
         super().__init__()
         self.stages = nn.ModuleList()
@@ -270,25 +296,26 @@ class ProgressiveDecoder(nn.Module):
                 )
             )
             if images or last:
-                self.images.append(scaled_kaiming_(conv3(wide, 3)))
+                self.images.append(scaled_kaiming_(conv3(wide, num_out_ch)))
             width = wide
         self.early = images
         self.samples: nn.Conv2d | None = None
         if num_plane:  # at the start it adds the mean residual of the samples around each pixel
-            self.samples = scaled_kaiming_(nn.Conv2d(3 + num_plane, 3, 5, padding=2), 0.01)
+            conv = nn.Conv2d(num_out_ch + num_plane, num_out_ch, 5, padding=2)
+            self.samples = scaled_kaiming_(conv, 0.01)
             with torch.no_grad():
-                self.samples.weight[:, -3:, 2, 2] += torch.eye(3) / _IMAGE_GAIN
+                self.samples.weight[:, -num_out_ch:, 2, 2] += torch.eye(num_out_ch) / _IMAGE_GAIN
 
     def forward(self, x: Tensor, base: Tensor, fine: Tensor | None) -> Tensor:
         """Adds the predicted images to ``base``.
 
         Args:
             x: Features (N, C, h, w).
-            base: The enlarged reference (N, 3, H, W).
+            base: The enlarged reference (N, B, H, W).
             fine: Planes of `fine_samples`, (N, K, H, W); None if ``num_plane`` is 0.
 
         Returns:
-            (N, 3, H, W).
+            (N, B, H, W).
         """
         images: list[Tensor] = []
         for i, stage in enumerate(self.stages):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from srtoolbox.archs.layers.basic import RGB_MEAN, conv3
+from srtoolbox.archs.layers.bands import check_bands, mean_of_bands
+from srtoolbox.archs.layers.basic import conv3
 from srtoolbox.archs.layers.residual import ResidualBlock
 from srtoolbox.archs.layers.upsample import Upsample, check_scale
 from srtoolbox.registry import ARCH_REGISTRY
@@ -23,6 +23,9 @@ class EDSR(nn.Module):
         num_block: Residual blocks of the body.
         res_scale: Weight of each residual.
         img_range: Factor from [0, 1] to the range of values inside; published weights expect 255.
+        num_in_ch: Bands of the input. The mean colour is subtracted from 3 bands only (RGB).
+        num_out_ch: Bands of the output; None: as many as the input. The mean colour is added to 3
+            bands only.
     """
 
     paper = (
@@ -32,6 +35,7 @@ class EDSR(nn.Module):
     checkpoint_blocks = ("body",)
 
     mean: Tensor
+    out_mean: Tensor
 
     def __init__(
         self,
@@ -40,19 +44,23 @@ class EDSR(nn.Module):
         num_block: int = 16,
         res_scale: float = 1.0,
         img_range: float = 255.0,
+        num_in_ch: int = 3,
+        num_out_ch: int | None = None,
     ) -> None:
         super().__init__()
         self.scale = check_scale(self, scale)
+        self.channels, self.out_channels = check_bands(self, num_in_ch, num_out_ch)
         self.img_range = img_range
-        self.register_buffer("mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.conv_first = conv3(3, num_feat)
+        for name, number in (("mean", self.channels), ("out_mean", self.out_channels)):
+            self.register_buffer(name, mean_of_bands(number), persistent=False)
+        self.conv_first = conv3(self.channels, num_feat)
         self.body = nn.Sequential(*(ResidualBlock(num_feat, res_scale) for _ in range(num_block)))
         self.conv_after_body = conv3(num_feat, num_feat)
         self.upsample = Upsample(scale, num_feat)
-        self.conv_last = conv3(num_feat, 3)
+        self.conv_last = conv3(num_feat, self.out_channels)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Maps (N, 3, h, w) in [0, 1] to (N, 3, h * scale, w * scale)."""
+        """Maps (N, num_in_ch, h, w) in [0, 1] to (N, num_out_ch, h * scale, w * scale)."""
         feat = self.conv_first((lq - self.mean) * self.img_range)
         feat = feat + self.conv_after_body(self.body(feat))
-        return self.conv_last(self.upsample(feat)) / self.img_range + self.mean
+        return self.conv_last(self.upsample(feat)) / self.img_range + self.out_mean

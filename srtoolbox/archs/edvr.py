@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.bands import check_bands
 from srtoolbox.archs.layers.basic import conv3, enlarge, lrelu
 from srtoolbox.archs.layers.deform import ModulatedDeformConvPack, align_frames
 from srtoolbox.archs.layers.residual import ResidualBlock, residual_blocks
@@ -37,6 +38,9 @@ class EDVR(nn.Module):
         with_tsa: Fuse by temporal and spatial attention instead of one 1×1 convolution.
         with_predeblur: Deblur the frames by a pyramid of residual blocks first; None: if ``hr_in``.
         hr_in: Input and output have the same size; None: if ``scale`` is 1.
+        num_in_ch: Bands of the input.
+        num_out_ch: Bands of the output, equal to ``num_in_ch``, since the result is added to the
+            input; None: ``num_in_ch``.
     """
 
     paper = "Wang et al., EDVR: Video restoration with enhanced deformable convolutions, CVPRW 2019"
@@ -58,9 +62,12 @@ class EDVR(nn.Module):
         with_tsa: bool = True,
         with_predeblur: bool | None = None,
         hr_in: bool | None = None,
+        num_in_ch: int = 3,
+        num_out_ch: int | None = None,
     ) -> None:
         super().__init__()
         self.scale = check_scale(self, scale)
+        self.channels, self.out_channels = check_bands(self, num_in_ch, num_out_ch, equal=True)
         self.hr_in = scale == 1 if hr_in is None else hr_in
         self.with_predeblur = self.hr_in if with_predeblur is None else with_predeblur
         if self.hr_in != (scale == 1):
@@ -76,10 +83,10 @@ class EDVR(nn.Module):
         self.size_multiple = self.min_size = 16 if self.hr_in else 4
 
         if self.with_predeblur:
-            self.predeblur = Predeblur(num_feat, self.hr_in)
+            self.predeblur = Predeblur(num_feat, self.hr_in, num_in_ch)
             self.conv_1x1 = nn.Conv2d(num_feat, num_feat, 1)
         else:
-            self.conv_first = conv3(3, num_feat)
+            self.conv_first = conv3(num_in_ch, num_feat)
         self.feature_extraction = residual_blocks(num_extract_block, num_feat)
         self.conv_l2_1 = conv3(num_feat, num_feat, stride=2)
         self.conv_l2_2 = conv3(num_feat, num_feat)
@@ -94,16 +101,16 @@ class EDVR(nn.Module):
         self.upconv1 = conv3(num_feat, num_feat * 4)
         self.upconv2 = conv3(num_feat, 64 * 4)
         self.conv_hr = conv3(64, 64)
-        self.conv_last = conv3(64, 3)
+        self.conv_last = conv3(64, num_in_ch)
 
     def forward(self, lq: Tensor) -> Tensor:
         """Restores the middle frame of each clip.
 
         Args:
-            lq: (N, T, 3, h, w) in [0, 1], T = ``num_frame``.
+            lq: (N, T, num_in_ch, h, w) in [0, 1], T = ``num_frame``.
 
         Returns:
-            (N, 3, h * scale, w * scale).
+            (N, num_in_ch, h * scale, w * scale).
         """
         aligned = self._align(self._pyramid(lq))
         feat = self.fusion(aligned if self.with_tsa else aligned.flatten(1, 2))
@@ -184,12 +191,13 @@ class Predeblur(nn.Module):
     Args:
         num_feat: Channels of the features.
         hr_in: Reduce the input to a quarter of its size first.
+        num_in_ch: Bands of the frames.
     """
 
-    def __init__(self, num_feat: int, hr_in: bool) -> None:
+    def __init__(self, num_feat: int, hr_in: bool, num_in_ch: int) -> None:
         super().__init__()
         self.hr_in = hr_in
-        self.conv_first = conv3(3, num_feat)
+        self.conv_first = conv3(num_in_ch, num_feat)
         if hr_in:
             self.stride_conv_hr1 = conv3(num_feat, num_feat, stride=2)
             self.stride_conv_hr2 = conv3(num_feat, num_feat, stride=2)
@@ -201,7 +209,7 @@ class Predeblur(nn.Module):
         self.resblock_l1 = nn.ModuleList(ResidualBlock(num_feat) for _ in range(5))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (M, 3, h, w) to (M, num_feat, h, w), or a quarter of the size if ``hr_in``."""
+        """Maps (M, num_in_ch, h, w) to (M, num_feat, ·, ·): h, w, or a quarter if ``hr_in``."""
         l1 = lrelu(self.conv_first(x))
         if self.hr_in:
             l1 = lrelu(self.stride_conv_hr2(lrelu(self.stride_conv_hr1(l1))))

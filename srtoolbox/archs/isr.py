@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.bands import check_bands
 from srtoolbox.archs.layers.basic import conv3, init_convs_
 from srtoolbox.archs.layers.upsample import check_scale
 from srtoolbox.archs.rdn import DenseBlock, RDNFeatures
@@ -31,6 +32,8 @@ class ISR_RDN(RDNFeatures):
         num_layer: Convolutions of each block (C).
         num_grow_ch: Channels that each of these convolutions adds (G).
         upscaling: "ups" repeats pixels, for all published weights; "shuffle" is a pixel shuffle.
+        num_in_ch: Bands of the input.
+        num_out_ch: Bands of the output; None: as many as the input.
     """
 
     paper = f"Zhang et al., Residual dense network for image SR, CVPR 2018, as in {SOURCE}"
@@ -44,12 +47,16 @@ class ISR_RDN(RDNFeatures):
         num_layer: int = 6,
         num_grow_ch: int = 64,
         upscaling: Literal["ups", "shuffle"] = "ups",
+        num_in_ch: int = 3,
+        num_out_ch: int | None = None,
     ) -> None:
         check_choice("ISR_RDN: upscaling", upscaling, ("ups", "shuffle"))
-        super().__init__(num_feat, num_block, num_layer, num_grow_ch)
+        bands = check_bands(self, num_in_ch, num_out_ch)
+        super().__init__(num_feat, num_block, num_layer, num_grow_ch, num_in_ch)
+        self.channels, self.out_channels = bands
         self.scale = check_scale(self, scale)
         shuffle = upscaling == "shuffle"
-        num_out = 3 * scale**2
+        num_out = self.out_channels * scale**2
         self.upscale = nn.Sequential(
             nn.Conv2d(num_feat, 64, 5, padding=2),
             nn.ReLU(),
@@ -58,11 +65,12 @@ class ISR_RDN(RDNFeatures):
             nn.Conv2d(32, num_out, 3, padding=1),
             nn.PixelShuffle(scale) if shuffle else nn.Upsample(scale_factor=scale),
         )
-        self.output = nn.Conv2d(3 if shuffle else num_out, 3, 3, padding=1)
+        num_last = self.out_channels if shuffle else num_out
+        self.output = nn.Conv2d(num_last, self.out_channels, 3, padding=1)
         _initialise(self)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Maps (N, 3, h, w) in [0, 1] to (N, 3, h * scale, w * scale)."""
+        """Maps (N, num_in_ch, h, w) in [0, 1] to (N, num_out_ch, h * scale, w * scale)."""
         return self.output(self.upscale(self.features(lq)))
 
     def keras_layers(self) -> dict[str, str]:
@@ -89,6 +97,8 @@ class ISR_RRDN(nn.Module):
         num_layer: Convolutions of each dense block (C).
         num_grow_ch: Channels that each of these convolutions adds (G).
         res_scale: Weight of every residual.
+        num_in_ch: Bands of the input.
+        num_out_ch: Bands of the output; None: as many as the input.
     """
 
     paper = f"Wang et al., ESRGAN, ECCVW 2018, as in {SOURCE}"
@@ -104,20 +114,24 @@ class ISR_RRDN(nn.Module):
         num_layer: int = 4,
         num_grow_ch: int = 32,
         res_scale: float = 0.2,
+        num_in_ch: int = 3,
+        num_out_ch: int | None = None,
     ) -> None:
         super().__init__()
         self.scale = check_scale(self, scale)
-        self.conv_first = conv3(3, num_feat)
+        self.channels, self.out_channels = check_bands(self, num_in_ch, num_out_ch)
+        self.conv_first = conv3(self.channels, num_feat)
         dense_block = num_feat, num_layer, num_grow_ch
         blocks = (_RRDB(num_dense_block, res_scale, *dense_block) for _ in range(num_block))
         self.body = nn.Sequential(*blocks)
         self.conv_body = conv3(num_feat, num_feat)
-        self.upscale = nn.Sequential(conv3(num_feat, 3 * scale**2), nn.PixelShuffle(scale))
-        self.output = nn.Conv2d(3, 3, 3, padding=1)
+        num_out = self.out_channels
+        self.upscale = nn.Sequential(conv3(num_feat, num_out * scale**2), nn.PixelShuffle(scale))
+        self.output = nn.Conv2d(num_out, num_out, 3, padding=1)
         _initialise(self)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Maps (N, 3, h, w) in [0, 1] to (N, 3, h * scale, w * scale)."""
+        """Maps (N, num_in_ch, h, w) in [0, 1] to (N, num_out_ch, h * scale, w * scale)."""
         feat = self.conv_first(lq)
         feat = feat + self.conv_body(self.body(feat))
         return self.output(self.upscale(feat))
@@ -170,7 +184,7 @@ def load_keras(net: ISR_RDN | ISR_RRDN, arrays: Mapping[str, Tensor]) -> None:
                     f"(channels first) instead of {shape}{hint}"
                 )
             if module == shuffled:  # (pixel, colour) in TensorFlow, (colour, pixel) in PyTorch
-                array = array.unflatten(0, (-1, 3)).transpose(0, 1).flatten(0, 1)
+                array = array.unflatten(0, (-1, net.out_channels)).transpose(0, 1).flatten(0, 1)
             state[f"{module}.{ours}"] = array
     if given:
         raise UserError(f"{type(net).__name__}: no layer for {next(iter(given))}{hint}")

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.bands import check_bands
 from srtoolbox.archs.layers.basic import conv3, enlarge
 from srtoolbox.archs.layers.hat import HAT
 from srtoolbox.archs.layers.tsa import LGTD_NAMES, TSAFusion
@@ -46,6 +47,8 @@ class LGTD(nn.Module):
         legacy: Repeat three mistakes of the public code: both frame orders are reversed, so that
             the long-term difference is zero; the offsets start at random values instead of zero;
             and with the tail "conv" the unused transformer is built too.
+        num_in_ch: Bands of the input.
+        num_out_ch: Bands of the output; None: as many as the input.
     """
 
     paper = (
@@ -75,9 +78,12 @@ class LGTD(nn.Module):
         num_upsample_feat: int = 64,
         num_frame: int = 5,
         legacy: bool = False,
+        num_in_ch: int = 3,
+        num_out_ch: int | None = None,
     ) -> None:
         super().__init__()
         self.scale = check_scale(self, scale)
+        self.channels, self.out_channels = check_bands(self, num_in_ch, num_out_ch)
         if num_frame < 3 or num_frame % 2 == 0:
             raise UserError(f"LGTD: num_frame must be odd and at least 3, got {num_frame}")
         check_choice("LGTD: tail", tail, ("hat", "conv"))
@@ -85,10 +91,10 @@ class LGTD(nn.Module):
         self.num_frame = num_frame
         self.reference = num_frame // 2
 
-        self.fea0 = ConvBlock(3, num_feat)
-        self.fea_all = ConvBlock(3, num_feat)
+        self.fea0 = ConvBlock(num_in_ch, num_feat)
+        self.fea_all = ConvBlock(num_in_ch, num_feat)
         self.res_feat_ext = resnet_blocks(num_extract_block, num_feat)
-        self.tdm_s = ShortTermDifference(num_feat, num_frame)
+        self.tdm_s = ShortTermDifference(num_feat, num_frame, num_in_ch)
         self.tdm_l = LongTermDifference(num_feat, num_frame, legacy)
         self.fus = conv3(num_frame * num_feat, num_feat)
         self.msd = MSDAlignment(num_feat, deformable_groups)
@@ -108,7 +114,7 @@ class LGTD(nn.Module):
                 conv3(embed_dim, num_upsample_feat), nn.LeakyReLU()
             )
             self.upsample = Upsample(scale, num_upsample_feat)
-            self.conv_last = conv3(num_upsample_feat, 3)
+            self.conv_last = conv3(num_upsample_feat, self.out_channels)
         if tail == "hat" or legacy:
             self.hat = HAT(
                 num_feat,
@@ -119,6 +125,7 @@ class LGTD(nn.Module):
                 num_head,
                 window_size,
                 num_feat=num_upsample_feat,
+                num_out_ch=self.out_channels,
             )
         start_kaiming(self, offsets=legacy)
 
@@ -126,11 +133,11 @@ class LGTD(nn.Module):
         """Super-resolves the middle frame of each clip.
 
         Args:
-            lq: (N, T, 3, h, w) in [0, 1], T = ``num_frame``; h and w multiples of ``window_size``,
-                or of 4 with the tail "conv".
+            lq: (N, T, num_in_ch, h, w) in [0, 1], T = ``num_frame``; h and w multiples of
+                ``window_size``, or of 4 with the tail "conv".
 
         Returns:
-            (N, 3, h * scale, w * scale).
+            (N, num_out_ch, h * scale, w * scale).
         """
         middle = lq[:, self.reference]
         short = self.fea0(middle) + self.tdm_s(lq, middle)
@@ -151,19 +158,20 @@ class ShortTermDifference(nn.Module):
     Args:
         num_feat: Channels of the output; the inner layers have twice as many.
         num_frame: Frames of a clip.
+        num_in_ch: Bands of a frame.
     """
 
-    def __init__(self, num_feat: int, num_frame: int) -> None:
+    def __init__(self, num_feat: int, num_frame: int, num_in_ch: int = 3) -> None:
         super().__init__()
         wide = 2 * num_feat
-        self.feat_diff = ConvBlock(3, num_feat)
+        self.feat_diff = ConvBlock(num_in_ch, num_feat)
         self.conv1 = ConvBlock((num_frame - 1) * num_feat, wide)
-        self.feat0 = ConvBlock(3, wide)
+        self.feat0 = ConvBlock(num_in_ch, wide)
         self.res_feat1 = resnet_blocks(1, wide, ConvBlock(wide, num_feat))
         self.res_feat2 = resnet_blocks(1, wide, ConvBlock(wide, num_feat))
 
     def forward(self, lq: Tensor, middle: Tensor) -> Tensor:
-        """Maps (N, T, 3, h, w) and the reference (N, 3, h, w) to (N, num_feat, h, w)."""
+        """Maps (N, T, bands, h, w) and the reference (N, bands, h, w) to (N, num_feat, h, w)."""
         difference = lq[:, :-1] - lq[:, 1:]
         changes = F.avg_pool2d(self.feat_diff(difference.flatten(0, 1)), 2)
         changes = self.conv1(changes.unflatten(0, difference.shape[:2]).flatten(1, 2))

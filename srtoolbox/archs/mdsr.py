@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from srtoolbox.archs.layers.basic import RGB_MEAN, conv3
+from srtoolbox.archs.layers.bands import check_bands, mean_of_bands
+from srtoolbox.archs.layers.basic import conv3
 from srtoolbox.archs.layers.residual import ResidualBlock
 from srtoolbox.archs.layers.upsample import Upsample, check_scale
 from srtoolbox.registry import ARCH_REGISTRY
@@ -31,6 +32,9 @@ class MDSR(nn.Module):
         num_block: Residual blocks of the body.
         res_scale: Weight of each residual of the body.
         img_range: Factor from [0, 1] to the range of values inside.
+        num_in_ch: Bands of the input. The mean colour is subtracted from 3 bands only (RGB).
+        num_out_ch: Bands of the output; None: as many as the input. The mean colour is added to 3
+            bands only.
     """
 
     paper = (
@@ -40,6 +44,7 @@ class MDSR(nn.Module):
     checkpoint_blocks = ("body",)
 
     mean: Tensor
+    out_mean: Tensor
 
     def __init__(
         self,
@@ -48,9 +53,12 @@ class MDSR(nn.Module):
         num_block: int = 16,
         res_scale: float = 1.0,
         img_range: float = 255.0,
+        num_in_ch: int = 3,
+        num_out_ch: int | None = None,
     ) -> None:
         super().__init__()
         self.scale = check_scale(self, scale)
+        self.channels, self.out_channels = check_bands(self, num_in_ch, num_out_ch)
         self.dead_parameters = tuple(
             f"{part}.x{other}."
             for part in ("pre", "upsample")
@@ -58,8 +66,9 @@ class MDSR(nn.Module):
             if other != scale
         )
         self.img_range = img_range
-        self.register_buffer("mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.conv_first = conv3(3, num_feat)
+        for name, number in (("mean", self.channels), ("out_mean", self.out_channels)):
+            self.register_buffer(name, mean_of_bands(number), persistent=False)
+        self.conv_first = conv3(self.channels, num_feat)
         self.pre = nn.ModuleDict(
             {
                 f"x{factor}": nn.Sequential(_PreBlock(num_feat), _PreBlock(num_feat))
@@ -71,10 +80,10 @@ class MDSR(nn.Module):
         self.upsample = nn.ModuleDict(
             {f"x{factor}": Upsample(factor, num_feat) for factor in self.scales}
         )
-        self.conv_last = conv3(num_feat, 3)
+        self.conv_last = conv3(num_feat, self.out_channels)
 
     def forward(self, lq: Tensor, scale: int | None = None) -> Tensor:
-        """Maps (N, 3, h, w) in [0, 1] to (N, 3, h * scale, w * scale).
+        """Maps (N, num_in_ch, h, w) in [0, 1] to (N, num_out_ch, h * scale, w * scale).
 
         Args:
             lq: The images.
@@ -83,7 +92,7 @@ class MDSR(nn.Module):
         part = f"x{self.scale if scale is None else check_scale(self, scale)}"
         feat = self.pre[part](self.conv_first((lq - self.mean) * self.img_range))
         feat = feat + self.conv_after_body(self.body(feat))
-        return self.conv_last(self.upsample[part](feat)) / self.img_range + self.mean
+        return self.conv_last(self.upsample[part](feat)) / self.img_range + self.out_mean
 
 
 class _PreBlock(nn.Module):

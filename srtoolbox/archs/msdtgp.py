@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.bands import check_bands
 from srtoolbox.archs.layers.upsample import check_scale
 from srtoolbox.archs.layers.video.msd import (
     ConvBlock,
@@ -38,6 +39,8 @@ class MSDTGP(nn.Module):
         deformable_groups: Groups of channels, each with its own offsets; divides ``num_feat``.
         num_frame: Frames of a clip, odd; the middle one is the reference.
         legacy: Start the offsets at random values instead of zero, a mistake of the public code.
+        num_in_ch: Bands of the input.
+        num_out_ch: Bands of the output; None: as many as the input.
     """
 
     paper = "Xiao et al., Satellite video SR via multiscale deformable convolution, TGRS 2022"
@@ -56,17 +59,20 @@ class MSDTGP(nn.Module):
         deformable_groups: int = 8,
         num_frame: int = 5,
         legacy: bool = False,
+        num_in_ch: int = 3,
+        num_out_ch: int | None = None,
     ) -> None:
         super().__init__()
         self.scale = check_scale(self, scale)
+        self.channels, self.out_channels = check_bands(self, num_in_ch, num_out_ch)
         if num_frame < 3 or num_frame % 2 == 0:
             raise UserError(f"MSDTGP: num_frame must be odd and at least 3, got {num_frame}")
         self.num_frame = num_frame
         self.reference = num_frame // 2
         kernel = PROJECTION[scale]
 
-        self.feat0 = ConvBlock(3, num_wide_feat)
-        self.feat_all = ConvBlock(3, num_feat)
+        self.feat0 = ConvBlock(self.channels, num_wide_feat)
+        self.feat_all = ConvBlock(self.channels, num_feat)
         self.res_feat_ext = resnet_blocks(num_extract_block, num_feat)
         self.DBPN = DBPN(num_wide_feat, num_feat, kernel)
         self.alignment1 = MSDAlignment(num_feat, deformable_groups)
@@ -79,17 +85,18 @@ class MSDTGP(nn.Module):
             num_block, num_feat, ConvBlock(num_feat, num_wide_feat, *kernel)
         )
         self.TAtt = TAtt(num_feat)
-        self.output = ConvBlock((self.reference + 1) * num_feat, 3, activation=False)
+        num_last = (self.reference + 1) * num_feat
+        self.output = ConvBlock(num_last, self.out_channels, activation=False)
         start_kaiming(self, offsets=legacy)
 
     def forward(self, lq: Tensor) -> Tensor:
         """Super-resolves the middle frame of each clip.
 
         Args:
-            lq: (N, T, 3, h, w) in [0, 1], T = ``num_frame``.
+            lq: (N, T, num_in_ch, h, w) in [0, 1], T = ``num_frame``.
 
         Returns:
-            (N, 3, h * scale, w * scale).
+            (N, num_out_ch, h * scale, w * scale).
         """
         middle = self.reference
         feat = self.res_feat_ext(self.feat_all(lq.flatten(0, 1))).unflatten(0, lq.shape[:2])

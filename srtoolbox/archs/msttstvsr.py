@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.bands import check_bands
 from srtoolbox.archs.layers.basic import conv3, enlarge, lrelu
 from srtoolbox.archs.layers.residual import residual_blocks
 from srtoolbox.archs.layers.upsample import check_scale
@@ -39,6 +40,8 @@ class MSTTSTVSR(nn.Module):
         flow: Name of the estimator of the optical flow between the given frames.
         legacy: Repeat two mistakes of the public code: the warped second frame replaces its aligned
             features, and the warp is stretched by half a pixel towards the border.
+        num_in_ch: Bands of the input.
+        num_out_ch: Bands of the output; None: as many as the input.
     """
 
     paper = "Xiao et al., Space-time super-resolution for satellite video, JAG 2022"
@@ -62,6 +65,8 @@ class MSTTSTVSR(nn.Module):
         num_frame: int = 4,
         flow: str = "DIS",
         legacy: bool = False,
+        num_in_ch: int = 3,
+        num_out_ch: int | None = None,
     ) -> None:
         super().__init__()
         if num_frame < 2:
@@ -72,10 +77,11 @@ class MSTTSTVSR(nn.Module):
                 f"divides 4 * num_feat = {4 * num_feat}, got {list(patch_sizes)}"
             )
         self.scale = check_scale(self, scale)
+        self.channels, self.out_channels = check_bands(self, num_in_ch, num_out_ch)
         self.num_frame, self.needs_flow, self.legacy = num_frame, flow, legacy
         self.size_multiple = self.min_size = 2 * math.lcm(*patch_sizes)
 
-        self.conv_first = conv3(3, num_feat)
+        self.conv_first = conv3(self.channels, num_feat)
         self.feature_extraction = residual_blocks(num_extract_block, num_feat)
         self.MSD_align = MSDAlignment(num_feat, deformable_groups)
         self.fusion = nn.Conv2d(2 * num_feat, num_feat, 1)
@@ -85,18 +91,18 @@ class MSTTSTVSR(nn.Module):
         self.upconv1 = conv3(num_feat, 4 * num_feat)
         self.upconv2 = conv3(num_feat, 4 * num_feat)
         self.HRconv = conv3(num_feat, num_feat)
-        self.conv_last = conv3(num_feat, 3)
+        self.conv_last = conv3(num_feat, self.out_channels)
 
     def forward(self, lq: Tensor, flow: Tensor | None = None) -> Tensor:
         """Super-resolves a clip in space and time.
 
         Args:
-            lq: (N, T, 3, h, w) in [0, 1], T = ``num_frame``.
+            lq: (N, T, num_in_ch, h, w) in [0, 1], T = ``num_frame``.
             flow: (N, 2, T - 1, 2, h, w) in LR pixels, x before y: from each frame to the next, and
                 back. None means no motion.
 
         Returns:
-            (N, 2 T - 1, 3, h * scale, w * scale).
+            (N, 2 T - 1, num_out_ch, h * scale, w * scale).
         """
         n, frames, _, height, width = lq.shape
         if flow is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.bands import check_bands
 from srtoolbox.archs.layers.basic import conv3
 from srtoolbox.archs.layers.upsample import Upsample, check_scale
 from srtoolbox.registry import ARCH_REGISTRY
@@ -15,9 +16,11 @@ class RDNFeatures(nn.Module):
 
     checkpoint_blocks = ("rdbs",)
 
-    def __init__(self, num_feat: int, num_block: int, num_layer: int, num_grow_ch: int) -> None:
+    def __init__(
+        self, num_feat: int, num_block: int, num_layer: int, num_grow_ch: int, num_in_ch: int
+    ) -> None:
         super().__init__()
-        self.sfe1, self.sfe2 = conv3(3, num_feat), conv3(num_feat, num_feat)
+        self.sfe1, self.sfe2 = conv3(num_in_ch, num_feat), conv3(num_feat, num_feat)
         self.rdbs = nn.ModuleList(
             DenseBlock(num_feat, num_layer, num_grow_ch) for _ in range(num_block)
         )
@@ -26,7 +29,7 @@ class RDNFeatures(nn.Module):
         )
 
     def features(self, lq: Tensor) -> Tensor:
-        """Maps (N, 3, h, w) to (N, num_feat, h, w)."""
+        """Maps (N, num_in_ch, h, w) to (N, num_feat, h, w)."""
         shallow = self.sfe1(lq)
         feat = self.sfe2(shallow)
         block_feats = []
@@ -46,6 +49,8 @@ class RDN(RDNFeatures):
         num_block: Residual dense blocks (D).
         num_layer: Convolutions of each block (C).
         num_grow_ch: Channels that each of these convolutions adds (G).
+        num_in_ch: Bands of the input.
+        num_out_ch: Bands of the output; None: as many as the input.
     """
 
     paper = "Zhang et al., Residual dense network for image super-resolution, CVPR 2018"
@@ -58,14 +63,18 @@ class RDN(RDNFeatures):
         num_block: int = 16,
         num_layer: int = 8,
         num_grow_ch: int = 64,
+        num_in_ch: int = 3,
+        num_out_ch: int | None = None,
     ) -> None:
-        super().__init__(num_feat, num_block, num_layer, num_grow_ch)
+        bands = check_bands(self, num_in_ch, num_out_ch)
+        super().__init__(num_feat, num_block, num_layer, num_grow_ch, num_in_ch)
+        self.channels, self.out_channels = bands
         self.scale = check_scale(self, scale)
         self.upscale = Upsample(scale, num_feat)
-        self.output = nn.Conv2d(num_feat, 3, 3, padding=1)
+        self.output = nn.Conv2d(num_feat, self.out_channels, 3, padding=1)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Maps (N, 3, h, w) in [0, 1] to (N, 3, h * scale, w * scale)."""
+        """Maps (N, num_in_ch, h, w) in [0, 1] to (N, num_out_ch, h * scale, w * scale)."""
         return self.output(self.upscale(self.features(lq)))
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.bands import check_bands
 from srtoolbox.archs.layers.basic import conv3, lrelu
 from srtoolbox.archs.layers.residual import scaled_kaiming_
 from srtoolbox.archs.layers.upsample import check_scale
@@ -30,6 +31,8 @@ class RRDBNet(nn.Module):
         num_feat: Channels of the features.
         num_block: Residual-in-residual dense blocks.
         num_grow_ch: Channels that each convolution of a dense block adds.
+        num_in_ch: Bands of the input.
+        num_out_ch: Bands of the output; None: as many as the input.
     """
 
     paper = (
@@ -39,21 +42,28 @@ class RRDBNet(nn.Module):
     checkpoint_blocks = ("body",)
 
     def __init__(
-        self, scale: int = 4, num_feat: int = 64, num_block: int = 23, num_grow_ch: int = 32
+        self,
+        scale: int = 4,
+        num_feat: int = 64,
+        num_block: int = 23,
+        num_grow_ch: int = 32,
+        num_in_ch: int = 3,
+        num_out_ch: int | None = None,
     ) -> None:
         super().__init__()
         self.scale = check_scale(self, scale)
+        self.channels, self.out_channels = check_bands(self, num_in_ch, num_out_ch)
         self.fold = self.size_multiple = self.min_size = 4 // scale
-        self.conv_first = conv3(3 * self.fold**2, num_feat)
+        self.conv_first = conv3(self.channels * self.fold**2, num_feat)
         self.body = nn.Sequential(*(RRDB(num_feat, num_grow_ch) for _ in range(num_block)))
         self.conv_body = conv3(num_feat, num_feat)
         self.conv_up1 = conv3(num_feat, num_feat)
         self.conv_up2 = conv3(num_feat, num_feat)
         self.conv_hr = conv3(num_feat, num_feat)
-        self.conv_last = conv3(num_feat, 3)
+        self.conv_last = conv3(num_feat, self.out_channels)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Maps (N, 3, h, w) in [0, 1] to (N, 3, h * scale, w * scale)."""
+        """Maps (N, num_in_ch, h, w) in [0, 1] to (N, num_out_ch, h * scale, w * scale)."""
         feat = self.conv_first(F.pixel_unshuffle(lq, self.fold))
         feat = feat + self.conv_body(self.body(feat))
         for conv in (self.conv_up1, self.conv_up2):  # after repeating every pixel 2×2 times

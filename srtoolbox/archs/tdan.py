@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.bands import check_bands
 from srtoolbox.archs.layers.basic import conv3
 from srtoolbox.archs.layers.deform import DeformConv, align_frames
 from srtoolbox.archs.layers.residual import ResidualBlock
@@ -32,6 +33,8 @@ class TDAN(nn.Module):
         deformable_groups: Groups of channels, each with its own offsets; divides ``num_feat``.
         num_frame: Frames of a clip; the reference is number ``num_frame // 2``, counted from 0. The
             authors use 5.
+        num_in_ch: Bands of the input.
+        num_out_ch: Bands of the output; None: as many as the input.
     """
 
     paper = "Tian et al., TDAN: Temporally deformable alignment network for video SR, CVPR 2020"
@@ -48,16 +51,19 @@ class TDAN(nn.Module):
         num_reconstruct_block: int = 10,
         deformable_groups: int = 8,
         num_frame: int = 5,
+        num_in_ch: int = 3,
+        num_out_ch: int | None = None,
     ) -> None:
         super().__init__()
         if num_frame < 2:
             raise UserError(f"TDAN: num_frame must be at least 2, got {num_frame}")
         self.scale = check_scale(self, scale)
+        self.channels, self.out_channels = check_bands(self, num_in_ch, num_out_ch)
         self.num_frame = num_frame
         self.reference = num_frame // 2
 
         deformable = partial(DeformConv, num_feat, num_feat, deformable_groups, bias=False)
-        self.conv_first = conv3(3, num_feat)
+        self.conv_first = conv3(self.channels, num_feat)
         self.residual_layer = nn.Sequential(
             *(ResidualBlock(num_feat) for _ in range(num_extract_block))
         )
@@ -66,13 +72,15 @@ class TDAN(nn.Module):
         self.off2d_1, self.off2d_2, self.off2d_3, self.off2d = (
             conv3(num_feat, self.dconv.offset_channels) for _ in range(4)
         )
-        self.recon_lr = conv3(num_feat, 3)
+        self.recon_lr = conv3(num_feat, self.channels)
 
-        self.fea_ex = nn.Sequential(conv3(3 * num_frame, num_feat), nn.ReLU())
+        self.fea_ex = nn.Sequential(conv3(self.channels * num_frame, num_feat), nn.ReLU())
         self.recon_layer = nn.Sequential(
             *(ResidualBlock(num_feat) for _ in range(num_reconstruct_block))
         )
-        self.up = nn.Sequential(Upsample(scale, num_feat), conv3(num_feat, 3, bias=False))
+        self.up = nn.Sequential(
+            Upsample(scale, num_feat), conv3(num_feat, self.out_channels, bias=False)
+        )
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 fan_out = layer.out_channels * layer.kernel_size[0] * layer.kernel_size[1]
@@ -82,11 +90,11 @@ class TDAN(nn.Module):
         """Super-resolves the middle frame of each clip.
 
         Args:
-            lq: (N, T, 3, h, w) in [0, 1], T = ``num_frame``.
+            lq: (N, T, num_in_ch, h, w) in [0, 1], T = ``num_frame``.
 
         Returns:
-            ``sr`` (N, 3, h * scale, w * scale), and ``aligned`` (N, T, 3, h, w): the LR frames
-            aligned to the middle one, which is returned unchanged.
+            ``sr`` (N, num_out_ch, h * scale, w * scale), and ``aligned`` (N, T, num_in_ch, h, w):
+            the LR frames aligned to the middle one, which is returned unchanged.
         """
         n, frames = lq.shape[:2]
         centred = lq - 0.5
@@ -103,7 +111,7 @@ class TDAN(nn.Module):
         return {"sr": sr + 0.5, "aligned": aligned + 0.5}
 
     def _align(self, frame: list[Tensor], reference: list[Tensor]) -> Tensor:
-        """Aligns a frame: features of it and the reference (M, num_feat, h, w) to (M, 3, h, w)."""
+        """Aligns a frame: features of it and of the reference (M, num_feat, h, w) to bands."""
         (supporting,), (middle,) = frame, reference
         feat = self.cr(torch.cat((middle, supporting), dim=1))
         feat = self.dconv_1(feat, self.off2d_1(feat))

@@ -35,6 +35,8 @@ class TwoStage(nn.Module):
         time_scale: Frame rate of the output divided by that of the input.
         num_window: Size of the window for a network that accepts any number of frames.
         flow: Name of the estimator of the optical flow between the given frames.
+        num_in_ch: Bands of the input, given to the network of the second stage; None: its own.
+        num_out_ch: Bands of the output, given to it likewise; None: its own.
     """
 
     paper = "interpolation after Jiang et al., Super SloMo, CVPR 2018; then the network's own paper"
@@ -51,6 +53,8 @@ class TwoStage(nn.Module):
         time_scale: int = 2,
         num_window: int = 5,
         flow: str = "DIS",
+        num_in_ch: int | None = None,
+        num_out_ch: int | None = None,
     ) -> None:
         super().__init__()
         if time_scale < 2 or num_window < 1:
@@ -58,7 +62,9 @@ class TwoStage(nn.Module):
                 "TwoStage: time_scale is at least 2 and num_window at least 1, got "
                 f"{time_scale} and {num_window}"
             )
-        self.network = build("arch", network or {"type": "EDSR"}, scale=scale)
+        bands = {"num_in_ch": num_in_ch, "num_out_ch": num_out_ch}
+        bands = {option: number for option, number in bands.items() if number is not None}
+        self.network = build("arch", network or {"type": "EDSR"}, scale=scale, **bands)
         self._inner = inner = arch_info(self.network)
         if inner.time_scale > 1:
             name = type(self.network).__name__
@@ -69,7 +75,12 @@ class TwoStage(nn.Module):
             raise UserError(f"TwoStage: network.scale is {self.network.scale}, the run's {scale}")
         self.time_scale, self.needs_flow = time_scale, flow
         self.size_multiple, self.min_size = inner.size_multiple, inner.min_size
-        self.channels = inner.channels
+        self.channels, self.out_channels = inner.channels, inner.out_channels
+        if num_in_ch not in (None, self.channels) or num_out_ch not in (None, self.out_channels):
+            raise UserError(
+                f"TwoStage: num_in_ch is {num_in_ch} and num_out_ch {num_out_ch}, but its network "
+                f"maps {self.channels} bands to {self.out_channels}; set them in network only"
+            )
         self.checkpoint_blocks = tuple(_PREFIX + block for block in inner.checkpoint_blocks)
         self.dead_parameters = tuple(_PREFIX + prefix for prefix in inner.dead_parameters)
         self._offsets = _window_offsets(inner.num_frame or num_window, inner.reference)
@@ -80,12 +91,12 @@ class TwoStage(nn.Module):
         """Super-resolves a clip in space and time.
 
         Args:
-            lq: (N, T, 3, h, w) in [0, 1].
+            lq: (N, T, num_in_ch, h, w) in [0, 1].
             flow: (N, 2, T - 1, 2, h, w) in LR pixels, x before y: from each frame to the next, and
                 back. None means no motion.
 
         Returns:
-            (N, time_scale * (T - 1) + 1, 3, h * scale, w * scale).
+            (N, time_scale * (T - 1) + 1, num_out_ch, h * scale, w * scale).
         """
         n, frames, _, height, width = lq.shape
         if flow is None:

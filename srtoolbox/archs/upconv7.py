@@ -7,6 +7,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.archs.layers.bands import check_bands
 from srtoolbox.archs.layers.basic import init_convs_, lrelu
 from srtoolbox.archs.layers.upsample import check_scale
 from srtoolbox.registry import ARCH_REGISTRY
@@ -37,23 +38,26 @@ class UpConv7(nn.Module):
         scale: 2, because the transposed convolution has the stride 2. For larger powers of 2 apply
             the network several times (``val.enhance.cascade``), as waifu2x does; for other factors
             resize the result.
+        num_in_ch: Bands of the input.
+        num_out_ch: Bands of the output; None: as many as the input.
     """
 
     paper = "nagadomi, waifu2x, 2015 (upconv_7), after Dong et al., SRCNN, ECCV 2014"
     scales = (2,)
 
-    def __init__(self, scale: int = 2) -> None:
+    def __init__(self, scale: int = 2, num_in_ch: int = 3, num_out_ch: int | None = None) -> None:
         super().__init__()
         self.scale = check_scale(self, scale)
-        inputs = (3, *_WIDTHS[:-1])
+        self.channels, self.out_channels = check_bands(self, num_in_ch, num_out_ch)
+        inputs = (self.channels, *_WIDTHS[:-1])
         self.convs = nn.ModuleList(nn.Conv2d(i, o, 3) for i, o in zip(inputs, _WIDTHS, strict=True))
-        self.up = nn.ConvTranspose2d(_WIDTHS[-1], 3, 4, stride=2, padding=3)
+        self.up = nn.ConvTranspose2d(_WIDTHS[-1], self.out_channels, 4, stride=2, padding=3)
         init_convs_(self, partial(nn.init.kaiming_normal_, a=0.1))
         # A quarter of the 4×4 kernel reaches an output pixel.
         nn.init.normal_(self.up.weight, std=(4 * _WIDTHS[-1]) ** -0.5)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Maps (N, 3, h, w) in [0, 1] to (N, 3, h * 2, w * 2)."""
+        """Maps (N, num_in_ch, h, w) in [0, 1] to (N, num_out_ch, h * 2, w * 2)."""
         x = F.pad(lq, (_PADDING,) * 4, mode="replicate")
         for conv in self.convs:
             x = lrelu(conv(x))

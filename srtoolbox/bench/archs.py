@@ -11,6 +11,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from srtoolbox.archs.base import arch_info
 from srtoolbox.archs.layers.deform import reference_path
 from srtoolbox.bench.network import build_net
 from srtoolbox.bench.options import BenchOptions
@@ -119,6 +120,7 @@ class _NetworkInMode:
                 run_network(self._net.eval(), self._lq)
         n, channels, height, width = lq[:, 0].shape
         scale = cast(int, net.scale)
+        channels = arch_info(net).out_channels or channels
         gt = torch.rand(n, channels, height * scale, width * scale, device=lq.device)
         model = SRModel(self._net, {"l_pix": L1Loss()})
         batch: Batch = {"key": ["random"] * n, "lq": lq, "gt": gt}

@@ -46,6 +46,11 @@ def build_net(
     if scale not in (None, net.scale):
         raise UserError(f"{key}: its scale is {net.scale}, the scale of the data is {scale}")
     info = arch_info(net)
+    if info.channels != channels:
+        raise UserError(
+            f"{key}: takes {info.channels} channels, but is given {channels}; set num_in_ch of the "
+            "network, or the channels of the input"
+        )
     if not (accepts_size(net, height) and accepts_size(net, width)):
         raise UserError(
             f"{key}: takes sizes from {info.min_size} on in multiples of {info.size_multiple}, but "

@@ -36,9 +36,10 @@ class StraightforwardDSTCSRNet(nn.Module):
     def __init__(self, net: DSTCSRNet) -> None:
         super().__init__()
         self.net, self.scale = net, net.scale
+        self.channels, self.out_channels = net.channels, net.out_channels
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Maps (N, T, 3, h, w) to (N, 3, h·scale, w·scale); see `DSTCSRNet`."""
+        """Maps (N, T, bands, h, w) to (N, bands, h·scale, w·scale); see `DSTCSRNet`."""
         net, shape = self.net, lq.shape[:2]
         feat = net.unit1(lq.flatten(0, 1)).unflatten(0, shape)
         alpha = self._alpha(feat)

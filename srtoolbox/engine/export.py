@@ -80,6 +80,8 @@ class ExportReport:
                 f"{rows}x{columns} pixels, so larger images run in tiles"
             )
         frames = f", {info.num_frame} frames" if info.num_frame > 1 else ""
+        if info.channels != 3:
+            frames += f", {info.channels} channels"
         for rows, columns, difference in info.checks:
             lines.append(
                 f"checked at {rows}x{columns}: maximum difference from the network {difference:.1e}"
@@ -172,6 +174,7 @@ def export_network(
         num_frame=frames,
         reference=info.reference,
         channels=info.channels,
+        out_channels=info.out_channels,
         size_multiple=info.size_multiple,
         min_size=info.min_size,
         restores_all=info.restores_all,

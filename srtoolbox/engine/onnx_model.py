@@ -45,6 +45,7 @@ class ProgramInfo:
         checks: Sizes at which it was compared with the network, and the maximum differences.
         halo: Pixels around a tile that the network uses, see ``measure_halo``; only of a program
             with an ``input_size``, None: not known.
+        out_channels: Channels of the output; None: not declared, as in files of earlier versions.
     """
 
     srtoolbox: str
@@ -62,6 +63,7 @@ class ProgramInfo:
     input_size: tuple[int, int] | None
     checks: tuple[tuple[int, int, float], ...] = ()
     halo: int | None = None
+    out_channels: int | None = None
 
     def to_json(self) -> str:
         """Returns all fields as a JSON object."""
@@ -125,7 +127,8 @@ class OnnxModel(nn.Module):
             raise UserError(f"{name}: {error}; export the network again") from None
         self.scale, self.scales = info.scale, (info.scale,)
         self.num_frame, self.reference = info.num_frame, info.reference
-        self.channels, self.restores_all = info.channels, info.restores_all
+        self.channels, self.out_channels = info.channels, info.out_channels
+        self.restores_all = info.restores_all
         self.size_multiple, self.min_size = info.size_multiple, info.min_size
         self.input_size, self.time_scale = info.input_size, info.time_scale
         self.needs_flow = info.needs_flow

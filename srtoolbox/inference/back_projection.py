@@ -8,6 +8,7 @@ from torch import Tensor
 from srtoolbox.archs.layers.upsample import bicubic_upsample
 from srtoolbox.data.resize.array import Edge
 from srtoolbox.data.resize.tensor import imresize_tensor
+from srtoolbox.errors import UserError
 
 
 def back_project(
@@ -29,7 +30,15 @@ def back_project(
 
     Returns:
         As ``sr``, in at least float32, not clipped.
+
+    Raises:
+        UserError: if ``sr`` and ``lq`` have different numbers of channels.
     """
+    if iterations and sr.shape[-3] != lq.shape[-3]:
+        raise UserError(
+            f"back-projection compares SR and LR images, but they have {sr.shape[-3]} and "
+            f"{lq.shape[-3]} channels; set val.enhance.back_projection to 0"
+        )
     # Corrections are small: they need full precision, also under autocast.
     dtype = torch.promote_types(sr.dtype, torch.float32)
     sr, lq = sr.to(dtype), lq.to(dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 from typing import cast
 
@@ -22,7 +23,8 @@ class Cascade(nn.Module):
         stages: Registered archs in order; the same network may appear several times.
 
     Raises:
-        UserError: if a stage takes several frames: each stage outputs a single image.
+        UserError: if a stage takes several frames (each stage outputs a single image), or other
+            channels than those that the stage before it returns.
     """
 
     num_frame, reference, size_multiple, min_size = 1, 0, 1, 1  # each stage pads its own input
@@ -31,15 +33,32 @@ class Cascade(nn.Module):
         super().__init__()
         for net in stages:
             check_stage(type(net).__name__, arch_info(net).num_frame)
+        for first, second in pairwise(stages):
+            _check_channels(first, second)
         self.stages = nn.ModuleList(stages)
         self.scale = prod(cast(int, net.scale) for net in stages)
         self.scales = (self.scale,)
+        self.channels = arch_info(stages[0]).channels
+        self.out_channels = arch_info(stages[-1]).out_channels
 
     def forward(self, lq: Tensor) -> Tensor:
         """Maps (N, C, h, w) in [0, 1] to (N, C, h·scale, w·scale)."""
         for net in self.stages:
             lq = run_padded(net, lq)
         return lq
+
+
+def _check_channels(first: nn.Module, second: nn.Module) -> None:
+    given, taken = arch_info(first), arch_info(second).channels
+    possible = {given.out_channels}
+    if given.out_channels is None:  # not declared
+        possible = {given.channels, 3}
+    if taken not in possible:
+        raise UserError(
+            f"cascade: {type(second).__name__} takes {taken} channels, but the stage before it "
+            f"({type(first).__name__}) returns {given.out_channels or given.channels}; set "
+            "val.enhance.cascade to 1, or num_out_ch of the network to its num_in_ch"
+        )
 
 
 def stage_scale(scale: int, stages: int) -> int:

@@ -125,7 +125,10 @@ def _check_output(net: nn.Module, info: ArchInfo, lq: Tensor, output: Any) -> No
     """Raises a ``ComponentError`` for an output that is not as ``run_network`` documents it."""
     batch, (height, width) = lq.shape[0], lq.shape[-2:]
     scale: int = getattr(net, "scale", 1)
-    channels = {lq.shape[-3], 3}  # RAW frames (4 channels) become RGB images
+    if info.out_channels is None:  # RAW frames (4 channels) become RGB images
+        channels, stated = {lq.shape[-3], 3}, ""
+    else:
+        channels, stated = {info.out_channels}, f"; its out_channels is {info.out_channels}"
     sr = output.get("sr") if isinstance(output, dict) else output
     names, time = "(N, C, h·scale, w·scale)", ()
     if info.restores_all:
@@ -145,7 +148,7 @@ def _check_output(net: nn.Module, info: ArchInfo, lq: Tensor, output: Any) -> No
     raise ComponentError(
         f"{type(net).__name__}{place_of(net, 'forward')} returned {_describe(output)} for an input "
         f"of shape {tuple(lq.shape)}; return a floating-point tensor {names} = {wanted}, or a dict "
-        'with it under "sr"'
+        f'with it under "sr"{stated}'
     )
 
 

@@ -8,9 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-RGB_MEAN = (0.4488, 0.4371, 0.4040)
-"""Mean colour of the DIV2K training images, RGB in [0, 1]."""
-
 
 def is_exporting() -> bool:
     """Returns whether ``torch.export`` records the current call.

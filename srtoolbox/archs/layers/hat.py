@@ -39,6 +39,7 @@ class HAT(nn.Module):
         drop_path: Probability that the last block skips a branch in training; it increases linearly
             from 0 in the first block.
         num_feat: Channels of the upsampler.
+        num_out_ch: Channels of the output.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class HAT(nn.Module):
         conv_scale: float = 0.01,
         drop_path: float = 0.1,
         num_feat: int = 64,
+        num_out_ch: int = 3,
     ) -> None:
         super().__init__()
         if embed_dim % num_head:
@@ -83,14 +85,14 @@ class HAT(nn.Module):
         self.conv_after_body = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
         self.conv_before_upsample = nn.Sequential(conv3(embed_dim, num_feat), nn.LeakyReLU())
         self.upsample = Upsample(scale, num_feat)
-        self.conv_last = nn.Conv2d(num_feat, 3, 3, padding=1)
+        self.conv_last = nn.Conv2d(num_feat, num_out_ch, 3, padding=1)
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, num_in_ch, h, w) to (N, 3, h * scale, w * scale)."""
+        """Maps (N, num_in_ch, h, w) to (N, num_out_ch, h * scale, w * scale)."""
         shallow = self.conv_first(x)
         feat = self.patch_embed(shallow.movedim(1, -1))
         for layer in self.layers:

@@ -29,7 +29,10 @@ class Estimator(Protocol):
     """A registered flow estimator."""
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Returns the flow (h, w, 2), float32, between two RGB images (h, w, 3), uint8."""
+        """Returns the flow (h, w, 2), float32, between two RGB images (h, w, 3), uint8.
+
+        Images that are not RGB arrive as the mean of their bands, three times.
+        """
         ...
 
 
@@ -96,9 +99,12 @@ _cache = FlowCache()
 def flow_between(name: str, frames: np.ndarray) -> np.ndarray:
     """Computes the flow between neighbouring frames in both directions.
 
+    Estimators get RGB images in 8 bits. RGB frames stay as they are, and `DIS` takes their luma.
+    Frames of another number of bands become the mean of their bands, as grey images.
+
     Args:
         name: Name of a registered estimator.
-        frames: (T, 3, h, w), uint8, uint16 or float in [0, 1]; estimators get them in 8 bits.
+        frames: (T, C, h, w) of any number of bands C, uint8, uint16 or float in [0, 1].
 
     Returns:
         (2, T - 1, 2, h, w), float32: first from each frame to the next, then from the next back.
@@ -107,7 +113,11 @@ def flow_between(name: str, frames: np.ndarray) -> np.ndarray:
         RegistryError: if no estimator has that name.
     """
     estimate: Estimator = FLOW_REGISTRY.get(name)()
-    images = np.ascontiguousarray(_to_bytes(frames).transpose(0, 2, 3, 1))
+    frames = _to_bytes(frames)
+    if frames.shape[1] != 3:
+        grey = np.rint(frames.mean(1, keepdims=True)).astype(np.uint8)
+        frames = grey.repeat(3, 1)
+    images = np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
     pairs = list(pairwise(images))
     both = [
         [estimate(first, second) for first, second in pairs],
@@ -123,7 +133,7 @@ def batch_flow(name: str, lq: Tensor) -> Tensor:
 
     Args:
         name: Name of a registered estimator.
-        lq: (N, T, 3, h, w) in [0, 1], on any device.
+        lq: (N, T, C, h, w) in [0, 1], on any device; see `flow_between` for C ≠ 3.
 
     Returns:
         (N, 2, T - 1, 2, h, w), float32, on the device of ``lq``.

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from srtoolbox.archs.base import arch_info
+from srtoolbox.archs.base import arch_info, channels_text
 from srtoolbox.config.schema import build
 from srtoolbox.engine.weights.guess import guess_arch
 from srtoolbox.engine.weights.load import read_weights, weights_hash
@@ -56,6 +56,6 @@ def _requirements(net: nn.Module) -> list[str]:
     free = (info.min_size, info.size_multiple) == (1, 1)
     return [
         f"paper: {info.paper}",
-        f"input: {frames}; scale: x{net.scale}; channels: {info.channels}",
+        f"input: {frames}; scale: x{net.scale}; channels: {channels_text(net)}",
         f"input sizes: {'any' if free else f'{sizes} (others are padded)'}",
     ]

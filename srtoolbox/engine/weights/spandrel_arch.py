@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from srtoolbox.archs.base import channels_text
 from srtoolbox.engine.weights.load import WeightFile, read_weights, weights_hash
 from srtoolbox.errors import RunError, UserError, is_out_of_memory
 from srtoolbox.registry import ARCH_REGISTRY
@@ -91,7 +92,8 @@ class Spandrel(nn.Module):
         self.register_load_state_dict_pre_hook(_with_prefix)
         self._call = found._call_fn  # found(image) clips, and gives no gradients
         self._name = name
-        self.scale, self.scales, self.channels = found.scale, (found.scale,), found.input_channels
+        self.scale, self.scales = found.scale, (found.scale,)
+        self.channels, self.out_channels = found.input_channels, found.output_channels
         sizes = found.size_requirements
         self.size_multiple, self.min_size = sizes.multiple_of, max(1, sizes.minimum)
         self.square = sizes.square
@@ -167,7 +169,7 @@ class Spandrel(nn.Module):
         padded = "" if sizes == "any" else " (others are padded)"
         return [
             f"architecture: {' '.join([self.architecture, *self.tags])}, read by spandrel",
-            f"purpose: {self.purpose}; scale: x{self.scale}; channels: {self.channels}",
+            f"purpose: {self.purpose}; scale: x{self.scale}; channels: {channels_text(self)}",
             f"input sizes: {sizes}{padded}; tiles: {self.tiling}",
             f"number formats: {', '.join(self.precisions)}",
             f"licence of the code: {self.licence}; ask the author of the file for that of the "
@@ -218,11 +220,6 @@ def _describe(file: WeightFile) -> Any:
         raise UserError(
             f"{file.path}: {name} cannot be used ({kind}); only networks for super-resolution and "
             "restoration of images can"
-        )
-    if found.output_channels not in (found.input_channels, 3):
-        raise UserError(
-            f"{file.path}: {name} makes {found.output_channels} channels of "
-            f"{found.input_channels}; only images of equally many channels, or RGB, can be scored"
         )
     return found
 

@@ -19,8 +19,10 @@ from srtoolbox.archs.layers.residual import scaled_kaiming_
 # A total weight of samples in a cell, or around it, of this size counts half.
 _HALF_WEIGHT, _HALF_WEIGHT_AROUND = 0.03, 0.005
 
-NUM_PLANE = {3: 7, 4: 9}
-"""K of `fine_samples` for RGB (3 channels) and packed RAW (4 channels)."""
+
+def num_plane(channels: int, raw: bool = False) -> int:
+    """Returns K of `fine_samples` for frames of ``channels`` bands, or of packed RAW."""
+    return 9 if raw else 2 * channels + 1
 
 
 def fine_samples(frames: Tensor, motion: Tensor, base: Tensor, scale: int) -> Tensor:
@@ -32,18 +34,18 @@ def fine_samples(frames: Tensor, motion: Tensor, base: Tensor, scale: int) -> Te
     Convolution", CVPR 1993).
 
     Args:
-        frames: (N, T, C, h, w), RGB or packed RAW.
+        frames: (N, T, C, h, w) of C bands, or of packed RAW with C = 4.
         motion: (N, T, 2, 3) in pixels: maps points of the reference to each frame.
-        base: (N, 3, H, W), the enlarged reference, RGB.
+        base: (N, B, H, W), the enlarged reference: B = C bands, or B = 3 (RGB) for packed RAW.
         scale: H / h.
 
     Returns:
-        (N, K, H, W), K from `NUM_PLANE`: three planes with the mean of a cell's samples minus
+        (N, K, H, W), K from `num_plane`: B planes with the mean of a cell's samples minus
         ``base``, 0 in cells without samples; one plane (RAW: one per colour) from 0 (no samples)
-        to 1; three planes with the mean residual around each cell. Without motion the result is
+        to 1; B planes with the mean residual around each cell. Without motion the result is
         nearly that of a single frame, with less noise.
     """
-    gather = shift_and_add if frames.shape[2] == 3 else shift_and_add_raw
+    gather = shift_and_add if frames.shape[2] == base.shape[1] else shift_and_add_raw
     total, weight = gather(frames, motion, scale, trust_in_frames(frames, motion))
     residual = total - weight * base
     around = blur(residual, scale / 4) / (blur(weight, scale / 4) + _HALF_WEIGHT_AROUND)
@@ -69,7 +71,7 @@ class SampleMemory(nn.Module):
     Args:
         scale: s.
         num_feat: C.
-        num_plane: K, see `NUM_PLANE`.
+        num_plane: K, see `num_plane`.
     """
 
     def __init__(self, scale: int, num_feat: int, num_plane: int) -> None:

@@ -29,7 +29,8 @@ def estimate_motion(
     Coarse-to-fine inverse-compositional Gauss-Newton (Baker and Matthews, "Lucas-Kanade 20 Years
     On", IJCV 2004) with Geman-McClure weights, which reduce the influence of moving objects. An
     estimate is kept only if it lowers the photometric error, else the motion is the identity.
-    Computed in float32 without gradients, also under autocast; the cost is linear in the pixels.
+    Computed on the mean of all bands, in float32 without gradients, also under autocast; the cost
+    is linear in the pixels.
 
     Args:
         frames: (N, T, C, h, w).

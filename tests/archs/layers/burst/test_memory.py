@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from srtoolbox.archs.layers.burst.memory import MTMS, NUM_PLANE, SampleMemory, blur, fine_samples
+from srtoolbox.archs.layers.burst.memory import MTMS, SampleMemory, blur, fine_samples, num_plane
 
 
 def test_samples_say_nothing_where_there_are_none():
@@ -30,7 +30,7 @@ def test_cells_between_samples_get_a_mean_of_those_around():
     motion = torch.eye(2, 3).repeat(1, 2, 1, 1)
     motion[0, 1, :, 2] = torch.tensor([0.5, 0.5])
     fine = fine_samples(frames, motion, torch.full((1, 3, 32, 32), 0.25), 4)
-    assert fine.shape[1] == NUM_PLANE[3]
+    assert fine.shape[1] == num_plane(3)
     around = fine[0, -3:, 4:-4, 4:-4]
     assert around.min() > 0.25
     assert around.max() < 0.5
