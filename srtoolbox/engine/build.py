@@ -335,6 +335,8 @@ def check_crop(dataset: TrainDataset | EvalDataset, net: nn.Module) -> None:
 def check_scorable(dataset: EvalDataset, opt: ValOptions, protocol: Protocol) -> None:
     """Checks from headers that metrics and protocol can score all images and clips of a dataset.
 
+    Number of bands, clips and sizes are checked.
+
     Metrics that are not available do not count.
 
     Args:
@@ -343,7 +345,8 @@ def check_scorable(dataset: EvalDataset, opt: ValOptions, protocol: Protocol) ->
         protocol: Rules for the crop and the least sizes of metrics.
 
     Raises:
-        UserError: names the metric and the first images or clips that it cannot score.
+        UserError: names the metric and the first images or clips that it cannot score; also if
+            ``rgb_bands`` names a band that the images do not have.
     """
     metrics: dict[str, Metric | ClipMetric] = {}
     for name, spec in opt.metrics.items():
@@ -352,7 +355,16 @@ def check_scorable(dataset: EvalDataset, opt: ValOptions, protocol: Protocol) ->
             if metric.available() is None:
                 metrics[name] = metric
     info = dataset_info(dataset)
+    shown = max(opt.rgb_bands or [0])
+    if info.gt_channels is not None and shown > info.gt_channels:
+        raise UserError(
+            f"val.rgb_bands: there is no band {shown} in images with {info.gt_channels}"
+        )
     for name, metric in metrics.items():
+        if info.gt_channels is not None:
+            reason = metric.unsuited(info.gt_channels, protocol)
+            if reason is not None:
+                raise UserError(f"metric '{name}': {reason}")
         if not isinstance(metric, ClipMetric):
             continue
         if info.clip_names is None:

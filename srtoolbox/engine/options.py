@@ -234,6 +234,12 @@ class ValOptions:
         doc="Also measure, in training, the PSNR gain of multi-frame networks from other frames.",
     )
     save_img: bool = option(default=False, doc="Save SR images, in training too.")
+    rgb_bands: list[int] | None = option(
+        default=None,
+        min=1,
+        doc="Bands, from 1, that are red, green and blue in pictures of SR images, or one that is "
+        "grey; null: the first three, or the first of one or two.",
+    )
     tile: int | None = option(
         default=None,
         min=8,
@@ -262,6 +268,9 @@ class ValOptions:
             faults.append(
                 ("best_metric", f"'{self.best_metric}' is not one of {list(self.metrics)}")
             )
+        if self.rgb_bands is not None and len(self.rgb_bands) not in (1, 3):
+            text = f"{list(self.rgb_bands)}: name three bands (red, green, blue), or one (grey)"
+            faults.append(("rgb_bands", text))
         return faults
 
     def describe(self) -> str:

@@ -2,13 +2,15 @@
 
 from srtoolbox.metrics.base import ClipMetric, Metric, MetricUnavailable, build_metric
 from srtoolbox.metrics.lpips import LPIPS
+from srtoolbox.metrics.proba_v import CPSNR, ProbaVScore
 from srtoolbox.metrics.protocol import PROTOCOLS, Protocol, get_protocol
 from srtoolbox.metrics.psnr import PSNR
-from srtoolbox.metrics.remote_sensing import ERGAS, SAM
+from srtoolbox.metrics.remote_sensing import ERGAS, SAM, UIQI
 from srtoolbox.metrics.ssim import SSIM
 from srtoolbox.metrics.temporal import TOF, TemporalPSNR, WarpingError
 
 __all__ = [
+    "CPSNR",
     "ERGAS",
     "LPIPS",
     "PROTOCOLS",
@@ -16,9 +18,11 @@ __all__ = [
     "SAM",
     "SSIM",
     "TOF",
+    "UIQI",
     "ClipMetric",
     "Metric",
     "MetricUnavailable",
+    "ProbaVScore",
     "Protocol",
     "TemporalPSNR",
     "WarpingError",

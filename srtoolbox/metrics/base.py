@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise, zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from srtoolbox.config.schema import build
@@ -27,12 +28,19 @@ class _Measure:
         unit: Unit of the value, such as ``"dB"``; empty if there is none.
         digits: Number of decimals in tables.
         paper: Authors, venue and year; empty: tables show the first line of the docstring.
+        takes_mask: Whether ``score`` gets the mask of valid pixels. Other metrics get a result that
+            has the values of the ground truth at masked pixels, so it has no error there.
+        needs_key: Whether ``score`` gets the name of the image or clip as ``key``.
+        bands: Numbers, from 1, of the bands that ``score`` gets; None: all.
     """
 
     higher_is_better: bool = True
     unit: str = ""
     digits: int = 4
     paper: str = ""
+    takes_mask: bool = False
+    needs_key: bool = False
+    bands: Sequence[int] | None = None
 
     def available(self) -> str | None:
         """Returns why the metric cannot be computed on this machine; None if it can."""
@@ -49,6 +57,18 @@ class _Measure:
         """Returns the least side, in pixels, of an image that is cropped by the protocol."""
         return 1
 
+    def unsuited(self, channels: int, protocol: Protocol) -> str | None:
+        """Returns why images with this number of channels cannot be scored; None if they can."""
+        if self.bands is not None and max(self.bands) > channels:
+            return f"there is no band {max(self.bands)} in images with {channels}; change its bands"
+        number = channels if self.bands is None else len(self.bands)
+        if protocol.takes(number):
+            return None
+        return (
+            f"protocol '{protocol.name}' scores grey or RGB images, not {number} bands; choose "
+            "protocol: bands"
+        )
+
     def source(self) -> dict[str, str] | None:
         """Returns ``text`` and ``content`` hash of the weights that the metric uses.
 
@@ -58,10 +78,10 @@ class _Measure:
 
     score: Callable[..., float]  # Metric and ClipMetric have different arguments
 
-    def _value(self, *arguments: Any) -> float:
+    def _value(self, *arguments: Any, **extra: Any) -> float:
         """Calls ``score`` and checks that it returns a number."""
         with calling(self, "score"):
-            value: Any = self.score(*arguments)
+            value: Any = self.score(*arguments, **extra)
         if isinstance(value, float):
             return value
         if isinstance(value, int) or (hasattr(value, "item") and getattr(value, "size", None) == 1):
@@ -74,9 +94,9 @@ class _Measure:
         )
 
     def _match(
-        self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int
-    ) -> tuple[Tensor, Tensor]:
-        """Returns result and ground truth of one image with the same shape."""
+        self, sr: Tensor, gt: Tensor, mask: Tensor | None, protocol: Protocol, scale: int
+    ) -> _Matched:
+        """Returns result and ground truth of one image with the same shape, and their mask."""
         if len(gt) == 1 and len(sr) == 3:
             sr, gt = protocol.match_grey(sr, gt)
         if sr.shape != gt.shape:
@@ -84,13 +104,62 @@ class _Measure:
                 f"{type(self).__name__}: the result has shape {tuple(sr.shape)} but its ground "
                 f"truth {tuple(gt.shape)}; crop one of them, or check the scale (x{scale})"
             )
-        return sr, gt
+        if self.bands is not None:
+            if max(self.bands) > len(gt):
+                raise UserError(f"{type(self).__name__}: {self.unsuited(len(gt), protocol)}")
+            chosen = [band - 1 for band in self.bands]
+            sr, gt = sr[chosen], gt[chosen]
+        if mask is None:
+            return _Matched(sr, gt, None)
+        if mask.dtype != torch.bool or mask.shape != (1, *gt.shape[1:]):
+            raise UserError(
+                f"{type(self).__name__}: the mask has {mask.dtype} values of shape "
+                f"{tuple(mask.shape)}; expected bool of shape {(1, *gt.shape[1:])}"
+            )
+        mask = mask.to(gt.device)
+        scored = protocol.crop(mask, scale)
+        if scored.all():  # as without a mask, to the last bit
+            return _Matched(sr, gt, None)
+        if not scored.any():
+            raise self._nothing_left("pixel")
+        if not self.takes_mask:
+            sr = torch.where(mask, sr, gt)
+        return _Matched(sr, gt, scored)
+
+    def _nothing_left(self, what: str) -> RunError:
+        """Returns the error to raise if the mask leaves nothing to score."""
+        return RunError(
+            f"{type(self).__name__}: the mask leaves no {what} to score; remove the image, or "
+            "leave the metric out"
+        )
+
+    def _extra(self, mask: Any, key: str | None) -> dict[str, Any]:
+        """Returns the arguments of ``score`` that only some metrics have."""
+        extra = {"mask": mask} if self.takes_mask else {}
+        return {**extra, "key": key} if self.needs_key else extra
+
+
+class _Matched(NamedTuple):
+    """Result and ground truth (C, H, W), and the cropped mask (1, h, w) if it has masked pixels."""
+
+    sr: Tensor
+    gt: Tensor
+    mask: Tensor | None
 
 
 class Metric(_Measure):
     """A full-reference metric of images."""
 
-    def __call__(self, sr: Tensor, gt: Tensor, *, protocol: Protocol, scale: int) -> float:
+    def __call__(
+        self,
+        sr: Tensor,
+        gt: Tensor,
+        *,
+        protocol: Protocol,
+        scale: int,
+        mask: Tensor | None = None,
+        key: str | None = None,
+    ) -> float:
         """Scores one image.
 
         Args:
@@ -99,15 +168,24 @@ class Metric(_Measure):
                 image as RGB.
             protocol: Rules such as colour space, crop, rounding and peak.
             scale: Super-resolution factor; some protocols crop this many pixels.
+            mask: Pixels of the ground truth that count, (1, H, W) bool; None: all.
+            key: Name of the image, for metrics with ``needs_key``.
 
         Raises:
             UserError: if the shapes differ, or if the image is too small for protocol or metric.
+            RunError: if the mask leaves nothing to score.
             MetricUnavailable: if the metric cannot be computed on this machine.
         """
-        return self._value(*self._match(sr, gt, protocol, scale), protocol, scale)
+        sr, gt, mask = self._match(sr, gt, mask, protocol, scale)
+        return self._value(sr, gt, protocol, scale, **self._extra(mask, key))
 
     def score(self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int) -> float:
-        """Returns the value for two images with the same shape. Subclasses implement it."""
+        """Returns the value for two images with the same shape. Subclasses implement it.
+
+        With ``takes_mask`` it has one more parameter ``mask``: None if all pixels count, otherwise
+        bool (1, h, w), cropped as the protocol crops images. With ``needs_key`` it has a parameter
+        ``key``.
+        """
         raise NotImplementedError("implement score(sr, gt, protocol, scale)")
 
 
@@ -115,7 +193,14 @@ class ClipMetric(_Measure):
     """A full-reference metric of clips: the mean over all pairs of neighbouring frames."""
 
     def __call__(
-        self, sr: Iterable[Tensor], gt: Iterable[Tensor], *, protocol: Protocol, scale: int
+        self,
+        sr: Iterable[Tensor],
+        gt: Iterable[Tensor],
+        *,
+        protocol: Protocol,
+        scale: int,
+        mask: Iterable[Tensor] | None = None,
+        key: str | None = None,
     ) -> float:
         """Scores one clip. At most two frames of an iterator are in memory at a time.
 
@@ -124,15 +209,25 @@ class ClipMetric(_Measure):
             gt: The ground truth of the same frames; or with one channel, as for ``Metric``.
             protocol: Rules such as colour space, crop, rounding and peak.
             scale: Super-resolution factor; some protocols crop this many pixels.
+            mask: Pixels of the ground truth that count: (T, 1, H, W), or an iterable of (1, H, W),
+                bool; None: all.
+            key: Name of the clip, for metrics with ``needs_key``.
 
         Raises:
-            UserError: if there are fewer than two frames, or if ``sr`` and ``gt`` have different
-                numbers of frames; also as for ``Metric``.
+            UserError: if there are fewer than two frames, or if ``sr``, ``gt`` and ``mask`` have
+                different numbers of frames; also as for ``Metric``.
+            RunError: if the masks leave nothing to score.
             MetricUnavailable: if the metric cannot be computed on this machine.
         """
         values = [
-            self._value(previous, current, protocol, scale)
-            for previous, current in pairwise(self._pairs(sr, gt, protocol, scale))
+            self._value(
+                (previous.sr, previous.gt),
+                (current.sr, current.gt),
+                protocol,
+                scale,
+                **self._extra(_both(previous, current, protocol, scale), key),
+            )
+            for previous, current in pairwise(self._frames(sr, gt, mask, protocol, scale))
         ]
         if not values:
             raise UserError(
@@ -148,19 +243,62 @@ class ClipMetric(_Measure):
         protocol: Protocol,
         scale: int,
     ) -> float:
-        """Returns the value for two neighbouring frames, each (sr, gt). Subclasses implement it."""
+        """Returns the value for two neighbouring frames, each (sr, gt). Subclasses implement it.
+
+        With ``takes_mask`` it has one more parameter ``mask``: None if all pixels count, otherwise
+        the masks of the two frames, each bool (1, h, w), cropped as the protocol crops images. With
+        ``needs_key`` it has a parameter ``key``.
+        """
         raise NotImplementedError("implement score(previous, current, protocol, scale)")
 
-    def _pairs(
-        self, sr: Iterable[Tensor], gt: Iterable[Tensor], protocol: Protocol, scale: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        for result, truth in zip_longest(sr, gt):
-            if result is None or truth is None:
+    def _frames(
+        self,
+        sr: Iterable[Tensor],
+        gt: Iterable[Tensor],
+        mask: Iterable[Tensor] | None,
+        protocol: Protocol,
+        scale: int,
+    ) -> Iterator[_Matched]:
+        if mask is None:
+            frames = ((*frame, None) for frame in zip_longest(sr, gt))
+        else:
+            frames = zip_longest(sr, gt, mask)
+        for result, truth, valid in frames:
+            if result is None or truth is None or (valid is None and mask is not None):
                 raise UserError(
                     f"{type(self).__name__}: results and ground truth of a clip have different "
                     "numbers of frames"
                 )
-            yield self._match(result, truth, protocol, scale)
+            yield self._match(result, truth, valid, protocol, scale)
+
+
+def _both(
+    previous: _Matched, current: _Matched, protocol: Protocol, scale: int
+) -> tuple[Tensor, Tensor] | None:
+    """Returns the masks of two frames; None if neither has masked pixels."""
+    if previous.mask is None and current.mask is None:
+        return None
+    masks = []
+    for frame in (previous, current):
+        whole = torch.ones_like(frame.gt[:1], dtype=torch.bool)
+        masks.append(protocol.crop(whole, scale) if frame.mask is None else frame.mask)
+    return masks[0], masks[1]
+
+
+def check_bands(metric: str, bands: Sequence[int] | None) -> Sequence[int] | None:
+    """Returns the option ``bands`` of a metric.
+
+    Raises:
+        UserError: unless they are different numbers from 1 on.
+    """
+    if bands is None:
+        return None
+    numbers = list(bands)
+    if not numbers or min(numbers) < 1 or len({*numbers}) < len(numbers):
+        raise UserError(
+            f"{metric}: bands {numbers}: expected different numbers, the first band is 1"
+        )
+    return numbers
 
 
 def build_metric(spec: Mapping[str, Any]) -> Metric | ClipMetric:

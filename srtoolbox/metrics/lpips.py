@@ -9,15 +9,15 @@ of torchvision; `srtoolbox.utils.imagenet.lpips_file` describes where they are f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from srtoolbox.errors import check_choice
-from srtoolbox.metrics.base import Metric, MetricUnavailable
+from srtoolbox.errors import UserError, check_choice
+from srtoolbox.metrics.base import Metric, MetricUnavailable, check_bands
 from srtoolbox.metrics.protocol import Protocol
 from srtoolbox.registry import METRIC_REGISTRY
 from srtoolbox.utils.imagenet import (
@@ -36,7 +36,8 @@ class LPIPS(Metric):
     """Distance between deep features, always of RGB images.
 
     From 0 (identical images) to about 1; lower is better; no unit. Values of different backbones
-    cannot be compared. Zhang et al., CVPR 2018.
+    cannot be compared. Masked pixels of a result get the values of the ground truth. Zhang et al.,
+    CVPR 2018.
 
     Args:
         net: The backbone. Papers report AlexNet unless they name another one.
@@ -44,10 +45,12 @@ class LPIPS(Metric):
         backbone: The backbone's weight file: torchvision's, or its convolutions alone; or a folder
             with such files under torchvision's names. None: the file or folder that the environment
             variable ``SRTOOLBOX_LPIPS_BACKBONE`` names, otherwise torch hub's cache.
+        bands: Numbers, from 1, of the bands that are red, green and blue, for images of other than
+            three bands.
 
     Raises:
-        UserError: for an unknown ``net``, or if ``backbone`` or the variable names no file that
-            suits it.
+        UserError: for an unknown ``net``, if ``backbone`` or the variable names no file that suits
+            it, or if ``bands`` are not three different numbers.
     """
 
     higher_is_better = False
@@ -59,8 +62,12 @@ class LPIPS(Metric):
         net: Literal["alex", "vgg", "squeeze"] = "alex",
         fetch: bool = False,
         backbone: Path | None = None,
+        bands: Sequence[int] | None = None,
     ) -> None:
         check_choice("LPIPS: net", net, LPIPS_BACKBONES)
+        self.bands = check_bands("LPIPS", bands)
+        if bands is not None and len(bands) != 3:
+            raise UserError(f"LPIPS: bands {list(bands)}: expected three, for red, green and blue")
         lpips_file(net, backbone)
         self.net = net
         self.fetch = fetch
@@ -76,6 +83,11 @@ class LPIPS(Metric):
         source = self.source()
         return kept if source is None else {**kept, "backbone": source["content"]}
 
+    def unsuited(self, channels: int, protocol: Protocol) -> str | None:
+        if self.bands is None and channels not in (1, 3):
+            return f"it compares RGB images, not {channels} bands; set its bands, e.g. [3, 2, 1]"
+        return super().unsuited(channels, protocol)
+
     def source(self) -> dict[str, str] | None:
         if self.available() is None and self.fetch:
             try:  # now rather than with the first image, as the results depend on the file
@@ -89,6 +101,8 @@ class LPIPS(Metric):
         return LPIPS_BACKBONES[self.net].min_size
 
     def score(self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int) -> float:
+        if len(sr) not in (1, 3):
+            raise UserError(f"LPIPS: {self.unsuited(len(sr), protocol)}")
         x, y = (protocol.prepare_rgb(image, scale).float() / 255 for image in (sr, gt))
         protocol.check_size(f"LPIPS: '{self.net}'", self.min_size(protocol), x, sr)
         network = self._network(x.device)

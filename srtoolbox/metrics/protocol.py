@@ -27,7 +27,8 @@ class Protocol:
     Attributes:
         name: Name in option files and tables.
         version: A number that is raised whenever the meaning of the name changes.
-        color: ``"y"``: luma of BT.601, 16 to 235; ``"rgb"``: the three channels.
+        color: ``"y"``: luma of BT.601, 16 to 235; ``"rgb"``: the three channels; ``"bands"``: the
+            bands themselves, one or any other number.
         grey: Images with one channel are converted to RGB with three equal channels
             (``"replicate"``, as in BasicSR) or compared directly (``"direct"``, as in MATLAB
             scripts). With ``color="y"``, ``"replicate"`` gives 1.32 dB more: luma has a smaller
@@ -54,7 +55,7 @@ class Protocol:
 
     name: str
     version: int = 1
-    color: Literal["y", "rgb"] = "rgb"
+    color: Literal["y", "rgb", "bands"] = "rgb"
     grey: Literal["replicate", "direct"] = "replicate"
     y_rounding: bool = False
     peak: float = 255.0
@@ -92,6 +93,8 @@ class Protocol:
         if self.color == "y":
             rounded = "rounded to 8 bits" if self.y_rounding else "not rounded"
             color = f"luma of BT.601 (16–235, {rounded}; {grey})"
+        elif self.color == "bands":
+            color = "all bands"
         else:
             color = f"RGB ({grey})"
         crop = "the scale's" if self.crop_border == "scale" else str(self.crop_border)
@@ -114,17 +117,19 @@ class Protocol:
         """Crops, rounds and converts an image to the values that are compared.
 
         Args:
-            image: (C, H, W) with one or three channels, float; clamped to [0, 1].
+            image: (C, H, W), float; clamped to [0, 1]. With ``color="bands"`` C is any number,
+                otherwise one or three.
             scale: Super-resolution factor, for ``crop_border="scale"``.
 
         Returns:
-            (C', h, w), float64 in [0, 255], on the image's device.
+            (C', h, w), float64 in [0, 255], on the image's device. Black is 0 and white 255 for
+            images of any bit depth.
 
         Raises:
             UserError: for another number of channels, or if no pixel is left after cropping.
         """
         image = self._crop_and_round(image, scale)
-        if len(image) == 1 and self.grey == "direct":
+        if self.color == "bands" or (len(image) == 1 and self.grey == "direct"):
             return image
         image = image.expand(3, -1, -1)
         if self.color == "rgb":
@@ -142,8 +147,41 @@ class Protocol:
         return sr, gt.expand(3, -1, -1)
 
     def prepare_rgb(self, image: Tensor, scale: int) -> Tensor:
-        """Does the same as ``prepare``, but always returns RGB (3, h, w), for metrics of RGB."""
+        """Does the same as ``prepare``, but always returns RGB (3, h, w), for metrics of RGB.
+
+        Raises:
+            UserError: as ``prepare``; under each protocol for images that are not grey or RGB.
+        """
+        self._check_colours(image)
         return self._crop_and_round(image, scale).expand(3, -1, -1)
+
+    def prepare_spectrum(self, image: Tensor, scale: int) -> Tensor:
+        """Does the same as ``prepare``, but never returns luma, for metrics of several bands.
+
+        Returns:
+            (C', h, w): all bands with ``color="bands"``, otherwise RGB.
+        """
+        return (self.prepare if self.color == "bands" else self.prepare_rgb)(image, scale)
+
+    def takes(self, channels: int) -> bool:
+        """Returns whether images with this number of channels can be scored."""
+        return self.color == "bands" or channels in (1, 3)
+
+    def crop(self, image: Tensor, scale: int) -> Tensor:
+        """Crops an image or a mask (C, H, W) as ``prepare`` does; its values stay.
+
+        Raises:
+            UserError: if no pixel is left.
+        """
+        crop = scale if self.crop_border == "scale" else self.crop_border
+        height, width = image.shape[1:]
+        if min(height, width) <= 2 * crop:
+            raise UserError(
+                f"protocol '{self.name}': cropping {crop} pixels per side leaves no pixel of an "
+                f"image of {height}×{width}"
+            )
+        image = image.detach()[:, crop : height - crop, crop : width - crop]
+        return image.cpu() if image.device.type == "mps" else image  # it has no float64
 
     def check_size(self, what: str, size: int, cropped: Tensor, image: Tensor) -> None:
         """Checks that a cropped image (C, h, w) has at least ``size`` pixels per side.
@@ -159,23 +197,23 @@ class Protocol:
             )
 
     def _crop_and_round(self, image: Tensor, scale: int) -> Tensor:
+        if self.color != "bands":
+            self._check_colours(image)
+        elif image.ndim != 3 or len(image) == 0:
+            raise UserError(
+                f"protocol '{self.name}': scores images (C, H, W), got shape {tuple(image.shape)}"
+            )
+        image = self.crop(image, scale).to(torch.float64).clamp(0, 1) * 255
+        return image.round() if self.round_8bit else image
+
+    def _check_colours(self, image: Tensor) -> None:
+        """Raises a UserError for an image that is not grey or RGB."""
         if image.ndim != 3 or image.shape[0] not in (1, 3):
+            hint = "" if self.color == "bands" else "; protocol 'bands' scores any number of bands"
             raise UserError(
                 f"protocol '{self.name}': scores grey or RGB images (1 or 3, H, W), "
-                f"got shape {tuple(image.shape)}"
+                f"got shape {tuple(image.shape)}{hint}"
             )
-        crop = scale if self.crop_border == "scale" else self.crop_border
-        height, width = image.shape[1:]
-        if min(height, width) <= 2 * crop:
-            raise UserError(
-                f"protocol '{self.name}': cropping {crop} pixels per side leaves no pixel of an "
-                f"image of {height}×{width}"
-            )
-        image = image.detach()[:, crop : height - crop, crop : width - crop]
-        if image.device.type == "mps":  # it has no float64
-            image = image.cpu()
-        image = image.to(torch.float64).clamp(0, 1) * 255
-        return image.round() if self.round_8bit else image
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -222,6 +260,10 @@ PROTOCOLS: dict[str, Protocol] = {
             round_8bit=False,
             lpips_range="unit",
         ),
+        # Satellite images of any number of bands and of any bit depth.
+        Protocol("bands", color="bands", grey="direct", round_8bit=False, crop_border="scale"),
+        # The PROBA-V challenge: its metrics CPSNR and ProbaVScore crop by themselves.
+        Protocol("probav", color="bands", grey="direct", round_8bit=False),
     )
 }
 

@@ -19,12 +19,14 @@ from srtoolbox.engine.build import (
     build_model,
     build_network,
     check_crop,
+    check_scorable,
     fingerprint,
     load_pretrained,
 )
-from srtoolbox.engine.options import RunOptions, TrainOptions
+from srtoolbox.engine.options import RunOptions, TrainOptions, ValOptions
 from srtoolbox.engine.weights.load import save_weights, weights_hash
 from srtoolbox.errors import UserError
+from srtoolbox.metrics import get_protocol
 from srtoolbox.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY
 from srtoolbox.utils.environment import digest
 
@@ -367,3 +369,29 @@ def test_channels_that_a_loss_or_discriminator_cannot_take_are_found_at_once(opt
     with pytest.raises(UserError, match=r"network_d\.num_in_ch is 3, but the ground truth has 4"):
         build_model(opt, _Bands(4), dataset)
     build_model(opt, _Bands(3), SimpleNamespace(reference=0))
+
+
+@pytest.mark.parametrize(
+    ("options", "channels", "words"),
+    [
+        ({}, 4, "metric 'psnr': protocol 'rgb' scores .* not 4 bands; choose protocol: bands"),
+        ({"protocol": "basicsr-y"}, 2, "protocol 'basicsr-y' scores .* not 2 bands"),
+        ({"protocol": "bands"}, 13, None),
+        ({"protocol": "bands"}, 1, None),
+        ({}, 1, None),
+        ({}, None, None),
+        ({"metrics": {"psnr": {"type": "PSNR", "bands": [4, 3, 2]}}}, 4, None),
+        ({"metrics": {"psnr": {"type": "PSNR", "bands": [5]}}}, 4, "no band 5 in images with 4"),
+        ({"protocol": "bands", "rgb_bands": [5, 1, 2]}, 4, "val.rgb_bands: there is no band 5"),
+        ({"protocol": "bands", "rgb_bands": [4, 1, 2]}, 4, None),
+    ],
+)
+def test_bands_that_cannot_be_scored_are_found_before_a_training(options, channels, words) -> None:
+    metrics = {"psnr": {"type": "PSNR"}}
+    val = ValOptions(**{"metrics": metrics, **options})
+    dataset = SimpleNamespace(scale=2, num_frame=1, reference=0, gt_channels=channels)
+    if words is None:
+        check_scorable(dataset, val, get_protocol(val.protocol))
+        return
+    with pytest.raises(UserError, match=words):
+        check_scorable(dataset, val, get_protocol(val.protocol))

@@ -124,6 +124,20 @@ def test_grey_images_count_as_rgb(weights):
     assert grey == colour
 
 
+def test_bands_and_masks(weights):
+    sr, gt = (torch.cat([image, image[:1]]) for image in _pair())
+    options = {"protocol": Protocol("t", color="bands", grey="direct"), "scale": 4}
+    metric = LPIPS(bands=[4, 2, 3])
+    expected = LPIPS()(sr[[3, 1, 2]], gt[[3, 1, 2]], protocol=_PLAIN, scale=4)
+    assert metric(sr, gt, **options) == expected
+    mask = torch.ones(1, 40, 48, dtype=torch.bool)
+    mask[:, 5:30, 7:40] = False
+    filled = torch.where(mask, sr, gt)
+    value = metric(sr, gt, mask=mask, **options)
+    assert value == metric(filled, gt, **options) != expected
+    assert value == metric(torch.where(mask, sr, torch.rand(4, 1, 1)), gt, mask=mask, **options)
+
+
 def test_leaves_no_trace(weights, capfd):
     """Nothing printed, nothing warned, the run's random numbers and gradients untouched."""
     torch.manual_seed(5)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import FrozenInstanceError, fields, replace
 
+import numpy as np
 import pytest
 import torch
 
+from srtoolbox.data.files.levels import Levels
 from srtoolbox.errors import UserError
 from srtoolbox.metrics import PROTOCOLS, PSNR, SSIM, Protocol, get_protocol
 
@@ -58,6 +60,8 @@ def test_published_hashes_stay():
         "realbsr": "314954dad91e",
         "fbanet": "51f835a858fd",
         "dstc": "810236c5514c",
+        "bands": "cd367cf45427",
+        "probav": "7c472db94927",
     }
 
 
@@ -146,7 +150,34 @@ def test_crop(crop, scale, side):
 
 
 def test_bad_images_are_named():
-    with pytest.raises(UserError, match=r"\(4, 8, 8\)"):
+    with pytest.raises(UserError, match=r"\(4, 8, 8\); protocol 'bands' scores any number"):
         Protocol("t").prepare(torch.rand(4, 8, 8), 4)
     with pytest.raises(UserError, match=r"40 pixels per side.*80×90"):
         get_protocol("fbanet").prepare(torch.rand(3, 80, 90), 4)
+    with pytest.raises(UserError, match=r"'bands': scores images \(C, H, W\), got shape \(8, 8\)"):
+        get_protocol("bands").prepare(torch.rand(8, 8), 4)
+    with pytest.raises(UserError, match=r"scores grey or RGB images .*\(4, 20, 20\)$"):
+        get_protocol("bands").prepare_rgb(torch.rand(4, 20, 20), 4)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 13])
+def test_bands_are_compared_directly(channels):
+    image = torch.rand(channels, 12, 14)
+    expected = image[:, 2:-2, 2:-2].double() * 255
+    for prepare in (get_protocol("bands").prepare, get_protocol("bands").prepare_spectrum):
+        torch.testing.assert_close(prepare(image, 2), expected, rtol=0, atol=0)
+    assert get_protocol("bands").takes(channels)
+    assert get_protocol("rgb").takes(channels) == (channels in (1, 3))
+    assert get_protocol("basicsr-y").takes(channels) == (channels in (1, 3))
+
+
+def test_twelve_bits_with_a_white_level_are_eight_bits():
+    """The same content in 8 and in 12 of 16 bits has the same values under 8-bit protocols."""
+    rng = np.random.default_rng(0)
+    eight = rng.integers(0, 256, (3, 30, 33), dtype=np.uint8)
+    twelve = np.round(eight / 255 * 4095).astype(np.uint16)
+    read = torch.from_numpy(Levels(4095).apply(twelve)), torch.from_numpy(eight / np.float32(255))
+    for name in PROTOCOLS:
+        if name not in ("fbanet", "dstc", "bands", "probav"):
+            deep, plain = (get_protocol(name).prepare(image, 4) for image in read)
+            assert torch.equal(deep, plain), name

@@ -181,3 +181,20 @@ def test_identical_and_broken_images():
 def test_shapes_that_differ_are_named():
     with pytest.raises(UserError, match=r"\(3, 8, 8\).*\(3, 9, 8\)"):
         PSNR()(torch.rand(3, 8, 8), torch.rand(3, 9, 8), protocol=Protocol("t"), scale=2)
+
+
+@pytest.mark.parametrize("psnr_channels", ["joint", "mean"])
+def test_bands_and_masks_by_arithmetic(psnr_channels):
+    rng = np.random.default_rng(0)
+    sr, gt = rng.random((2, 7, 11, 12)).astype(np.float32)
+    mask = rng.random((1, 11, 12)) > 0.4
+    protocol = Protocol("t", color="bands", round_8bit=False, psnr_channels=psnr_channels)
+    error = (sr.astype(np.float64) - gt) ** 2
+    for valid in (mask, np.ones_like(mask)):
+        if psnr_channels == "joint":
+            expected = -10 * np.log10(error[:, valid[0]].mean())
+        else:
+            expected = np.mean([-10 * np.log10(band[valid[0]].mean()) for band in error])
+        images = torch.from_numpy(sr), torch.from_numpy(gt)
+        value = PSNR()(*images, protocol=protocol, scale=2, mask=torch.from_numpy(valid))
+        assert value == pytest.approx(expected, rel=1e-9)

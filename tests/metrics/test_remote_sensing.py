@@ -1,13 +1,15 @@
-"""SAM and ERGAS against torchmetrics' values and arithmetic."""
+"""SAM and ERGAS against torchmetrics' values and arithmetic, UIQI against plain loops."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from srtoolbox.metrics import ERGAS, SAM, Protocol, get_protocol
+from srtoolbox.errors import UserError
+from srtoolbox.metrics import ERGAS, SAM, UIQI, Protocol, get_protocol
 
 _PLAIN = Protocol("t")
 
@@ -60,3 +62,71 @@ def test_black_bands():
     gt[1] = 0
     assert ERGAS()(gt, gt, protocol=_PLAIN, scale=4) == 0
     assert ERGAS()(gt + 0.1, gt, protocol=_PLAIN, scale=4) == math.inf
+
+
+def test_any_number_of_bands_and_masks():
+    """SAM and ERGAS of the valid pixels of five bands, pixel by pixel."""
+    generator = torch.Generator().manual_seed(0)
+    gt = torch.rand(5, 12, 13, generator=generator, dtype=torch.float64)
+    sr = (gt + 0.1 * torch.rand(gt.shape, generator=generator)).clamp(0, 1)
+    mask = torch.rand(1, 12, 13, generator=generator) > 0.3
+    valid = mask[0].numpy()
+    x, y = (image.numpy()[:, valid].T for image in (sr, gt))
+    cosines = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in zip(x, y, strict=True)]
+    options = {"protocol": get_protocol("probav"), "scale": 4, "mask": mask}
+    assert SAM()(sr, gt, **options) == pytest.approx(np.degrees(np.arccos(cosines)).mean())
+    relative = ((x - y) ** 2).mean(0) / y.mean(0) ** 2
+    assert ERGAS()(sr, gt, **options) == pytest.approx(25 * np.sqrt(relative.mean()))
+
+
+def _uiqi(sr: torch.Tensor, gt: torch.Tensor, mask: torch.Tensor, size: int) -> float:
+    """The mean over all windows without masked pixels, from means and variances of each."""
+    bands = []
+    for x, y in zip(sr.double().numpy(), gt.double().numpy(), strict=True):
+        values = []
+        for row in range(x.shape[0] - size + 1):
+            for column in range(x.shape[1] - size + 1):
+                place = slice(row, row + size), slice(column, column + size)
+                if not mask[0].numpy()[place].all():
+                    continue
+                a, b = x[place].ravel(), y[place].ravel()
+                (var_a, cov), (_, var_b) = np.cov(a, b)
+                light = 2 * a.mean() * b.mean() / (a.mean() ** 2 + b.mean() ** 2)
+                flat = np.ptp(a) == np.ptp(b) == 0
+                values.append(light if flat else light * 2 * cov / (var_a + var_b))
+        bands.append(np.mean(values))
+    return np.mean(bands)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("size", [8, 3])
+def test_uiqi_by_loops(channels, size):
+    generator = torch.Generator().manual_seed(0)
+    gt = torch.rand(channels, 24, 21, generator=generator)
+    gt[:, :10, :10] = 0.3  # windows that are constant in one or both images
+    sr = (gt + 0.1 * torch.rand(gt.shape, generator=generator)).clamp(0, 1)
+    sr[:, :12, :12] = 0.35
+    mask = torch.ones(1, 24, 21, dtype=torch.bool)
+    whole = {"protocol": get_protocol("probav"), "scale": 4}
+    metric = UIQI() if size == 8 else UIQI(window=size)
+    assert metric(sr, gt, **whole) == pytest.approx(_uiqi(sr, gt, mask, size), rel=1e-9)
+    mask[0, 12:15, 6:9] = False
+    expected = _uiqi(sr, gt, mask, size)
+    assert metric(sr, gt, mask=mask, **whole) == pytest.approx(expected, rel=1e-9)
+
+
+def test_uiqi_by_hand():
+    """Constant images differ in luminance alone; a negative has the correlation -1."""
+    sr, gt = torch.full((2, 8, 8), 0.2), torch.full((2, 8, 8), 0.4)
+    options = {"protocol": get_protocol("probav"), "scale": 2}
+    assert UIQI()(sr, gt, **options) == pytest.approx(0.8)
+    assert UIQI()(sr * 0, gt, **options) == 0
+    assert UIQI()(sr * 0, gt * 0, **options) == 1
+    ramp = torch.linspace(0.25, 0.75, 64, dtype=torch.float64).view(1, 8, 8)
+    assert UIQI()(1 - ramp, ramp, **options) == pytest.approx(-1)
+    assert UIQI()(ramp, ramp, **options) == pytest.approx(1, abs=1e-12)
+    assert math.isnan(UIQI()(ramp * math.nan, ramp, **options))
+    with pytest.raises(UserError, match=r"UIQI: needs 8×8 pixels, but .* leaves 4×4"):
+        UIQI()(ramp, ramp, protocol=get_protocol("bands"), scale=2)
+    with pytest.raises(UserError, match="UIQI: window must be at least 2 pixels, got 1"):
+        UIQI(window=1)

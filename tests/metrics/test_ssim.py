@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -49,6 +50,30 @@ def test_uniform_windows_are_the_default_of_scikit_image(channels):
     assert ours == pytest.approx(expected, abs=1e-12)
     with pytest.raises(UserError, match=r"SSIM: needs 7×7 pixels"):
         SSIM()(sr[:, :10], gt[:, :10], protocol=protocol, scale=4)
+
+
+@pytest.mark.parametrize("uniform", [False, True])
+def test_any_number_of_bands_with_scikit_image(uniform):
+    metrics = pytest.importorskip("skimage.metrics")
+    sr, gt = _pair(13)
+    window = "uniform" if uniform else "gaussian"
+    protocol = Protocol("t", color="bands", grey="direct", round_8bit=False, ssim_window=window)
+    gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    x, y = (image.double().numpy() for image in (sr, gt))
+    _, full = metrics.structural_similarity(
+        x, y, channel_axis=0, data_range=1, full=True, **({} if uniform else gaussian)
+    )
+    border = 3 if uniform else 5
+    windows = full[:, border:-border, border:-border]
+    assert SSIM()(sr, gt, protocol=protocol, scale=4) == pytest.approx(windows.mean(), abs=1e-12)
+    mask = torch.ones(1, *sr.shape[1:], dtype=torch.bool)
+    mask[:, 12, 20] = mask[:, 0, 0] = False
+    away = np.ones(sr.shape[1:], bool)  # centres of windows without these pixels
+    away[12 - border : 13 + border, 20 - border : 21 + border] = False
+    away[: border + 1, : border + 1] = False
+    expected = windows[:, away[border:-border, border:-border]].mean()
+    ours = SSIM()(sr, gt, protocol=protocol, scale=4, mask=mask)
+    assert ours == pytest.approx(expected, abs=1e-12)
 
 
 def test_constants_by_hand():

@@ -126,3 +126,25 @@ def test_frames_without_anything_in_common(monkeypatch):
     clip = torch.rand(2, 3, 30, 40)
     with pytest.raises(UserError, match="WarpingError: no pixel"):
         WarpingError()(clip, clip, protocol=_PLAIN, scale=4)
+
+
+@pytest.mark.parametrize("metric", [TOF(), WarpingError(), TemporalPSNR()])
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_clips_of_bands(metric, channels):
+    gt = _moving(2)[:, :1].expand(-1, channels, -1, -1)
+    noise = 0.05 * torch.randn(gt[:, :1].shape, generator=torch.Generator().manual_seed(0))
+    options = {"protocol": Protocol("t", color="bands", grey="direct"), "scale": 4}
+    value = metric(gt + noise, gt, **options)
+    assert value == pytest.approx(metric((gt + noise)[:, :1], gt[:, :1], **options), rel=1e-9)
+
+
+def test_a_masked_flicker_does_not_count():
+    gt = _moving(2)
+    sr, mask = gt.clone(), torch.ones(len(gt), 1, *gt.shape[2:], dtype=torch.bool)
+    sr[1, :, 40:80, 50:90] = 0
+    mask[1, :, 40:80, 50:90] = False
+    assert TemporalPSNR()(sr, gt, protocol=_PLAIN, scale=4, mask=mask) == math.inf
+    assert TOF()(sr, gt, protocol=_PLAIN, scale=4, mask=mask) == 0
+    metric, options = WarpingError(), {"protocol": _PLAIN, "scale": 4}
+    assert metric(sr, gt, mask=mask, **options) == metric(gt, gt, mask=mask, **options)
+    assert metric(sr, gt, **options) > 10 * metric(gt, gt, **options)

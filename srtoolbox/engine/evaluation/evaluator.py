@@ -39,11 +39,12 @@ Record = dict[str, Any]
 
 
 class _Frame(NamedTuple):
-    """A result (C, H, W), its ground truth and its records by protocol name."""
+    """A result (C, H, W), its ground truth, its mask (1, H, W) and its records by protocol name."""
 
     records: dict[str, Record]
     sr: Tensor
     gt: Tensor
+    mask: Tensor | None
 
 
 class Evaluator:
@@ -101,7 +102,8 @@ class Evaluator:
         ends; the time of its forward pass is divided equally among them. The value of a clip
         metric is in the record of each frame of the clip. A metric that is not available on this
         machine (LPIPS without its backbone) is None in every record and is named once in the log.
-        The network's training mode is restored afterwards.
+        Pixels that the mask of a sample leaves out are not scored. The network's training mode is
+        restored afterwards.
 
         Args:
             net: A registered arch on ``device``, or a cascade of them.
@@ -113,7 +115,8 @@ class Evaluator:
         Raises:
             UserError: if the result does not match the ground truth, if a clip metric is asked for
                 a dataset without clips, or if the protocols' ``skip_frames`` differ.
-            RunError: if memory does not suffice for the smallest tiles.
+            RunError: if memory does not suffice for the smallest tiles, or if a mask leaves nothing
+                to score.
         """
         was_training = net.training
         net.eval()
@@ -125,7 +128,7 @@ class Evaluator:
                     frames = self._score(net, dataset, index, on_image, enhance)
                     scored.append((index, [frame.records for frame in frames]))
                     if self._clip_metrics:
-                        clip += [_Frame(f.records, f.sr.cpu(), f.gt.cpu()) for f in frames]
+                        clip += [_on_cpu(frame) for frame in frames]
                 if clip:
                     self._score_clip(clip, dataset.scale)
         finally:
@@ -177,29 +180,34 @@ class Evaluator:
         synchronize(self.device)
         seconds = time.perf_counter() - start
         gt = to_float(torch.from_numpy(sample["gt"]).to(self.device))
+        mask = torch.from_numpy(sample["mask"]).to(self.device) if "mask" in sample else None
         frames = []
-        parts = list(self._frames(sample, sr, gt))
-        for facts, frame_sr, frame_gt in parts:
+        parts = list(self._frames(sample, sr, gt, mask))
+        for facts, frame_sr, frame_gt, frame_mask in parts:
+            images, key = (frame_sr, frame_gt, frame_mask), facts["key"]
             records: dict[str, Record] = {}
             for protocol in self.protocols:
                 scores = {
                     name: None
                     if isinstance(metric, ClipMetric)
-                    else self._measure(name, protocol, frame_sr, frame_gt, dataset.scale)
+                    else self._measure(name, protocol, images, dataset.scale, key)
                     for name, metric in self.metrics.items()
                 }
                 records[protocol] = {**facts, "seconds": seconds / len(parts), "metrics": scores}
-            frames.append(_Frame(records, frame_sr, frame_gt))
+            frames.append(_Frame(records, *images))
             if on_image is not None:
-                on_image(facts["key"], frame_sr.clamp(0, 1).cpu())
+                on_image(key, frame_sr.clamp(0, 1).cpu())
         return frames
 
     def _score_clip(self, frames: Sequence[_Frame], scale: int) -> None:
         """Enters the clip metrics of a complete clip into the records of its frames."""
         sr, gt = [frame.sr for frame in frames], [frame.gt for frame in frames]
+        masks = [frame.mask for frame in frames if frame.mask is not None]
+        images = sr, gt, masks or None  # all frames of a dataset have masks, or none
+        key = clip_of(frames[0].records[self.protocol.name]["key"])
         for protocol in self.protocols:
             for name in self._clip_metrics:
-                value = self._measure(name, protocol, sr, gt, scale)
+                value = self._measure(name, protocol, images, scale, key)
                 for frame in frames:
                     frame.records[protocol]["metrics"][name] = value
 
@@ -228,11 +236,11 @@ class Evaluator:
             )
 
     def _frames(
-        self, sample: Sample, sr: Tensor, gt: Tensor
-    ) -> Iterator[tuple[Record, Tensor, Tensor]]:
-        """Yields (key and kind, sr, gt) of a sample's image, or of each frame that is scored."""
+        self, sample: Sample, sr: Tensor, gt: Tensor, mask: Tensor | None
+    ) -> Iterator[tuple[Record, Tensor, Tensor, Tensor | None]]:
+        """Yields key and kind, sr, gt and mask of an image, or of each frame that is scored."""
         if gt.ndim == 3:
-            yield {"key": sample["key"]}, sr, gt
+            yield {"key": sample["key"]}, sr, gt, mask
             return
         if len(sr) != len(gt):
             raise UserError(
@@ -251,18 +259,30 @@ class Evaluator:
         names = sample.get("frames", range(len(gt)))
         for t in scored:
             kind = {"kind": sample["kinds"][t]} if "kinds" in sample else {}
-            yield {"key": f"{sample['key']}/{names[t]}", **kind}, sr[t], gt[t]
+            frame_mask = None if mask is None else mask[t]
+            yield {"key": f"{sample['key']}/{names[t]}", **kind}, sr[t], gt[t], frame_mask
 
-    def _measure(self, name: str, protocol: str, sr: Any, gt: Any, scale: int) -> float | None:
+    def _measure(
+        self, name: str, protocol: str, images: tuple[Any, Any, Any], scale: int, key: str
+    ) -> float | None:
         """Returns a metric's value of an image or clip; None if the metric is unavailable."""
         if name in self._unavailable:
             return None
+        sr, gt, mask = images
+        rules = self.protocols[protocol]
         try:
-            return self.metrics[name](sr, gt, protocol=self.protocols[protocol], scale=scale)
+            return self.metrics[name](sr, gt, protocol=rules, scale=scale, mask=mask, key=key)
         except MetricUnavailable as error:
             self._unavailable.add(name)
             warn_once(f"{name} is left out: {error}")
             return None
+        except RunError as error:
+            raise RunError(f"{key}: {error}") from error
+
+
+def _on_cpu(frame: _Frame) -> _Frame:
+    mask = None if frame.mask is None else frame.mask.cpu()
+    return _Frame(frame.records, frame.sr.cpu(), frame.gt.cpu(), mask)
 
 
 def clip_of(key: str) -> str:

@@ -78,7 +78,7 @@ def run_test(opt: RunOptions, device: torch.device, weights: Path | None = None)
     lines: list[Record] = []
     for name, dataset in datasets.items():
         _log.info("evaluating %s on %s (%d samples)", opt.name, name, len(dataset))
-        on_image = image_writer(folder / name) if opt.val.save_img else None
+        on_image = image_writer(folder / name, opt.val.rgb_bands) if opt.val.save_img else None
         records = evaluator.run(net, dataset, on_image, enhance)[protocol.name]
         scores[name] = average(records, protocol.average, evaluator.lower_is_better)
         for sentences, found in zip(

@@ -69,7 +69,7 @@ class Validation:
         first: dict[str, float | None] = {}
         for number, (name, dataset) in enumerate(self._datasets.items()):
             folder = self._folder / "images" / name / f"{step:08d}"
-            save = image_writer(folder) if self._val.save_img else None
+            save = image_writer(folder, self._val.rgb_bands) if self._val.save_img else None
             records = self._evaluator.run(net, dataset, save, self._enhance, self._ranks)
             scores = average(
                 records[protocol.name], protocol.average, self._evaluator.lower_is_better

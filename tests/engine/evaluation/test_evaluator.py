@@ -441,3 +441,86 @@ def test_protocols_must_want_the_same_frames_of_clips(monkeypatch: pytest.Monkey
     assert len(evaluator.run(Nearest(), Repeated())["inner"]) == 4  # images have no ends
     with pytest.raises(UserError, match=r"different skip_frames .*'all': 0, 'inner': 1"):
         evaluator.run(EveryFrame(), WholeClips())
+
+
+class Masked(Repeated):
+    """Bursts of four bands with clouds; the ground truth below them is noise."""
+
+    sizes = ((16, 20), (17, 31))
+    channels = gt_channels = 4
+
+    def __init__(self, masks: bool = True) -> None:
+        self.masks = masks
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        rng = np.random.default_rng(index)
+        height, width = self.sizes[index]
+        lq = rng.integers(0, 65536, (3, 4, height, width), dtype=np.uint16)
+        gt = lq[1].repeat(2, 1).repeat(2, 2)
+        mask = np.ones((1, *gt.shape[1:]), bool)
+        mask[:, 12:20, 10:22] = False
+        noise = rng.integers(0, 65536, gt.shape, dtype=np.uint16)
+        sample = {"key": f"scene/{index}", "lq": lq, "gt": np.where(mask, gt, noise)}
+        return {**sample, "mask": mask} if self.masks else sample
+
+
+def test_masked_pixels_are_not_scored() -> None:
+    metrics = {name.lower(): {"type": name} for name in ("PSNR", "SSIM", "SAM", "ERGAS", "UIQI")}
+    evaluator = Evaluator(val_options(protocol="bands", metrics=metrics), CPU)
+    best = {"psnr": math.inf, "ssim": 1, "sam": 0, "ergas": 0, "uiqi": 1}
+    for record in run(evaluator, Nearest(), Masked()):
+        assert record["metrics"] == pytest.approx(best, abs=1e-9)
+        assert set(record) == {"key", "seconds", "metrics"}
+    for record in run(evaluator, Nearest(), Masked(masks=False)):
+        assert record["metrics"]["psnr"] < 20
+
+
+class MaskedClips(WholeClips):
+    """The wrong frame is masked, but for a border that the network has right."""
+
+    clip_names = ("clip0", "clip1")
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        sample = super().__getitem__(index)
+        gt = sample["gt"]
+        gt[1, :, :, :16] -= 10
+        mask = np.ones((len(gt), 1, *gt.shape[2:]), bool)
+        mask[1, :, :, 16:] = False
+        return {**sample, "mask": mask}
+
+
+def test_clips_have_a_mask_for_each_frame() -> None:
+    records = run(Evaluator(val_options(metrics=OF_CLIPS), CPU), EveryFrame(), MaskedClips())
+    assert {record["metrics"][name] for record in records for name in OF_CLIPS} == {math.inf}
+
+
+def test_a_mask_without_a_valid_pixel_names_the_image() -> None:
+    class Dark(Masked):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            sample = super().__getitem__(index)
+            return {**sample, "mask": np.zeros_like(sample["mask"])}
+
+    with pytest.raises(RunError, match=r"^scene/0: PSNR: the mask leaves no pixel to score"):
+        run(Evaluator(val_options(protocol="bands"), CPU), Nearest(), Dark())
+
+
+class Named(Metric):
+    """Needs the key."""
+
+    higher_is_better, digits, paper, needs_key = True, 1, "", True
+
+    def score(self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int, key: str) -> float:
+        return float(key.rpartition("/")[2])
+
+
+def test_metrics_can_get_the_key() -> None:
+    evaluator = Evaluator(val_options(), CPU)
+    evaluator.metrics["named"] = Named()
+    records = run(evaluator, Nearest(), Repeated())
+    assert [record["metrics"]["named"] for record in records] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("bands", [[1, 2], [], [0, 1, 2]])
+def test_faulty_bands_of_pictures(bands: list[int]) -> None:
+    with pytest.raises(UserError, match=r"rgb_bands"):
+        val_options(rgb_bands=bands)
