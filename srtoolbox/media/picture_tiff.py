@@ -69,7 +69,8 @@ def read(path: Path, from_pillow: FromPillow) -> Picture:
             found = from_pillow(path, image, metadata.icc)
         metadata = replace(metadata, icc=found.metadata.icc or metadata.icc)
         return replace(found, metadata=metadata, format="tif")
-    info, decode = open_tiff(path, ReadOptions(raw=samples == 4))
+    options = ReadOptions(raw=samples == 4, channels=2 if samples == 2 else None)
+    info, decode = open_tiff(path, options)
     colours = 1 if tags[_PHOTOMETRIC][0] == _GREY else 3
     check_form(path, info._replace(channels=info.channels - (samples == colours + 1)))
     planes = decode()

@@ -22,6 +22,7 @@ import numpy as np
 
 from srtoolbox.data.files.image_info import ImageInfo, ReadOptions
 from srtoolbox.data.files.reader import image_info, read_image
+from srtoolbox.data.files.windows import WindowedImage, is_large, open_image
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.console import progress_bar
 from srtoolbox.utils.cpu import map_threads
@@ -135,10 +136,14 @@ def _decode(
 ) -> None:
     def decode(number: int) -> int:
         place, path = places[number], Path(sources[number].path)
-        pixels = read_image(path, options)
-        if pixels.shape != place.shape or pixels.dtype != place.dtype:
+        large = is_large(ImageInfo(*place.shape, place.dtype))
+        image = open_image(path, options) if large else read_image(path, options)
+        if image.shape != place.shape or image.dtype != place.dtype:
             raise RunError(f"{path}: changed while the cache was built; start again")
-        _write(blob, np.ascontiguousarray(pixels), place.offset)
+        if isinstance(image, np.ndarray):
+            _write(blob, np.ascontiguousarray(image), place.offset)
+        else:
+            _write_strips(blob, image, place.offset)
         return number
 
     journal = _Journal(part / "journal", blob, len(sources), size)
@@ -214,6 +219,16 @@ def _write(blob: int, pixels: np.ndarray, offset: int) -> None:
     while view:
         written = os.pwrite(blob, view, offset)  # may write only a part when the disk gets full
         view, offset = view[written:], offset + written
+
+
+def _write_strips(blob: int, image: WindowedImage, offset: int) -> None:
+    """Writes a large image (C, H, W) without reading it as a whole."""
+    _, height, width = image.shape
+    row_size = width * image.dtype.itemsize
+    for top, strip in image.strips():
+        for channel, rows in enumerate(strip):
+            start = offset + (channel * height + top) * row_size
+            _write(blob, np.ascontiguousarray(rows), start)
 
 
 def _finish(

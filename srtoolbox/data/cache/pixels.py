@@ -17,14 +17,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from srtoolbox.data.cache.build import Place, SourceFile, build
 from srtoolbox.data.files.image_info import PLAIN, ReadOptions
-from srtoolbox.data.files.reader import image_info, read_image
+from srtoolbox.data.files.reader import image_info
+from srtoolbox.data.files.windows import open_image
 from srtoolbox.errors import UserError
+from srtoolbox.utils.cpu import map_threads
 from srtoolbox.utils.files import acquire_lock, user_path
 
 _log = logging.getLogger("srtoolbox")
@@ -33,7 +35,10 @@ _log = logging.getLogger("srtoolbox")
 _VERSION = 2
 
 PixelReader = Callable[[Path], np.ndarray]
-"""Returns the pixels (C, H, W) of a file, which must not be written to."""
+"""Returns the pixels (C, H, W) of a file, which must not be written to.
+
+Without a cache, a large TIFF or JPEG 2000 file is a ``WindowedImage``, which is indexed like an
+array."""
 
 
 def open_pixels(
@@ -62,12 +67,14 @@ def open_pixels(
         RunError: if the cache cannot be written; the files decoded so far are kept.
     """
     if cache is None:
-        return partial(read_image, options=options)
+        return cast("PixelReader", partial(open_image, options=options))
     cache = user_path(cache).absolute()
     numbers, sources = _list_sources(files, options)
-    key = json.dumps([_VERSION, options.raw, options.convert, [list(source) for source in sources]])
-    store = cache / f"pixels-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+    store = _store(cache, sources, options)
     places = _find(store, sources)
+    if places is None and options.any_range:
+        store = _store_of_any_range(cache, sources, options)
+        places = _find(store, sources)
     if places is None:
         try:
             cache.mkdir(parents=True, exist_ok=True)
@@ -87,6 +94,30 @@ def open_pixels(
     return _MappedPixels(
         store / "pixels.bin", {path: places[number] for path, number in numbers.items()}
     )
+
+
+def _store(cache: Path, sources: list[SourceFile], options: ReadOptions) -> Path:
+    """Returns the folder of pixels that are read in one way."""
+    values = [_VERSION, options.raw, options.convert, [list(source) for source in sources]]
+    # Options that change nothing of grey and RGB files leave the name as it always was.
+    nodata = float(options.nodata) if isinstance(options.nodata, int) else options.nodata
+    more: dict[str, Any] = {"bands": options.bands, "nodata": nodata}
+    more["alpha"] = options.keeps_alpha or None
+    more = {name: value for name, value in more.items() if value is not None}
+    key = json.dumps([*values, more] if more else values)
+    return cache / f"pixels-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+
+
+def _store_of_any_range(cache: Path, sources: list[SourceFile], options: ReadOptions) -> Path:
+    """Returns the folder of pixels of any range; it differs only if there are such pixels.
+
+    Others must not find int16 or floats that were not checked.
+    """
+    store = _store(cache, sources, options)
+    infos = map_threads(lambda source: image_info(Path(source.path), options), sources)
+    if all(info.dtype in ("uint8", "uint16") for info in infos):
+        return store
+    return store.with_name(f"{store.name}-any")
 
 
 class _MappedPixels:

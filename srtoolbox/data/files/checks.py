@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srtoolbox.data.files.find import Fault, Item
-from srtoolbox.data.files.image_info import PLAIN, ImageFault, ImageInfo, ReadOptions
-from srtoolbox.data.files.reader import ends_whole, image_info, read_image
+from srtoolbox.data.files.image_info import PLAIN, ImageFault, ImageInfo, ReadOptions, bands_text
+from srtoolbox.data.files.reader import MASK_OPTIONS, ends_whole, image_info, read_image
+from srtoolbox.data.files.windows import WindowedImage, is_large, open_image
 from srtoolbox.data.layouts.base import Layout
 from srtoolbox.errors import UserError
 from srtoolbox.utils.console import Progress
 from srtoolbox.utils.cpu import map_threads
-
-_CHANNEL_NAMES = {1: "grey", 3: "RGB", 4: "packed RAW"}
 
 
 def check_items(
@@ -56,8 +55,9 @@ def check_items(
     lq_options = gt_options if lq_options is None else replace(lq_options, raw=layout.raw)
     jobs = {path: gt_options for item in items for path in item.gt}
     jobs |= {path: lq_options for item in items for path in item.lq if path not in jobs}
+    jobs |= {path: MASK_OPTIONS for item in items for path in item.mask if path not in jobs}
     # In the order of the items.
-    paths = list(dict.fromkeys(path for item in items for path in (*item.gt, *item.lq)))
+    paths = list(dict.fromkeys(path for item in items for path in _paths(item)))
     infos: dict[Path, ImageInfo] = {}
     faults: dict[Path, Fault] = {}
     examined = map_threads(lambda path: examine_file(path, jobs[path], deep), paths)
@@ -67,12 +67,19 @@ def check_items(
         else:
             infos[path] = found
         progress(count, len(paths))
-    check = _ItemCheck(infos, 2 * scale if layout.raw else scale, layout, gt_size)
+    for path, info in infos.items():  # the channel of known pixels is no band
+        infos[path] = info._replace(channels=info.channels - jobs[path].num_extra)
+    is_grey_asked = lq_options.channels == 1
+    check = _ItemCheck(infos, 2 * scale if layout.raw else scale, layout, gt_size, is_grey_asked)
     for item in items:
         check.item(item, faults)
     if training:
         _add_mixed_depths(items, layout, infos, faults)
     return [faults[path] for path in paths if path in faults]
+
+
+def _paths(item: Item) -> tuple[Path, ...]:
+    return *item.gt, *item.lq, *item.mask
 
 
 def _add_mixed_depths(
@@ -121,12 +128,23 @@ def examine_file(path: Path, options: ReadOptions = PLAIN, deep: bool = False) -
     try:
         info = image_info(path, options)
         if deep or not ends_whole(path):
-            read_image(path, options)
+            if is_large(info):
+                _read_large(path, options)
+            else:
+                read_image(path, options)
     except ImageFault as fault:
         return Fault(path, fault.kind, str(fault).removeprefix(f"{path}: "))
     except OSError as error:
         return Fault(path, "unreadable", f"cannot be read ({error.strerror})")
     return info
+
+
+def _read_large(path: Path, options: ReadOptions) -> None:
+    """Decodes all pixels of a large file, by strips if it allows that."""
+    image = open_image(path, options)
+    if isinstance(image, WindowedImage):
+        for _ in image.strips():
+            pass
 
 
 @dataclass(frozen=True)
@@ -138,33 +156,33 @@ class _ItemCheck:
         factor: Size of the ground truth divided by that of an LR file.
         layout: As of ``check_items``.
         gt_size: As of ``check_items``.
+        is_grey_asked: LR shall be grey, whatever the ground truth is.
     """
 
     infos: dict[Path, ImageInfo]
     factor: int
     layout: Layout
     gt_size: int | None
+    is_grey_asked: bool = False
 
     def item(self, item: Item, faults: dict[Path, Fault]) -> None:
         """Adds the item's faults; each file keeps the first one."""
-        for rule in (self._channels, self._frames, self._scale, self._min_size):
+        for rule in (self._channels, self._frames, self._scale, self._min_size, self._masks):
             # A rule sees only files without faults, so that one problem is reported once.
-            sound = [path for path in (*item.gt, *item.lq) if path not in faults]
+            sound = [path for path in _paths(item) if path not in faults]
             for fault in rule(item, sound):
                 faults.setdefault(fault.path, fault)
 
     def _channels(self, item: Item, sound: list[Path]) -> Iterator[Fault]:
-        for path in sound:
-            channels = self.infos[path].channels
-            wanted = (1, 3)
-            if self.layout.raw:
-                wanted = (4,) if path in item.lq else (3,)
-            if channels not in wanted:
-                names = " or ".join(_CHANNEL_NAMES[number] for number in wanted)
-                yield Fault(path, "wrong channels", f"{_CHANNEL_NAMES[channels]}; expected {names}")
+        if self.layout.raw:
+            for path in sound:
+                wanted = 4 if path in item.lq else 3
+                if path not in item.mask and self.infos[path].channels != wanted:
+                    found, names = self._bands(path), bands_text(wanted, raw=True)
+                    yield Fault(path, "wrong channels", f"{found}; expected {names}")
         for gt, lq in self._pairs(item, sound):
             if (
-                not self.layout.raw
+                not (self.layout.raw or self.is_grey_asked)
                 and self.infos[gt].channels == 3
                 and self.infos[lq].channels == 1
             ):
@@ -188,9 +206,18 @@ class _ItemCheck:
                     text = f"{_size(info)}; expected {_shown(size)} {others}"
                     yield Fault(path, "mixed sizes", text)
                 elif (info.channels, info.dtype) != form:
-                    found = f"{info.dtype}, {_CHANNEL_NAMES[info.channels]}"
-                    wanted = f"{form[1]}, {_CHANNEL_NAMES[form[0]]}"
+                    found = f"{info.dtype}, {self._bands(path)}"
+                    wanted = f"{form[1]}, {bands_text(form[0], self.layout.raw)}"
                     yield Fault(path, "mixed types", f"{found}; expected {wanted} {others}")
+
+    def _masks(self, item: Item, sound: list[Path]) -> Iterator[Fault]:
+        for gt, mask in zip(item.gt, item.mask, strict=False):
+            if gt in sound and mask in sound and self.infos[gt].size != self.infos[mask].size:
+                found, wanted = _size(self.infos[mask]), _size(self.infos[gt])
+                yield Fault(mask, "wrong size", f"{found}; expected {wanted} like {gt}")
+
+    def _bands(self, path: Path) -> str:
+        return bands_text(self.infos[path].channels, self.layout.raw)
 
     def _scale(self, item: Item, sound: list[Path]) -> Iterator[Fault]:
         for gt, lq in self._pairs(item, sound):

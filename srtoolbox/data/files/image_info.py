@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -21,6 +21,26 @@ _DTYPES = ("uint8", "uint16", "float32")
 
 Decode = Callable[[], np.ndarray]
 """Decodes an image to (C, H, W)."""
+
+
+@dataclass(frozen=True)
+class WindowDecoder:
+    """Decodes an image, or a window of it; calling it decodes the image.
+
+    Args:
+        whole: Decodes the image to (C, H, W).
+        window: Decodes a window to (c, bottom - top, right - left), the same values as ``whole``.
+            It is called with the indices of c channels, top, bottom, left and right.
+        rows: Number of rows that are decoded together.
+    """
+
+    whole: Decode
+    window: Callable[[Sequence[int], int, int, int, int], np.ndarray]
+    rows: int = 1
+
+    def __call__(self) -> np.ndarray:
+        """Returns the pixels (C, H, W)."""
+        return self.whole()
 
 
 @dataclass(frozen=True)
@@ -69,6 +89,11 @@ class ReadOptions:
             raise UserError(f"{text}: RAW files are read as they are; remove the option")
 
     @property
+    def keeps_alpha(self) -> bool:
+        """Whether an alpha channel is a band."""
+        return self.bands is not None or self.channels not in (None, 1, 3)
+
+    @property
     def num_extra(self) -> int:
         """Number of channels besides the bands: 1 with ``nodata``, otherwise 0."""
         return int(self.nodata is not None)
@@ -108,24 +133,64 @@ class ImageFault(UserError):
 
 
 def check_form(path: Path, info: ImageInfo, options: ReadOptions = PLAIN) -> None:
-    """Checks that the toolbox supports an image's channels and type.
+    """Checks that a file has the bands and the type that the options ask for.
+
+    Args:
+        path: The file, for messages.
+        info: Its form as stored, with all bands.
+        options: How the file is read.
 
     Raises:
         ImageFault: if it does not.
     """
-    raw = options.raw
-    if info.channels not in ((1, 3, 4) if raw else (1, 3)):
-        wanted = "1, 3 or (packed RAW) 4" if raw else "1 (grey) or 3 (RGB), no alpha or other bands"
-        advice = ADVICE if info.channels in (2, 4) and not raw else "convert it first"
+    if text := _channel_fault(info.channels, options):
+        raise ImageFault(f"{path}: {text}", "wrong channels")
+    wide = options.channels or options.bands or options.nodata is not None or options.any_range
+    if info.dtype not in _DTYPES and not (
+        (info.dtype == "float64" and wide) or (info.dtype == "int16" and options.any_range)
+    ):
+        advice = "convert it first"
+        if info.dtype == "int16":
+            advice = "set white_level, the value that becomes 1 (and black_level, which becomes 0)"
         raise ImageFault(
-            f"{path}: {info.channels} channels; expected {wanted}, {advice}",
-            "wrong channels",
-        )
-    if info.dtype not in _DTYPES:
-        raise ImageFault(
-            f"{path}: {info.dtype} pixels; expected uint8, uint16, or float32 in [0, 1]; "
-            "convert it first",
+            f"{path}: {info.dtype} pixels; expected uint8, uint16, or float32 in [0, 1]; {advice}",
             "wrong depth",
         )
     if not (info.height and info.width):
         raise ImageFault(f"{path}: no pixels ({info.width}×{info.height})", "not an image")
+
+
+def _channel_fault(found: int, options: ReadOptions) -> str:
+    """Returns what is wrong with the number of channels of a file; empty if nothing is."""
+    wanted = options.channels
+    if options.bands is not None:
+        if found >= max(options.bands):
+            return ""
+        text = ", ".join(map(str, options.bands))
+        return f"{bands_text(found)}; bands: [{text}] needs files of {max(options.bands)} or more"
+    if options.raw or wanted in (None, 3):
+        if found in ((1, 3, 4) if options.raw else (1, 3)):
+            return ""
+        expected = "1, 3 or (packed RAW) 4"
+        advice = "convert it first"
+        if not options.raw:
+            expected = "1 (grey) or 3 (RGB), no alpha or other bands"
+            advice = ADVICE if found in (2, 4) else advice
+            if wanted == 3 and found > 3:
+                advice += "; of a file with other bands choose three, such as bands: [3, 2, 1]"
+        return f"{found} channels; expected {expected}, {advice}"
+    if found == wanted:
+        return ""
+    if found > wanted:
+        first = ", ".join(str(number) for number in range(1, wanted + 1))
+        advice = f"choose {wanted} of them, such as bands: [{first}]"
+    else:
+        advice = f"set channels (and num_in_ch of the network) to {found}, or use other files"
+    return f"{bands_text(found)}; expected {bands_text(wanted)}: {advice}"
+
+
+def bands_text(channels: int, raw: bool = False) -> str:
+    """Returns a name for a number of bands: "grey", "RGB", "4 bands"; for RAW "packed RAW"."""
+    if raw and channels == 4:
+        return "packed RAW"
+    return {1: "grey", 3: "RGB"}.get(channels, f"{channels} bands")

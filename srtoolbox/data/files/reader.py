@@ -3,7 +3,7 @@
 Images that would lose bits or transparency, and incomplete files, are errors, unless a conversion
 is asked for. An image that is stored turned is turned as its orientation tag states. Pillow decodes
 8-bit images, OpenCV those with more bits; ``tiff`` decodes TIFF files, ``other_formats`` PNM and
-JPEG 2000.
+JPEG 2000, ``raster`` those of them that other decoders cannot read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ import stat
 import struct
 import tokenize
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,17 +31,22 @@ from srtoolbox.data.files.image_info import (
     ImageFault,
     ImageInfo,
     ReadOptions,
+    WindowDecoder,
     check_form,
 )
 from srtoolbox.data.files.orientation import exif_orientation, png_exif, turn
+from srtoolbox.data.transforms.missing import fill_missing, known_pixels
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".npy"}
     | {".pgm", ".ppm", ".pnm", ".jp2"}
 )
 
+MASK_OPTIONS = ReadOptions(convert=True, any_range=True)
+"""How masks are read; a pixel counts where any channel is not 0."""
+
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
-_MODE_CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
+_MODE_CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 _UNSUPPORTED_MODES = {
     "1": "a 1-bit image",
     "P": "a palette image",
@@ -74,7 +83,7 @@ def image_info(path: Path, options: ReadOptions = PLAIN) -> ImageInfo:
     Raises:
         UserError: as ``read_image``, but damage after the header is not found.
     """
-    return _open(path, options)[0]
+    return open_file(path, options).info
 
 
 def read_image(path: Path, options: ReadOptions = PLAIN) -> np.ndarray:
@@ -88,36 +97,93 @@ def read_image(path: Path, options: ReadOptions = PLAIN) -> np.ndarray:
 
     Returns:
         (C, H, W), possibly a view that is not contiguous; uint8, uint16 (full range 65535) or
-        float32 in [0, 1]. C is 1 for grey, 3 for RGB, 4 for packed RAW.
+        float32 in [0, 1]; with ``any_range`` also int16 and other finite float32. C is 1 for grey,
+        3 for RGB, 4 for packed RAW, otherwise the number of bands; with ``nodata`` one more.
 
     Raises:
         UserError: if the file cannot be read, is damaged or truncated, or has transparency, a
             palette, another bit depth, or several images; the message names the file and the cause.
     """
-    info, decode = _open(path, options)
-    try:
+    return read_opened(path, options, open_file(path, options))
+
+
+def read_opened(path: Path, options: ReadOptions, file: OpenedFile) -> np.ndarray:
+    """Reads the pixels of a file that ``open_file`` opened, as ``read_image``."""
+    info, decode = file.stored, file.decode
+    if isinstance(decode, WindowDecoder) and options.bands is not None:
+        select = [number - 1 for number in options.bands]
+        decode = partial(decode.window, select, 0, info.height, 0, info.width)
+        info = info._replace(channels=len(select))
+    with decoding(path):
         pixels = decode()
-    except ImageFault:
-        raise
-    except DECODER_ERRORS as error:
-        raise broken_file(path, error) from error
     if pixels.shape != info[:3] or pixels.dtype != info.dtype:
         raise ImageFault(
             f"{path}: its pixels are {pixels.dtype} {pixels.shape}, but its header states "
             f"{info.dtype} {info[:3]}; save it again with another program",
             "not an image",
         )
-    check_values(path, pixels)
-    return pixels
+    if options.bands is not None and decode is file.decode:
+        pixels = pixels[[number - 1 for number in options.bands]]
+    return turn(finished(path, pixels, options, info.nodata), info.orientation)
 
 
-def check_values(path: Path, pixels: np.ndarray) -> None:
+def as_mask(pixels: np.ndarray) -> np.ndarray:
+    """Returns which pixels of a mask (C, H, W) count: bool (1, H, W)."""
+    return (pixels != 0).any(0, keepdims=True)
+
+
+def finished(
+    path: Path, pixels: np.ndarray, options: ReadOptions, stated: float | None
+) -> np.ndarray:
+    """Fills missing pixels and adds the channel of known ones; checks the values of floats.
+
+    Args:
+        path: The file, for messages.
+        pixels: The bands (C, H, W), as stored.
+        options: How the file is read.
+        stated: The value of missing pixels that the file states.
+
+    Returns:
+        (C, H, W), or (C + 1, H, W) with ``nodata``; float32 if they were float64.
+
+    Raises:
+        ImageFault: as ``check_values``.
+    """
+    if pixels.dtype == np.float64:
+        with np.errstate(over="ignore"):
+            pixels = pixels.astype(np.float32)
+    if options.nodata is None:
+        check_values(path, pixels, options.any_range)
+        return pixels
+    known = known_pixels(pixels, stated if options.nodata == "file" else options.nodata)
+    pixels = fill_missing(pixels, known)
+    check_values(path, pixels, options.any_range)
+    return np.concatenate([pixels, known.all(0, keepdims=True).astype(pixels.dtype)])
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Turns the errors of decoders into those for files of users."""
+    try:
+        yield
+    except ImageFault:
+        raise
+    except DECODER_ERRORS as error:
+        raise broken_file(path, error) from error
+
+
+def check_values(path: Path, pixels: np.ndarray, any_range: bool = False) -> None:
     """Checks that the values of float pixels are numbers in [0, 1]; integers always pass.
+
+    Args:
+        path: The file, for messages.
+        pixels: Any array.
+        any_range: Allow all finite numbers.
 
     Raises:
         ImageFault: if they are not.
     """
-    if pixels.dtype != np.float32:
+    if pixels.dtype != np.float32 or not pixels.size:
         return
     if lost := int(np.isnan(pixels).sum()):
         raise ImageFault(
@@ -126,9 +192,12 @@ def check_values(path: Path, pixels: np.ndarray) -> None:
             "NaN pixels",
         )
     low, high = float(pixels.min()), float(pixels.max())
+    if any_range and np.isfinite([low, high]).all():
+        return
     if low < 0 or high > 1:
         raise ImageFault(
-            f"{path}: float pixels from {low:g} to {high:g}; expected 0 to 1, scale them first",
+            f"{path}: float pixels from {low:g} to {high:g}; expected "
+            + ("finite numbers" if any_range else "0 to 1, scale them first"),
             "wrong range",
         )
 
@@ -155,8 +224,27 @@ def ends_whole(path: Path) -> bool:
     return True
 
 
-def _open(path: Path, options: ReadOptions) -> tuple[ImageInfo, Decode]:
-    """Reads the header; returns the form, and the function that decodes and turns the pixels."""
+class OpenedFile(NamedTuple):
+    """An image file whose header was read.
+
+    Args:
+        info: The form of the image as it is read: turned, with the chosen bands, and with the
+            channel of known pixels.
+        stored: The form as stored, with all bands.
+        decode: Decodes the pixels as stored.
+    """
+
+    info: ImageInfo
+    stored: ImageInfo
+    decode: Decode | WindowDecoder
+
+
+def open_file(path: Path, options: ReadOptions) -> OpenedFile:
+    """Reads the header of an image file.
+
+    Raises:
+        UserError: as ``image_info``.
+    """
     head = read_head(path)
     try:
         if head.startswith(_NPY):
@@ -166,9 +254,9 @@ def _open(path: Path, options: ReadOptions) -> tuple[ImageInfo, Decode]:
         elif head.startswith(other_formats.PNM) and head[2:3] in _PNM_SPACE:
             info, decode = other_formats.open_pnm(path, options.raw)
         elif head.startswith(other_formats.JPEG_2000):
-            info, decode = other_formats.open_jpeg_2000(path, options.raw)
+            info, decode = other_formats.open_jpeg_2000(path, options)
         else:
-            info, decode = _open_pillow(path, options.raw, options.convert)
+            info, decode = _open_pillow(path, options)
     except ImageFault:
         raise
     except UnidentifiedImageError as error:
@@ -182,11 +270,15 @@ def _open(path: Path, options: ReadOptions) -> tuple[ImageInfo, Decode]:
     except DECODER_ERRORS as error:
         raise broken_file(path, error) from error
     check_form(path, info, options)
-    if options.raw or info.orientation == 1:
-        return info._replace(orientation=1), decode
+    if options.raw:
+        info = info._replace(orientation=1)
+    channels = info.channels if options.bands is None else len(options.bands)
+    read = info._replace(channels=channels + options.num_extra)
+    if info.dtype == "float64":
+        read = read._replace(dtype="float32")
     if info.orientation >= 5:
-        info = info._replace(height=info.width, width=info.height)
-    return info, lambda: turn(decode(), info.orientation)
+        read = read._replace(height=info.width, width=info.height)
+    return OpenedFile(read, info, decode)
 
 
 def read_head(path: Path) -> bytes:
@@ -239,7 +331,8 @@ def _open_npy(path: Path) -> tuple[ImageInfo, Decode]:
     return info, lambda: np.array(array, dtype=info.dtype).transpose(2, 0, 1)
 
 
-def _open_pillow(path: Path, raw: bool, convert: bool) -> tuple[ImageInfo, Decode]:
+def _open_pillow(path: Path, options: ReadOptions) -> tuple[ImageInfo, Decode]:
+    raw, convert, keep = options.raw, options.convert, options.keeps_alpha
     with Image.open(path, formats=_PILLOW_FORMATS) as image:
         # Pillow reduces 16-bit colour to 8 bits; only the decoder's argument shows it: "RGB;16B".
         deep = image.format == "PNG" and ";16" in str(image.tile)
@@ -252,7 +345,8 @@ def _open_pillow(path: Path, raw: bool, convert: bool) -> tuple[ImageInfo, Decod
         mode = "L" if deep and image.mode.startswith("I") else image.mode
         transparent = "transparency" in image.info and mode in ("L", "RGB")
         packed = raw and mode == "RGBA" and image.format == "PNG"
-        plain = not transparent and (mode in ("L", "RGB") or packed)
+        keep = keep and mode in ("LA", "RGBA")
+        plain = not transparent and (mode in ("L", "RGB") or packed or keep)
         if not (plain or (convert and (transparent or mode in _UNSUPPORTED_MODES))):
             found = "a colour marked as transparent"
             if not transparent:
@@ -269,6 +363,9 @@ def _open_pillow(path: Path, raw: bool, convert: bool) -> tuple[ImageInfo, Decod
         if deep:
             return info, lambda: _drop_alpha(tiff.decode_opencv(read_whole_png(path), raw=True))
         return info, lambda: tiff.decode_as_rgb(path, _PILLOW_FORMATS)
+    if keep and deep:
+        order = [0, 3] if mode == "LA" else [2, 1, 0, 3]
+        return info, lambda: tiff.decode_opencv(read_whole_png(path), raw=True)[order]
     if packed or (deep and mode == "RGB"):
         return info, lambda: tiff.decode_opencv(read_whole_png(path), raw)
     return info, lambda: tiff.decode_pillow(path, _PILLOW_FORMATS, info.dtype, raw)

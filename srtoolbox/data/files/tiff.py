@@ -1,8 +1,8 @@
 """Reads TIFF files, which have more variants than any single decoder reads correctly.
 
 tifffile reads the header, and the pixels unless they are compressed with LZW or a similar method.
-Pillow (8 bits) and OpenCV (more bits) decode those; neither is used for planes that are stored
-separately, because OpenCV silently mixes them up.
+Pillow (8 bits) and OpenCV (more bits) decode grey and RGB of those; neither is used for other bands
+or planes that are stored separately, because OpenCV silently mixes them up: rasterio reads them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import io
 import logging
 import math
 import struct
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +27,11 @@ from srtoolbox.data.files.image_info import (
     ImageFault,
     ImageInfo,
     ReadOptions,
+    WindowDecoder,
+    bands_text,
+    check_form,
 )
+from srtoolbox.data.files.raster import check_rasterio, has_rasterio, raster_decoder
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
@@ -36,7 +42,10 @@ _PLAIN_COMPRESSIONS = (1, 8, 32946)  # none, and the two numbers of deflate
 _PLAIN_PREDICTORS = (1, 2)  # none, and horizontal differences
 _MAX_COMPRESSION = 2000  # pixel values per byte of the file that any of the methods can reach
 _SEPARATE = 2  # one plane after the other
-_ORIENTATION = 274
+_ORIENTATION, _GDAL_NODATA = 274, 42113
+_LOSSLESS = (5, 8, 32773, 32946, 34925, 50000)  # LZW, deflate, PackBits, deflate, LZMA, Zstandard
+_MAX_SEGMENT = 2**26  # bytes; windows of files with larger strips are not decoded alone
+_MIN_WINDOWED = 2**24  # values; smaller files are decoded whole
 _MAX_DIRECTORIES, _MAX_TAGS = 1000, 4096  # ordinary files have less than 20 and 100
 _TYPE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
@@ -83,35 +92,88 @@ def open_tiff(path: Path, options: ReadOptions = PLAIN) -> tuple[ImageInfo, Deco
             page.imagewidth,
             f"{page.bitspersample}-bit" if page.dtype is None else page.dtype.name,
             _orientation(page),
+            _nodata(page),
         )
         if math.prod(info[:3]) > _MAX_COMPRESSION * file.filehandle.size:
             raise ValueError(f"{info.width}×{info.height} pixels cannot be in such a small file")
         colours = 1 if page.photometric == _GREY else 3
         extra = info.channels > colours and len(page.extrasamples) > 0
+        convert = convert and not options.keeps_alpha
         separate = info.channels > 1 and page.planarconfig == _SEPARATE
         plain = page.compression in _PLAIN_COMPRESSIONS and page.predictor in _PLAIN_PREDICTORS
+        order = range(info.channels)
+        if raw and info.channels > 1:
+            order = [2, 1, 0, 3][: info.channels]
+        rows = _rows_together(page, info)
+        is_lossless = page.compression in _LOSSLESS and page.photometric != _YCBCR
         if plain:
-            index = page.index
+            decode = partial(_decode_plain, path, page.index, info, separate, raw)
             if convert and extra:
                 less = info._replace(channels=colours)
-                return less, lambda: _decode_plain(path, index, info, separate, raw)[:colours]
-            return info, lambda: _decode_plain(path, index, info, separate, raw)
-        if separate or (info.channels == 3 and page.photometric == _GREY):
-            raise ImageFault(
-                f"{path}: bands compressed by {_compression_name(page)}, stored separately or "
-                "without a colour space; save it interleaved as RGB, or uncompressed",
-                "not an image",
+                return less, lambda: decode()[:colours]
+            if rows is None:
+                return info, decode
+            window = partial(_decode_window, path, page.index, info.dtype, order)
+            return info, WindowDecoder(decode, window, rows)
+        only_rasterio = (
+            separate
+            or (info.channels == 3 and page.photometric == _GREY)
+            or info.channels not in (1, 3, 4 if raw else 3)
+            or info.dtype in ("int16", "float64")
+        )
+        if only_rasterio and not (convert and extra and colours == 3 and not separate):
+            less = info._replace(channels=colours) if convert and extra else info
+            check_form(path, less, options)
+            text = (
+                f"bands compressed by {_compression_name(page)}, stored separately or without a "
+                f"colour space, or other than grey and RGB ({bands_text(info.channels)})"
             )
+            check_rasterio(path, text)
+            order = order[: less.channels]
+            decoder = raster_decoder(path, "GTiff", info, order, rows or 1)
+            return less, decoder if rows else decoder.whole
     if convert and extra and colours == 3:
         less = info._replace(channels=3)
         if info.dtype == "uint8":
             return less, lambda: decode_as_rgb(io.BytesIO(_upright(path, place)), ("TIFF",))
         return less, lambda: decode_opencv(_upright(path, place), raw=True)[2::-1]
-    if info.dtype == "uint8" and info.channels < 4:
-        return info, lambda: decode_pillow(
-            io.BytesIO(_upright(path, place)), ("TIFF",), info.dtype, raw
-        )
-    return info, lambda: decode_opencv(_upright(path, place), raw)
+
+    def whole() -> np.ndarray:
+        if info.dtype == "uint8" and info.channels < 4:
+            source = io.BytesIO(_upright(path, place))
+            return decode_pillow(source, ("TIFF",), info.dtype, raw)
+        return decode_opencv(_upright(path, place), raw)
+
+    large = math.prod(info[:3]) >= _MIN_WINDOWED
+    if large and is_lossless and rows is not None and has_rasterio():
+        window = raster_decoder(path, "GTiff", info, order, rows).window
+        return info, WindowDecoder(whole, window, rows)
+    return info, whole
+
+
+def _nodata(page: TiffPage) -> float | None:
+    """Returns the value of missing pixels that GDAL wrote; None: there is none."""
+    tag = page.tags.get(_GDAL_NODATA)
+    try:
+        return None if tag is None else float(str(tag.value).strip("\0 "))
+    except ValueError:
+        return None
+
+
+def _rows_together(page: TiffPage, info: ImageInfo) -> int | None:
+    """Returns how many rows are decoded together; None if windows cannot be decoded alone."""
+    if page.dtype is None or page.imagedepth != 1:
+        return None
+    if page.is_memmappable:
+        return 1
+    height, width = (
+        (page.tilelength, page.tilewidth)
+        if page.is_tiled
+        else (min(page.rowsperstrip, info.height), info.width)
+    )
+    samples = 1 if page.planarconfig == _SEPARATE else info.channels
+    size = height * width * samples * page.dtype.itemsize
+    return height if 0 < size <= _MAX_SEGMENT else None
 
 
 def _check_directories(path: Path) -> None:
@@ -225,6 +287,73 @@ def _decode_plain(path: Path, index: int, info: ImageInfo, separate: bool, raw: 
     if raw and info.channels > 1:  # the channel order of OpenCV
         return pixels[[2, 1, 0, 3][: info.channels]]
     return pixels
+
+
+def _decode_window(
+    path: Path,
+    index: int,
+    dtype: str,
+    order: Sequence[int],
+    channels: Sequence[int],
+    top: int,
+    bottom: int,
+    left: int,
+    right: int,
+) -> np.ndarray:
+    """Decodes the strips or tiles that a window touches; see ``WindowDecoder``."""
+    bands = [order[channel] for channel in channels]
+    with _open(path) as file:
+        page = file.pages[index]
+        if page.is_memmappable:
+            planes = _mapped(path, page)
+            return planes[bands, top:bottom, left:right].astype(dtype, copy=False)
+        across, height, width = 1, page.rowsperstrip, page.imagewidth
+        if page.is_tiled:
+            height, width = page.tilelength, page.tilewidth
+            across = -(-page.imagewidth // width)
+        down = -(-page.imagelength // height)
+        separate = page.samplesperpixel > 1 and page.planarconfig == _SEPARATE
+        out = np.empty((len(bands), bottom - top, right - left), dtype)
+        jobs = [(band, [place]) for place, band in enumerate(bands)] if separate else [(0, None)]
+        for plane, places in jobs:
+            for row in range(top // height, -(-bottom // height)):
+                for column in range(left // width, -(-right // width)):
+                    y, x = row * height, column * width
+                    target = np.s_[
+                        max(y, top) - top : min(y + height, bottom) - top,
+                        max(x, left) - left : min(x + width, right) - left,
+                    ]
+                    source = np.s_[
+                        max(y, top) - y : min(y + height, bottom) - y,
+                        max(x, left) - x : min(x + width, right) - x,
+                    ]
+                    block = _segment(file, page, (plane * down + row) * across + column)
+                    if block is None:  # GDAL leaves out what is empty
+                        out[(slice(None), *target)] = page.nodata
+                    elif places is not None:
+                        out[(places[0], *target)] = block[source][..., 0]
+                    else:
+                        out[(slice(None), *target)] = block[source][..., bands].transpose(2, 0, 1)
+    return out
+
+
+def _segment(file: TiffFile, page: TiffPage, number: int) -> np.ndarray | None:
+    """Returns a decoded strip or tile (h, w, C); None if the file does not contain it."""
+    if not page.databytecounts[number]:
+        return None
+    file.filehandle.seek(page.dataoffsets[number])
+    content = file.filehandle.read(page.databytecounts[number])
+    decoded = page.decode(content, number)[0]
+    return None if decoded is None else decoded[0]
+
+
+def _mapped(path: Path, page: TiffPage) -> np.ndarray:
+    """Returns the pixels (C, H, W) of a file that stores them in one piece."""
+    dtype = page.dtype.newbyteorder(page.parent.byteorder)  # type: ignore[union-attr]
+    count, height, width = page.samplesperpixel, page.imagelength, page.imagewidth
+    shape = (count, height, width) if page.planarconfig == _SEPARATE else (height, width, count)
+    pixels = np.memmap(path, dtype, "r", page.dataoffsets[0], shape)
+    return pixels if page.planarconfig == _SEPARATE else pixels.transpose(2, 0, 1)
 
 
 def decode_as_rgb(source: Path | io.BytesIO, formats: tuple[str, ...]) -> np.ndarray:
