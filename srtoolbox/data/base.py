@@ -136,6 +136,7 @@ class DatasetInfo:
     Attributes:
         channels: Channels of an LR frame: 3 for RGB, 4 for packed RAW, n for n bands.
         gt_channels: Channels of the ground truth; None: not stated.
+        raw: Whether LR frames are packed RAW; None: if they have four channels.
         num_source: Number of sources that ``draw`` takes samples from; None: ``len``.
         gt_size: Side of a training crop in HR pixels; None: it varies.
         time_scale: Frame rate of ``gt`` divided by that of ``lq``.
@@ -152,6 +153,7 @@ class DatasetInfo:
 
     channels: int = 3
     gt_channels: int | None = None
+    raw: bool | None = None
     num_source: int | None = None
     gt_size: int | None = None
     time_scale: int = 1

@@ -18,7 +18,13 @@ from srtoolbox import __version__
 from srtoolbox.archs.base import arch_info, check_network
 from srtoolbox.config.files import plain
 from srtoolbox.config.schema import build
-from srtoolbox.data.base import EvalDataset, TrainDataset, check_dataset, dataset_info
+from srtoolbox.data.base import (
+    DatasetInfo,
+    EvalDataset,
+    TrainDataset,
+    check_dataset,
+    dataset_info,
+)
 from srtoolbox.engine.options import RunOptions, TrainOptions, ValOptions
 from srtoolbox.engine.weights.load import load_weights
 from srtoolbox.errors import ComponentError, UserError
@@ -200,15 +206,13 @@ def build_dataset(
     protocol, info = get_protocol(opt.val.protocol), arch_info(net)
     rules = {rule: getattr(protocol, rule) for rule in ("missing_neighbours", "skip_frames")}
     try:
-        dataset = build("dataset", spec, scale=opt.scale, flow=info.needs_flow, **rules)
+        needs = {"flow": info.needs_flow, "channels": info.channels}
+        dataset = build("dataset", spec, scale=opt.scale, **needs, **rules)
         stated = dataset_info(dataset)
         check_dataset(dataset, training=name == "train")
         if dataset.scale != opt.scale:
             raise UserError(f"its scale is {dataset.scale}, the run's {opt.scale}")
-        if stated.channels != info.channels:
-            raise UserError(
-                f"it has {stated.channels} channels, but {type(net).__name__} takes {info.channels}"
-            )
+        _check_channels(stated, net)
         check_time(net, dataset)
         num_frame = dataset.num_frame or info.num_frame or 1  # None: as many as a clip has
         lq = torch.empty(1, num_frame, stated.channels, 1, 1)
@@ -228,6 +232,26 @@ def build_dataset(
     if name == "train":
         check_crop(dataset, net)
     return dataset
+
+
+def _check_channels(stated: DatasetInfo, net: nn.Module) -> None:
+    """Raises a ``UserError`` if a dataset has not the channels that a network takes and returns."""
+    name, info = type(net).__name__, arch_info(net)
+    if stated.channels != info.channels:
+        raise UserError(
+            f"it has {stated.channels} channels, but {name} takes {info.channels}; choose "
+            f"{info.channels} bands of the files (bands), or another network (num_in_ch of "
+            "network_g)"
+        )
+    returned = getattr(info, "out_channels", None)
+    # A network that does not state its output restores its input, or makes RGB of RAW.
+    allowed = (info.channels, 3) if returned is None else (returned,)
+    if stated.gt_channels is not None and stated.gt_channels not in allowed:
+        raise UserError(
+            f"its ground truth has {stated.gt_channels} channels, but {name} returns {allowed[0]}; "
+            f"choose {allowed[0]} bands of the ground truth (bands_gt), or another network "
+            "(num_out_ch of network_g)"
+        )
 
 
 def build_model(opt: RunOptions, net: nn.Module, dataset: TrainDataset) -> Model:

@@ -37,7 +37,14 @@ from srtoolbox.utils.environment import describe_environment, digest
 _FRAME_RULES = ("missing_neighbours", "skip_frames")
 
 # Options of datasets that locate files or speed up reading; the files are hashed instead.
-_LOCATION_OPTIONS = ("dataroot", "dataroot_gt", "dataroot_lq", "cache", "cache_limit")
+_LOCATION_OPTIONS = (
+    "dataroot",
+    "dataroot_gt",
+    "dataroot_lq",
+    "dataroot_mask",
+    "cache",
+    "cache_limit",
+)
 
 
 @dataclass(frozen=True)

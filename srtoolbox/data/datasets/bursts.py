@@ -139,9 +139,9 @@ class Bursts(FileDataset):
             sample["orientation"] = orientation
             return sample
         lq = sample["lq"]
-        for name in ("gt", "mask"):
-            if name in sample:
-                sample["lq"], sample[name] = orient_bayer(lq, sample[name], orientation, self.scale)
+        sample["lq"], sample["gt"] = orient_bayer(lq, sample["gt"], orientation, self.scale)
+        if "mask" in sample:
+            _, sample["mask"] = orient_bayer(lq, sample["mask"], orientation, self.scale)
         return sample
 
     @property

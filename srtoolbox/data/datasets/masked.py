@@ -48,7 +48,7 @@ class MaskedImage:
         """Returns which pixels of a window count: bool (1, h, w)."""
         if self._mask is None:
             return self._stored[self.shape[0] :, rows, columns] != 0
-        known = np.asarray(self._mask[:, rows, columns]).any(axis=0, keepdims=True)
+        known: np.ndarray = np.any(self._mask[:, rows, columns], axis=0, keepdims=True)
         if self._has_known:
             known &= self._stored[self.shape[0] :, rows, columns] != 0
         return known

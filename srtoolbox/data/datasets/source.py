@@ -308,7 +308,7 @@ class FileDataset:
             if not item.lq:
                 return self._reduce(open_source(t), window)
             frame = _cut(open_lq(item.lq[t]), window)
-            return frame[: self.channels] if self._lq_options.num_extra else frame
+            return frame[:-1] if self._lq_options.num_extra else frame
 
         frames = {t: read_lq(t) for t in set(lq)}
         truth = [_cut(open_gt(t), window, self.scale) for t in gt]
@@ -351,8 +351,8 @@ class FileDataset:
             scale,
             gt_size=gt_size,
             training=training,
-            options=self._gt_options,
-            lq_options=self._lq_options,
+            options=_for_check(self._gt_options),
+            lq_options=_for_check(self._lq_options),
         )
         return [*faults, *check_masks(self._items, self._gt_options, self._lq_options)]
 
@@ -408,14 +408,21 @@ def check_masks(
     return list(filter(None, map_threads(check, pairs)))
 
 
+def _for_check(options: ReadOptions) -> ReadOptions:
+    """States three channels, which changes the advice for files with others, but no pixel."""
+    is_plain = options.channels is None and options.bands is None
+    return replace(options, channels=3) if is_plain and not options.raw else options
+
+
 def _cut(image: Any, window: Window, scale: int = 1) -> np.ndarray:
-    y, x, height, width = (scale * side for side in window)
-    return image[:, y : y + height, x : x + width]
+    y, x, height, width = window
+    return image[:, scale * y : scale * (y + height), scale * x : scale * (x + width)]
 
 
 def _cut_mask(image: MaskedImage, window: Window, scale: int) -> np.ndarray:
-    y, x, height, width = (scale * side for side in window)
-    return image.mask(slice(y, y + height), slice(x, x + width))
+    y, x, height, width = window
+    rows, columns = slice(scale * y, scale * (y + height)), slice(scale * x, scale * (x + width))
+    return image.mask(rows, columns)
 
 
 def _stack(images: list[np.ndarray], as_colour: bool) -> np.ndarray:

@@ -115,8 +115,8 @@ def imresize_window(
     check_size("imresize_window", scale, edge)
     lines, spans = [], []
     axes = line_factors(size or image.shape[1:], scale)
-    for (length, size, factor), start, count in zip(axes, window[:2], window[2:], strict=True):
-        if start < 0 or count < 1 or start + count > size:
+    for (length, whole, factor), start, count in zip(axes, window[:2], window[2:], strict=True):
+        if start < 0 or count < 1 or start + count > whole:
             raise UserError(
                 f"imresize_window: the window (top, left, height, width) = {tuple(window)} leaves "
                 f"the resized image of {axes[0][1]} x {axes[1][1]} pixels"
