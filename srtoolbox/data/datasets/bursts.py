@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 
 from srtoolbox.data.base import Sample
-from srtoolbox.data.datasets.reading import MASK_OPTIONS, Level, Reading
+from srtoolbox.data.datasets.reading import Level, Reading
 from srtoolbox.data.datasets.source import FileDataset, Pixels, choose_layout, find_items
 from srtoolbox.data.files.find import Fault, Item
-from srtoolbox.data.files.reader import read_image
+from srtoolbox.data.files.reader import MASK_OPTIONS, as_mask, read_image
 from srtoolbox.data.transforms.bayer import orient_bayer
 from srtoolbox.data.transforms.orientation import random_orientation
 from srtoolbox.errors import UserError
@@ -165,7 +165,8 @@ class Bursts(FileDataset):
         if not item.lq_mask:
             return range(self.num_frame)
         if item.key not in self._orders:
-            clear = [np.count_nonzero(read_image(path, MASK_OPTIONS)) for path in item.lq_mask]
+            maps = (as_mask(read_image(path, MASK_OPTIONS)) for path in item.lq_mask)
+            clear = [np.count_nonzero(clear_pixels) for clear_pixels in maps]
             # The sort is stable: equally clear frames stay in the order of their names.
             self._orders[item.key] = sorted(range(len(clear)), key=lambda t: -clear[t])
         return self._orders[item.key][: self.num_frame]

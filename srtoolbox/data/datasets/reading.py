@@ -19,9 +19,6 @@ from srtoolbox.utils.cpu import map_threads
 Convert = Literal["rgb"]
 Level = int | float | Sequence[int | float]
 
-MASK_OPTIONS = ReadOptions(convert=True, any_range=True)
-"""How a mask is read: any form of file, because only zero and other values are distinguished."""
-
 _MAY_STATE_NODATA = frozenset({".tif", ".tiff"})
 _MAY_BE_FLOAT = frozenset({".tif", ".tiff", ".npy"})
 

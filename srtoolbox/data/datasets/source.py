@@ -21,12 +21,12 @@ import numpy as np
 from srtoolbox.data.base import Sample
 from srtoolbox.data.cache.pixels import open_pixels
 from srtoolbox.data.datasets.masked import MaskedImage
-from srtoolbox.data.datasets.reading import MASK_OPTIONS, Reading
+from srtoolbox.data.datasets.reading import Reading
 from srtoolbox.data.files.checks import check_items, raise_faults
 from srtoolbox.data.files.find import Fault, Item, scan
-from srtoolbox.data.files.image_info import ImageFault, ReadOptions
+from srtoolbox.data.files.image_info import ReadOptions
 from srtoolbox.data.files.levels import check_levels
-from srtoolbox.data.files.reader import image_info
+from srtoolbox.data.files.reader import MASK_OPTIONS, image_info
 from srtoolbox.data.layouts import Layout, get_layout
 from srtoolbox.data.resize.array import Edge, imresize_window
 from srtoolbox.data.transforms.orientation import random_crop_origin
@@ -345,7 +345,7 @@ class FileDataset:
     def _check(self, gt_size: int | None = None, training: bool = False) -> list[Fault]:
         # A packed pixel of RAW holds 2 × 2 sensor pixels, in which the checks count.
         scale = self.scale // 2 if self._layout.raw else self.scale
-        faults = check_items(
+        return check_items(
             self._items,
             self._layout,
             scale,
@@ -354,7 +354,6 @@ class FileDataset:
             options=_for_check(self._gt_options),
             lq_options=_for_check(self._lq_options),
         )
-        return [*faults, *check_masks(self._items, self._gt_options, self._lq_options)]
 
     def _reduce(self, image: Any, window: Window) -> np.ndarray:
         """Makes a window of the LR image of a ground truth (C, H, W)."""
@@ -374,38 +373,6 @@ class FileDataset:
         # another range are clipped by their levels.
         small = small if self._lq_options.any_range else small.clip(0, 1)
         return small.astype(image.dtype)
-
-
-def check_masks(
-    items: Sequence[Item], gt_options: ReadOptions, lq_options: ReadOptions
-) -> list[Fault]:
-    """Returns a fault for each mask that cannot be read or has not the size of its image."""
-    pairs = [
-        (*pair, options)
-        for item in items
-        for files, masks, options in (
-            (item.gt, item.mask, gt_options),
-            (item.lq, item.lq_mask, lq_options),
-        )
-        for pair in zip(files, masks, strict=False)
-    ]
-
-    def check(pair: tuple[Path, Path, ReadOptions]) -> Fault | None:
-        path, mask, options = pair
-        try:
-            size = image_info(mask, MASK_OPTIONS).size
-        except ImageFault as fault:
-            return Fault(mask, fault.kind, str(fault).removeprefix(f"{mask}: "))
-        try:
-            wanted = image_info(path, options).size
-        except ImageFault:
-            return None  # it has its own fault
-        if size == wanted:
-            return None
-        text = f"a mask of {size[1]}×{size[0]}; expected {wanted[1]}×{wanted[0]} like {path}"
-        return Fault(mask, "wrong mask", text)
-
-    return list(filter(None, map_threads(check, pairs)))
 
 
 def _for_check(options: ReadOptions) -> ReadOptions:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from srtoolbox.data.cache.pixels import open_pixels
-from srtoolbox.data.datasets.reading import MASK_OPTIONS, Reading
-from srtoolbox.data.datasets.source import check_masks, find_items
+from srtoolbox.data.datasets.reading import Reading
+from srtoolbox.data.datasets.source import find_items
 from srtoolbox.data.files.checks import check_items
 from srtoolbox.data.files.find import Fault, Item
 from srtoolbox.data.files.image_info import ImageFault, ReadOptions
+from srtoolbox.data.files.reader import MASK_OPTIONS
 from srtoolbox.data.layouts import Layout, get_layout
 from srtoolbox.data.prepare.examine import decoded_size, headers, report_by_kind
 from srtoolbox.data.prepare.make_lr import make_lr as write_lr
@@ -221,7 +222,6 @@ def _faults(
                 lq_options=lq,
                 progress=progress,
             )
-            faults += check_masks(part.items, gt, lq)
     return faults
 
 
