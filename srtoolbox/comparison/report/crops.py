@@ -65,11 +65,10 @@ class Shown:
     def text(self) -> str:
         """Names the bands and the brightness, for below the picture."""
         numbers = ", ".join(map(str, self.bands))
-        what = f"bands {numbers} as red, green, blue" if len(self.bands) > 1 else f"band {numbers}"
-        return (
-            f"{what} of {self.num_band}; intensities from {self.low:.3f} (black) to "
-            f"{self.high:.3f} (white)"
-        )
+        is_colour = len(self.bands) > 1
+        what = f"band{'s' if is_colour else ''} {numbers} of {self.num_band}"
+        what += " as red, green, blue" if is_colour else ""
+        return f"{what}; intensities from {self.low:.3f} (black) to {self.high:.3f} (white)"
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class TestShown:
         assert picture.shape == (10, 10, 3) and picture.dtype == np.uint8
         assert picture.min() == 0 and picture.max() == 255
         assert picture[0, 0, 0] > picture[0, 0, 1] > picture[0, 0, 2]  # brighter bands come later
-        assert "bands 3, 2, 1 as red, green, blue of 4" in shown.text
+        assert "bands 3, 2, 1 of 4 as red, green, blue" in shown.text
 
     @pytest.mark.parametrize(("count", "bands"), [(2, (1,)), (4, (1, 2, 3)), (13, (1, 2, 3))])
     def test_default_bands(self, count: int, bands: tuple[int, ...]) -> None:
