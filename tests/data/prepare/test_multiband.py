@@ -11,6 +11,9 @@ from skimage import data
 from support.generated import content, stop_at_file
 from support.images import chw, picture, save
 
+from srtoolbox.cli import main
+from srtoolbox.data.datasets.paired_images import PairedImages
+from srtoolbox.data.datasets.synthetic_bursts import SyntheticBursts
 from srtoolbox.data.degradations.spectrum import ALBEDO, SENTINEL2, Scene, choose_bands
 from srtoolbox.data.prepare import multiband
 from srtoolbox.data.prepare.multiband import MultibandPipeline, generate_multiband
@@ -167,3 +170,44 @@ class TestFiles:
         generate_multiband(images, tmp_path / "set")
         with pytest.raises(UserError, match="other options"):
             generate_multiband(images, tmp_path / "set", channels=5)
+
+
+@pytest.mark.slow
+class TestCommand:
+    def test_images_are_made_checked_and_decoded(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for name, seed in (("a", 0), ("b", 1)):
+            save(tmp_path / "photos" / f"{name}.png", picture(40, 48, seed))
+        command = ["prepare", "multiband", "--source", "photos", "--channels", "5", "--nodata", "0"]
+        assert main(command) == 0
+        shown = capsys.readouterr().out
+        assert "num_in_ch: 5" in shown and "dataroot: datasets/Multiband/train" in shown
+        options = {"dataroot": "datasets/Multiband/train", "num_frame": 2, "gt_size": 16}
+        bursts = SyntheticBursts("multiband", channels=5, cache="datasets/.cache", **options)
+        sample = bursts[0]
+        assert sample["lq"].shape == (2, 5, 10, 12) and sample["gt"].shape == (5, 40, 48)
+        assert sample["gt"].dtype == np.float32 and 0.2 < sample["gt"].max() <= 1  # of 4095
+        assert 0 < (~sample["mask"]).mean() < 0.4
+        assert main(["prepare", "multiband", "--source", "datasets/Multiband/train"]) == 0
+        assert main([*command[:-4], "--channels", "4"]) == 2
+        assert "other options" in capsys.readouterr().err
+
+    def test_lr_files_of_bands(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        save(tmp_path / "photos" / "a.png", picture(40, 48))
+        generate_multiband([tmp_path / "photos" / "a.png"], tmp_path / "own", channels=4)
+        before = PairedImages(dataroot="own", channels=4)[0]["lq"]
+        command = ["prepare", "folder", "--source", "own", "--make-lr", "--no-cache"]
+        assert main([*command, "--channels", "4"]) == 0
+        assert (tmp_path / "own" / "LR" / "a.tif").is_file()
+        assert np.array_equal(PairedImages(dataroot="own", channels=4)[0]["lq"], before)
+
+    def test_chosen_bands(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        save(tmp_path / "photos" / "a.png", picture(40, 48))
+        generate_multiband([tmp_path / "photos" / "a.png"], tmp_path / "own", channels=4)
+        assert main(["prepare", "folder", "--source", "own", "--bands", "4", "1"]) == 0
+        both = [PairedImages(dataroot="own", bands=b)[0]["gt"] for b in ([4, 1], [1, 2, 3, 4])]
+        assert np.array_equal(both[0], both[1][[3, 0]])
