@@ -117,6 +117,13 @@ def add_sample(commands: Commands) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="PNG", help="file to write")
     command.add_argument("--source", type=Path, metavar="DIR", help="folder of the layout's files")
     command.add_argument("--step", type=at_least(0), default=0, help="training step (default 0)")
+    command.add_argument(
+        "--rgb-bands",
+        type=at_least(1),
+        nargs="+",
+        metavar="N",
+        help="bands shown as red, green and blue, e.g. 4 3 2, or one as grey (default: 1 2 3)",
+    )
     add_overrides(command, "override an option, e.g. manual_seed=1 (may be repeated)")
 
 
@@ -128,7 +135,7 @@ def sample(arguments: Namespace) -> None:
     if arguments.out.suffix.lower() not in _PICTURES:
         raise UserError(f"--out {arguments.out}: must end with {', '.join(_PICTURES)}")
     stream = open_stream(arguments.name, arguments.overrides, arguments.source)
-    picture = draw_batch(stream, arguments.step, arguments.name)
+    picture = draw_batch(stream, arguments.step, arguments.name, rgb_bands=arguments.rgb_bands)
     with writing("--out", arguments.out):
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         picture.save(arguments.out)

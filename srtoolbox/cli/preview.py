@@ -58,11 +58,18 @@ def open_stream(
         raise UserError(f"{name}: describes no training data (datasets.train)")
     # The cache does not change the samples, and a few samples do not need all files decoded.
     spec = {key: value for key, value in spec.items() if key not in ("cache", "cache_limit")}
-    dataset = build("dataset", spec, scale=opt.scale)
+    dataset = build("dataset", spec, scale=opt.scale, **_channels(tree))
     check_dataset(dataset, training=True)
     if (check_training := dataset_info(dataset).check_training) is not None:
         check_training()
     return SampleStream(dataset, opt.manual_seed, opt.train.batch_size)
+
+
+def _channels(tree: Tree) -> dict[str, int]:
+    """Returns the number of channels that the options give the network, if they do."""
+    network = tree.get("network_g")
+    number = network.get("num_in_ch") if isinstance(network, Tree) else None
+    return {"channels": number} if isinstance(number, int) else {}
 
 
 def _describe(name: str, source: Path) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from srtoolbox.data.files.raster import CACHE, rasterio_errors, reading
 from srtoolbox.data.transforms.missing import FILL_RADIUS, fill_near
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.media.geo_raster import (
-    CACHE,
     GeoInfo,
     Raster,
     copy_as_cog,
@@ -28,8 +28,6 @@ from srtoolbox.media.geo_raster import (
     opened,
     profile_of,
     raster_of,
-    rasterio_errors,
-    reading,
     windows_of,
 )
 from srtoolbox.media.output import replacing

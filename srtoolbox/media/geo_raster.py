@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import mmap
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from srtoolbox.data.files.raster import CACHE, has_rasterio, reading
+from srtoolbox.data.files.raster import opened as open_raster
 from srtoolbox.data.files.reader import read_head
 from srtoolbox.errors import UserError
 from srtoolbox.media.metadata import directory_start, read_directory
-
-CACHE = 64
-"""Megabytes that GDAL may use for blocks."""
 
 _GEO_TAGS = (33550, 33922, 34264, 34735, 42112, 42113, 50844)
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -284,35 +281,9 @@ def opened(path: Path) -> Iterator[Any]:
         UserError: if rasterio is missing, or the file cannot be opened.
     """
     read_head(path)
-    try:
-        import rasterio
-        from rasterio.errors import NotGeoreferencedWarning
-    except ImportError as error:
-        raise UserError(f"{path}: a GeoTIFF needs rasterio; pip install srtoolbox[geo]") from error
-    logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # it also raises what it logs
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.Env(GDAL_CACHEMAX=CACHE):
-            with reading(path):
-                source = rasterio.open(path.absolute(), driver="GTiff")
-                _ = source.crs, source.gcps  # reads what may be damaged
-            with source:
-                yield source
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turns rasterio's errors into those for files of users."""
-    try:
-        yield
-    except rasterio_errors() as error:
-        reason = error.__cause__ or error  # GDAL's own words
-        raise UserError(f"{path}: truncated or broken ({reason}); replace or remove it") from error
-
-
-def rasterio_errors() -> tuple[type[Exception], ...]:
-    """Returns the errors that rasterio raises for files."""
-    from rasterio._err import CPLE_BaseError  # not all of them are turned into rasterio's own
-    from rasterio.errors import RasterioError
-
-    return RasterioError, CPLE_BaseError
+    if not has_rasterio():
+        raise UserError(f"{path}: a GeoTIFF needs rasterio; pip install srtoolbox[geo]")
+    with open_raster(path, "GTiff") as source:
+        with reading(path):
+            _ = source.crs, source.gcps  # reads what may be damaged
+        yield source

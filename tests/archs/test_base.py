@@ -40,6 +40,7 @@ def test_only_the_scales_are_needed(net) -> None:
     assert info == ArchInfo(scales=(2, 4))
     assert (info.num_frame, info.reference, info.size_multiple, info.min_size) == (1, 0, 1, 1)
     assert (info.channels, info.time_scale, info.needs_flow, info.paper) == (3, 1, None, "")
+    assert info.out_channels is None
     assert (info.restores_all, info.own_weights) == (False, True)
     assert (info.square, info.weight_option, info.origin) == (False, None, "")
 
@@ -93,6 +94,7 @@ def test_every_network_declares_a_paper_and_valid_types(name: str) -> None:
         ("restores_all", 1, r"must be bool, got 1 \(int\)"),
         ("needs_flow", True, r"must be str \| None, got True \(bool\)"),
         ("checkpoint_blocks", "body", r"must be tuple\[str, \.\.\.\], got 'body' \(str\)"),
+        ("out_channels", "3", r"must be int \| None, got '3' \(str\)"),
         ("paper", None, r"must be str, got None \(NoneType\)"),
     ],
 )

@@ -86,6 +86,8 @@ def test_any_scale_number_of_frames_and_size(scale, num_frame, size):
         {"decoder": "plain", "num_block_decoder": 1},
         {"num_level": 1, "memory_kernel": 3},
         {"channels": 4, "scale": 8},
+        {"num_in_ch": 4},
+        {"num_in_ch": 1, "alignment": "none"},
     ],
     ids=str,
 )
@@ -174,6 +176,27 @@ def mosaic(rgb: torch.Tensor) -> torch.Tensor:
     kept[..., ::2, ::2] = rgb[:, 0:1, ::2, ::2]
     kept[..., 1::2, 1::2] = rgb[:, 2:3, 1::2, 1::2]
     return kept
+
+
+def test_four_bands_are_not_raw():
+    raw, bands = tiny(channels=4), tiny(num_in_ch=4)
+    assert (raw.channels, raw.out_channels, raw.raw, raw.scales) == (4, 3, True, (4, 6, 8))
+    assert (bands.channels, bands.out_channels, bands.raw, bands.scales) == (4, 4, False, (2, 3, 4))
+    with torch.no_grad():
+        assert bands.eval()(torch.rand(1, 3, 4, 5, 7)).shape == (1, 4, 20, 28)
+    with pytest.raises(UserError, match="means packed RAW, but num_in_ch is 4; for images of 4 b"):
+        tiny(channels=4, num_in_ch=4)
+    with pytest.raises(UserError, match="channels must be 3 or 4, got 5"):
+        tiny(channels=5)
+
+
+@pytest.mark.parametrize("num_band", [1, 4, 8])
+def test_other_frames_help_in_any_number_of_bands_before_any_training(num_band):
+    lq, gt = bursts(4, 24, 8, seed=1)
+    lq, gt = (x.repeat_interleave(3, -3)[..., :num_band, :, :] for x in (lq, gt))
+    with torch.no_grad():
+        sr = tiny(num_in_ch=num_band).eval()(lq)
+    assert psnr(sr, gt) > psnr(bicubic_upsample(lq[:, 0], 4), gt) + 0.2
 
 
 def test_reference_may_stand_anywhere():

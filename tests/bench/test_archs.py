@@ -55,6 +55,13 @@ def test_every_arch_is_measured_in_every_mode() -> None:
 
 
 @pytest.mark.slow
+def test_other_numbers_of_bands() -> None:
+    spec = {"type": "EDSR", "num_feat": 4, "num_block": 1, "num_in_ch": 4, "num_out_ch": 1}
+    opt = options(archs={"EDSR": spec}, input=[1, 2, 4, 8, 12], modes=["fp32"], rounds=1)
+    assert [one.deviation for one in measure_archs(opt, CPU)] == [0, 0]
+
+
+@pytest.mark.slow
 def test_only_the_reference_is_computed_by_the_reference_path(monkeypatch) -> None:
     seen = []
     original = deform._by_grid_sample
@@ -113,6 +120,7 @@ def test_missing_torchvision_is_said(monkeypatch) -> None:
     [
         ({"input": [2, 4, 3, 8, 12]}, r"archs.EDVR: EDVR takes 3 frames"),
         ({"input": [2, 3, 3, 8, 10]}, r"archs.EDVR: takes sizes from 4 on in multiples of 4"),
+        ({"input": [2, 3, 4, 8, 12]}, r"archs.EDVR: takes 3 channels, but is given 4; set num_in"),
         ({"archs": {"B": {"type": "Bicubic"}}}, "archs.B: has nothing to learn"),
         ({"archs": {}}, "archs: name at least one arch"),
         ({"name": "a/b"}, "name: 'a/b' cannot be the name of a folder"),

@@ -218,6 +218,48 @@ class TestDataset:
         with pytest.raises(UserError, match=words):
             build_dataset("val.sample", opt.datasets.val["sample"], opt, net)
 
+    @pytest.fixture
+    def four_bands(self, tmp_path: Path) -> str:
+        """Options of images of four bands, in NPY files."""
+        (tmp_path / "bands").mkdir()
+        pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 4), np.uint8)
+        np.save(tmp_path / "bands" / "a.npy", pixels)
+        return f"{{type: PairedImages, dataroot_gt: {tmp_path / 'bands'}, gt_size: 16}}"
+
+    def test_it_gets_the_channels_of_the_network(self, options, four_bands: str) -> None:
+        opt = options(
+            f"datasets.test.bands={four_bands}",
+            "network_g.num_in_ch=4",
+        )
+        net = build_network(opt, CPU)
+        sample = build_dataset("test.bands", opt.datasets.test["bands"], opt, net)[0]
+        assert sample["lq"].shape == (1, 4, 12, 12)
+        assert sample["gt"].shape == (4, 48, 48)
+
+    @pytest.mark.parametrize(
+        ("network", "data", "words"),
+        [
+            ({}, {}, r"4 channels; expected 1 \(grey\) or 3 \(RGB\).*bands: \[3, 2, 1\]"),
+            ({}, {"bands": [1, 2, 3]}, None),
+            ({"num_in_ch": 5}, {}, "4 bands; expected 5 bands.*num_in_ch"),
+            ({"num_in_ch": 4}, {"channels": 3, "bands": [1, 2, 3]}, "it has 3 channels, but .* 4"),
+            ({"num_in_ch": 4}, {"bands": [1, 2, 3]}, "bands lists 3 bands, but channels is 4"),
+            ({"num_in_ch": 4}, {"bands_gt": [1, 2]}, "truth has 2 channels, but EDSR returns 4"),
+        ],
+    )
+    def test_other_channels(
+        self, options, four_bands: str, network: dict, data: dict, words: str | None
+    ) -> None:
+        given = [f"network_g.{name}={value}" for name, value in network.items()]
+        given += [f"datasets.test.bands.{name}={value}" for name, value in data.items()]
+        opt = options(f"datasets.test.bands={four_bands}", *given)
+        net, spec = build_network(opt, CPU), opt.datasets.test["bands"]
+        if words is None:
+            assert build_dataset("test.bands", spec, opt, net).channels == 3
+            return
+        with pytest.raises(UserError, match=rf"(?s)datasets.test.bands: .*{words}"):
+            build_dataset("test.bands", spec, opt, net)
+
     def test_faulty_files_are_told_with_their_place(self, options, tmp_path: Path) -> None:
         spec = f"{{type: PairedImages, dataroot_gt: {tmp_path / 'none'}}}"
         opt = options(f"datasets.test.Set5={spec}")

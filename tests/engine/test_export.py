@@ -112,6 +112,38 @@ def test_facts_and_report(weights: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+def test_networks_of_other_bands(tmp_path: Path, format: exporting.Format) -> None:
+    torch.manual_seed(0)
+    bands = {"num_in_ch": 4, "num_out_ch": 2}
+    net = EDSR(2, num_feat=4, num_block=1, **bands)
+    target = tmp_path / f"net{exporting.SUFFIXES[format]}"
+    report = export_network(net, {**EDSR_SMALL, **bands}, target, format)
+    assert (report.info.channels, report.info.out_channels) == (4, 2)
+    assert "), 4 channels, inputs of any size" in report.describe()
+    lq = clip(net, (29, 23))
+    with torch.no_grad():
+        if format == "onnx":
+            model = load_onnx(target)
+            assert (arch_info(model).channels, arch_info(model).out_channels) == (4, 2)
+            sr = run_padded(model, lq)
+        else:
+            sr = torch.export.load(target).module()(lq)
+        assert sr.shape == (1, 2, 58, 46)
+        torch.testing.assert_close(sr, run_padded(net, lq), rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_burst_of_four_bands(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    options = {**SMALL["DSTCSRNetPlus"], "num_in_ch": 4}
+    net = ARCH_REGISTRY.get("DSTCSRNetPlus")(2, **options)
+    arch = {"type": "DSTCSRNetPlus", **options}
+    report = export_network(net, arch, tmp_path / "net.onnx", "onnx", size=(24, 32), num_frame=2)
+    assert (report.info.channels, report.info.out_channels) == (4, 4)
+
+
+@pytest.mark.slow
 def test_a_fixed_size_is_kept(tmp_path: Path) -> None:
     net = RRDBNet(2, num_feat=4, num_block=1, num_grow_ch=2)
     arch = {"type": "RRDBNet"}

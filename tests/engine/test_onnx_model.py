@@ -131,3 +131,11 @@ def test_facts_survive_json() -> None:
         checks=((8, 9, 1e-7),),
     )
     assert ProgramInfo.from_json(info.to_json()) == info
+
+
+def test_files_of_earlier_versions_do_not_declare_the_channels_of_the_output() -> None:
+    info = ProgramInfo("0.1", {"type": "EDSR"}, "abc", 2, 1, 0, 3, 1, 1, False, 1, None, (8, 9))
+    fields = json.loads(info.to_json())
+    del fields["out_channels"]
+    assert ProgramInfo.from_json(json.dumps(fields)) == info
+    assert info.out_channels is None

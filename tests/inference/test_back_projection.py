@@ -14,6 +14,7 @@ from torch import Tensor
 from srtoolbox.archs.layers.upsample import bicubic_upsample
 from srtoolbox.data.resize.array import imresize
 from srtoolbox.data.resize.tensor import imresize_tensor
+from srtoolbox.errors import UserError
 from srtoolbox.inference.back_projection import back_project
 
 EDGES = ["replicate", "symmetric"]
@@ -68,3 +69,10 @@ def test_half_precision_is_corrected_in_full() -> None:
         corrected = back_project(sr, lq, 2, 60)
     assert corrected.dtype == torch.float32
     assert torch.allclose(imresize_tensor(corrected, 1 / 2, edge="replicate"), lq, atol=1e-5)
+
+
+def test_images_of_other_channels_cannot_be_compared() -> None:
+    sr, lq = torch.rand(1, 3, 8, 8), torch.rand(1, 1, 4, 4)
+    with pytest.raises(UserError, match=r"have 3 and 1 channels; set val\.enhance\."):
+        back_project(sr, lq, 2, 1)
+    assert torch.equal(back_project(sr, lq, 2, 0), sr)

@@ -62,3 +62,21 @@ def test_a_scale_that_equal_steps_cannot_reach() -> None:
         UserError, match=r"cascade: scale 3 is not an integer to the power of 2; .* scale 4"
     ):
         stage_scale(3, 2)
+
+
+def test_channels_are_those_of_the_first_and_the_last_stage() -> None:
+    first = EDSR(2, num_feat=4, num_block=1, num_in_ch=4, num_out_ch=1)
+    last = EDSR(2, num_feat=4, num_block=1, num_in_ch=1)
+    cascade = Cascade([first, last])
+    assert (cascade.channels, cascade.out_channels) == (4, 1)
+    assert run_padded(cascade, torch.rand(1, 4, 5, 6)).shape == (1, 1, 20, 24)
+    with pytest.raises(UserError, match=r"EDSR takes 4 channels, but the stage .* returns 1"):
+        Cascade([first, first])
+
+
+def test_stages_that_declare_only_their_input() -> None:
+    raw = type("Raw", (nn.Module,), {"scales": (2,), "scale": 2, "channels": 4})()
+    assert Cascade([raw, EDSR(2, num_feat=4, num_block=1)]).channels == 4
+    assert Cascade([raw, raw]).out_channels is None
+    with pytest.raises(UserError, match="EDSR takes 2 channels"):
+        Cascade([raw, EDSR(2, num_feat=4, num_block=1, num_in_ch=2)])

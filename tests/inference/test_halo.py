@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.archs.edsr import EDSR
 from srtoolbox.inference.halo import LIMIT, TOLERANCE, measure_halo
 from srtoolbox.inference.tiling import run_tiled
 
@@ -35,6 +36,12 @@ def test_the_radius_of_a_filter(radius):
     halo = measure_halo(Blur(radius), 1, torch.device("cpu"))
     assert halo.pixels == radius
     assert halo.is_exact
+
+
+def test_any_number_of_bands():
+    net = EDSR(2, num_feat=4, num_block=1, num_in_ch=5, num_out_ch=1).eval()
+    halo = measure_halo(net, 1, torch.device("cpu"))
+    assert halo.is_exact and 4 <= halo.pixels <= 7
 
 
 def test_it_is_a_multiple_of_the_network_s_sizes():

@@ -162,6 +162,15 @@ class TestOutput:
         with pytest.raises(UserError, match=r"= \(1, 3, 8, 10\) or \(1, 4, 8, 10\), or a dict"):
             run_network(Returning(lambda lq: enlarged(lq, 5), channels=4), raw)
 
+    def test_declared_channels_of_the_output(self) -> None:
+        lq, declared = torch.rand(1, 4, 4, 5), {"channels": 4, "out_channels": 2}
+        run_network(Returning(lambda lq: enlarged(lq, 2), **declared), lq)
+        with pytest.raises(UserError) as caught:
+            run_network(Returning(lambda lq: enlarged(lq, 3), **declared), lq)
+        assert str(caught.value).endswith(
+            '= (1, 2, 8, 10), or a dict with it under "sr"; its out_channels is 2'
+        )
+
     def test_networks_of_several_frames(self) -> None:
         run_network(Returning(lambda lq: enlarged(lq[:, 0]), num_frame=None), CLIP)
         clip = {"num_frame": None, "restores_all": True}

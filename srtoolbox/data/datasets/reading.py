@@ -170,3 +170,9 @@ def _with_bands(options: ReadOptions, bands: Sequence[int] | None, count: int) -
         return replace(options, bands=tuple(bands))
     # Grey files are repeated to three channels, so any of both fits.
     return options if count == 3 else replace(options, channels=count)
+
+
+def for_check(options: ReadOptions) -> ReadOptions:
+    """States three channels, which changes the advice for files with others, but no pixel."""
+    is_plain = options.channels is None and options.bands is None
+    return replace(options, channels=3) if is_plain and not options.raw else options

@@ -230,8 +230,13 @@ def burst_image(
     image = np.broadcast_to(image, (channels, *image.shape[1:])).transpose(1, 2, 0)
     if resize and image_size is not None and image.shape[:2] != (image_size, image_size):
         square = image_size, image_size
-        image = cv2.resize(np.ascontiguousarray(image), square, interpolation=cv2.INTER_AREA)
-        image = image.reshape(*square, channels)  # OpenCV drops the axis of a single channel
+        # OpenCV takes up to 4 channels, and drops the axis of a single one.
+        parts = np.split(image, range(4, channels, 4), axis=2)
+        small = [
+            cv2.resize(np.ascontiguousarray(part), square, interpolation=cv2.INTER_AREA)
+            for part in parts
+        ]
+        image = np.dstack(small)
     sides = image.shape[:2]
     wanted = sides if image_size is None else [min(side, image_size) for side in sides]
     height, width = (side - side % scale for side in wanted)

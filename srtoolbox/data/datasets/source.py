@@ -21,10 +21,9 @@ import numpy as np
 from srtoolbox.data.base import Sample
 from srtoolbox.data.cache.pixels import open_pixels
 from srtoolbox.data.datasets.masked import MaskedImage
-from srtoolbox.data.datasets.reading import Reading
+from srtoolbox.data.datasets.reading import Reading, for_check
 from srtoolbox.data.files.checks import check_items, raise_faults
 from srtoolbox.data.files.find import Fault, Item, scan
-from srtoolbox.data.files.image_info import ReadOptions
 from srtoolbox.data.files.levels import check_levels
 from srtoolbox.data.files.reader import MASK_OPTIONS, image_info
 from srtoolbox.data.layouts import Layout, get_layout
@@ -212,7 +211,7 @@ class FileDataset:
         if self._levels.changed or layout.raw:
             return
         files, read = (gt, self._open_gt) if gt else (lq, self._open_lq)
-        if warning := check_levels(files, read, self._title):
+        if warning := check_levels(files, read, self._title, self._gt_options):
             _log.warning("%s", warning)
 
     def __len__(self) -> int:
@@ -351,8 +350,8 @@ class FileDataset:
             scale,
             gt_size=gt_size,
             training=training,
-            options=_for_check(self._gt_options),
-            lq_options=_for_check(self._lq_options),
+            options=for_check(self._gt_options),
+            lq_options=for_check(self._lq_options),
         )
 
     def _reduce(self, image: Any, window: Window) -> np.ndarray:
@@ -373,12 +372,6 @@ class FileDataset:
         # another range are clipped by their levels.
         small = small if self._lq_options.any_range else small.clip(0, 1)
         return small.astype(image.dtype)
-
-
-def _for_check(options: ReadOptions) -> ReadOptions:
-    """States three channels, which changes the advice for files with others, but no pixel."""
-    is_plain = options.channels is None and options.bands is None
-    return replace(options, channels=3) if is_plain and not options.raw else options
 
 
 def _cut(image: Any, window: Window, scale: int = 1) -> np.ndarray:

@@ -32,6 +32,7 @@ _PNM_HEAD = re.compile(
 )
 _MIN_WINDOWED = 2**24  # values; smaller JPEG 2000 files are decoded whole
 _BLOCK = 1024  # rows that GDAL decodes together at most
+_GREY = b"colr\1\0\0\0\0\0\x11"  # other decoders fail or repeat the first band
 _SYCC = b"colr\1\0\0\0\0\0\x12"  # YCbCr, which rasterio does not convert
 _SIZE_MARKER = b"\xff\x4f\xff\x51"  # start of the code stream, and of its sizes
 
@@ -102,7 +103,8 @@ def open_jpeg_2000(path: Path, options: ReadOptions) -> tuple[ImageInfo, Decode]
     check_form(path, info, options)
     order = [2, 1, 0, 3][:channels] if raw and channels > 1 else range(channels)
     rows = max(1, min(tile_rows, _BLOCK))
-    if info.dtype == "int16" or channels not in (1, 3, 4 if raw else 3):
+    is_grey = channels > 1 and _GREY in head
+    if info.dtype == "int16" or is_grey or channels not in (1, 3, 4 if raw else 3):
         text = f"JPEG 2000 with {bands_text(channels)} of {info.dtype}"
         check_rasterio(path, text)
         return info, raster_decoder(path, "JP2OpenJPEG", info, order, rows)

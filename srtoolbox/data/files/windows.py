@@ -60,8 +60,9 @@ class WindowedImage:
             UserError: as ``read_image``; floats are checked in the window only.
         """
         keys = key if isinstance(key, tuple) else (key,)
-        if Ellipsis in keys:
-            at = keys.index(Ellipsis)
+        found = [place for place, key in enumerate(keys) if key is Ellipsis]
+        if len(found) == 1:
+            at = found[0]
             missing = self.ndim - (len(keys) - 1)
             keys = (*keys[:at], *[slice(None)] * missing, *keys[at + 1 :])
         if len(keys) > self.ndim or not all(isinstance(k, (int, np.integer, slice)) for k in keys):
@@ -70,7 +71,7 @@ class WindowedImage:
         ranges = [_span(key, size) for key, size in zip(keys, self.shape, strict=True)]
         _, (top, bottom, rows), (left, right, columns) = ranges
         channels = keys[0]
-        if min(bottom - top, right - left) <= 0:
+        if 0 in (bottom - top, right - left, len(range(*ranges[0][:2]))):
             window = np.empty((self.shape[0], bottom - top, right - left), self.dtype)
         elif self._options.nodata is None:  # other bands need not be decoded
             numbers = range(self.shape[0])[keys[0]]
@@ -136,7 +137,7 @@ class WindowedImage:
 
 
 def open_image(
-    path: Path, options: ReadOptions = PLAIN, large: int = LARGE
+    path: Path, options: ReadOptions = PLAIN, large: int | None = None
 ) -> np.ndarray | WindowedImage:
     """Reads the pixels of an image, as ``read_image``, or opens it as a ``WindowedImage``.
 
@@ -144,7 +145,7 @@ def open_image(
         path: The file.
         options: How it is read.
         large: Size in bytes, when decoded, from which a TIFF or JPEG 2000 file is opened, if its
-            windows can be decoded alone.
+            windows can be decoded alone; None: 64 MiB.
 
     Raises:
         UserError: as ``read_image``.
@@ -159,9 +160,10 @@ def open_image(
     return read_opened(path, options, file)
 
 
-def is_large(info: ImageInfo, large: int = LARGE) -> bool:
-    """Returns whether an image takes at least ``large`` bytes when decoded."""
-    return math.prod(info[:3]) * np.dtype(info.dtype).itemsize >= large
+def is_large(info: ImageInfo, large: int | None = None) -> bool:
+    """Returns whether an image takes at least ``large`` bytes (None: 64 MiB) when decoded."""
+    size = math.prod(info[:3]) * np.dtype(info.dtype).itemsize
+    return size >= (LARGE if large is None else large)
 
 
 def _span(key: int | slice, size: int) -> tuple[int, int, Any]:

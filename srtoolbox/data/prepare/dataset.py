@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from srtoolbox.data.cache.pixels import open_pixels
-from srtoolbox.data.datasets.reading import Reading
+from srtoolbox.data.datasets.reading import Reading, for_check
 from srtoolbox.data.datasets.source import find_items
 from srtoolbox.data.files.checks import check_items
 from srtoolbox.data.files.find import Fault, Item
@@ -218,8 +218,8 @@ def _faults(
                 scale,
                 deep=deep,
                 training=training,
-                options=gt,
-                lq_options=lq,
+                options=for_check(gt),
+                lq_options=for_check(lq),
                 progress=progress,
             )
     return faults

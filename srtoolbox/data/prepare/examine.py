@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from srtoolbox.config.components import parameters_of
+from srtoolbox.data.datasets.reading import Reading, for_check
 from srtoolbox.data.datasets.source import find_items
 from srtoolbox.data.files.checks import check_items
 from srtoolbox.data.files.find import Fault, Item, scan_pair
@@ -33,12 +34,14 @@ class Examined:
     Attributes:
         items: The items that could be paired.
         faults: All faults.
-        raw: Whether LR is packed RAW.
+        gt_options: How the ground truth is read.
+        lq_options: How LR is read.
     """
 
     items: list[Item]
     faults: list[Fault]
-    raw: bool = False
+    gt_options: ReadOptions = PLAIN
+    lq_options: ReadOptions = PLAIN
 
 
 def examine(
@@ -46,6 +49,7 @@ def examine(
     scale: int,
     training: bool,
     progress: Progress = lambda done, total: None,
+    channels: int | None = None,
 ) -> Examined | None:
     """Decodes every file of the dataset that an option file describes.
 
@@ -55,6 +59,7 @@ def examine(
         scale: Scale of the run.
         training: Whether crops are taken from the images.
         progress: Called with the number of files checked so far and the number of all files.
+        channels: Channels that the network takes, if the dataset does not state them.
 
     Returns:
         None for a dataset that does not consist of pairs of files.
@@ -66,7 +71,7 @@ def examine(
         return None
     known = parameters_of(DATASET_REGISTRY.get(spec["type"]))
     given: dict[str, Any] = {name: parameter.default for name, parameter in known.items()}
-    given |= {"scale": scale, **spec}
+    given |= {"scale": scale, "channels": channels, **spec}
     layout, gt_size = get_layout(given["layout"]), given["gt_size"] if training else None
     if given["type"] in ("SyntheticBursts", "SBSRBursts"):
         layout = layout.without_lq()
@@ -79,7 +84,8 @@ def examine(
     if given.get("dataroot_gt") is not None:
         lq = given["dataroot_lq"]
         root, root_lq = user_path(given["dataroot_gt"]), lq and user_path(lq)
-        found = scan_pair(root, root_lq, given["filename_tmpl"], given["recursive"])
+        masks = given["dataroot_mask"] and user_path(given["dataroot_mask"])
+        found = scan_pair(root, root_lq, given["filename_tmpl"], given["recursive"], masks)
     elif given["dataroot"] is None:
         return None  # the dataset itself reports what is missing
     else:
@@ -89,6 +95,9 @@ def examine(
         )
     items, faults = found
     items = items[: given.get("num_image")]
+    if layout.raw or given.get("pipeline") == "raw":
+        given["channels"] = None  # those of the network do not matter
+    gt_options, lq_options = Reading.of(given).in_layout(layout).options(layout, items)
     faults += check_items(
         items,
         layout,
@@ -96,10 +105,11 @@ def examine(
         deep=True,
         gt_size=gt_size,
         training=training,
-        options=ReadOptions(convert=given.get("convert") == "rgb"),
+        options=for_check(gt_options),
+        lq_options=for_check(lq_options),
         progress=progress,
     )
-    return Examined(items, faults, layout.raw)
+    return Examined(items, faults, gt_options, replace(lq_options, raw=layout.raw))
 
 
 def report_by_kind(faults: Sequence[Fault], title: str) -> str:

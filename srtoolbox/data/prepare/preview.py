@@ -5,38 +5,58 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from srtoolbox.data.base import Batch, TrainDataset, dataset_info
 from srtoolbox.data.stream import SampleStream
+from srtoolbox.errors import UserError
 
 _MIN_CELL, _GAP, _MARGIN = 160, 8, 24  # pixels
+_RED = (200, 30, 30)  # of missing pixels
 _WHITE, _BLACK, _GREY, _BLUE = "#ffffff", "#1c1c1e", "#6e6e73", "#0a66c2"
 _GAMMA = 1 / 2.2  # brightens linear sensor values for display
 
 _Row = tuple[tuple[str, str], list[np.ndarray], list[np.ndarray]]  # caption, LR frames, GT images
 
 
-def draw_batch(stream: SampleStream, step: int, title: str, num_sample: int = 6) -> Image.Image:
+def draw_batch(
+    stream: SampleStream,
+    step: int,
+    title: str,
+    num_sample: int = 6,
+    rgb_bands: Sequence[int] | None = None,
+) -> Image.Image:
     """Draws the first samples of a step, one per row: all LR frames, enlarged, and ground truth.
 
     The pixels are those that ``SampleStream.batches`` returns: after crop, orientation and
-    synthesis. RAW frames are shown as R, the mean of both G, and B, brightened by a gamma.
+    synthesis. RAW frames are shown as R, the mean of both G, and B, brightened by a gamma. Of other
+    images with more than three bands, three are shown. Pixels of the ground truth that do not count
+    are red.
 
     Args:
         stream: The training samples of a run.
         step: Number of the step.
         title: Title of the image.
         num_sample: Maximum number of rows.
+        rgb_bands: Numbers from 1 of the bands shown as red, green and blue, or of one band shown as
+            grey; None: the first three, or the first as grey if there are only two.
+
+    Raises:
+        UserError: if the samples do not have these bands.
     """
+    if rgb_bands is not None and (len(rgb_bands) not in (1, 3) or min(rgb_bands) < 1):
+        raise UserError(f"rgb_bands {list(rgb_bands)}: expected one or three numbers from 1 on")
     batch = next(stream.batches(step, step + 1))
     first = step * stream.batch_size
     rows: list[_Row] = []
     for index in range(min(num_sample, len(batch["key"]))):
         lq, gt = batch["lq"][index], batch["gt"][index]
+        mask = batch["mask"][index] if "mask" in batch else None
         code = stream[first + index].get("orientation")
-        rows.append((_caption(batch, index, code), *_cells(lq, gt, stream.dataset)))
+        cells = _cells(lq, gt, mask, stream.dataset, rgb_bands)
+        rows.append((_caption(batch, index, code), *cells))
     names = _column_names(rows[0][1], rows[0][2], stream.dataset.reference)
     line = (
         f"seed {stream.seed}, step {step}, batch of {stream.batch_size}"
@@ -47,25 +67,46 @@ def draw_batch(stream: SampleStream, step: int, title: str, num_sample: int = 6)
 
 
 def _cells(
-    lq: Tensor, gt: Tensor, dataset: TrainDataset
+    lq: Tensor,
+    gt: Tensor,
+    mask: Tensor | None,
+    dataset: TrainDataset,
+    bands: Sequence[int] | None,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Returns LR frames and ground truths, uint8 (H, W, 3), in the size of the ground truth."""
-    raw = lq.shape[1] == 4
-    linear = raw and dataset_info(dataset).linear_gt
+    info = dataset_info(dataset)
+    raw = lq.shape[1] == 4 if info.raw is None else info.raw
+    linear = raw and info.linear_gt
     enlarge = gt.shape[-1] // lq.shape[-1]
     pixel = np.ones((enlarge, enlarge, 1), np.uint8)
-    frames = [np.kron(_to_rgb(frame, raw), pixel) for frame in lq]
-    truths = [_to_rgb(image, linear) for image in (gt if gt.ndim == 4 else gt[None])]
+    frames = [np.kron(_to_rgb(_packed(frame) if raw else frame, raw, bands), pixel) for frame in lq]
+    truths = [_to_rgb(image, linear, bands) for image in (gt if gt.ndim == 4 else gt[None])]
+    if mask is not None:
+        for truth, counts in zip(truths, mask if mask.ndim == 4 else mask[None], strict=True):
+            truth[~counts[0].numpy()] = _RED
     return frames, truths
 
 
-def _to_rgb(pixels: Tensor, linear: bool) -> np.ndarray:
+def _packed(frame: Tensor) -> Tensor:
+    """Returns R, the mean of both G, and B of a packed RAW frame (4, h, w)."""
+    return torch.stack([frame[0], (frame[1] + frame[2]) / 2, frame[3]])
+
+
+def _to_rgb(pixels: Tensor, linear: bool, bands: Sequence[int] | None) -> np.ndarray:
     """Converts an image (C, H, W) in [0, 1] to uint8 RGB (H, W, 3) for display."""
     image = pixels.clamp(0, 1).numpy()
-    if len(image) == 4:
-        image = np.stack([image[0], (image[1] + image[2]) / 2, image[3]])
+    if bands is None:
+        image = image[:3] if len(image) >= 3 else image[:1]
+    elif max(bands) <= len(image):
+        image = image[[band - 1 for band in bands]]
+    else:
+        raise UserError(
+            f"rgb_bands {list(bands)}: the images have {len(image)} bands; choose from 1 to "
+            f"{len(image)}"
+        )
     if linear:
         image = image**_GAMMA
+    image = np.broadcast_to(image, (3, *image.shape[1:]))
     return np.round(image * 255).astype(np.uint8).transpose(1, 2, 0)
 
 
@@ -73,7 +114,10 @@ def _caption(batch: Batch, index: int, code: int | None) -> tuple[str, str]:
     frames, channels, *lq = batch["lq"][index].shape
     truths, *_, height, width = (1, *batch["gt"][index].shape)[-4:]
     size = f"{frames} × {lq[1]}×{lq[0]}, {channels} channels to {truths} × {width}×{height}"
-    return batch["key"][index], f"{size}; {_orientation(code)}"
+    text = f"{size}; {_orientation(code)}"
+    if "mask" in batch:
+        text += f"; {1 - batch['mask'][index].float().mean().item():.0%} missing"
+    return batch["key"][index], text
 
 
 def _orientation(code: int | None) -> str:

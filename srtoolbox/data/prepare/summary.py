@@ -16,7 +16,7 @@ from srtoolbox.config.shipped import options_folder
 from srtoolbox.data.datasets.reading import Reading
 from srtoolbox.data.datasets.source import DATASET_TYPES
 from srtoolbox.data.files.find import Item, compare_counts
-from srtoolbox.data.files.image_info import ImageInfo
+from srtoolbox.data.files.image_info import ImageInfo, bands_text
 from srtoolbox.data.layouts.base import Layout
 from srtoolbox.utils.console import size_text
 
@@ -190,10 +190,9 @@ def _forms(infos: Sequence[ImageInfo], raw: bool = False, masked: bool = False) 
     )
     ends = dict.fromkeys((sizes[0], sizes[-1]))
     shown = " to ".join(f"{width}×{height}" for width, height in ends)
-    depths = {"uint8": "8 bits", "uint16": "16 bits", "int16": "16 bits", "float32": "float"}
-    names = {1: "grey", 3: "RGB"} | ({4: "RGGB"} if raw else {})
+    depths = {"uint8": "8 bits", "uint16": "16 bits", "int16": "signed 16 bits"}
     counts = {info.channels - masked for info in infos}
-    colours = sorted(names.get(count, f"{count} bands") for count in counts)
-    bits = sorted({depths[info.dtype] for info in infos})
+    colours = sorted({"RGGB"} if raw else map(bands_text, counts))
+    bits = sorted({depths.get(info.dtype, "float") for info in infos})
     missing = ", missing pixels" if masked else ""
     return f"{shown}, {' and '.join(colours)}, {' and '.join(bits)}{missing}"

@@ -189,10 +189,13 @@ class _Translator:
         num_frame = network.tree.get("num_frame", 5)
         if network.tree.get("center_frame_idx") is not None and isinstance(num_frame, int):
             fixed["center_frame_idx"] = num_frame // 2
+        own = set(known) - {"scale"}
+        if all(network.tree.get(key) in (None, 3) for key in _CHANNEL_KEYS):  # the defaults
+            own -= set(_CHANNEL_KEYS)
         for key in list(network.left):
             if network.tree[key] is None:
                 continue
-            if key in known and key != "scale":
+            if key in own:
                 arch.put(key, network.take(key), network.place(key))
             elif key in fixed:
                 self._check_built_in(network, key, fixed[key], name)

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from srtoolbox.archs.base import arch_info
 from srtoolbox.config.files import plain
 from srtoolbox.data.base import EvalDataset, Sample, TrainDataset, dataset_info
-from srtoolbox.data.files.image_info import ReadOptions
+from srtoolbox.data.files.reader import MASK_OPTIONS
 from srtoolbox.data.prepare.examine import decoded_size, examine, headers, report_by_kind
 from srtoolbox.data.stream import SampleStream, split_batch
 from srtoolbox.engine.build import assemble, build_dataset, build_network, load_pretrained
@@ -126,22 +127,23 @@ class _RunCheck:
         Returns:
             The dataset; None if it is faulty, does not suit the network, or there is no network.
         """
-        key = json.dumps([name, plain(spec), self.opt.scale], sort_keys=True, default=str)
+        channels = None if net is None else arch_info(net).channels
+        key = json.dumps([name, plain(spec), self.opt.scale, channels], sort_keys=True, default=str)
         if self.decoded.get(key) is False:  # its faults are reported already
             return None
         with self.found.check(f"datasets.{name}", self.label) as say:
             if key not in self.decoded:
                 self.decoded[key] = False
-                self._decode(name, spec, say)
+                self._decode(name, spec, channels, say)
                 self.decoded[key] = True
             if net is not None:
                 return self._build(name, spec, net, say)
         return None
 
-    def _decode(self, name: str, spec: Mapping[str, Any], say: Say) -> None:
+    def _decode(self, name: str, spec: Mapping[str, Any], channels: int | None, say: Say) -> None:
         """Decodes all files of a dataset and notes the size of its cache."""
         with progress_bar(f"decoding datasets.{name}") as progress:
-            seen = examine(spec, self.opt.scale, name == "train", progress)
+            seen = examine(spec, self.opt.scale, name == "train", progress, channels)
         if seen is None:
             return
         if seen.faults:
@@ -150,7 +152,9 @@ class _RunCheck:
         lq = list(dict.fromkeys(path for item in seen.items for path in item.lq))
         say(f"{len(gt) + len(lq):,} files decoded")
         if folder := spec.get("cache"):
-            size = decoded_size([*headers(gt), *headers(lq, ReadOptions(raw=seen.raw))])
+            masks = list(dict.fromkeys(path for item in seen.items for path in item.mask))
+            found = [*headers(gt, seen.gt_options), *headers(lq, seen.lq_options)]
+            size = decoded_size([*found, *headers(masks, MASK_OPTIONS)])
             caches = self.found.caches
             caches[user_path(folder)] = caches.get(user_path(folder), 0) + size
 

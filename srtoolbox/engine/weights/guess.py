@@ -19,14 +19,15 @@ from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
 
 _MAX_TRIES = 200
+_DEFAULT_BANDS = {"num_in_ch": 3}
 
 
 def guess_arch(state: Mapping[str, Any]) -> dict[str, Any] | None:
     """Returns name and options of the arch whose tensors have exactly these names and shapes.
 
     The arch is the one with the most similar names. Its scales, and numbers of features and blocks
-    that occur in the shapes and names, are tried in turn, with the numbers of bands that the first
-    and the last layers have; all other options have their defaults.
+    that occur in the shapes and names, are tried in turn: first with the default number of bands,
+    then with the numbers that the shapes show. All other options have their defaults.
 
     Args:
         state: Tensors by name.
@@ -36,14 +37,40 @@ def guess_arch(state: Mapping[str, Any]) -> dict[str, Any] | None:
         do, because the tensors are the same for all of them.
     """
     name = closest_arch(state)
-    fitting = [] if name is None else list(_fitting(name, state))
-    scales = {options.get("scale") for options in fitting}
-    return {"type": name, **fitting[0]} if len(scales) == 1 else None
+    if name is None:
+        return None
+    for candidates in _ways(name, state):
+        fitting = list(_fitting(name, state, candidates))
+        if fitting:
+            scales = {options.get("scale") for options in fitting}
+            return {"type": name, **fitting[0]} if len(scales) == 1 else None
+    return None
 
 
-def _fitting(name: str, state: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _ways(name: str, state: Mapping[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
+    """Yields options to try, the more likely ones first.
+
+    Bands of input and output are equal more often than not. This decides for RRDBNet, whose tensors
+    for scale 2 and 3 bands are also those for scale 4, 12 bands in the input and 3 in the output.
+    """
+    arch = ARCH_REGISTRY.get(name)
+    parameters = inspect.signature(arch).parameters
+    scales = arch_info(arch).scales if "scale" in parameters else (None,)
+    starts = [{} if scale is None else {"scale": scale} for scale in scales]
+    yield _candidates(arch, state, starts)
+    if "num_in_ch" in parameters:
+        found = [(start, _bands(arch, start, state)) for start in starts]
+        found = [(start, bands) for start, bands in found if bands not in (None, _DEFAULT_BANDS)]
+        for equal in (True, False):
+            chosen = [{**s, **bands} for s, bands in found if ("num_out_ch" not in bands) == equal]
+            yield _candidates(arch, state, chosen)
+
+
+def _fitting(
+    name: str, state: Mapping[str, Any], candidates: Iterator[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
     """Yields the options with which an arch has exactly the tensors of a file."""
-    for options in itertools.islice(_candidates(name, state), _MAX_TRIES):
+    for options in itertools.islice(candidates, _MAX_TRIES):
         try:
             with torch.device("meta"):
                 own = ARCH_REGISTRY.get(name)(**options).state_dict()
@@ -57,31 +84,32 @@ def _fitting(name: str, state: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield options
 
 
-def _candidates(name: str, state: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yields options to try, those of the default sizes first."""
-    arch = ARCH_REGISTRY.get(name)
+def _candidates(
+    arch: type[nn.Module], state: Mapping[str, Any], starts: list[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Yields options to try, those of the default sizes first, each with one of ``starts``."""
     parameters = inspect.signature(arch).parameters
     values: dict[str, list[Any]] = {}
     for option, found in (("num_feat", _features(state)), ("num_block", _blocks(state))):
         if option in parameters:
             default = parameters[option].default
             values[option] = list(dict.fromkeys([default, *found]))
-    for scale in arch_info(arch).scales if "scale" in parameters else [None]:
-        first = {} if scale is None else {"scale": scale}
-        bands = _bands(arch, first, state) if "num_in_ch" in parameters else {}
+    for start in starts:
         for combination in itertools.product(*values.values()):
-            yield {**first, **dict(zip(values, combination, strict=True)), **bands}
+            yield {**start, **dict(zip(values, combination, strict=True))}
 
 
 def _bands(
     arch: type[nn.Module], options: Mapping[str, Any], state: Mapping[str, Any]
-) -> dict[str, int]:
-    """Returns the numbers of bands of a file, those that differ from the defaults.
+) -> dict[str, int] | None:
+    """Returns the numbers of bands of a file as options; None if its shapes show none.
 
     A layer whose shape depends on a number of bands is found by building the arch with two numbers.
     The size of this layer in the file then gives the number, also if it is a multiple (RRDBNet).
     """
-    few, many = 5, 7  # any two numbers of bands that are not the default
+    few, many = 5, 7  # any two numbers
+    if "num_block" in inspect.signature(arch).parameters:
+        options = {**options, "num_block": 1}
 
     def shapes(**bands: int) -> dict[str, torch.Size]:
         with torch.device("meta"):
@@ -93,7 +121,8 @@ def _bands(
             shape = getattr(given.get(key), "shape", ())
             for small, large, size in zip(base[key], other.get(key, ()), shape, strict=False):
                 if small != large:
-                    return few + round((size - small) * (many - few) / (large - small))
+                    more, rest = divmod((size - small) * (many - few), large - small)
+                    return None if rest or few + more < 1 else few + more
         return None
 
     try:
@@ -104,9 +133,10 @@ def _bands(
         except UserError:  # both numbers must be equal
             inputs = outputs = number(base, shapes(num_in_ch=many, num_out_ch=many))
     except Exception:  # the arch refuses these options
-        return {}
-    found = {} if inputs in (None, 3) else {"num_in_ch": inputs}
-    return found if outputs in (None, inputs) else {**found, "num_out_ch": outputs}
+        return None
+    if inputs is None or outputs is None:
+        return None
+    return {"num_in_ch": inputs} | ({} if outputs == inputs else {"num_out_ch": outputs})
 
 
 def _features(state: Mapping[str, Any]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from support.pixel_cache import check, the_store
 
 from srtoolbox.data.cache.pixels import open_pixels
+from srtoolbox.data.files import windows
 from srtoolbox.data.files.image_info import ReadOptions
 from srtoolbox.data.files.reader import read_image
 from srtoolbox.errors import UserError
@@ -130,3 +133,80 @@ def test_a_folder_that_may_not_be_written(files: list[Path], tmp_path: Path) -> 
     (tmp_path / "cache").mkdir(mode=0o555)
     with pytest.raises(UserError, match=r"cannot be locked \(Permission denied\)"):
         open_pixels(files, tmp_path / "cache")
+
+
+def multi_band_files(folder: Path) -> list[Path]:
+    """Files of 4 bands with missing pixels; the last is large enough to be read by strips."""
+    rng, files = np.random.default_rng(0), []
+    for number, (height, width) in enumerate([(30, 41), (25, 25), (340, 290)]):
+        pixels = rng.integers(-500, 9000, (height, width, 4)).astype(np.int16)
+        pixels[rng.random((height, width)) < 0.2] = -9999
+        pixels[10:60, 9:70] = -9999
+        files.append(folder / f"{number}.tif")
+        tag = (42113, "s", 0, "-9999", True)
+        options = {"photometric": "minisblack", "planarconfig": "contig", "tile": (64, 32)}
+        tifffile.imwrite(files[-1], pixels, extratags=[tag], **options)
+    return files
+
+
+def test_cached_bands_are_those_of_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "LARGE", 90_000)
+    monkeypatch.setattr(windows, "_STRIP", 200_000)
+    files = multi_band_files(tmp_path)
+    for number, options in enumerate(
+        [
+            ReadOptions(channels=4, any_range=True),
+            ReadOptions(bands=(4, 2), any_range=True),
+            ReadOptions(channels=4, nodata="file", any_range=True),
+            ReadOptions(channels=4, nodata=-9999, any_range=True),
+            ReadOptions(bands=(3,), nodata="file", any_range=True),
+        ]
+    ):
+        pixels = open_pixels(files, tmp_path / "cache", options=options)
+        without = open_pixels(files, None, options=options)
+        assert isinstance(without(files[2]), windows.WindowedImage)
+        for path in files:
+            wanted = read_image(path, options)
+            assert pixels(path).dtype == wanted.dtype
+            assert np.array_equal(pixels(path), wanted)
+            assert np.array_equal(without(path)[:, 3:20, 5:], wanted[:, 3:20, 5:])
+        stores = [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+        assert len(stores) == number + 1
+
+
+def test_which_options_share_a_cache(files: list[Path], tmp_path: Path, decoded: list[str]) -> None:
+    """Options that change no value use the cache that is there, others their own."""
+    files = [path for path in files if path.suffix == ".png"]
+    cache = tmp_path / "cache"
+    check(open_pixels(files, cache, options=ReadOptions(any_range=True)), files)
+    decoded.clear()
+    for options in (
+        ReadOptions(),
+        ReadOptions(channels=3),
+        ReadOptions(channels=3, any_range=True),
+    ):
+        check(open_pixels(files, cache, options=options), files)
+    assert decoded == []
+    name = the_store(cache).name
+    sources = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    key = json.dumps([2, False, False, sources])  # as it always was
+    assert name == f"pixels-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+    open_pixels(files, cache, options=ReadOptions(channels=3, nodata=0))
+    open_pixels([files[0]], cache, options=ReadOptions(bands=(3,)))
+    assert len(decoded) == len(files) + 1
+
+
+def test_unchecked_floats_are_not_shared(tmp_path: Path) -> None:
+    path, cache = tmp_path / "a.npy", tmp_path / "cache"
+    np.save(path, np.full((4, 5), 7, np.float32))
+    read = open_pixels([path], cache, options=ReadOptions(any_range=True))
+    assert read(path).max() == 7
+    with pytest.raises(UserError, match="expected 0 to 1"):
+        open_pixels([path], cache)
+    np.save(path, np.full((4, 5), 0.5, np.float32))
+    open_pixels([path], cache)
+    before = sorted(cache.iterdir())
+    open_pixels([path], cache, options=ReadOptions(any_range=True))
+    assert sorted(cache.iterdir()) == before

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
+from srtoolbox.data.files import windows
 from srtoolbox.data.files.checks import check_items, raise_faults, report_faults
 from srtoolbox.data.files.find import Fault, Item
+from srtoolbox.data.files.image_info import ReadOptions
 from srtoolbox.data.layouts import Layout
 from srtoolbox.errors import UserError
 
@@ -243,3 +247,63 @@ def test_real_pairs_are_in_order(reference: Path) -> None:
     ]
     faults = check(*items, scale=2, deep=True)
     assert faults == []
+
+
+def bands(path: Path, height: int, width: int, count: int, dtype: str = "uint16") -> Path:
+    path.parent.mkdir(exist_ok=True)
+    kind = {"photometric": "minisblack", "planarconfig": "contig"}
+    tifffile.imwrite(path, np.full((height, width, count), 9, dtype), **kind)
+    return path
+
+
+def test_any_number_of_bands(tmp_path: Path) -> None:
+    item = Item(
+        "a", (bands(tmp_path / "gt.tif", 32, 48, 3),), (bands(tmp_path / "lq.tif", 8, 12, 4),)
+    )
+    four, three = ReadOptions(channels=4, nodata=0), ReadOptions(channels=3)
+    assert check(item, options=three, lq_options=four, deep=True) == []
+    assert check(item, options=ReadOptions(bands=(3, 1, 2), nodata="file")) == []
+    fault = only(check(item, options=four))
+    assert fault[:2] == ("gt.tif", "wrong channels") and fault[2].startswith(
+        "RGB; expected 4 bands"
+    )
+    fault = only(check(item, options=three))
+    assert fault[:2] == ("lq.tif", "wrong channels") and fault[2].startswith("4 channels; expected")
+
+
+def test_mixed_bands_and_types_of_frames(tmp_path: Path) -> None:
+    lq = [bands(tmp_path / f"{t}.tif", 8, 12, 4 + (t == 2), "int16") for t in range(4)]
+    lq.append(bands(tmp_path / "4.tif", 8, 12, 4, "uint16"))
+    item = Item("x", (), tuple(lq))
+    faults = check(item, kind="clip", options=ReadOptions(channels=4, any_range=True))
+    assert [(fault.path.name, fault.kind) for fault in faults] == [
+        ("2.tif", "wrong channels"),
+        ("4.tif", "mixed types"),
+    ]
+    assert faults[0].text.startswith("5 bands; expected 4 bands: choose 4 of them")
+    assert faults[1].text == "uint16, 4 bands; expected int16, 4 bands like the other frames of x"
+
+
+def test_grey_lr_of_an_rgb_ground_truth_may_be_asked_for(folder: Folder) -> None:
+    item = folder.pair("a", lq=(8, 12, 1))
+    assert len(check(item)) == 1
+    assert check(item, lq_options=ReadOptions(channels=1)) == []
+
+
+def test_masks_have_the_size_of_their_ground_truth(folder: Folder) -> None:
+    pair = folder.pair("a")
+    good = replace(pair, mask=(folder("mask/a.png", 32, 48, 1),))
+    assert check(good, deep=True, training=True) == []
+    other = replace(pair, mask=(folder("mask/b.png", 8, 12, 1),))
+    assert only(check(other)) == ("b.png", "wrong size", f"12×8; expected 48×32 like {pair.gt[0]}")
+    good.mask[0].write_bytes(b"")
+    assert only(check(good))[:2] == ("a.png", "empty file")
+
+
+def test_large_files_are_decoded_by_strips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = bands(tmp_path / "a.tif", 300, 40, 4, "float32")
+    item, options = Item("a", (path,), ()), ReadOptions(channels=4)
+    monkeypatch.setattr(windows, "LARGE", 1)
+    assert only(check(item, options=options, deep=True))[1] == "wrong range"
+    assert check(item, options=options) == []
+    assert check(item, options=replace(options, any_range=True), deep=True) == []

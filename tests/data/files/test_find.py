@@ -594,3 +594,42 @@ def test_files_that_are_no_regular_files(tmp_path: Path) -> None:
         "zero.png": "is a pipe or a device",
         "folder.png": "is a folder where an image should be",
     }
+
+
+def test_masks_of_the_ground_truth(tmp_path: Path):
+    """Each ground truth has its mask; a missing one is named."""
+    burst = Layout(
+        "any", "burst", "any", {"test": (Split("{clip}/HR", "{clip}/LR{frame}", mask="{clip}/SM"),)}
+    )
+    for clip in ("a", "b"):
+        for name in ("HR", "SM", "LR000", "LR001", "QM000"):
+            touch(tmp_path / clip / f"{name}.png")
+    items, faults = scan(burst, tmp_path, "test", 3)
+    assert faults == [] and [item.key for item in items] == ["a", "b"]
+    assert items[1].mask == (tmp_path / "b" / "SM.png",)
+    assert items[1].num_frame == 2
+    (tmp_path / "a" / "SM.png").unlink()
+    items, (fault,) = scan(burst, tmp_path, "test", 3)
+    assert [item.key for item in items] == ["b"]
+    assert (fault.path, fault.kind) == (tmp_path / "a" / "HR.png", "missing mask")
+    assert fault.text == f"has no mask {tmp_path / 'a' / 'SM'}.*"
+
+
+def test_masks_of_clips_and_plain_folders(tmp_path: Path):
+    split = Split("gt/{clip}/{frame}", "lq/{clip}/{frame}", mask="mask/{clip}/{frame}")
+    for side in ("gt", "lq", "mask"):
+        for frame in range(3):
+            touch(tmp_path / side / "a" / f"{frame}.png")
+    layout = Layout("any", "clip", "any", {"test": (split,)})
+    (item,), faults = scan(layout, tmp_path, "test", 4)
+    assert faults == [] and [path.stem for path in item.mask] == ["0", "1", "2"]
+    (tmp_path / "mask" / "a" / "1.png").unlink()
+    items, (fault,) = scan(layout, tmp_path, "test", 4)
+    assert items == [] and fault.path == tmp_path / "gt" / "a" / "1.png"
+    assert fault.text.endswith("mask/a/1.*")
+    folders = tmp_path / "gt" / "a", None, "{}", False, tmp_path / "mask" / "a"
+    items, faults = scan_pair(*folders)
+    assert [item.key for item in items] == ["0", "2"] and kinds(faults) == ["missing mask"]
+    assert items[1].mask == (tmp_path / "mask" / "a" / "2.png",)
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        scan_pair(tmp_path / "gt", mask_dir=tmp_path / "nowhere")

@@ -13,6 +13,7 @@ from srtoolbox.cli import main
 from srtoolbox.data import SampleStream
 from srtoolbox.data.datasets.sample_bursts import SampleBursts
 from srtoolbox.data.prepare.preview import draw_batch
+from srtoolbox.errors import UserError
 
 ROOT = Path(__file__).parents[3]
 SHOWN = "options/train/EDSR/sample_x4.yml"
@@ -122,3 +123,61 @@ def test_what_has_no_training_data_says_so(tmp_path: Path, capsys) -> None:
     vid4 = str(ROOT / "options/_base_/data/vid4_x4.yml")
     assert main(["sample", vid4, "--out", str(tmp_path / "x.png")]) == 2
     assert "no training data" in capsys.readouterr().err
+
+
+class _Bands(_Raw):
+    """Samples of any number of bands, each of one value, with a mask."""
+
+    raw = False
+
+    def __init__(self, channels: int) -> None:
+        self.channels = self.gt_channels = channels
+
+    def draw(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        gt = np.empty((self.channels, 16, 16), np.uint8)
+        gt[:] = 40 * (1 + np.arange(self.channels, dtype=np.uint8))[:, None, None]
+        mask = np.ones((1, 16, 16), bool)
+        mask[:, :8] = False
+        lq = np.stack([gt[:, :4, :4]] * 2)
+        return {"key": "bands", "lq": lq, "gt": gt, "mask": mask}
+
+
+@pytest.mark.parametrize(
+    ("channels", "rgb_bands", "shown"),
+    [
+        (1, None, (40, 40, 40)),
+        (2, None, (40, 40, 40)),
+        (4, None, (40, 80, 120)),
+        (5, [5, 3, 1], (200, 120, 40)),
+        (5, [4], (160, 160, 160)),
+    ],
+)
+def test_other_bands_and_missing_pixels(
+    channels: int, rgb_bands: list[int] | None, shown: tuple[int, ...]
+) -> None:
+    stream = SampleStream(_Bands(channels), 0, 1)
+    sheet = np.asarray(draw_batch(stream, 0, "", rgb_bands=rgb_bands))
+    patch = np.broadcast_to(np.array(shown, np.uint8), (160, 160, 3))
+    assert contains(sheet, patch)  # LR
+    half = np.full((160, 160, 3), 0, np.uint8)
+    half[:80], half[80:] = (200, 30, 30), shown
+    assert contains(sheet, half)
+
+
+@pytest.mark.parametrize("bands", [[1, 2, 6], [1, 2], [0]])
+def test_bands_that_cannot_be_shown(bands: list[int]) -> None:
+    with pytest.raises(UserError, match="rgb_bands"):
+        draw_batch(SampleStream(_Bands(5), 0, 1), 0, "", rgb_bands=bands)
+
+
+def test_the_bands_shown_can_be_chosen(tmp_path: Path, capsys) -> None:
+    (tmp_path / "HR").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 5), np.uint8)
+    np.save(tmp_path / "HR" / "a.npy", pixels)
+    file = tmp_path / "data.yml"
+    data = f"{{type: PairedImages, dataroot: {tmp_path}, gt_size: 32}}"
+    file.write_text(f"network_g: {{num_in_ch: 5}}\ndatasets: {{train: {data}}}\n")
+    command = ["sample", str(file), "--out", str(tmp_path / "x.png")]
+    assert main([*command, "--rgb-bands", "5", "4", "3"]) == 0
+    assert main([*command, "--rgb-bands", "6"]) == 2
+    assert "the images have 5 bands" in capsys.readouterr().err

@@ -71,6 +71,28 @@ def test_other_types_are_seen_in_eight_bits() -> None:
     assert one.shape == (2, 0, 2, 40, 40)
 
 
+@pytest.mark.parametrize("bands", [1, 2, 4, 8])
+def test_any_number_of_bands(bands: int) -> None:
+    colours = moving(64, 72, [(2, -1)])
+    frames = np.concatenate([colours] * 3, 1)[:, :bands]
+    flow = flow_between("DIS", frames)
+    assert flow.shape == (2, 1, 2, 64, 72)
+    inner = np.median(flow[..., 10:-10, 10:-10], (-2, -1))
+    np.testing.assert_allclose(inner[:, 0], [(-2, 1), (2, -1)], atol=0.02)
+    mean = np.rint(frames.mean(1, keepdims=True)).astype(np.uint8)
+    assert np.array_equal(flow, flow_between("DIS", mean))  # the mean of the bands
+    assert np.array_equal(flow, flow_between("DIS", mean.repeat(3, 1)))  # as grey RGB images
+    lq = torch.from_numpy(frames / np.float32(255))[None]
+    assert np.array_equal(batch_flow("DIS", lq)[0].numpy(), flow)
+
+
+def test_rgb_is_compared_by_its_luma() -> None:
+    frames = moving(64, 72, [(2, -1)])
+    first, second = (cv2.cvtColor(f.transpose(1, 2, 0), cv2.COLOR_RGB2GRAY) for f in frames)
+    luma = np.stack([first, second])[:, None]
+    assert np.array_equal(flow_between("DIS", frames), flow_between("DIS", luma))
+
+
 @pytest.mark.parametrize("code", range(8))
 def test_flow_turns_with_its_frames(code: int) -> None:
     frames = torch.from_numpy(moving(48, 48, [(2, -1)])).float()

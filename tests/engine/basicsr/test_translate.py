@@ -402,6 +402,13 @@ def test_every_key_is_translated_or_named(options: Options, run: Translate) -> N
             assert key in translation.text.partition("\nname:")[0].replace("\n#  ", ""), key
 
 
+def test_other_numbers_of_bands_are_options_of_the_network(run: Translate) -> None:
+    translation = run(IMAGES, {"network_g.num_in_ch": 1})
+    network = yaml.safe_load(translation.text)["network_g"]
+    assert (network["num_in_ch"], network["num_out_ch"]) == (1, 3)
+    assert not [note for note in translation.notes if "num_in_ch" in note.key]
+
+
 def test_unknown_keys_are_named_with_their_line(run: Translate, tmp_path: Path) -> None:
     translation = run(IMAGES, {"network_g.num_heads": 6, "train.style_opt": {"type": "X"}})
     lost = notes(translation, "lost")
@@ -425,7 +432,7 @@ def test_unknown_keys_are_named_with_their_line(run: Translate, tmp_path: Path) 
         (IMAGES, {"path.resume_state": "x.state"}, "lost", "resume_state", "--resume"),
         (IMAGES, {"network_g.upscale": 2}, "lost", "upscale", "it is 2, but the run has scale 3"),
         (IMAGES, {"network_g.rgb_mean": [0, 0, 0]}, "lost", "rgb_mean", "EDSR here always has"),
-        (IMAGES, {"network_g.num_in_ch": 1}, "lost", "num_in_ch", "always has 3"),
+        (IMAGES, {"network_g.in_chans": 1}, "lost", "in_chans", "always has 3"),
         (IMAGES, {"num_gpu": "auto"}, "differs", "batch_size_per_gpu", "multiply it"),
         (CLIPS, {"num_gpu": "auto"}, "differs", "reduction", "divide loss_weight"),
         (

@@ -206,3 +206,25 @@ def test_metrics_of_clips_are_tried_on_two_frames(
     found = look_at(opt)
     assert found.faults == [] and set(Frames.seen) == {0, 1}
     assert "tpsnr" in dict(found.passed)["evaluation"]
+
+
+def test_images_of_other_bands_are_decoded_as_the_network_takes_them(
+    options: Options, tmp_path: Path
+) -> None:
+    (tmp_path / "bands").mkdir()
+    (tmp_path / "masks").mkdir()
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "bands" / "a.npy", rng.integers(0, 256, (48, 48, 4), np.uint8))
+    np.save(tmp_path / "masks" / "a.npy", rng.integers(0, 2, (48, 48), np.uint8))
+    given = f"dataroot_gt: {tmp_path / 'bands'}, dataroot_mask: {tmp_path / 'masks'}"
+    opt = options(
+        "datasets.train=!delete",
+        f"datasets.train={{type: PairedImages, {given}, gt_size: 16, cache: {tmp_path / 'cache'}}}",
+        "datasets.val=!delete",
+        "datasets.val={}",
+        "network_g.num_in_ch=4",
+    )
+    found = look_at(opt)
+    assert [text for text in found.faults if "datasets.train" in str(text)] == []
+    assert "datasets.train" in dict(found.passed)
+    assert found.caches == {tmp_path / "cache": 48 * 48 * (4 + 1)}

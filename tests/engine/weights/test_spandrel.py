@@ -82,6 +82,7 @@ class TestNetworks:
         assert info.min_size == max(1, sizes.minimum)
         assert (info.size_multiple, info.square) == (sizes.multiple_of, sizes.square)
         assert (info.channels, info.scales) == (3, (1 if name in RESTORATION else 4,))
+        assert info.out_channels == 3
         assert name in info.origin and path.name in info.origin and "MIT" in info.origin
         assert str(tmp_path) not in info.origin
 

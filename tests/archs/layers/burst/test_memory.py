@@ -16,6 +16,20 @@ def test_samples_say_nothing_where_there_are_none():
     torch.testing.assert_close(centre, (frames[0, 0] - 0.25) * 0.25 / 0.28)
 
 
+def test_every_band_is_treated_as_a_colour_is():
+    draw = torch.Generator().manual_seed(0)
+    rgb, base = torch.rand(1, 2, 3, 6, 6, generator=draw), torch.rand(1, 3, 12, 12, generator=draw)
+    order = [0, 1, 2, 2, 1, 0]  # the mean of the bands, and so the trust in a frame, is the same
+    still = torch.eye(2, 3).repeat(1, 2, 1, 1)
+    three = fine_samples(rgb, still, base, 2)
+    six = fine_samples(rgb[:, :, order], still, base[:, order], 2)
+    assert (three.shape[1], six.shape[1]) == (num_plane(3), num_plane(6)) == (7, 13)
+    torch.testing.assert_close(six[:, :6], three[:, order])
+    torch.testing.assert_close(six[:, 6], three[:, 3])
+    torch.testing.assert_close(six[:, 7:], three[:, 4:][:, order])
+    assert num_plane(4, raw=True) == num_plane(4) == 9
+
+
 def test_frames_that_do_not_move_look_like_one():
     frame = torch.rand(1, 1, 3, 6, 6, generator=torch.Generator().manual_seed(0))
     base, still = torch.full((1, 3, 24, 24), 0.25), torch.eye(2, 3).repeat(1, 7, 1, 1)

@@ -107,3 +107,10 @@ def test_warp_shifts_and_subsampled_flow_agrees():
     motion = torch.tensor([[[[0.9, -0.1, 1.0], [0.1, 0.9, -2.0]]]])
     full = motion_to_flow(motion, (6, 8))
     torch.testing.assert_close(motion_to_flow(motion, (3, 4), 2), full[..., ::2, ::2] / 2)
+
+
+def test_motion_is_that_of_the_mean_of_the_bands():
+    burst, _ = moved_burst(48, 3, 1.5, seed=3)
+    eight = burst.repeat(1, 1, 3, 1, 1)[:, :, :8]
+    grey = eight.mean(2, keepdim=True)
+    torch.testing.assert_close(estimate_motion(eight), estimate_motion(grey), rtol=0, atol=1e-5)
