@@ -156,11 +156,38 @@ def add_metrics(commands: Commands) -> None:
             default=[],
             help=f"exit with code 1 if a mean is {side} this value (may be repeated)",
         )
+    for name, files in (("--bands", ""), ("--bands-gt", " of GT images (default: as --bands)")):
+        command.add_argument(
+            name, type=at_least(1), nargs="+", metavar="N", help=f"numbers of bands to read{files}"
+        )
     command.add_argument(
-        "--white-level", type=int, metavar="N", help="value of uint16 files that becomes 1"
+        "--white-level",
+        type=_level,
+        metavar="N[,N]",
+        help="value of 16-bit files that becomes 1, or one for each band, separated by commas",
     )
     command.add_argument(
-        "--black-level", type=int, default=0, metavar="N", help="value that becomes 0 (default 0)"
+        "--black-level",
+        type=_level,
+        default=0,
+        metavar="N[,N]",
+        help="value that becomes 0 (default 0)",
+    )
+    command.add_argument(
+        "--scale-floats", action="store_true", help="the levels also apply to float files"
+    )
+    command.add_argument(
+        "--nodata",
+        type=float,
+        metavar="VALUE",
+        help="value of missing pixels of GT, which are not scored (default: what GeoTIFF files "
+        "state)",
+    )
+    command.add_argument(
+        "--mask",
+        type=Path,
+        metavar="DIR",
+        help="folder of masks with the names of GT; pixels that are 0 in a mask are not scored",
     )
     command.add_argument(
         "--convert", choices=["rgb"], help="convert palette and CMYK images, drop alpha channels"
@@ -169,6 +196,18 @@ def add_metrics(commands: Commands) -> None:
     command.add_argument("--json", type=Path, metavar="FILE", help="write all scores")
     add_device(command)
     add_plugins(command)
+
+
+def _level(text: str) -> float | list[float]:
+    """Reads a level: a number, or one for each band."""
+    try:
+        levels = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected a number, or one for each band separated by commas, got '{text}'"
+        ) from None
+    numbers = [int(level) if level.is_integer() else level for level in levels]
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def metrics(arguments: Namespace) -> None:
@@ -195,6 +234,11 @@ def metrics(arguments: Namespace) -> None:
         device=pick_device(arguments.device),
         white_level=arguments.white_level,
         black_level=arguments.black_level,
+        scale_floats=arguments.scale_floats,
+        bands=arguments.bands,
+        bands_gt=arguments.bands_gt,
+        nodata=arguments.nodata,
+        mask=arguments.mask,
         convert=arguments.convert == "rgb",
     )
     print_rich(scores.table(), crop=False)

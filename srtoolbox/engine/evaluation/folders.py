@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import takewhile, tee
+from itertools import tee
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,14 +19,12 @@ from torch import Tensor
 
 from srtoolbox.config.files import as_tree, plain, read
 from srtoolbox.config.schema import Component, check
-from srtoolbox.data.files.checks import examine_file, report_faults
-from srtoolbox.data.files.find import Fault
 from srtoolbox.data.files.image_info import ImageInfo, ReadOptions
 from srtoolbox.data.files.levels import Levels, check_levels_of_pairs
-from srtoolbox.data.files.reader import IMAGE_SUFFIXES, image_info, read_image
-from srtoolbox.data.files.walk import LeftOut, composed, name_template, natural, walk
+from srtoolbox.data.files.reader import MASK_OPTIONS, as_mask, image_info, read_image
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.evaluation.evaluator import Record, average, clip_of
+from srtoolbox.engine.evaluation.pairs import Bands, Pair, pair_files
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.metrics import ClipMetric, Metric, Protocol, build_metric, get_protocol
 from srtoolbox.registry import METRIC_REGISTRY
@@ -78,6 +77,7 @@ class Scores:
         scale: Super-resolution factor.
         levels: White and black level of uint16 files.
         notes: Sentences about the comparison: images that were cropped, options without effect.
+        options: Options of bands, missing pixels and masks that were given, for files.
     """
 
     name: str
@@ -87,6 +87,7 @@ class Scores:
     scale: int
     levels: Levels = field(default_factory=Levels)
     notes: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def mean(self) -> dict[str, float]:
@@ -139,10 +140,13 @@ class Scores:
         protocol, levels = self.protocol, {}
         if self.levels.changed:
             levels = {"white_level": self.levels.white, "black_level": self.levels.black}
+        if self.levels.scale_floats:
+            levels["scale_floats"] = True
         content = {
             "protocol": {"name": protocol.name, "hash": protocol.hash, "text": protocol.describe()},
             "scale": self.scale,
             **levels,
+            **self.options,
             "mean": self.mean,
             "folders": {clip: self._means(records) for clip, records in self.by_folder().items()},
             "images": self.records,
@@ -169,9 +173,13 @@ class Scores:
         return {name: value for name, value in means.items() if value is not None}  # none missing
 
     def _levels_text(self) -> str:
+        texts = [f"{name} {_shown(value)}" for name, value in self.options.items()]
+        options = f" Files: {', '.join(texts)}." if texts else ""
         if not self.levels.changed:
-            return ""
-        return f" uint16 files: white level {self.levels.white}, black level {self.levels.black}."
+            return options
+        files = "16-bit and float" if self.levels.scale_floats else "uint16"
+        white, black = _shown(self.levels.white), _shown(self.levels.black)
+        return f"{options} {files} files: white level {white}, black level {black}."
 
     def _cells(self, means: Mapping[str, float]) -> list[str]:
         return [f"{means[name]:.{max(4, metric.digits)}f}" for name, metric in self.metrics.items()]
@@ -188,11 +196,18 @@ def score_folders(
     subset: bool = False,
     limits: Sequence[Limit] = (),
     device: torch.device | None = None,
-    white_level: int | None = None,
-    black_level: int = 0,
+    white_level: float | Sequence[float] | None = None,
+    black_level: float | Sequence[float] = 0,
+    scale_floats: bool = False,
     convert: bool = False,
+    bands: Sequence[int] | None = None,
+    bands_gt: Sequence[int] | None = None,
+    nodata: float | None = None,
+    mask: Path | None = None,
 ) -> Scores:
     """Scores the images of a folder; see ``pair_files`` for its structure.
+
+    Pixels that are missing in the ground truth, and those that a mask leaves out, are not scored.
 
     Args:
         sr: Folder of the results.
@@ -205,16 +220,26 @@ def score_folders(
         subset: Whether ground truth without a result is allowed.
         limits: Limits that ``Scores.require`` will check; their metrics must be among ``metrics``.
         device: Device of the metrics; default: the CPU.
-        white_level: Value of uint16 files that becomes 1, of results and ground truth; None: 65535.
-        black_level: Value of uint16 files that becomes 0.
-        convert: As of ``read_image``.
+        white_level: Value of 16-bit files that becomes 1, of results and ground truth, or a list
+            with a value for each band; None: the largest value of the type.
+        black_level: Value of 16-bit files that becomes 0, or a list.
+        scale_floats: Whether the levels also apply to floats.
+        convert: As of ``ReadOptions``.
+        bands: Numbers from 1 of the bands of results and ground truth to read, in this order; None:
+            all. Protocols of bands score any number, others grey and RGB.
+        bands_gt: Those of the ground truth; None: as ``bands``.
+        nodata: Value of missing pixels of the ground truth; None: the value that GeoTIFF files
+            state. Missing pixels of a result are those of the value that its own file states, and
+            NaN; they are filled from their neighbours.
+        mask: Folder of masks, which have the names of the ground truth; a pixel counts where a mask
+            is not 0. None: there are none.
 
     Raises:
         UserError: for faulty names, files or options.
-        RunError: if a metric is not available on this machine.
+        RunError: if a metric is not available on this machine, or a mask leaves nothing to score.
     """
     rules, built = get_protocol(protocol), build_metrics(metrics)
-    levels = Levels(white_level, black_level)
+    levels = Levels(white_level, black_level, scale_floats)
     for limit in limits:
         if limit.metric not in built:
             raise UserError(
@@ -223,6 +248,8 @@ def score_folders(
     for name, metric in built.items():
         if reason := metric.available():
             raise RunError(f"{name}: {reason}")
+    chosen = Bands(bands, bands_gt, any_number=rules.color == "bands")
+    shared = ReadOptions(convert=convert, any_range=levels.changed)
     clips = pair_files(
         sr,
         gt,
@@ -230,21 +257,37 @@ def score_folders(
         template=template,
         subset=subset,
         skip_frames=rules.skip_frames,
-        convert=convert,
+        shared=shared,
+        bands=chosen,
+        mask=mask,
     )
-    read = partial(read_image, options=ReadOptions(convert=convert))
     all_pairs = [pair for pairs in clips.values() for pair in pairs]
     results, truths = [pair.sr for pair in all_pairs], [pair.gt for pair in all_pairs]
+    options = chosen.options(shared, results, truths)
+    infos = _infos(all_pairs, options)
+    for name, metric in built.items():
+        if reason := metric.unsuited(infos[0][1].channels, rules):
+            raise UserError(f"{gt}: {name}: {reason}")
     names = str(sr), str(gt)
-    if not levels.changed and (warning := check_levels_of_pairs(results, truths, read, names)):
+    if not levels.changed and (warning := _check_levels(results, truths, options, names)):
         _log.warning("%s", warning)
-    infos = _infos(all_pairs, convert)
     notes = _cropped(all_pairs, infos)
-    if levels.changed and all(info.dtype != "uint16" for both in infos for info in both):
+    types = [{info.dtype for info in side} for side in zip(*infos, strict=True)]
+    used = {"uint16", "int16", *(["float32"] if scale_floats else [])}
+    if levels.changed and not any(side & used for side in types):
         given = {"white": white_level is not None, "black": black_level != 0}
         unused = " and ".join(level for level, is_given in given.items() if is_given)
-        notes.append(f"no uint16 files: {unused} level not used")
+        notes.append(f"no uint16 files: {unused or 'white'} level not used")
         levels = Levels()
+    missing: float | Literal["file"] | None = nodata
+    if nodata is None and any(truth.nodata is not None for _, truth in infos):
+        missing = "file"
+    # Floats to which no level applies must be in [0, 1].
+    wide = [levels.changed and (scale_floats or "float32" not in found) for found in types]
+    # A result of an ordinary file may have the value of missing pixels anywhere.
+    of_results = replace(options[0], nodata=None if missing is None else "file", any_range=wide[0])
+    of_truths = replace(options[1], nodata=missing, any_range=wide[1])
+    loader = _Loader(device or torch.device("cpu"), levels, of_results, of_truths)
     image_metrics = {name: m for name, m in built.items() if isinstance(m, Metric)}
     clip_metrics = {name: m for name, m in built.items() if isinstance(m, ClipMetric)}
     if clip_metrics and "" in clips:
@@ -253,7 +296,7 @@ def score_folders(
             "scored as the frames of one clip; if they are several clips, give a folder with a "
             "sub-folder for each clip"
         )
-    load = partial(_load, device=device or torch.device("cpu"), read=read, levels=levels)
+    masked = missing is not None or mask is not None
     records: list[Record] = []
     total = len(all_pairs)
     with progress_bar("scoring") as progress:
@@ -262,26 +305,71 @@ def score_folders(
             if clip_metrics:
                 _check_neighbours(clip or str(sr), pairs, clip_metrics)
             for name, metric in clip_metrics.items():
-                first, second = tee(map(load, pairs))  # few frames are in memory at a time
-                frames = (result for result, _ in first), (truth for _, truth in second)
+                parts = tee(map(loader, pairs), 3)  # few frames are in memory at a time
+                frames = [map(itemgetter(i), part) for i, part in enumerate(parts)]
                 with _naming(clip or str(sr)):
-                    scores[name] = metric(*frames, protocol=rules, scale=scale)
+                    scores[name] = metric(
+                        *frames[:2],
+                        protocol=rules,
+                        scale=scale,
+                        mask=frames[2] if masked else None,
+                        key=clip,
+                    )
             for pair in pairs:
-                image = load(pair) if image_metrics else ()
-                with _naming(pair.key):
-                    for name, metric in image_metrics.items():
-                        scores[name] = metric(*image, protocol=rules, scale=scale)
+                if image_metrics:
+                    result, truth, valid = loader(pair)
+                    rest = {"protocol": rules, "scale": scale, "mask": valid, "key": pair.key}
+                    with _naming(pair.key):
+                        for name, metric in image_metrics.items():
+                            scores[name] = metric(result, truth, **rest)
                 records.append({"key": pair.key, "metrics": {name: scores[name] for name in built}})
                 progress(len(records), total)
-    name = Path(str(sr).partition("{clip}")[0]).resolve().name
-    return Scores(name, records, built, rules, scale, levels, notes)
+    files = {"bands": bands, "bands_gt": bands_gt, "nodata": missing, "mask": mask and str(mask)}
+    return Scores(
+        Path(str(sr).partition("{clip}")[0]).resolve().name,
+        records,
+        built,
+        rules,
+        scale,
+        levels,
+        notes + loader.notes(),
+        {name: value for name, value in files.items() if value is not None},
+    )
 
 
-def _infos(pairs: Sequence[Pair], convert: bool) -> list[tuple[ImageInfo, ImageInfo]]:
+def _infos(
+    pairs: Sequence[Pair], options: tuple[ReadOptions, ReadOptions]
+) -> list[tuple[ImageInfo, ImageInfo]]:
     """Returns the forms of the files of checked pairs."""
-    paths = [path for pair in pairs for path in (pair.sr, pair.gt)]
-    infos = list(map_threads(partial(image_info, options=ReadOptions(convert=convert)), paths))
-    return list(zip(infos[::2], infos[1::2], strict=True))
+    of_results, of_truths = options
+    results = map_threads(partial(image_info, options=of_results), [pair.sr for pair in pairs])
+    truths = map_threads(partial(image_info, options=of_truths), [pair.gt for pair in pairs])
+    return list(zip(results, truths, strict=True))
+
+
+def _check_levels(
+    results: Sequence[Path],
+    truths: Sequence[Path],
+    options: tuple[ReadOptions, ReadOptions],
+    names: tuple[str, str],
+) -> str | None:
+    """Returns a warning if results or ground truth are dark; see ``check_levels_of_pairs``."""
+    ways = {**dict.fromkeys(truths, options[1]), **dict.fromkeys(results, options[0])}
+    common = options[0]
+    if options[1] != common:  # any band shows the type of a file
+        common = ReadOptions(convert=common.convert, bands=(1,), any_range=True)
+    read = partial(_read_by, ways)
+    return check_levels_of_pairs(results, truths, read, names, common)
+
+
+def _read_by(ways: Mapping[Path, ReadOptions], path: Path) -> np.ndarray:
+    return read_image(path, ways[path])
+
+
+def _shown(value: Any) -> str:
+    """Returns an option's value for tables; a list in brackets."""
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    return f"[{', '.join(map(str, value))}]" if is_list else str(value)
 
 
 def _cropped(pairs: Sequence[Pair], infos: Sequence[tuple[ImageInfo, ImageInfo]]) -> list[str]:
@@ -342,15 +430,68 @@ def _check_neighbours(clip: str, pairs: Sequence[Pair], metrics: Iterable[str]) 
         )
 
 
-def _load(
-    pair: Pair, device: torch.device, read: Callable[[Path], np.ndarray], levels: Levels
-) -> tuple[Tensor, Tensor]:
-    """Returns result and ground truth (C, H, W), the latter cropped to the result's size."""
-    sr, gt = (
-        to_float(torch.from_numpy(np.array(levels.apply(read(path)), order="C")).to(device))
-        for path in (pair.sr, pair.gt)
-    )
-    return sr, gt[:, : sr.shape[1], : sr.shape[2]]
+class _Loader:
+    """Reads pairs; counts their pixels that are not scored.
+
+    Args:
+        device: Device of the images.
+        levels: Values that become 0 and 1.
+        of_results: How results are read.
+        of_truths: How ground truth is read.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        levels: Levels,
+        of_results: ReadOptions,
+        of_truths: ReadOptions,
+    ) -> None:
+        self._device, self._levels = device, levels
+        self._of_results, self._of_truths = of_results, of_truths
+        self._pixels: dict[str, tuple[int, int, int]] = {}  # all, not scored, lost in the result
+
+    def __call__(self, pair: Pair) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Returns result, ground truth (C, H, W), cropped to the result's size, and its mask.
+
+        The mask is bool (1, H, W); None if there are no masks and no missing pixels.
+        """
+        sr, found = self._read(pair.sr, self._of_results)
+        gt, valid = self._read(pair.gt, self._of_truths)
+        if pair.mask is not None:
+            mask = torch.from_numpy(as_mask(read_image(pair.mask, MASK_OPTIONS)))
+            valid = mask if valid is None else valid & mask
+        gt = gt[:, : sr.shape[1], : sr.shape[2]]
+        if valid is None:
+            return sr, gt, None
+        valid = valid[:, : sr.shape[1], : sr.shape[2]]
+        lost = 0 if found is None else int((valid & ~found).sum())
+        self._pixels[pair.key] = valid.numel(), int((~valid).sum()), lost
+        return sr, gt, valid.to(self._device)
+
+    def notes(self) -> list[str]:
+        """Returns sentences on pixels that are not scored, or that results lack."""
+        counts = list(self._pixels.values())
+        number, masked, lost = (sum(count[i] for count in counts) for i in range(3))
+        notes = []
+        if masked:
+            share = f"{masked / number:.1%}" if masked >= 0.001 * number else "less than 0.1%"
+            notes.append(f"{share} of the ground truth is missing or masked and was not scored")
+        if lost:
+            notes.append(
+                f"results lack {lost} pixels that are not missing in the ground truth; they were "
+                "filled from their neighbours"
+            )
+        return notes
+
+    def _read(self, path: Path, options: ReadOptions) -> tuple[Tensor, Tensor | None]:
+        """Returns the intensities of a file, and which pixels are known, (1, H, W) bool."""
+        pixels, known = read_image(path, options), None
+        if options.num_extra:
+            pixels, extra = pixels[:-1], pixels[-1:]
+            known = torch.from_numpy(extra != 0)
+        stored = torch.from_numpy(np.array(self._levels.apply(pixels), order="C"))
+        return to_float(stored.to(self._device)), known
 
 
 @contextmanager
@@ -358,146 +499,6 @@ def _naming(key: str) -> Iterator[None]:
     """Adds the name of an image or clip to errors."""
     try:
         yield
-    except UserError as error:
-        raise UserError(f"{key}: {error}") from error
-
-
-class Pair(NamedTuple):
-    """A result and its ground truth.
-
-    Attributes:
-        key: Stem of the ground truth; in clips ``clip/frame``.
-        position: Index of the frame in the clip's ground truth.
-        sr: File of the result.
-        gt: File of the ground truth.
-    """
-
-    key: str
-    position: int
-    sr: Path
-    gt: Path
-
-
-_Side = dict[str, dict[str, Path]]  # files by clip and frame; images without clips in clip ""
-
-
-def pair_files(
-    sr: Path,
-    gt: Path,
-    *,
-    scale: int = 4,
-    template: str = "{}",
-    subset: bool = False,
-    skip_frames: int = 0,
-    convert: bool = False,
-) -> dict[str, list[Pair]]:
-    """Returns the pairs of two folders by clip, in natural order; images without clips in "".
-
-    A folder has either images, or a sub-folder with images for each clip. ``{clip}`` in its path
-    stands for the name of a clip where it is not the last part: ``Vid4/{clip}/GT``.
-
-    Args:
-        sr: Folder of the results.
-        gt: Folder of the ground truth.
-        scale: Super-resolution factor; the ground truth may be larger than the result by less.
-        template: Stem of a result, made from that of its ground truth: ``"{}_x4"``.
-        subset: Whether ground truth without a result is allowed.
-        skip_frames: Frames at each end of a clip that are not scored.
-        convert: As of ``read_image``.
-
-    Raises:
-        UserError: with all faults, one per line.
-    """
-    name_template(template, "{frame}", "template")
-    faults: list[Fault] = []
-    truths, results = _collect(gt, "{}", faults), _collect(sr, template, faults)
-    if not (truths and results):
-        raise UserError(report_faults(faults, f"{sr} for {gt}", limit=len(faults)))
-    if ("" in truths) != ("" in results):
-        flat, deep = (gt, sr) if "" in truths else (sr, gt)
-        raise UserError(
-            f"{flat} has images, but {deep} has a folder for each clip; give two folders with the "
-            "same structure, or write {clip} where the names of clips are, as in DIR/{clip}/GT"
-        )
-    clips: dict[str, list[Pair]] = {}
-    for clip in sorted({*truths, *results}, key=natural):
-        truth, result = truths.get(clip, {}), results.get(clip, {})
-        frames = sorted(truth, key=natural)
-        skip = skip_frames if clip else 0
-        wanted = range(skip, len(frames) - skip)
-        faults += [
-            Fault(path, "missing partner", f"has no ground truth '{frame}' in {gt}")
-            for frame, path in sorted(result.items())
-            if frame not in truth
-        ]
-        missing = [frames[i] for i in wanted if frames[i] not in result and not subset]
-        hint = "--subset scores the existing results"
-        if clip and missing and not result:
-            text = f"clip '{clip}' has no result; {hint}"
-            faults.append(Fault(truth[missing[0]].parent, "missing partner", text))
-            missing = []
-        for frame in missing:
-            text = f"has no result '{template.replace('{}', frame)}'; {hint}"
-            faults.append(Fault(truth[frame], "missing partner", text))
-        prefix = f"{clip}/" if clip else ""
-        clips[clip] = [
-            Pair(prefix + frames[i], i, result[frames[i]], truth[frames[i]])
-            for i in wanted
-            if frames[i] in result
-        ]
-    faults += _check([pair for pairs in clips.values() for pair in pairs], scale, convert)
-    if faults:
-        raise UserError(report_faults(faults, f"{sr} for {gt}", limit=len(faults)))
-    return {clip: pairs for clip, pairs in clips.items() if pairs}
-
-
-def _collect(folder: Path, template: str, faults: list[Fault]) -> _Side:
-    """Returns the images of a folder; adds faults."""
-    root = Path(*takewhile(lambda part: "{clip}" not in part, folder.parts))
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder")
-    below = folder.relative_to(root).as_posix()
-    if below == ".":
-        flat = any(file.suffix.lower() in IMAGE_SUFFIXES for file in root.iterdir())
-        below = "" if flat else "{clip}"
-    name = name_template(template, "{frame}", "template")
-    side: _Side = {}
-    left_out = LeftOut()
-    for found in walk(f"{below}/{name}" if below else name, root, 1, faults, left_out=left_out):
-        clip = composed(found.key) if below else ""
-        path = Path(found.path)
-        other = side.setdefault(clip, {}).setdefault(composed(found.frame), path)
-        if other != path:
-            text = f"has the same stem as {other.name}; remove one of them"
-            faults.append(Fault(path, "duplicate stem", text))
-    if not side:
-        named = "" if template == "{}" else f" named {template}"
-        if below == "{clip}":  # files beside the folders of clips
-            list(walk(name, root, 1, [], left_out=left_out))
-        text = f"no images{named} here or in its folders{left_out.clause()}"
-        text += "; write {clip} where clips' names are"
-        faults.append(Fault(folder, "no files", text))
-    elif text := left_out.describe():
-        _log.warning("%s: left out: %s", folder, text)
-    return side
-
-
-def _check(pairs: Sequence[Pair], scale: int, convert: bool) -> list[Fault]:
-    """Returns the faults of the files themselves, read from their headers."""
-    infos = map_threads(
-        partial(examine_file, options=ReadOptions(convert=convert)),
-        [path for pair in pairs for path in (pair.sr, pair.gt)],
-    )
-    faults: list[Fault] = []
-    for pair, sr, gt in zip(pairs, infos, infos, strict=True):
-        if isinstance(sr, Fault) or isinstance(gt, Fault):
-            faults += [info for info in (sr, gt) if isinstance(info, Fault)]
-        elif sr.channels == 1 and gt.channels == 3:
-            faults.append(Fault(pair.sr, "wrong channels", f"is grey, but {pair.gt} is RGB"))
-        elif not (0 <= gt.width - sr.width < scale and 0 <= gt.height - sr.height < scale):
-            text = (
-                f"is {sr.width}×{sr.height}, but {pair.gt} is {gt.width}×{gt.height} (it may be "
-                f"larger by less than the scale, {scale})"
-            )
-            faults.append(Fault(pair.sr, "wrong size", text))
-    return faults
+    except (UserError, RunError) as error:
+        kind = UserError if isinstance(error, UserError) else RunError
+        raise kind(f"{key}: {error}") from error

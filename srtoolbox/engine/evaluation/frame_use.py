@@ -30,7 +30,6 @@ BLIND = "reference only"
 SHUFFLED = "shuffled"
 _SHUFFLE_SEED = 3  # separates these random numbers from those of the data
 _NEGLIGIBLE_DB = 0.05  # two trainings of one network differ by as much
-_PSNR = {"psnr": {"type": "PSNR"}}
 
 Order = Callable[[int], list[int]]  # from a sample's index to the frames that the network gets
 
@@ -55,7 +54,7 @@ def frame_use(
     Args:
         net: A multi-frame arch on ``device``.
         dataset: An evaluation dataset with a reference frame.
-        opt: Protocol and tiles. Only PSNR is measured, whatever its metrics.
+        opt: Protocol and tiles. Only PSNR is measured, of the bands of the first PSNR that it has.
         device: Device of the network.
         precision: Number format of the forward pass.
         counts: Numbers of frames; those above the dataset's are left out.
@@ -69,7 +68,7 @@ def frame_use(
     num_frame, reference = dataset.num_frame, dataset.reference
     if reference is None or num_frame is None:
         raise UserError("frame use needs a reference frame; set target: centre of the dataset")
-    evaluator = Evaluator(replace(opt, metrics=_PSNR), device, precision)
+    evaluator = Evaluator(_with_psnr(opt), device, precision)
     return {
         name: _psnr(evaluator, net, _ReorderedFrames(dataset, order))
         for name, order in _orders(num_frame, reference, counts, wanted).items()
@@ -103,7 +102,7 @@ class FrameGain:
         enhance: EnhanceOptions = PLAIN,
         ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
-        evaluator = Evaluator(replace(opt, metrics=_PSNR), device, precision)
+        evaluator = Evaluator(_with_psnr(opt), device, precision)
         self._psnr = partial(_psnr, evaluator, enhance=enhance, ranks=ranks)
         self._psnr_names = [name for name, spec in opt.metrics.items() if spec["type"] == "PSNR"]
         self._total_iter, self._warned = total_iter, False
@@ -144,6 +143,12 @@ def has_other_frames(net: nn.Module, dataset: EvalDataset) -> bool:
     """Returns whether a network gets frames beside the reference frame that it restores."""
     several = dataset.num_frame is not None and dataset.num_frame > 1
     return several and dataset.reference is not None and arch_info(net).num_frame != 1
+
+
+def _with_psnr(opt: ValOptions) -> ValOptions:
+    """Returns the options with only one metric, PSNR; it is the first one that they have."""
+    specs = (spec for spec in opt.metrics.values() if spec["type"] == "PSNR")
+    return replace(opt, metrics={"psnr": next(specs, {"type": "PSNR"})})
 
 
 def _psnr(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -16,12 +17,13 @@ from srtoolbox import cli
 from srtoolbox.engine.evaluation.folders import (
     Limit,
     build_metrics,
-    pair_files,
     read_limit,
     score_folders,
 )
+from srtoolbox.engine.evaluation.pairs import pair_files
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.metrics import LPIPS, PSNR, TOF, get_protocol
+from srtoolbox.metrics import CPSNR, LPIPS, PSNR, SAM, TOF, get_protocol
+from srtoolbox.registry import METRIC_REGISTRY
 
 
 def _write(
@@ -468,3 +470,203 @@ def test_an_infinite_error_makes_the_mean_infinite(images, tmp_path, capsys):
     printed = " ".join(capsys.readouterr().out.split())
     assert "ergas: 1 of 3 images are infinite (c); the mean is infinite" in printed
     assert "inf │" in printed
+
+
+def _bands(folder: Path, pixels: np.ndarray, name: str = "a.tif", **options) -> None:
+    """Writes (C, H, W) as a TIFF."""
+    folder.mkdir(parents=True, exist_ok=True)
+    options = {"planarconfig": "separate", **options} if len(pixels) > 1 else options
+    tifffile.imwrite(folder / name, pixels, photometric="minisblack", **options)
+
+
+@pytest.fixture
+def four_bands(tmp_path: Path) -> tuple[Path, Path, np.ndarray, np.ndarray]:
+    """Folders with a result and its ground truth of four bands of 12 bits, and their pixels."""
+    rng = np.random.default_rng(0)
+    gt = rng.integers(0, 4096, (4, 40, 48), dtype=np.uint16)
+    sr = (gt + rng.integers(-90, 90, gt.shape)).clip(0, 4095).astype(np.uint16)
+    for name, pixels in (("sr", sr), ("gt", gt)):
+        _bands(tmp_path / name, pixels)
+    return tmp_path / "sr", tmp_path / "gt", sr, gt
+
+
+def _score(sr: np.ndarray, gt: np.ndarray, metric, protocol: str = "bands", mask=None) -> float:
+    images = (torch.from_numpy(pixels / np.float32(4095)) for pixels in (sr, gt))
+    mask = None if mask is None else torch.from_numpy(mask)
+    return metric(*images, protocol=get_protocol(protocol), scale=4, mask=mask)
+
+
+def test_any_number_of_bands(four_bands):
+    sr, gt, x, y = four_bands
+    metrics = ["psnr", "ssim", "sam", "ergas", "uiqi", "cpsnr"]
+    options = {"metrics": metrics, "white_level": 4095}
+    mean = score_folders(sr, gt, protocol="bands", **options).mean
+    for name in metrics:
+        metric = METRIC_REGISTRY.get(name.upper())()
+        assert mean[name] == pytest.approx(_score(x, y, metric), rel=1e-6)
+    chosen = score_folders(sr, gt, protocol="bands", bands=[4, 2], **options)
+    assert chosen.mean["sam"] == pytest.approx(_score(x[[3, 1]], y[[3, 1]], SAM()), rel=1e-6)
+    rgb = score_folders(sr, gt, protocol="rgb", bands=[3, 2, 1], **options).mean
+    assert rgb["psnr"] == pytest.approx(_score(x[2::-1], y[2::-1], PSNR(), "rgb"), rel=1e-6)
+    four = score_folders(sr, gt, protocol="bands", metrics=["psnr:bands=[4]"], white_level=4095)
+    assert four.mean["psnr:bands=[4]"] == pytest.approx(_score(x[3:], y[3:], PSNR()), rel=1e-6)
+
+
+def test_bands_of_the_truth_alone(four_bands):
+    sr, gt, x, y = four_bands
+    _bands(sr, x[[3, 0]])
+    with pytest.raises(UserError, match=r"a\.tif: is 2 bands, but .* is 4 bands; choose .*--bands"):
+        score_folders(sr, gt, protocol="bands")
+    scores = score_folders(sr, gt, protocol="bands", bands_gt=[4, 1], white_level=4095)
+    assert scores.mean["psnr"] == pytest.approx(_score(x[[3, 0]], y[[3, 0]], PSNR()), rel=1e-6)
+    with pytest.raises(UserError, match=r"a\.tif: .*3"):
+        score_folders(sr, gt, protocol="bands", bands=[3])
+
+
+def test_bands_that_a_protocol_does_not_score(four_bands):
+    sr, gt, *_ = four_bands
+    with pytest.raises(UserError, match=r"sr/a\.tif: 4 channels; expected 1 .grey. or 3"):
+        score_folders(sr, gt, protocol="rgb")
+    with pytest.raises(UserError, match=r"gt: psnr: protocol 'rgb' scores .* not 2 bands"):
+        score_folders(sr, gt, protocol="rgb", bands=[1, 2], metrics=["psnr"])
+
+
+def test_a_level_for_each_band(four_bands):
+    sr, gt, x, y = four_bands
+    white, black = np.array([4095, 3000, 4000.5, 2000]), np.array([0, 100, 0, 64])
+    images = (
+        torch.from_numpy((pixels - black[:, None, None]) / (white - black)[:, None, None])
+        for pixels in (x, y)
+    )
+    expected = PSNR()(*images, protocol=get_protocol("bands"), scale=4)
+    levels = {"white_level": white.tolist(), "black_level": black.tolist()}
+    scores = score_folders(sr, gt, protocol="bands", metrics=["psnr"], **levels)
+    assert scores.mean["psnr"] == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(UserError, match="2 numbers for 4 bands"):
+        score_folders(sr, gt, protocol="bands", metrics=["psnr"], white_level=[4095, 4095])
+
+
+def test_twelve_bits_score_as_eight(tmp_path):
+    """The same content in 8 bits and in 12 of 16 bits has the same scores to the last bit."""
+    rng = np.random.default_rng(0)
+    for name in ("sr", "gt"):
+        pixels = rng.integers(0, 256, (3, 40, 48), dtype=np.uint8)
+        for bits, image in (("8", pixels), ("12", np.round(pixels / 255 * 4095))):
+            folder = tmp_path / bits / name
+            folder.mkdir(parents=True)
+            image = image.astype(np.uint8 if bits == "8" else np.uint16)
+            tifffile.imwrite(folder / "a.tif", image.transpose(1, 2, 0), photometric="rgb")
+    for protocol in ("rgb", "basicsr-y", "matlab-y"):
+        eight, twelve = (
+            score_folders(
+                *(tmp_path / bits / name for name in ("sr", "gt")),
+                protocol=protocol,
+                metrics=["psnr", "ssim", "sam", "ergas", "uiqi"],
+                **options,
+            ).records
+            for bits, options in (("8", {}), ("12", {"white_level": 4095}))
+        )
+        assert eight == twelve
+
+
+def test_floats_with_levels(tmp_path):
+    rng = np.random.default_rng(0)
+    gt = rng.integers(0, 4096, (4, 40, 48)).astype(np.float32)
+    sr = gt + rng.integers(-90, 90, gt.shape).astype(np.float32)
+    for name, pixels in (("sr", sr), ("gt", gt)):
+        _bands(tmp_path / name, pixels)
+    folders = tmp_path / "sr", tmp_path / "gt"
+    options = {"protocol": "bands", "metrics": ["psnr"], "white_level": 4095}
+    scores = score_folders(*folders, scale_floats=True, **options)
+    assert scores.mean["psnr"] == pytest.approx(_score(sr, gt, PSNR()), rel=1e-6)
+    with pytest.raises(UserError, match=r"float pixels from .*; expected 0 to 1"):
+        score_folders(*folders, **options)
+
+
+def test_missing_pixels_are_not_scored(four_bands):
+    sr, gt, x, y = four_bands
+    valid = np.ones((1, 40, 48), bool)
+    valid[:, 9:20, 5:30] = False
+    y = np.where(valid, y, 0)
+    y[valid[0][None].repeat(4, 0) & (y == 0)] = 1
+    _bands(gt, y)
+    options = {"protocol": "bands", "metrics": ["psnr", "ssim", "uiqi"], "white_level": 4095}
+    scores = score_folders(sr, gt, nodata=0, **options)
+    expected = _score(x, np.where(valid, y, 7), PSNR(), mask=valid)
+    assert scores.mean["psnr"] == pytest.approx(expected, rel=1e-6)
+    assert scores.notes[0] == "14.3% of the ground truth is missing or masked and was not scored"
+    rng = np.random.default_rng(1)
+    _bands(sr, np.where(valid, x, rng.integers(1, 4096, x.shape)).astype(np.uint16))
+    assert score_folders(sr, gt, nodata=0, **options).records == scores.records
+    tag = [(42113, "s", 2, "0", False)]  # GDAL_NODATA
+    _bands(gt, y, extratags=tag)
+    assert score_folders(sr, gt, **options).records == scores.records
+    x[:, 30, 7:9] = 0
+    _bands(sr, x, extratags=tag)
+    assert "results lack " in score_folders(sr, gt, **options).notes[-1]
+
+
+def test_masks(four_bands, tmp_path):
+    sr, gt, x, y = four_bands
+    valid = np.ones((1, 40, 48), bool)
+    valid[:, 9:20, 5:30] = False
+    folder = tmp_path / "masks"
+    with pytest.raises(UserError, match="masks: no such folder"):
+        score_folders(sr, gt, protocol="bands", mask=folder)
+    folder.mkdir()
+    Image.fromarray(valid[0].astype(np.uint8) * 255).save(folder / "a.png")
+    options = {"protocol": "bands", "metrics": ["psnr"], "white_level": 4095, "mask": folder}
+    scores = score_folders(sr, gt, **options)
+    assert scores.mean["psnr"] == pytest.approx(_score(x, y, PSNR(), mask=valid), rel=1e-6)
+    scores.write_json(tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text())["mask"] == str(folder)
+    Image.fromarray(np.zeros((40, 48), np.uint8)).save(folder / "a.png")
+    with pytest.raises(RunError, match=r"^a: PSNR: the mask leaves no pixel to score"):
+        score_folders(sr, gt, **options)
+    Image.fromarray(np.zeros((40, 47), np.uint8)).save(folder / "a.png")
+    with pytest.raises(UserError, match=r"masks/a\.png: is 47×40, but .*gt/a\.tif is 48×40"):
+        score_folders(sr, gt, **options)
+    (folder / "a.png").rename(folder / "b.png")
+    with pytest.raises(UserError, match=r"gt/a\.tif: has no mask in .*masks"):
+        score_folders(sr, gt, **options)
+
+
+def test_masks_of_clips(clips, tmp_path):
+    sr, gt = clips
+    for clip, number in (("city", 3), ("walk", 2)):
+        for t in range(number):
+            mask = np.ones((40, 48), np.uint8)
+            mask[:, 20:] = 0
+            (tmp_path / "masks" / clip).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(tmp_path / "masks" / clip / f"{t:03}.png")
+            file = sr / clip / f"{t:03}.png"
+            truth = np.array(Image.open(Path(str(gt).format(clip=clip)) / f"{t:03}.png"))
+            truth[:, 20:] = 0
+            Image.fromarray(truth).save(file)
+    options = {"protocol": "rgb", "metrics": ["psnr", "TemporalPSNR"]}
+    mean = score_folders(sr, gt, mask=tmp_path / "masks", **options).mean
+    assert list(mean.values()) == [math.inf, math.inf]
+    assert math.isfinite(score_folders(sr, gt, **options).mean["psnr"])
+
+
+def test_bands_on_the_command_line(four_bands, tmp_path, capsys):
+    sr, gt, x, y = four_bands
+    file, norm = tmp_path / "a.json", tmp_path / "norm.csv"
+    norm.write_text("a 40\n")
+    arguments = ["metrics", str(sr), str(gt), "--protocol", "probav", "--device", "cpu"]
+    arguments += ["--metrics", "psnr", f"probavscore:norm={norm}", "--bands", "4", "1"]
+    arguments += ["--white-level", "4095,4095", "--nodata", "9999", "--json", str(file)]
+    assert cli.main(arguments) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Files: bands [4, 1], nodata 9999.0. uint16 files: white level [4095, 4095]" in text
+    content = json.loads(file.read_text())
+    assert (content["bands"], content["nodata"], "mask" in content) == ([4, 1], 9999, False)
+    expected = _score(x[[3, 0]], y[[3, 0]], PSNR(), "probav")
+    assert content["mean"]["psnr"] == pytest.approx(expected, rel=1e-6)
+    cpsnr = _score(x[[3, 0]], y[[3, 0]], CPSNR(), "probav")
+    assert content["mean"][f"probavscore:norm={norm}"] == pytest.approx(40 / cpsnr, rel=1e-6)
+    assert cli.main([*arguments, "--bands", "1", "1"]) == 2
+    assert "bands: [1, 1]; expected different numbers" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main([*arguments, "--white-level", "4095;1"])
+    assert "expected a number, or one for each band" in capsys.readouterr().err

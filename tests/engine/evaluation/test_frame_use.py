@@ -108,3 +108,26 @@ def test_gain_from_frames() -> None:
     assert (
         gain_from_frames({"1 frame": None, "5 frames": None, BLIND: None, SHUFFLED: None}) is None
     )
+
+
+def test_bands_and_masks_are_those_of_the_evaluation() -> None:
+    """The other bands and the masked pixels are wrong, but neither counts."""
+
+    class FourBands(Noisy):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            sample = super().__getitem__(index)
+            lq, gt = (
+                np.concatenate([sample[name]] * 2, -3)[..., :4, :, :] for name in ("lq", "gt")
+            )
+            lq[:, 3], mask = 0, np.ones((1, 16, 16), bool)
+            lq[..., :4, :], mask[:, :4] = 0, False
+            return {**sample, "lq": lq, "gt": gt, "mask": mask}
+
+    metrics = {"psnr": {"type": "PSNR", "bands": [3, 2, 1]}, "nir": {"type": "PSNR", "bands": [4]}}
+    options = check({"protocol": "rgb", "metrics": metrics}, ValOptions)
+    masked, plain = (
+        frame_use(Frames(), data, opt, CPU)
+        for data, opt in ((FourBands(), options), (Noisy(), OPTIONS))
+    )
+    assert masked["7 frames"] == pytest.approx(plain["7 frames"], abs=0.3)
+    assert gain_from_frames(masked) == pytest.approx(gain_from_frames(plain), abs=0.3)
