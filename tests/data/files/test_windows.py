@@ -73,7 +73,7 @@ FORMS = [
     ("lzw", 4, "int16"),
     ("planar lzw", 3, "uint16"),
     ("jpeg", 4, "uint8"),
-    ("jp2", 4, "uint16"),
+    pytest.param("jp2", 4, "uint16", marks=pytest.mark.slow),
     ("reversible jp2", 1, "uint16"),
     ("jp2", 3, "uint8"),
 ]
