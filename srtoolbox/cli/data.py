@@ -53,6 +53,24 @@ def add_prepare(commands: Commands) -> None:
     )
     command.add_argument("--recursive", action="store_true", help="also read sub-folders")
     command.add_argument("--no-cache", action="store_true", help="keep no decoded pixels")
+    command.add_argument(
+        "--channels",
+        type=at_least(1),
+        metavar="N",
+        help="number of bands of the files (default: of the layout, or grey and RGB); layout "
+        "multiband: number of bands to make, 1 to 13 (default 4)",
+    )
+    for name, files in (("--bands", ""), ("--bands-gt", " of HR files (default: as --bands)")):
+        command.add_argument(
+            name, type=at_least(1), nargs="+", metavar="N", help=f"numbers of bands to use{files}"
+        )
+    command.add_argument(
+        "--nodata",
+        type=float,
+        metavar="VALUE",
+        help="value of missing pixels (default: what GeoTIFF files state); layout multiband: make "
+        "missing pixels of this value at one edge",
+    )
 
 
 def prepare(arguments: Namespace) -> None:
@@ -78,6 +96,10 @@ def prepare(arguments: Namespace) -> None:
         cache=None if arguments.no_cache else arguments.cache,
         convert=arguments.convert == "rgb",
         recursive=arguments.recursive,
+        channels=arguments.channels,
+        bands=arguments.bands,
+        bands_gt=arguments.bands_gt,
+        nodata=arguments.nodata,
     )
     print_rich(prepared.table())
     for note in prepared.notes:

@@ -116,6 +116,8 @@ class StudyCard:
         jobs: Number of trainings that ran in parallel.
         sweeps: By quantity, the test sets that differ in it with their values; shown as curves.
         notes: Sentences of the option file for below the tables.
+        rgb_bands: Numbers of the bands that pictures show as red, green and blue, or of one that is
+            grey; None: the first three, or the first.
     """
 
     name: str
@@ -131,6 +133,7 @@ class StudyCard:
     jobs: int = 1
     sweeps: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    rgb_bands: list[int] | None = None
 
     @property
     def protocols(self) -> list[dict[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -19,9 +19,56 @@ _REGION_SHARE = 1 / 3  # side of a region, as a share of the image's shorter sid
 _MIN_REGION = 8  # pixels
 _MAX_PICTURES = 6  # per dataset
 _MIN_PROFILE_FRAMES = 4
+_BRIGHTNESS = 0.005, 0.995  # shares of the ground truth's values that are black, and not white
 _ERROR_QUANTILE = 0.995  # of the pixels of an error map; the colour scale ends there
 
 Region = tuple[int, int, int]  # y and x of the corner, and the side, in pixels
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How images of other than one or three bands are shown.
+
+    Attributes:
+        bands: Numbers of the bands shown as red, green and blue, or of one shown as grey.
+        num_band: Number of all bands.
+        low: Intensity in [0, 1] that is black.
+        high: Intensity that is white.
+    """
+
+    bands: tuple[int, ...]
+    num_band: int
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, image: np.ndarray, bands: Sequence[int] | None) -> Shown:
+        """Chooses the brightness by an image, so that few of its pixels are black or white.
+
+        Args:
+            image: (C, H, W) float in [0, 1].
+            bands: The bands to show; None: the first three, or the first of two.
+        """
+        default = (1, 2, 3) if len(image) >= 3 else (1,)
+        chosen = tuple(bands) if bands and max(bands) <= len(image) else default
+        seen = image[[band - 1 for band in chosen]]
+        low, high = (float(np.quantile(seen, share)) for share in _BRIGHTNESS)
+        return cls(chosen, len(image), low, high if high > low else low + 1)
+
+    def picture(self, image: np.ndarray) -> np.ndarray:
+        """Returns an image (C, H, W) as uint8 (H, W, 3)."""
+        seen = (image[[band - 1 for band in self.bands]] - self.low) / (self.high - self.low)
+        seen = np.broadcast_to(seen.clip(0, 1), (3, *image.shape[1:]))
+        return np.ascontiguousarray(np.round(seen * 255).astype(np.uint8).transpose(1, 2, 0))
+
+    @property
+    def text(self) -> str:
+        """Names the bands and the brightness, for below the picture."""
+        numbers = ", ".join(map(str, self.bands))
+        is_colour = len(self.bands) > 1
+        what = f"band{'s' if is_colour else ''} {numbers} of {self.num_band}"
+        what += " as red, green, blue" if is_colour else ""
+        return f"{what}; intensities from {self.low:.3f} (black) to {self.high:.3f} (white)"
 
 
 @dataclass(frozen=True)
@@ -36,6 +83,8 @@ class Picture:
         results: (H, W, 3) uint8 by method.
         captions: Scores on this image by method.
         region: Square that the figures enlarge.
+        shown: How bands are shown; None for grey and RGB images.
+        bands: All bands by method and of GT, (C, H, W) float32 in [0, 1]; empty for grey and RGB.
     """
 
     dataset: str
@@ -45,6 +94,8 @@ class Picture:
     results: dict[str, np.ndarray]
     captions: dict[str, str]
     region: Region
+    shown: Shown | None = None
+    bands: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -65,13 +116,27 @@ class Picture:
     def errors(self) -> tuple[dict[str, np.ndarray], float]:
         """Returns the error maps, and the error at the end of their colour scale.
 
-        A map is the absolute error averaged over the channels, (H, W) float32 in 8-bit levels. The
-        scale is the same for all methods; at most 0.5 % of a map's pixels exceed it.
+        A map is the absolute error averaged over the channels, over all bands if there are others
+        than those shown, (H, W) float32 in 8-bit levels. The scale is the same for all methods; at
+        most 0.5 % of a map's pixels exceed it.
         """
-        gt = self.gt.astype(np.float32)
-        maps = {name: np.abs(image - gt).mean(-1) for name, image in self.results.items()}
+        if self.bands:
+            gt = self.bands["GT"]
+            found = {name: self.bands[name] for name in self.results}
+            maps = {name: 255 * np.abs(image - gt).mean(0) for name, image in found.items()}
+        else:
+            gt = self.gt.astype(np.float32)
+            maps = {name: np.abs(image - gt).mean(-1) for name, image in self.results.items()}
         highest = [float(np.quantile(errors, _ERROR_QUANTILE)) for errors in maps.values()]
-        return maps, max([1.0, *highest])
+        # Differences of several bands of 16 bits may be far below an 8-bit level.
+        return maps, max([0.01 if self.bands else 1.0, *highest])
+
+    @property
+    def error_text(self) -> str:
+        """Names what error maps show."""
+        return (
+            f"mean over all {self.shown.num_band} bands" if self.shown else "mean over the channels"
+        )
 
 
 @dataclass(frozen=True)
@@ -144,22 +209,49 @@ def load_profiles(scores: Scores, pictures: Sequence[Picture]) -> list[Profile]:
             folder = _result_folder(scores, method, picture.dataset)
             paths = [folder / f"{image_stem(key)}.png" for key in keys]
             if all(path.exists() for path in paths):
-                slices[method] = np.stack([read_shown(path)[row] for path in paths])
+                slices[method] = np.stack([read_shown(p, picture.shown)[row] for p in paths])
         if slices:
             originals = scores.store.image_folder(picture.dataset)
-            truth = [read_shown(originals / f"{image_stem(key)}_gt.png")[row] for key in keys]
+            paths = [originals / f"{image_stem(key)}_gt.png" for key in keys]
+            truth = [read_shown(path, picture.shown)[row] for path in paths]
             slices["GT"] = np.stack(truth)
             profiles.append(Profile(picture.dataset, clip, picture.gt, row, slices))
     return profiles
 
 
-def read_shown(path: Path) -> np.ndarray:
-    """Reads an image for display: uint8 (H, W, 3); a single channel is repeated."""
+def read_shown(path: Path, shown: Shown | None = None) -> np.ndarray:
+    """Reads an image for display: uint8 (H, W, 3); a single channel is repeated.
+
+    Args:
+        path: The picture; with ``shown``, the bands beside it are read instead, if they are there.
+        shown: How bands are shown.
+    """
+    if shown is not None and (bands := _read_bands(path)) is not None:
+        return shown.picture(bands)
     image = read_image(path)
     if image.dtype != np.uint8:
         white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
         image = np.round(image * (255 / white)).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0))
+
+
+def _read_bands(picture: Path) -> np.ndarray | None:
+    """Reads all bands of a stored image, (C, H, W) float32 in [0, 1]; None for grey and RGB.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    path = picture.with_suffix(".tif")
+    if not path.exists():
+        return None
+    import tifffile  # slow to import, and rarely needed
+
+    try:
+        pixels = tifffile.imread(path)
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{path}: damaged ({reason}); remove it and run the study again") from error
+    return pixels.transpose(2, 0, 1).astype(np.float32) / np.iinfo(pixels.dtype).max
 
 
 def disagreement(images: Sequence[np.ndarray]) -> Region:
@@ -175,17 +267,27 @@ def disagreement(images: Sequence[np.ndarray]) -> Region:
 
 def _load(scores: Scores, dataset: str, key: str, region: Region | None) -> Picture:
     stem, originals = image_stem(key), scores.store.image_folder(dataset)
-    gt = read_shown(originals / f"{stem}_gt.png")
-    lq_path = originals / f"{stem}_lq.png"
+    gt_path, lq_path = originals / f"{stem}_gt.png", originals / f"{stem}_lq.png"
+    shown, bands = None, {}
+    if (truth := _read_bands(gt_path)) is not None:
+        shown, bands = Shown.of(truth, scores.card.rgb_bands), {"GT": truth}
+    gt = read_shown(gt_path, shown)
     lq = None
     if lq_path.exists():
-        lq = cv2.resize(read_shown(lq_path), gt.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        lq = read_shown(lq_path, shown)
+        lq = cv2.resize(lq, gt.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     results, captions = {}, {}
     for method, entries in scores.entries.items():
         path = _result_folder(scores, method, dataset) / f"{stem}.png"
-        if path.exists() and (image := read_shown(path)).shape == gt.shape:
-            results[method] = image
-            captions[method] = _caption(scores, entries[0], dataset, key)
+        if not path.exists() or (image := read_shown(path, shown)).shape != gt.shape:
+            continue
+        if truth is not None:
+            found = _read_bands(path)
+            if found is None or found.shape != truth.shape:
+                continue
+            bands[method] = found
+        results[method] = image
+        captions[method] = _caption(scores, entries[0], dataset, key)
     if region is None:
         region = disagreement(list(results.values()) or [gt])
     y, x, side = region
@@ -194,7 +296,7 @@ def _load(scores: Scores, dataset: str, key: str, region: Region | None) -> Pict
         raise UserError(
             f"region {y},{x},{side} (y, x, side) exceeds the image {key} of {height}×{width}"
         )
-    return Picture(dataset, key, gt, lq, results, captions, region)
+    return Picture(dataset, key, gt, lq, results, captions, region, shown, bands)
 
 
 def _stored_keys(scores: Scores, dataset: str) -> list[str]:

@@ -58,6 +58,8 @@ def draw_crops(pictures: Sequence[Picture]) -> Figure | None:
         wide = tall * picture.gt.shape[1] / picture.gt.shape[0]
         axis = page.show(picture.gt, _MARGIN, top + _TITLE, wide, tall)
         page.title(_MARGIN, top + _TITLE, picture.key, picture.dataset, wide)
+        if picture.shown is not None:
+            page.text(_MARGIN, top + _TITLE + tall + 0.03, picture.shown.text, size=6, va="top")
         y, x, side_of_region = picture.region
         for color, width in (("white", 3.2), (ACCENT, 1.8)):  # visible on dark and bright images
             shape = (x - 0.5, y - 0.5), side_of_region, side_of_region
@@ -94,7 +96,10 @@ def draw_errors(pictures: Sequence[Picture]) -> Figure | None:
             axis = page.show(error, x, y, wide, height - _TITLE, cmap=ERROR_COLORS, clim=(0, level))
             page.title(x, y, name, picture.key if i == 0 else "", wide)
         if axis is not None:
-            page.scale(axis, top + _TITLE, height - _TITLE, "mean |error|, levels of 255")
+            label = "mean |error|, levels of 255"
+            if picture.shown is not None:
+                label = f"mean |error| of {picture.shown.num_band} bands, levels of 255"
+            page.scale(axis, top + _TITLE, height - _TITLE, label)
         top += height * lines + _ROW_GAP
     return page.figure
 

@@ -143,14 +143,15 @@ class StudyEvaluator:
 
     def _keep_images(self, evaluations: list[str]) -> Callable[[str, Tensor], None]:
         """Returns a function that saves the first SR images of evaluations."""
-        left = self._opt.report.num_image
+        left, shown = self._opt.report.num_image, self._opt.val.rgb_bands
 
         def keep(key: str, sr: Tensor) -> None:
             nonlocal left
             if left:
                 left -= 1
                 for evaluation in evaluations:
-                    save_image(self._store.image_folder(evaluation) / f"{image_stem(key)}.png", sr)
+                    path = self._store.image_folder(evaluation) / f"{image_stem(key)}.png"
+                    save_image(path, sr, shown)
 
         return keep
 
@@ -164,7 +165,8 @@ class StudyEvaluator:
             if (stem := image_stem(key)) in missing:
                 missing.remove(stem)
                 for kind, pixels in (("lq", lq), ("gt", gt)):
-                    save_image(folder / f"{stem}_{kind}.png", to_float(torch.from_numpy(pixels)))
+                    image = to_float(torch.from_numpy(pixels))
+                    save_image(folder / f"{stem}_{kind}.png", image, self._opt.val.rgb_bands)
             if not missing:
                 break
 

@@ -281,6 +281,7 @@ def _new_card(plan: StudyPlan) -> StudyCard:
         jobs=opt.jobs,
         sweeps=plain(opt.report.sweeps),
         notes=list(opt.report.notes),
+        rgb_bands=plain(opt.val.rgb_bands),
     )
 
 

@@ -11,6 +11,7 @@ from srtoolbox.data.base import Sample
 from srtoolbox.data.datasets.reading import Level, Reading
 from srtoolbox.data.datasets.source import FileDataset, Pixels, choose_layout, find_items
 from srtoolbox.data.files.find import Fault, Item
+from srtoolbox.data.files.reader import MASK_OPTIONS, as_mask, read_image
 from srtoolbox.data.transforms.bayer import orient_bayer
 from srtoolbox.data.transforms.orientation import random_orientation
 from srtoolbox.errors import UserError
@@ -33,7 +34,8 @@ class Bursts(FileDataset):
         split: Part of the dataset, as the layout calls it; optional if there is only one.
         scale: Ground-truth size divided by frame size, including the packing: 8 for RAW data
             published as ×4.
-        num_frame: Frames to read from each burst: the first ``num_frame`` of them.
+        num_frame: Frames to read from each burst: the first ``num_frame`` of them. In layouts with
+            status maps (probav, worldstrat): the clearest first, equally clear ones by name.
         gt_size: Side of a training crop in HR pixels.
         use_hflip: Mirror training crops at random; the Bayer pattern of RAW is kept.
         use_rot: Rotate training crops by random multiples of 90°; the Bayer pattern is kept.
@@ -114,6 +116,7 @@ class Bursts(FileDataset):
             scale_floats,
         )
         self._open(known_layout, found, dataroot, None, None, cache, cache_limit, reading)
+        self._orders: dict[str, list[int]] = {}  # of frames by clear pixels
         self.linear_gt = known_layout.gt_white_level is not None
 
     def __getitem__(self, index: int) -> Sample:
@@ -147,7 +150,7 @@ class Bursts(FileDataset):
         return self.gt_size + (self.scale if self._layout.raw else 0)
 
     def _read_burst(self, item: Item, rng: np.random.Generator | None = None) -> Pixels:
-        pixels, layout = self._read(item, range(self.num_frame), [0], rng), self._layout
+        pixels, layout = self._read(item, self._frames(item), [0], rng), self._layout
         if not layout.raw:
             return pixels
         # The publishers wrote these R, G, B arrays with OpenCV, which expects B, G, R.
@@ -156,6 +159,17 @@ class Bursts(FileDataset):
             gt = _normalise(gt, layout.black_level, layout.gt_white_level)
         lq = _normalise(pixels.lq, layout.black_level, layout.white_level)
         return Pixels(lq, np.ascontiguousarray(gt), pixels.mask)
+
+    def _frames(self, item: Item) -> Sequence[int]:
+        """Returns the indices of the frames that are read, the reference first."""
+        if not item.lq_mask:
+            return range(self.num_frame)
+        if item.key not in self._orders:
+            maps = (as_mask(read_image(path, MASK_OPTIONS)) for path in item.lq_mask)
+            clear = [np.count_nonzero(clear_pixels) for clear_pixels in maps]
+            # The sort is stable: equally clear frames stay in the order of their names.
+            self._orders[item.key] = sorted(range(len(clear)), key=lambda t: -clear[t])
+        return self._orders[item.key][: self.num_frame]
 
     def _fault(self, item: Item) -> Fault | None:
         """Returns the reason why a burst cannot be used; None if it can."""

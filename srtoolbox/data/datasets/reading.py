@@ -85,6 +85,17 @@ class Reading:
         """Bands of the ground truth."""
         return self.num_band if self.bands_gt is None else len(self.bands_gt)
 
+    def in_layout(self, layout: Layout) -> Reading:
+        """Returns the reading with the levels and bands of a layout where no option states them."""
+        reading = self
+        stated = self.white_level is not None or self.black_level != 0
+        if not stated and not layout.raw and layout.white_level is not None:
+            levels = {"white_level": layout.white_level, "black_level": layout.black_level}
+            reading = replace(reading, **levels)
+        if self.bands is None and self.bands_gt is None and layout.bands is not None:
+            reading = replace(reading, bands=layout.bands, bands_gt=layout.bands_gt)
+        return reading
+
     @cached_property
     def levels(self) -> Levels:
         """The values that become 0 and 1."""

@@ -174,6 +174,7 @@ class FileDataset:
         Raises:
             UserError: names the first ten faults.
         """
+        reading = reading.in_layout(layout)
         self._levels = reading.levels
         if layout.raw:
             try:
@@ -230,7 +231,7 @@ class FileDataset:
     def paths(self) -> list[Path]:
         """Returns all files that may be read."""
         gt, lq = self._files()
-        return gt + lq + [path for item in self._items for path in item.mask]
+        return gt + lq + [path for item in self._items for path in (*item.mask, *item.lq_mask)]
 
     def gt_sizes(self) -> dict[Path, tuple[int, int]]:
         """Returns (H, W) of each ground truth as it is scored, from the first file of each item."""

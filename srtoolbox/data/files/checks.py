@@ -55,7 +55,8 @@ def check_items(
     lq_options = gt_options if lq_options is None else replace(lq_options, raw=layout.raw)
     jobs = {path: gt_options for item in items for path in item.gt}
     jobs |= {path: lq_options for item in items for path in item.lq if path not in jobs}
-    jobs |= {path: MASK_OPTIONS for item in items for path in item.mask if path not in jobs}
+    masks = [path for item in items for path in (*item.mask, *item.lq_mask)]
+    jobs |= {path: MASK_OPTIONS for path in masks if path not in jobs}
     # In the order of the items.
     paths = list(dict.fromkeys(path for item in items for path in _paths(item)))
     infos: dict[Path, ImageInfo] = {}
@@ -79,7 +80,7 @@ def check_items(
 
 
 def _paths(item: Item) -> tuple[Path, ...]:
-    return *item.gt, *item.lq, *item.mask
+    return *item.gt, *item.lq, *item.mask, *item.lq_mask
 
 
 def _add_mixed_depths(
@@ -177,7 +178,7 @@ class _ItemCheck:
         if self.layout.raw:
             for path in sound:
                 wanted = 4 if path in item.lq else 3
-                if path not in item.mask and self.infos[path].channels != wanted:
+                if path not in (*item.mask, *item.lq_mask) and self.infos[path].channels != wanted:
                     found, names = self._bands(path), bands_text(wanted, raw=True)
                     yield Fault(path, "wrong channels", f"{found}; expected {names}")
         for gt, lq in self._pairs(item, sound):
@@ -211,10 +212,13 @@ class _ItemCheck:
                     yield Fault(path, "mixed types", f"{found}; expected {wanted} {others}")
 
     def _masks(self, item: Item, sound: list[Path]) -> Iterator[Fault]:
-        for gt, mask in zip(item.gt, item.mask, strict=False):
-            if gt in sound and mask in sound and self.infos[gt].size != self.infos[mask].size:
-                found, wanted = _size(self.infos[mask]), _size(self.infos[gt])
-                yield Fault(mask, "wrong size", f"{found}; expected {wanted} like {gt}")
+        for files, masks in ((item.gt, item.mask), (item.lq, item.lq_mask)):
+            for path, mask in zip(files, masks, strict=False):
+                if not {path, mask} <= {*sound}:
+                    continue
+                if self.infos[path].size != self.infos[mask].size:
+                    found, wanted = _size(self.infos[mask]), _size(self.infos[path])
+                    yield Fault(mask, "wrong size", f"{found}; expected {wanted} like {path}")
 
     def _bands(self, path: Path) -> str:
         return bands_text(self.infos[path].channels, self.layout.raw)

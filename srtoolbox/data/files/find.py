@@ -42,12 +42,15 @@ class Item:
         lq: LR: one file, or the frames of a clip or burst; empty where LR is made from HR.
         mask: One for each file of the ground truth, in the same order: a pixel counts where it is
             not 0; empty where all pixels count.
+        lq_mask: Status maps of the frames of ``lq``, in the same order: a pixel is clear where it
+            is not 0; empty where there are none.
     """
 
     key: str
     gt: tuple[Path, ...]
     lq: tuple[Path, ...]
     mask: tuple[Path, ...] = ()
+    lq_mask: tuple[Path, ...] = ()
 
     @property
     def num_frame(self) -> int:
@@ -106,6 +109,8 @@ class _Arrangement:
         self.lq = None if lq is None else _Side("LR", lq, root_lq, scale)
         mask = None if split.gt is None else split.mask
         self.mask = None if mask is None else _Side("mask", mask, root_mask or root, scale)
+        lq_mask = None if lq is None else split.lq_mask
+        self.lq_mask = None if lq_mask is None else _Side("mask", lq_mask, root_lq, scale)
         self.listing = None if split.listing is None else root / split.listing
 
     @property
@@ -133,6 +138,8 @@ class _Arrangement:
             shown[-1] += f" in {self.lq.root}"
         if self.mask is not None:
             shown.append(f"masks {self.mask}")
+        if self.lq_mask is not None:
+            shown.append(f"status maps {self.lq_mask}")
         listed = f", listed in {self.split.listing}" if self.split.listing else ""
         return " with ".join(shown) + listed
 
@@ -348,6 +355,7 @@ def _pair(kind: str, arrangement: _Arrangement) -> tuple[list[Item], list[Fault]
     faults: list[Fault] = []
     gt, lq = (_collect(side, arrangement, faults) for side in (arrangement.gt, arrangement.lq))
     masks = _collect(arrangement.mask, arrangement, faults) or {}
+    lq_masks = _collect(arrangement.lq_mask, arrangement, faults) or {}
     faults = list(dict.fromkeys(faults))  # both sides may use the same folders
     found = {*(gt or ()), *(lq or ())}
     faults += _unlisted(arrangement, found)
@@ -374,15 +382,12 @@ def _pair(kind: str, arrangement: _Arrangement) -> tuple[list[Item], list[Fault]
             truth = {frame: path for frame, path in truth.items() if frame in low}
             low = {frame: path for frame, path in low.items() if frame in truth}
         if truth or low:
-            mask = masks.get(key, {})
-            if arrangement.mask is not None:
-                lacking = [frame for frame in truth if frame not in mask]
-                faults += [_missing_mask(arrangement.mask, key, truth, frame) for frame in lacking]
-                mask = {frame: path for frame, path in mask.items() if frame in truth}
-                if lacking:
-                    continue
-            items.append(Item(key, _in_order(truth), _in_order(low), _in_order(mask)))
-    if kind == "burst":
+            mask, lacking = _masks(arrangement.mask, key, truth, masks)
+            lq_mask, lacking_lq = _masks(arrangement.lq_mask, key, low, lq_masks)
+            faults += [*lacking, *lacking_lq]
+            if not lacking and not lacking_lq:
+                items.append(Item(key, *map(_in_order, (truth, low, mask, lq_mask))))
+    if kind == "burst" and arrangement.lq_mask is None:
         faults += _unequal(items)
     return items, faults
 
@@ -447,9 +452,19 @@ def _missing_partner(kind: str, key: str, missing: _Side, present: _Frames) -> F
     return Fault(path.parent, "missing partner", text)
 
 
-def _missing_mask(side: _Side, key: str, truth: _Frames, frame: str) -> Fault:
-    mask = side.root / fill(side.template, side.scale, key, frame or "*")
-    return Fault(Path(truth[frame]), "missing mask", f"has no mask {mask}")
+def _masks(
+    side: _Side | None, key: str, files: _Frames, masks: dict[str, _Frames]
+) -> tuple[_Frames, list[Fault]]:
+    """Returns the masks of an item's files, and a fault for each file that has none."""
+    if side is None:
+        return {}, []
+    have = masks.get(key, {})
+    lacking = [frame for frame in files if frame not in have]
+    faults = []
+    for frame in lacking:
+        path = side.root / fill(side.template, side.scale, key, frame or "*")
+        faults.append(Fault(Path(files[frame]), "missing mask", f"has no mask {path}"))
+    return {frame: path for frame, path in have.items() if frame in files}, faults
 
 
 def _lacking(kind: str, key: str, side: str, have: _Frames, other: _Frames) -> list[Fault]:

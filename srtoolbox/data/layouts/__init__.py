@@ -6,12 +6,15 @@ from srtoolbox.data.layouts.base import Layout, Split
 from srtoolbox.data.layouts.bursts import BURSTS
 from srtoolbox.data.layouts.clips import CLIPS
 from srtoolbox.data.layouts.images import IMAGES
+from srtoolbox.data.layouts.satellites import SATELLITES
 from srtoolbox.errors import UserError
 from srtoolbox.registry import close_names
 
 __all__ = ["ALIASES", "LAYOUTS", "Layout", "Split", "get_layout"]
 
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (*CLIPS, *BURSTS, *IMAGES)}
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout for layout in (*CLIPS, *BURSTS, *IMAGES, *SATELLITES)
+}
 
 ALIASES = {"bsr": "realbsr_rgb"}
 

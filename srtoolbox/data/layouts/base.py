@@ -31,6 +31,9 @@ class Split:
         num_frame: Number of frames of each clip or burst.
         mask: Template of the masks of the ground truth, one for each of its files: a pixel counts
             where the mask is not 0. None: all pixels count.
+        lq_mask: Template of the status maps of the frames of bursts, with ``{frame}``: a pixel is
+            clear where the map is not 0. Frames are then used in the order of their numbers of
+            clear pixels, and bursts may have different numbers of frames.
     """
 
     gt: str | None
@@ -41,6 +44,7 @@ class Split:
     num_item: int | None = None
     num_frame: int | None = None
     mask: str | None = None
+    lq_mask: str | None = None
 
 
 def arrangements(*templates: tuple[str | None, str | None], **facts: Any) -> tuple[Split, ...]:
@@ -70,7 +74,10 @@ class Layout:
         lq_size: (h, w), if it is the same for all items.
         bit_depth: Bit depth of the LR pixels, which may be less than that of the file's type.
         raw: Whether LR is packed RAW.
-        white_level: White level of the LR files.
+        channels: Number of bands of the files; None: grey or RGB, or it varies.
+        bands: Bands of LR to use unless the options state others.
+        bands_gt: Bands of HR to use with ``bands``.
+        white_level: White level of the LR files; of all files, unless LR is packed RAW.
         black_level: Black level of the LR files.
         gt_white_level: White level of the ground truth.
         edge: Border rule for LR made by the toolbox.
@@ -92,6 +99,9 @@ class Layout:
     lq_size: tuple[int, int] | None = None
     bit_depth: int = 8
     raw: bool = False
+    channels: int | None = None
+    bands: tuple[int, ...] | None = None
+    bands_gt: tuple[int, ...] | None = None
     white_level: int | None = None
     black_level: int = 0
     gt_white_level: int | None = None

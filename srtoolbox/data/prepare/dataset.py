@@ -5,23 +5,30 @@ All long steps can be interrupted at any time; the same call continues from ther
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from srtoolbox.data.cache.pixels import open_pixels
+from srtoolbox.data.datasets.reading import Reading, for_check
 from srtoolbox.data.datasets.source import find_items
 from srtoolbox.data.files.checks import check_items
-from srtoolbox.data.files.find import Fault
+from srtoolbox.data.files.find import Fault, Item
 from srtoolbox.data.files.image_info import ImageFault, ReadOptions
+from srtoolbox.data.files.reader import MASK_OPTIONS
 from srtoolbox.data.layouts import Layout, get_layout
 from srtoolbox.data.prepare.examine import decoded_size, headers, report_by_kind
 from srtoolbox.data.prepare.make_lr import make_lr as write_lr
+from srtoolbox.data.prepare.multiband import generate_multiband
 from srtoolbox.data.prepare.satellite import generate_satellite_clips
 from srtoolbox.data.prepare.sbsr import generate_sbsr
 from srtoolbox.data.prepare.sbsr_official import generate_sbsr_official
+from srtoolbox.data.prepare.sen2venus import convert_sen2venus
 from srtoolbox.data.prepare.summary import TRAINED, Part, Prepared, folder_name
+from srtoolbox.data.prepare.worldstrat import convert_worldstrat
 from srtoolbox.errors import UserError
 from srtoolbox.utils.console import progress_bar
 
@@ -33,8 +40,11 @@ GENERATORS = {
     "sbsr": generate_sbsr,
     "sbsr_official": generate_sbsr_official,
     "satellite_clips": generate_satellite_clips,
+    "multiband": generate_multiband,
 }
 """Functions that make a dataset from photographs, by layout; each writes LAYOUT.json with it."""
+CONVERTERS = {"sen2venus": convert_sen2venus, "worldstrat": convert_worldstrat}
+"""Functions that write published files of another form as images, by layout."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +52,21 @@ class _Reading:
     """Decides how files are found and read.
 
     Args:
-        convert: As of ``read_image``.
+        pixels: How images are read.
         recursive: As of ``scan``.
     """
 
-    convert: bool = False
-    recursive: bool = False
+    pixels: Reading
+    recursive: bool
+
+    @property
+    def convert(self) -> bool:
+        """Whether images are converted to RGB."""
+        return self.pixels.convert is not None
+
+    def options(self, layout: Layout, items: Sequence[Item]) -> tuple[ReadOptions, ReadOptions]:
+        """Returns how HR and LR files are read."""
+        return self.pixels.in_layout(layout).options(layout, items)
 
 
 def prepare(
@@ -61,13 +80,17 @@ def prepare(
     cache: Path | None = CACHE,
     convert: bool = False,
     recursive: bool = False,
+    channels: int | None = None,
+    bands: Sequence[int] | None = None,
+    bands_gt: Sequence[int] | None = None,
+    nodata: float | None = None,
 ) -> Prepared:
     """Finds and checks a dataset's files, makes LR files if asked to, decodes training images.
 
     Args:
-        name: Layout of the files; those of a layout in ``GENERATORS`` are made first, unless
-            ``source`` has them.
-        source: Folder of the files, or of the photographs that they are made from.
+        name: Layout of the files; those of a layout in ``GENERATORS`` or ``CONVERTERS`` are made
+            first, unless ``source`` has them.
+        source: Folder of the files, or of the photographs or files that they are made from.
         out: Folder for generated files: LR files (default: next to the HR files), bursts or clips
             (default: where the option files expect them).
         scale: Scale of the LR files.
@@ -77,27 +100,41 @@ def prepare(
         cache: Folder for decoded images; None: they are not kept.
         convert: Convert palette, CMYK and 1-bit images to RGB, and drop alpha channels.
         recursive: Also take images, clips and bursts in sub-folders.
+        channels: Number of bands of the files; None: that of the layout, or 3. Of the layout
+            multiband: number of bands to make (default 4).
+        bands: Bands to use, as of the datasets.
+        bands_gt: Bands of HR files to use, as of the datasets.
+        nodata: Value of missing pixels, as of the datasets. Of the layout multiband: make missing
+            pixels of this value.
 
     Raises:
         UserError: names all faults of the files; nothing was built.
         RunError: if the disk is full; finished files stay, and the next call continues from there.
     """
-    layout, reading = get_layout(name), _Reading(convert, recursive)
-    if convert and (layout.raw or layout.name in GENERATORS):
-        kind = "RAW" if layout.raw else "made from RGB photographs"
+    layout = get_layout(name)
+    is_made = layout.name in GENERATORS or layout.name in CONVERTERS
+    if convert and (layout.raw or is_made):
+        kind = "RAW" if layout.raw else "made from other files"
         raise UserError(f"layout '{name}' is {kind}; remove --convert")
     for split in splits:
         layout.check_split(split)
     layout.check_scale(scale)
-    if layout.name in GENERATORS and not _is_made(layout, source, scale, reading):
-        target = out or DATASETS / folder_name(layout) / "train"
-        source = _generate(layout, source, target, scale, reading)
+    reading = _Reading(Reading(), recursive)
+    if is_made and not _is_made(layout, source, scale, reading):
+        options: dict[str, Any] = {}
+        if layout.name == "multiband":
+            options = {"channels": channels or 4, "nodata": _whole(nodata)}
+        source = _generate(layout, source, out, scale, reading, options)
     elif make_lr and layout.kind == "burst":
         raise UserError(f"layout '{name}': --make-lr is for images and clips, not for bursts")
     elif out is not None and not make_lr:
         raise UserError(
             "--out is the folder for LR files that --make-lr writes; add --make-lr or remove --out"
         )
+    if channels is None and bands is None:
+        channels = _num_band(layout, source)
+    pixels = Reading("rgb" if convert else None, channels, bands, bands_gt, nodata)
+    reading = _Reading(pixels, recursive)
     root_lq = None
     made: dict[str, int] = {}
     if make_lr:
@@ -116,20 +153,25 @@ def prepare(
         _raise_all(layout, source, [*faults, *_faults(layout, decoded, scale, True, reading)])
     for part in parts:
         part.made = made.get(part.split)
-        plain = ReadOptions(convert=convert)
-        part.gt = headers([path for item in part.items for path in item.gt], plain)
-        lq = [path for item in part.items for path in item.lq]
-        part.lq = headers(lq, replace(plain, raw=layout.raw))
+        gt, lq = reading.options(layout, part.items)
+        part.masked = gt.nodata is not None
+        part.gt = headers([path for item in part.items for path in item.gt], gt)
+        part.lq = headers([path for item in part.items for path in item.lq], lq)
     for part in decoded:
         try:
-            _decode(layout, part, cache, convert)
+            _decode(layout, part, cache, reading)
         except ImageFault:  # damaged after its header; other files may be damaged, too
             _raise_all(layout, source, _faults(layout, decoded, scale, True, reading))
             raise
     notes = [*(note for part in parts for note in part.notes(layout)), *missing]
-    own = layout.source == "your own" or layout.name in GENERATORS
+    own = layout.source == "your own" or is_made
     root = source if own else _link(layout, source)
-    return Prepared(layout, root, root_lq, scale, cache, parts, notes, convert, recursive)
+    chosen = reading.pixels
+    if not layout.raw and chosen.num_band != 3:
+        notes.append(
+            f"files of {chosen.num_band} bands need num_in_ch: {chosen.num_band} in network_g"
+        )
+    return Prepared(layout, root, root_lq, scale, cache, parts, notes, chosen, recursive)
 
 
 def _find(
@@ -169,13 +211,15 @@ def _faults(
     for part in parts:
         with progress_bar(f"checking {part.split}") as progress:
             training = part.split == "train"
+            gt, lq = reading.options(layout, part.items)
             faults += check_items(
                 part.items,
                 layout,
                 scale,
                 deep=deep,
                 training=training,
-                options=ReadOptions(convert=reading.convert),
+                options=for_check(gt),
+                lq_options=for_check(lq),
                 progress=progress,
             )
     return faults
@@ -209,7 +253,7 @@ def _make_lr(
             with progress_bar(f"making LR of {part.split}") as progress:
                 made[part.split] = write_lr(
                     *(layout, part.split, part.items, source, out, scale, progress),
-                    convert=reading.convert,
+                    options=reading.options(layout, part.items)[1],
                     recursive=reading.recursive,
                 )
         except ImageFault:
@@ -229,26 +273,66 @@ def _is_made(layout: Layout, source: Path, scale: int, reading: _Reading) -> boo
     return any(found)
 
 
-def _generate(layout: Layout, source: Path, out: Path, scale: int, reading: _Reading) -> Path:
-    """Makes missing bursts or clips of the images in ``source``; returns their folder, ``out``."""
+def _generate(
+    layout: Layout,
+    source: Path,
+    out: Path | None,
+    scale: int,
+    reading: _Reading,
+    options: dict[str, Any],
+) -> Path:
+    """Makes missing images, bursts or clips of the files in ``source``; returns their folder."""
+    if convert := CONVERTERS.get(layout.name):
+        out = out or DATASETS / folder_name(layout)
+        with progress_bar(f"writing {layout.kind}s") as progress:
+            made = convert(source, out, scale=scale, progress=progress)
+        _log.info("wrote files of %d items in %s; existing ones were kept", made, out)
+        return out
+    out = out or DATASETS / folder_name(layout) / "train"
     plain = get_layout("folder").without_lq()
     parts, _ = _find(plain, source, scale, (), reading)
     _raise_all(plain, source, _faults(plain, parts, scale, True, reading))
     images = [path for part in parts for item in part.items for path in item.gt]
     with progress_bar(f"making {layout.kind}s") as progress:
-        made = GENERATORS[layout.name](images, out, scale=scale, progress=progress)
+        made = GENERATORS[layout.name](images, out, scale=scale, progress=progress, **options)
     _log.info("made %d %ss in %s; existing ones were kept", made, layout.kind, out)
     return out
 
 
-def _decode(layout: Layout, part: Part, cache: Path | None, convert: bool) -> None:
-    """Builds the caches that the datasets use: one for HR, one for LR."""
+def _decode(layout: Layout, part: Part, cache: Path | None, reading: _Reading) -> None:
+    """Builds the caches that the datasets use: one for HR, one for masks, one for LR."""
+    gt_options, lq_options = reading.options(layout, part.items)
     gt = [path for item in part.items for path in item.gt]
     lq = [path for item in part.items for path in item.lq]
-    open_pixels(gt, cache, options=ReadOptions(convert=convert))
+    masks = [path for item in part.items for path in item.mask]
+    open_pixels(gt, cache, options=gt_options)
+    if masks:
+        open_pixels(masks, cache, options=MASK_OPTIONS)
     if lq:
-        open_pixels(lq, cache, options=ReadOptions(layout.raw, convert))
+        open_pixels(lq, cache, options=replace(lq_options, raw=layout.raw))
+    elif gt_options != lq_options:  # LR is made from other bands
+        open_pixels(gt, cache, options=lq_options)
     part.cache = decoded_size([*part.gt, *part.lq])
+
+
+def _num_band(layout: Layout, folder: Path) -> int | None:
+    """Returns the number of bands of a layout's files; None: grey or RGB."""
+    if layout.name != "multiband":
+        return layout.channels
+    try:
+        card = json.loads((folder / "multiband.json").read_text(encoding="utf-8"))
+        return int(card["channels"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / 'multiband.json'}: does not state the number of bands ({error}); give "
+            "--channels"
+        ) from error
+
+
+def _whole(nodata: float | None) -> int | None:
+    if nodata is not None and nodata != int(nodata):
+        raise UserError(f"multiband: nodata must be a whole number, got {nodata:g}")
+    return None if nodata is None else int(nodata)
 
 
 def _link(layout: Layout, source: Path) -> Path:

@@ -97,7 +97,7 @@ def examine(
     items = items[: given.get("num_image")]
     if layout.raw or given.get("pipeline") == "raw":
         given["channels"] = None  # those of the network do not matter
-    gt_options, lq_options = Reading.of(given).options(layout, items)
+    gt_options, lq_options = Reading.of(given).in_layout(layout).options(layout, items)
     faults += check_items(
         items,
         layout,

@@ -16,6 +16,7 @@ from srtoolbox.utils.console import Progress
 from srtoolbox.utils.files import write_atomic, write_synced
 
 _UNFINISHED = ".unfinished"
+_NODATA_TAG = 42113  # of GDAL
 
 
 def generate(
@@ -26,6 +27,7 @@ def generate(
     last: str,
     make: Callable[[str, Path], dict[str, bytes]],
     progress: Progress = lambda done, total: None,
+    suffix: str = "",
 ) -> int:
     """Makes an item from each image, unless it exists.
 
@@ -41,6 +43,7 @@ def generate(
         make: Returns the content of an item's files, given its name and image, by their paths in
             ``out``. The paths begin with FOLDER/ITEM; those in ``last`` must come last.
         progress: Called with the number of finished items and the number of all items.
+        suffix: Suffix of the item in ``last``, if it is a file instead of a folder.
 
     Returns:
         The number of items made, without those that existed.
@@ -61,7 +64,7 @@ def generate(
     made = 0
     for done, (key, path) in enumerate(sources.items()):
         progress(done, len(sources))
-        if not (out / last / key).exists():
+        if not (out / last / f"{key}{suffix}").exists():
             _write_item(out, make(key, path))
             made += 1
     shutil.rmtree(out / _UNFINISHED, ignore_errors=True)
@@ -78,6 +81,28 @@ def encoded(image: np.ndarray, form: str) -> bytes:
     """Encodes an RGB image (H, W, 3), uint8, in a format of Pillow: "png" or "bmp"."""
     content = BytesIO()
     Image.fromarray(image).save(content, form)
+    return content.getvalue()
+
+
+def plain_tiff(image: np.ndarray, nodata: float | None = None) -> bytes:
+    """Encodes an image of any number of bands (C, H, W) as TIFF without a place on a map.
+
+    Args:
+        image: uint8, uint16 or float32; the bands have no colours.
+        nodata: Value of missing pixels, stored as GDAL does.
+    """
+    import tifffile  # slow to import
+
+    content = BytesIO()
+    is_plane = len(image) == 1
+    tifffile.imwrite(
+        content,
+        image[0] if is_plane else np.ascontiguousarray(image.transpose(1, 2, 0)),
+        photometric="minisblack",
+        planarconfig=None if is_plane else "contig",
+        extratags=[] if nodata is None else [(_NODATA_TAG, "s", 0, f"{nodata:g}", True)],
+        metadata=None,
+    )
     return content.getvalue()
 
 

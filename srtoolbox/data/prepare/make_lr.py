@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 
 from srtoolbox.data.files.find import Item
-from srtoolbox.data.files.image_info import ReadOptions
+from srtoolbox.data.files.image_info import PLAIN, ReadOptions
 from srtoolbox.data.files.reader import read_image
 from srtoolbox.data.files.walk import fill, split_fixed, walk
 from srtoolbox.data.layouts.base import Layout
+from srtoolbox.data.prepare.generate import plain_tiff
 from srtoolbox.data.resize.array import imresize_window
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.console import Progress
@@ -29,10 +30,10 @@ def make_lr(
     scale: int,
     progress: Progress = lambda done, total: None,
     *,
-    convert: bool = False,
+    options: ReadOptions = PLAIN,
     recursive: bool = False,
 ) -> int:
-    """Writes an LR file, as PNG, for every HR file that has none.
+    """Writes an LR file for every HR file that has none: PNG, or TIFF for 2, 4 or more bands.
 
     The pixels are the same as those that a dataset makes when it has no LR files. Each file appears
     when it is complete. Existing files are not changed, so a call after an interruption continues.
@@ -45,7 +46,7 @@ def make_lr(
         out: Folder that gets the LR files, in the folders of the layout.
         scale: Scale of the LR files.
         progress: Called with the number of existing LR files and the number of all LR files.
-        convert: As of ``read_image``.
+        options: How HR files are read.
         recursive: As of ``walk``.
 
     Returns:
@@ -55,10 +56,12 @@ def make_lr(
         UserError: if the layout has no place for LR files, or an HR file cannot be read.
         RunError: if a file cannot be written.
     """
-    targets = _targets(layout, split, items, root, out, scale, recursive)
+    count = len(options.bands or ()) or options.channels or 3
+    suffix = ".png" if count in (1, 3) else ".tif"
+    targets = _targets(layout, split, items, root, out, scale, recursive, suffix)
     missing = [(gt, lq) for gt, lq in targets.items() if not lq.exists()]
     done = len(targets) - len(missing)
-    made = map_threads(lambda pair: _make(*pair, layout, scale, convert), missing)
+    made = map_threads(lambda pair: _make(*pair, layout, scale, options), missing)
     for count, _ in enumerate(made, 1):
         progress(done + count, len(targets))
     return len(missing)
@@ -72,6 +75,7 @@ def _targets(
     out: Path,
     scale: int,
     recursive: bool,
+    suffix: str,
 ) -> dict[Path, Path]:
     """Returns the path of the LR file of each HR file."""
     files = [path for item in items for path in item.gt]
@@ -98,11 +102,12 @@ def _targets(
         (place for place in places if (out / split_fixed(place[0], scale)[0]).is_dir()), places[0]
     )
     named = {path: fill(lq, scale, *found[str(path)]) for path in files}
-    return {path: out / f"{name.removesuffix('.*')}.png" for path, name in named.items()}
+    return {path: out / f"{name.removesuffix('.*')}{suffix}" for path, name in named.items()}
 
 
-def _make(gt: Path, lq: Path, layout: Layout, scale: int, convert: bool) -> None:
-    image = read_image(gt, ReadOptions(convert=convert))
+def _make(gt: Path, lq: Path, layout: Layout, scale: int, options: ReadOptions) -> None:
+    image = read_image(gt, options)
+    image = image[: len(image) - options.num_extra]  # missing pixels are filled
     if image.dtype.kind != "u":
         raise UserError(
             f"{gt}: {image.dtype} pixels, but LR files are made only from 8 and 16 bits; remove "
@@ -116,9 +121,13 @@ def _make(gt: Path, lq: Path, layout: Layout, scale: int, convert: bool) -> None
         edge=layout.edge,
         round_between_passes=layout.round_between_passes,
     )
-    _, content = cv2.imencode(".png", np.ascontiguousarray(small[::-1].transpose(1, 2, 0)))
+    if lq.suffix == ".png":
+        pixels = np.ascontiguousarray(small[::-1].transpose(1, 2, 0))
+        content = cv2.imencode(".png", pixels)[1].tobytes()
+    else:
+        content = plain_tiff(small)
     try:
-        write_atomic(lq, content.tobytes())
+        write_atomic(lq, content)
     except OSError as error:
         raise RunError(
             f"{lq}: cannot be written ({error.strerror}); the finished LR files stay; fix this and "

@@ -13,6 +13,7 @@ from rich import box
 from rich.table import Table
 
 from srtoolbox.config.shipped import options_folder
+from srtoolbox.data.datasets.reading import Reading
 from srtoolbox.data.datasets.source import DATASET_TYPES
 from srtoolbox.data.files.find import Item, compare_counts
 from srtoolbox.data.files.image_info import ImageInfo, bands_text
@@ -33,6 +34,7 @@ class Part:
         gt: Headers of the HR files.
         lq: Headers of the LR files; empty if LR is made when it is read.
         cache: Size of the decoded images in bytes; None if they are not kept.
+        masked: Whether the images have one more channel, which marks missing pixels.
     """
 
     split: str
@@ -41,6 +43,7 @@ class Part:
     gt: list[ImageInfo] = field(default_factory=list)
     lq: list[ImageInfo] = field(default_factory=list)
     cache: int | None = None
+    masked: bool = False
 
     @property
     def num_frame(self) -> int:
@@ -90,7 +93,7 @@ class Prepared:
         cache: Folder of the decoded images.
         parts: The splits.
         notes: Notes for the user.
-        convert: Whether images are converted to RGB.
+        reading: How the images are read.
         recursive: Whether sub-folders are read.
     """
 
@@ -101,8 +104,8 @@ class Prepared:
     cache: Path | None
     parts: list[Part]
     notes: list[str]
-    convert: bool = False
-    recursive: bool = False
+    reading: Reading
+    recursive: bool
 
     def options(self) -> dict[str, Any]:
         """Returns the options that use the dataset, as in an option file."""
@@ -118,7 +121,9 @@ class Prepared:
             spec |= {"split": part.split} if len(self.layout.splits) > 1 else {}
             spec |= {} if self.root_lq is None else {"dataroot_lq": str(self.root_lq)}
             spec |= {} if part.cache is None else {"cache": str(self.cache)}
-            spec |= {"convert": "rgb"} if self.convert else {}
+            for name in ("convert", "bands", "bands_gt", "nodata"):
+                if (value := getattr(self.reading, name)) is not None:
+                    spec[name] = value if isinstance(value, (str, float, int)) else list(value)
             spec |= {"recursive": True} if self.recursive else {}
             if part.split in TRAINED:
                 datasets["train"] = spec
@@ -147,14 +152,21 @@ class Prepared:
             table.add_column(title)
         table.add_column("decoded", justify="right", no_wrap=True)
         for part in self.parts:
-            lq = _forms(part.lq, self.layout.raw)
+            lq = _forms(part.lq, self.layout.raw, part.masked)
             if self.layout.kind != "burst" and not part.lq:
                 lq = "made when read"
             elif part.made is not None:
                 lq += f" ({part.made:,} made)"
             frames = f"{part.num_frame:,}" if self.layout.kind != "image" else "–"
             kept = "–" if part.cache is None else size_text(part.cache)
-            table.add_row(part.split, f"{len(part.items):,}", frames, _forms(part.gt), lq, kept)
+            table.add_row(
+                part.split,
+                f"{len(part.items):,}",
+                frames,
+                _forms(part.gt, False, part.masked),
+                lq,
+                kept,
+            )
         return table
 
 
@@ -163,8 +175,14 @@ def folder_name(layout: Layout) -> str:
     return layout.title.split()[0].rstrip(",")
 
 
-def _forms(infos: Sequence[ImageInfo], raw: bool = False) -> str:
-    """Describes images by size (common, or smallest to largest area), channels and type."""
+def _forms(infos: Sequence[ImageInfo], raw: bool = False, masked: bool = False) -> str:
+    """Describes images by size (common, or smallest to largest area), channels and bit depth.
+
+    Args:
+        infos: Headers of the images.
+        raw: Whether four channels are packed RAW.
+        masked: Whether the last channel marks missing pixels.
+    """
     if not infos:
         return "none"
     sizes = sorted(
@@ -173,6 +191,8 @@ def _forms(infos: Sequence[ImageInfo], raw: bool = False) -> str:
     ends = dict.fromkeys((sizes[0], sizes[-1]))
     shown = " to ".join(f"{width}×{height}" for width, height in ends)
     depths = {"uint8": "8 bits", "uint16": "16 bits", "int16": "signed 16 bits"}
-    colours = sorted({"RGGB" if raw else bands_text(info.channels) for info in infos})
+    counts = {info.channels - masked for info in infos}
+    colours = sorted({"RGGB"} if raw else map(bands_text, counts))
     bits = sorted({depths.get(info.dtype, "float") for info in infos})
-    return f"{shown}, {' and '.join(colours)}, {' and '.join(bits)}"
+    missing = ", missing pixels" if masked else ""
+    return f"{shown}, {' and '.join(colours)}, {' and '.join(bits)}{missing}"

@@ -68,10 +68,8 @@ def test_every_arrangement_is_found(tmp_path: Path, layout: Layout, part: str, f
     two_levels = "{clip}/{clip}" in (found.gt or found.lq).rpartition("/")[0]
     keys = list(found.only[:2]) or (["00001/0266", "00002/0010"] if two_levels else ["7", "12"])
     frames = ["00", "01", "02"]
-    expected = [
-        Item(key, plant(tmp_path, found.gt, key, frames), plant(tmp_path, found.lq, key, frames))
-        for key in keys
-    ]
+    sides = (found.gt, found.lq, found.mask, found.lq_mask)
+    expected = [Item(key, *(plant(tmp_path, side, key, frames) for side in sides)) for key in keys]
     for key in found.without[:1]:
         plant(tmp_path, found.gt, key, frames)
     if found.listing:

@@ -16,6 +16,7 @@ from srtoolbox.errors import UserError
 DATASETS = {"jilin189", "realbsr_rgb", "realbsr_raw", "burstsr", "syntheticburst", "sbsr", "div2k"}
 DATASETS |= {"flickr2k", "set5", "set14", "bsd100", "urban100", "manga109"}
 DATASETS |= {"vid4", "reds", "vimeo90k", "satellite_clips", "sbsr_official", "rbsr"}
+DATASETS |= {"probav", "sen2venus", "worldstrat", "multiband"}
 PLAIN = {"folder": "image", "clips": "clip", "bursts": "burst"}
 
 
