@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,11 @@ def net() -> EDSR:
             "a web page saved under the name of a weight file",
         ),
         (b"\xef\xbb\xbf<HTML>", "a web page saved under the name of a weight file"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(9), "srtoolbox[keras]"),
+        pytest.param(
+            b"\x89HDF\r\n\x1a\n" + bytes(9),
+            "srtoolbox[keras]",
+            marks=pytest.mark.skipif(find_spec("h5py") is not None, reason="h5py is installed"),
+        ),
         (b"weights {conv: 3}" * 9, "is a text file, not a weight file"),
         (pickle.dumps([1], 4), "holds pickled Python objects"),
     ],
