@@ -49,6 +49,18 @@ def at_least(minimum: int) -> Callable[[str], int]:
     return convert
 
 
+def level(text: str) -> float | list[float]:
+    """Reads a level: a number, or one for each band."""
+    try:
+        levels = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected a number, or one for each band separated by commas, got '{text}'"
+        ) from None
+    numbers = [int(level) if level.is_integer() else level for level in levels]
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
 def check_output(option: str, path: Path | None) -> None:
     """Checks that a file can be written, before the work whose result it gets.
 

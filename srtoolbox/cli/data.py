@@ -12,6 +12,7 @@ from srtoolbox.cli.arguments import (
     add_overrides,
     at_least,
     check_output,
+    level,
     writing,
 )
 from srtoolbox.errors import UserError
@@ -71,6 +72,23 @@ def add_prepare(commands: Commands) -> None:
         help="value of missing pixels (default: what GeoTIFF files state); layout multiband: make "
         "missing pixels of this value at one edge",
     )
+    command.add_argument(
+        "--white-level",
+        type=level,
+        metavar="N[,N]",
+        help="value of 16-bit files that becomes 1, or one for each band, separated by commas; "
+        "int16 files need it",
+    )
+    command.add_argument(
+        "--black-level",
+        type=level,
+        default=0,
+        metavar="N[,N]",
+        help="value that becomes 0 (default 0)",
+    )
+    command.add_argument(
+        "--scale-floats", action="store_true", help="the levels also apply to float files"
+    )
 
 
 def prepare(arguments: Namespace) -> None:
@@ -100,6 +118,9 @@ def prepare(arguments: Namespace) -> None:
         bands=arguments.bands,
         bands_gt=arguments.bands_gt,
         nodata=arguments.nodata,
+        white_level=arguments.white_level,
+        black_level=arguments.black_level,
+        scale_floats=arguments.scale_floats,
     )
     print_rich(prepared.table())
     for note in prepared.notes:

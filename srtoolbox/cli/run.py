@@ -18,6 +18,7 @@ from srtoolbox.cli.arguments import (
     at_least,
     check_kind,
     check_output,
+    level,
     load_all_plugins,
     writing,
 )
@@ -162,13 +163,13 @@ def add_metrics(commands: Commands) -> None:
         )
     command.add_argument(
         "--white-level",
-        type=_level,
+        type=level,
         metavar="N[,N]",
         help="value of 16-bit files that becomes 1, or one for each band, separated by commas",
     )
     command.add_argument(
         "--black-level",
-        type=_level,
+        type=level,
         default=0,
         metavar="N[,N]",
         help="value that becomes 0 (default 0)",
@@ -196,18 +197,6 @@ def add_metrics(commands: Commands) -> None:
     command.add_argument("--json", type=Path, metavar="FILE", help="write all scores")
     add_device(command)
     add_plugins(command)
-
-
-def _level(text: str) -> float | list[float]:
-    """Reads a level: a number, or one for each band."""
-    try:
-        levels = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected a number, or one for each band separated by commas, got '{text}'"
-        ) from None
-    numbers = [int(level) if level.is_integer() else level for level in levels]
-    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def metrics(arguments: Namespace) -> None:

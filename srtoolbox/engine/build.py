@@ -361,7 +361,7 @@ def check_scorable(dataset: EvalDataset, opt: ValOptions, protocol: Protocol) ->
 
     Number of bands, clips and sizes are checked.
 
-    Metrics that are not available do not count.
+    A metric that is not available must suit the bands, too; nothing else of it is checked.
 
     Args:
         dataset: An evaluation dataset. Facts that it does not state are not checked.
@@ -375,9 +375,7 @@ def check_scorable(dataset: EvalDataset, opt: ValOptions, protocol: Protocol) ->
     metrics: dict[str, Metric | ClipMetric] = {}
     for name, spec in opt.metrics.items():
         with suppress(UserError):  # the evaluator raises faults of the metrics themselves
-            metric = build_metric(spec)
-            if metric.available() is None:
-                metrics[name] = metric
+            metrics[name] = build_metric(spec)
     info = dataset_info(dataset)
     shown = max(opt.rgb_bands or [0])
     if info.gt_channels is not None and shown > info.gt_channels:
@@ -389,6 +387,8 @@ def check_scorable(dataset: EvalDataset, opt: ValOptions, protocol: Protocol) ->
             reason = metric.unsuited(info.gt_channels, protocol)
             if reason is not None:
                 raise UserError(f"metric '{name}': {reason}")
+    metrics = {name: metric for name, metric in metrics.items() if metric.available() is None}
+    for name, metric in metrics.items():
         if not isinstance(metric, ClipMetric):
             continue
         if info.clip_names is None:

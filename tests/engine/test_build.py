@@ -230,6 +230,7 @@ class TestDataset:
         opt = options(
             f"datasets.test.bands={four_bands}",
             "network_g.num_in_ch=4",
+            "val.protocol=bands",
         )
         net = build_network(opt, CPU)
         sample = build_dataset("test.bands", opt.datasets.test["bands"], opt, net)[0]
@@ -376,6 +377,11 @@ class TestScorable:
         ({}, None, None),
         ({"metrics": {"psnr": {"type": "PSNR", "bands": [4, 3, 2]}}}, 4, None),
         ({"metrics": {"psnr": {"type": "PSNR", "bands": [5]}}}, 4, "no band 5 in images with 4"),
+        (
+            {"protocol": "bands", "metrics": {"lpips": {"type": "LPIPS"}}},
+            4,
+            "metric 'lpips': it compares RGB images, not 4 bands; set its bands",
+        ),
         ({"protocol": "bands", "rgb_bands": [5, 1, 2]}, 4, "val.rgb_bands: there is no band 5"),
         ({"protocol": "bands", "rgb_bands": [4, 1, 2]}, 4, None),
     ],

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from srtoolbox.data.cache.pixels import open_pixels
-from srtoolbox.data.datasets.reading import Reading, for_check
+from srtoolbox.data.datasets.reading import Level, Reading, for_check
 from srtoolbox.data.datasets.source import find_items
 from srtoolbox.data.files.checks import check_items
 from srtoolbox.data.files.find import Fault, Item
@@ -84,6 +84,9 @@ def prepare(
     bands: Sequence[int] | None = None,
     bands_gt: Sequence[int] | None = None,
     nodata: float | None = None,
+    white_level: Level | None = None,
+    black_level: Level = 0,
+    scale_floats: bool = False,
 ) -> Prepared:
     """Finds and checks a dataset's files, makes LR files if asked to, decodes training images.
 
@@ -106,6 +109,9 @@ def prepare(
         bands_gt: Bands of HR files to use, as of the datasets.
         nodata: Value of missing pixels, as of the datasets. Of the layout multiband: make missing
             pixels of this value.
+        white_level: Value that becomes 1, as of the datasets.
+        black_level: Value that becomes 0, as of the datasets.
+        scale_floats: Levels also apply to floats.
 
     Raises:
         UserError: names all faults of the files; nothing was built.
@@ -133,7 +139,18 @@ def prepare(
         )
     if channels is None and bands is None:
         channels = _num_band(layout, source)
-    pixels = Reading("rgb" if convert else None, channels, bands, bands_gt, nodata)
+    pixels = Reading(
+        "rgb" if convert else None,
+        channels,
+        bands,
+        bands_gt,
+        nodata,
+        white_level,
+        black_level,
+        scale_floats,
+    )
+    if pixels.levels.changed and layout.raw:
+        pixels.check_raw(layout)
     reading = _Reading(pixels, recursive)
     root_lq = None
     made: dict[str, int] = {}
@@ -168,9 +185,8 @@ def prepare(
     root = source if own else _link(layout, source)
     chosen = reading.pixels
     if not layout.raw and chosen.num_band != 3:
-        notes.append(
-            f"files of {chosen.num_band} bands need num_in_ch: {chosen.num_band} in network_g"
-        )
+        bands_named = "1 band" if chosen.num_band == 1 else f"{chosen.num_band} bands"
+        notes.append(f"files of {bands_named} need num_in_ch: {chosen.num_band} in network_g")
     return Prepared(layout, root, root_lq, scale, cache, parts, notes, chosen, recursive)
 
 

@@ -124,6 +124,11 @@ class Prepared:
             for name in ("convert", "bands", "bands_gt", "nodata"):
                 if (value := getattr(self.reading, name)) is not None:
                     spec[name] = value if isinstance(value, (str, float, int)) else list(value)
+            if self.reading.levels.changed:
+                for name in ("white_level", "black_level"):
+                    if (value := getattr(self.reading, name)) not in (None, 0):
+                        spec[name] = value if isinstance(value, (float, int)) else list(value)
+                spec |= {"scale_floats": True} if self.reading.scale_floats else {}
             spec |= {"recursive": True} if self.recursive else {}
             if part.split in TRAINED:
                 datasets["train"] = spec

@@ -75,7 +75,7 @@ class Scores:
         metrics: The metrics by name.
         protocol: The protocol.
         scale: Super-resolution factor.
-        levels: White and black level of uint16 files.
+        levels: White and black level of 16-bit files.
         notes: Sentences about the comparison: images that were cropped, options without effect.
         options: Options of bands, missing pixels and masks that were given, for files.
     """
@@ -177,7 +177,7 @@ class Scores:
         options = f" Files: {', '.join(texts)}." if texts else ""
         if not self.levels.changed:
             return options
-        files = "16-bit and float" if self.levels.scale_floats else "uint16"
+        files = "16-bit and float" if self.levels.scale_floats else "16-bit"
         white, black = _shown(self.levels.white), _shown(self.levels.black)
         return f"{options} {files} files: white level {white}, black level {black}."
 
@@ -245,9 +245,6 @@ def score_folders(
             raise UserError(
                 f"a limit is set on '{limit.metric}', but the metrics are {', '.join(built)}"
             )
-    for name, metric in built.items():
-        if reason := metric.available():
-            raise RunError(f"{name}: {reason}")
     chosen = Bands(bands, bands_gt, any_number=rules.color == "bands")
     shared = ReadOptions(convert=convert, any_range=levels.changed)
     clips = pair_files(
@@ -268,6 +265,9 @@ def score_folders(
     for name, metric in built.items():
         if reason := metric.unsuited(infos[0][1].channels, rules):
             raise UserError(f"{gt}: {name}: {reason}")
+    for name, metric in built.items():
+        if reason := metric.available():
+            raise RunError(f"{name}: {reason}")
     names = str(sr), str(gt)
     if not levels.changed and (warning := _check_levels(results, truths, options, names)):
         _log.warning("%s", warning)
@@ -277,7 +277,7 @@ def score_folders(
     if levels.changed and not any(side & used for side in types):
         given = {"white": white_level is not None, "black": black_level != 0}
         unused = " and ".join(level for level, is_given in given.items() if is_given)
-        notes.append(f"no uint16 files: {unused or 'white'} level not used")
+        notes.append(f"no 16-bit files: {unused or 'white'} level not used")
         levels = Levels()
     missing: float | Literal["file"] | None = nodata
     if nodata is None and any(truth.nodata is not None for _, truth in infos):

@@ -16,6 +16,7 @@ from srtoolbox.data.datasets.paired_images import PairedImages
 from srtoolbox.data.datasets.synthetic_bursts import SyntheticBursts
 from srtoolbox.data.degradations.spectrum import ALBEDO, SENTINEL2, Scene, choose_bands
 from srtoolbox.data.prepare import multiband
+from srtoolbox.data.prepare.generate import plain_tiff
 from srtoolbox.data.prepare.multiband import MultibandPipeline, generate_multiband
 from srtoolbox.errors import UserError
 
@@ -203,6 +204,31 @@ class TestCommand:
         assert main([*command, "--channels", "4"]) == 0
         assert (tmp_path / "own" / "LR" / "a.tif").is_file()
         assert np.array_equal(PairedImages(dataroot="own", channels=4)[0]["lq"], before)
+
+    def test_int16_with_levels_and_missing_pixels(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "own" / "HR").mkdir(parents=True)
+        pixels = (picture(40, 48)[..., :1] * np.array([1, 20, 30, 39])).astype(np.int16)
+        pixels[:8, :8] = -9999
+        (tmp_path / "own" / "HR" / "a.tif").write_bytes(
+            plain_tiff(pixels.transpose(2, 0, 1), -9999)
+        )
+        command = ["prepare", "folder", "--source", "own", "--channels", "4"]
+        assert main(command) == 2
+        assert "white_level" in capsys.readouterr().err
+        assert main([*command, "--white-level", "10000", "--black-level", "0"]) == 0
+        shown = capsys.readouterr().out
+        assert "white_level: 10000" in shown and "black_level" not in shown
+        sample = PairedImages(
+            dataroot="own", channels=4, white_level=10000, cache="datasets/.cache"
+        )[0]
+        assert sample["lq"].shape == (1, 4, 10, 12)
+        assert not sample["mask"][..., :8, :8].any() and sample["mask"][..., 8:, 8:].all()
+        assert np.allclose(sample["gt"][:, 8:, 8:] * 10000, pixels.transpose(2, 0, 1)[:, 8:, 8:])
+        assert main([*command, "--white-level", "1,2"]) == 2
+        assert "white_level lists 2 numbers, but 4 bands" in capsys.readouterr().err
 
     def test_chosen_bands(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)

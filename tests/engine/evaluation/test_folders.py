@@ -392,12 +392,12 @@ def test_levels_that_no_file_uses(tmp_path, capsys, side):
     arguments += ["--metrics", "psnr", "--json", str(file)]
     assert cli.main([*arguments, "--white-level", "4095"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    unused = "note: no uint16 files: white level not used"
+    unused = "note: no 16-bit files: white level not used"
     assert (unused in printed) == (side is None)
     assert ("white level 4095" in printed) == ("white_level" in file.read_text()) == bool(side)
     assert cli.main([*arguments, "--black-level", "64"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert ("note: no uint16 files: black level not used" in printed) == (side is None)
+    assert ("note: no 16-bit files: black level not used" in printed) == (side is None)
     assert cli.main(arguments) == 0
     assert "not used" not in capsys.readouterr().out
 
@@ -658,7 +658,7 @@ def test_bands_on_the_command_line(four_bands, tmp_path, capsys):
     arguments += ["--white-level", "4095,4095", "--nodata", "9999", "--json", str(file)]
     assert cli.main(arguments) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "Files: bands [4, 1], nodata 9999.0. uint16 files: white level [4095, 4095]" in text
+    assert "Files: bands [4, 1], nodata 9999.0. 16-bit files: white level [4095, 4095]" in text
     content = json.loads(file.read_text())
     assert (content["bands"], content["nodata"], "mask" in content) == ([4, 1], 9999, False)
     expected = _score(x[[3, 0]], y[[3, 0]], PSNR(), "probav")
