@@ -51,7 +51,8 @@ _EXPECTED = (
     "expected auto, MIN,MAX or p2-p98; MIN,MAX;MIN,MAX;… for each band, or each:p2-p98 of each band"
 )
 _BINS = 65536
-_RANGE = re.compile(r"\s*(-?[\d.]+(?:e[-+]?\d+)?)\s*,\s*(-?[\d.]+(?:e[-+]?\d+)?)\s*", re.IGNORECASE)
+_NUMBER = r"\s*(-?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*"
+_RANGE = re.compile(f"{_NUMBER},{_NUMBER}", re.IGNORECASE)
 _PERCENTILES = re.compile(r"\s*p(\d+(?:\.\d+)?)-p(\d+(?:\.\d+)?)\s*")
 
 
@@ -162,8 +163,31 @@ def upscale_geotiff(
     return GeoResult((low, high), count, tuple(notes))
 
 
+def check_value_range(text: str) -> None:
+    """Checks the form of a value range, without the file.
+
+    Raises:
+        UserError: if it has none of the forms that ``upscale_geotiff`` takes.
+    """
+    parts = [text.removeprefix(_EACH)] if text.startswith(_EACH) else text.split(";")
+    for part in parts:
+        if match := _RANGE.fullmatch(part):
+            low, high = map(float, match.groups())
+            if low >= high:
+                raise UserError(f"value range {part}: expected MIN,MAX with MIN below MAX")
+        elif match := _PERCENTILES.fullmatch(part):
+            if not 0 <= float(match[1]) < float(match[2]) <= 100:
+                raise UserError(
+                    f"value range {part}: expected percentiles p0 to p100, the smaller first"
+                )
+        elif part != "auto":
+            raise UserError(f"value range {part!r}; {_EXPECTED}")
+
+
 def _ranges(job: Raster, value_range: str | Sequence[Range]) -> list[Range]:
     """Returns the values that become 0 and 1: one pair, or one for each band."""
+    if isinstance(value_range, str):
+        check_value_range(value_range)
     if not isinstance(value_range, str):
         pairs = [(float(low), float(high)) for low, high in value_range]
     elif value_range.startswith(_EACH):
@@ -195,12 +219,8 @@ def _value_range(job: Raster, text: str) -> Range:
     """Returns the values that become 0 and 1."""
     if match := _RANGE.fullmatch(text):
         low, high = map(float, match.groups())
-        if low >= high:
-            raise UserError(f"value range {text}: expected MIN,MAX with MIN below MAX")
         return low, high
     percentiles = _PERCENTILES.fullmatch(text)
-    if percentiles is None and text != "auto":
-        raise UserError(f"value range {text!r}; {_EXPECTED}")
     if text == "auto" and job.dtype == "uint8":
         return 0.0, 255.0
     low, high = math.inf, -math.inf
@@ -215,8 +235,6 @@ def _value_range(job: Raster, text: str) -> Range:
         is_unit = np.dtype(job.dtype).kind == "f" and low >= 0 and high <= 1
         return (0.0, 1.0) if is_unit else (low, high if high > low else low + 1)
     parts = [float(part) / 100 for part in percentiles.groups()]
-    if not 0 <= parts[0] < parts[1] <= 1:
-        raise UserError(f"value range {text}: expected percentiles p0 to p100, the smaller first")
     if high == low:
         return low, low + 1
     # Integers of up to 16 bits have one bin for each value.

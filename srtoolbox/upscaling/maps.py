@@ -59,9 +59,11 @@ def upscale_map(
     one_by_one = upscaler.by_band(number)
     is_grey = number == 1 and upscaler.channels == 3 == upscaler.out_channels
     if number != upscaler.channels and not (one_by_one or is_grey):
+        advice = f"choose {upscaler.channels} with --bands"
+        if number < upscaler.channels:
+            advice = "use a file with more bands or another network"
         raise UserError(
-            f"{source}: {number} bands, but the network takes {upscaler.channels}; choose "
-            f"{upscaler.channels} with --bands"
+            f"{source}: {number} bands, but the network takes {upscaler.channels}; {advice}"
         )
     notes = [used] if used else []
     num_out = number if one_by_one or is_grey else upscaler.out_channels

@@ -11,6 +11,8 @@ from typing import Any, Literal
 from srtoolbox.config.files import Tree
 from srtoolbox.config.schema import check, option
 from srtoolbox.engine.device import Precision
+from srtoolbox.errors import UserError
+from srtoolbox.media.geo import check_value_range
 
 Existing = Literal["skip", "overwrite", "error"]
 PictureFormat = Literal["same", "png", "jpg", "webp", "tif"]
@@ -126,6 +128,10 @@ class UpscaleOptions:
             faults.append(("scene_cut", f"must be above 0 and at most 1, got {self.scene_cut}"))
         if self.start is not None and self.end is not None and self.end <= self.start:
             faults.append(("end", f"must be after start {self.start:g}, got {self.end:g}"))
+        try:
+            check_value_range(self.value_range)
+        except UserError as error:
+            faults.append(("value_range", str(error).removeprefix("value range ")))
         if self.suffix is not None and any(mark in self.suffix for mark in ("/", "\\", "\0")):
             faults.append(("suffix", "must not contain / or \\; it is a part of a file name"))
         return faults

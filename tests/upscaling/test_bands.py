@@ -171,17 +171,10 @@ class TestMaps:
         assert high.tolist() == pytest.approx([1, 1], abs=1e-3)
         assert np.array_equal(self.read(tmp_path / "b.tif"), repeated(values))
 
-    @pytest.mark.parametrize(
-        ("text", "words"),
-        [
-            ("0,1;0,2", "2 ranges for 4 bands; give one, or one for each band"),
-            ("each:x", "value range 'x'; expected auto"),
-            ("5,1", "MIN below MAX"),
-        ],
-    )
-    def test_wrong_ranges(self, tmp_path: Path, text: str, words: str) -> None:
+    def test_a_wrong_number_of_ranges(self, tmp_path: Path) -> None:
         source = self.save(tmp_path / "a.tif", sentinel(5, 5, 4))
-        report = srtoolbox.upscale(Nearest(4), source, tmp_path / "b.tif", value_range=text)
+        report = srtoolbox.upscale(Nearest(4), source, tmp_path / "b.tif", value_range="0,1;0,2")
+        words = "2 ranges for 4 bands; give one, or one for each band"
         assert words in report.failed[0][1]
 
     @pytest.mark.parametrize(("channels", "out"), [(4, 3), (13, 1), (1, 3), (3, 8)])
@@ -413,3 +406,14 @@ class TestArrays:
         keys = [upscaler(Nearest(3, facts=facts)).key for facts in (None, PixelFacts(), SENTINEL)]
         assert keys[0] == keys[1] != keys[2]
         assert "pixels" not in keys[0]
+
+
+@pytest.mark.parametrize("text", ["4095", "abc", "5,1", "p9-p2", "0,1;x", "each:1", "1..2,3"])
+def test_a_wrong_value_range_is_a_wrong_option(text: str) -> None:
+    with pytest.raises(UserError, match="value_range"):
+        upscale_options({"value_range": text})
+
+
+@pytest.mark.parametrize("text", ["auto", "0,4095", " -1 , .5e3", "p2-p98", "0,1;2,3", "each:auto"])
+def test_forms_of_a_value_range(text: str) -> None:
+    assert upscale_options({"value_range": text}).value_range == text

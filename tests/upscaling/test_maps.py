@@ -151,5 +151,5 @@ def test_options_of_maps(tmp_path, run):
     result = run(source, small_network(), nodata=7, value_range="0,65535", halo=3, cog=True)
     found = values_of(result.path)
     assert (found[:, :10] == 7).all() and geo_info(result.path).nodata == 7
-    with pytest.raises(UserError, match="value range 'x'"):
+    with pytest.raises(UserError, match="value_range: 'x'; expected auto"):
         run(source, small_network(), value_range="x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -63,6 +64,11 @@ class Reading:
             raise UserError(
                 f"bands lists {len(self.bands)} bands, but channels is {self.channels} (null: as "
                 f"many as the network takes); list {self.channels} bands, or change channels"
+            )
+        if self.nodata is not None and not math.isfinite(self.nodata):
+            raise UserError(
+                f"nodata must be a finite number, got {self.nodata:g}; NaN counts as missing as "
+                "soon as nodata is set: give a value that no pixel has, such as -9999"
             )
         for name in ("white_level", "black_level"):
             level = getattr(self, name)

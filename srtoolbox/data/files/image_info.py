@@ -175,9 +175,10 @@ def _channel_fault(found: int, options: ReadOptions) -> str:
         advice = "convert it first"
         if not options.raw:
             expected = "1 (grey) or 3 (RGB), no alpha or other bands"
-            advice = ADVICE if found in (2, 4) else advice
-            if wanted == 3 and found > 3:
-                advice += "; of a file with other bands choose three, such as bands: [3, 2, 1]"
+            advice = f"{ADVICE}; " if found in (2, 4) else ""
+            advice += f"to use all bands set channels: {found} (prepare: --channels {found})"
+            if found > 3:
+                advice += ", to use three of them bands: [3, 2, 1] (--bands 3 2 1)"
         return f"{found} channels; expected {expected}, {advice}"
     if found == wanted:
         return ""

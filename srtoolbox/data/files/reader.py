@@ -188,16 +188,18 @@ def check_values(path: Path, pixels: np.ndarray, any_range: bool = False) -> Non
     if lost := int(np.isnan(pixels).sum()):
         raise ImageFault(
             f"{path}: {lost} of {pixels.size} values are NaN (not a number); replace them, for "
-            "example by the values of neighbouring pixels, or remove the file",
+            "example by the values of neighbouring pixels, or remove the file; if they mark "
+            "missing pixels, set nodata to any number, such as -9999",
             "NaN pixels",
         )
     low, high = float(pixels.min()), float(pixels.max())
     if any_range and np.isfinite([low, high]).all():
         return
     if low < 0 or high > 1:
+        expected = "0 to 1; scale them first, or set white_level and scale_floats: true"
         raise ImageFault(
             f"{path}: float pixels from {low:g} to {high:g}; expected "
-            + ("finite numbers" if any_range else "0 to 1, scale them first"),
+            + ("finite numbers" if any_range else expected),
             "wrong range",
         )
 

@@ -523,3 +523,8 @@ class TestFaults:
         for name, value in (("bit_depth", 12), ("band_shift", 1.0)):
             with pytest.raises(UserError, match=f"pipeline 'raw' has no {name}"):
                 build("dataset", spec(tmp_path, "SyntheticBursts", **given, **{name: value}))
+
+
+def test_nan_is_no_value_of_missing_pixels() -> None:
+    with pytest.raises(UserError, match="nodata must be a finite number, got nan; NaN counts as"):
+        Reading(nodata=float("nan"))
