@@ -7,7 +7,6 @@ equals that of the whole raster if the halo covers what a pixel depends on.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +33,12 @@ from srtoolbox.media.geo_raster import (
 )
 from srtoolbox.media.output import replacing
 from srtoolbox.media.picture import Transform, bicubic
+from srtoolbox.media.value_range import (
+    EACH,
+    check_value_range,
+    stated_percentiles,
+    stated_range,
+)
 
 __all__ = [
     "FILL_RADIUS",
@@ -46,14 +51,7 @@ __all__ = [
     "upscale_geotiff",
 ]
 
-_EACH = "each:"
-_EXPECTED = (
-    "expected auto, MIN,MAX or p2-p98; MIN,MAX;MIN,MAX;… for each band, or each:p2-p98 of each band"
-)
 _BINS = 65536
-_NUMBER = r"\s*(-?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*"
-_RANGE = re.compile(f"{_NUMBER},{_NUMBER}", re.IGNORECASE)
-_PERCENTILES = re.compile(r"\s*p(\d+(?:\.\d+)?)-p(\d+(?:\.\d+)?)\s*")
 
 
 @dataclass(frozen=True)
@@ -163,35 +161,14 @@ def upscale_geotiff(
     return GeoResult((low, high), count, tuple(notes))
 
 
-def check_value_range(text: str) -> None:
-    """Checks the form of a value range, without the file.
-
-    Raises:
-        UserError: if it has none of the forms that ``upscale_geotiff`` takes.
-    """
-    parts = [text.removeprefix(_EACH)] if text.startswith(_EACH) else text.split(";")
-    for part in parts:
-        if match := _RANGE.fullmatch(part):
-            low, high = map(float, match.groups())
-            if low >= high:
-                raise UserError(f"value range {part}: expected MIN,MAX with MIN below MAX")
-        elif match := _PERCENTILES.fullmatch(part):
-            if not 0 <= float(match[1]) < float(match[2]) <= 100:
-                raise UserError(
-                    f"value range {part}: expected percentiles p0 to p100, the smaller first"
-                )
-        elif part != "auto":
-            raise UserError(f"value range {part!r}; {_EXPECTED}")
-
-
 def _ranges(job: Raster, value_range: str | Sequence[Range]) -> list[Range]:
     """Returns the values that become 0 and 1: one pair, or one for each band."""
     if isinstance(value_range, str):
         check_value_range(value_range)
     if not isinstance(value_range, str):
         pairs = [(float(low), float(high)) for low, high in value_range]
-    elif value_range.startswith(_EACH):
-        text = value_range.removeprefix(_EACH)
+    elif value_range.startswith(EACH):
+        text = value_range.removeprefix(EACH)
         pairs = [_value_range(replace(job, bands=[band]), text) for band in job.bands]
     else:
         pairs = [_value_range(job, text) for text in value_range.split(";")]
@@ -217,10 +194,9 @@ def _with_ranges(job: Raster, ranges: Sequence[Range]) -> Raster:
 
 def _value_range(job: Raster, text: str) -> Range:
     """Returns the values that become 0 and 1."""
-    if match := _RANGE.fullmatch(text):
-        low, high = map(float, match.groups())
-        return low, high
-    percentiles = _PERCENTILES.fullmatch(text)
+    if stated := stated_range(text):
+        return stated
+    percentiles = stated_percentiles(text)
     if text == "auto" and job.dtype == "uint8":
         return 0.0, 255.0
     low, high = math.inf, -math.inf
@@ -234,7 +210,7 @@ def _value_range(job: Raster, text: str) -> Range:
     if percentiles is None:
         is_unit = np.dtype(job.dtype).kind == "f" and low >= 0 and high <= 1
         return (0.0, 1.0) if is_unit else (low, high if high > low else low + 1)
-    parts = [float(part) / 100 for part in percentiles.groups()]
+    parts = [part / 100 for part in percentiles]
     if high == low:
         return low, low + 1
     # Integers of up to 16 bits have one bin for each value.

@@ -12,7 +12,7 @@ from srtoolbox.config.files import Tree
 from srtoolbox.config.schema import check, option
 from srtoolbox.engine.device import Precision
 from srtoolbox.errors import UserError
-from srtoolbox.media.geo import check_value_range
+from srtoolbox.media.value_range import check_value_range
 
 Existing = Literal["skip", "overwrite", "error"]
 PictureFormat = Literal["same", "png", "jpg", "webp", "tif"]

@@ -141,12 +141,15 @@ def test_a_reader_that_ends_early(weights):
     assert "2 written" in done.stderr
 
 
-@pytest.mark.slow
-def test_help_is_fast_and_a_program_ends_with_3(weights):
+def test_help_does_not_import_torch():
     script = "import sys; from srtoolbox.cli import main\ntry: main(['upscale', '--help'])\n"
     script += "except SystemExit: print('torch' in sys.modules)"
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert output.stdout.endswith("False\n")
+
+
+@pytest.mark.slow
+def test_a_program_ends_with_3(weights):
     Path("in/bad.png").write_bytes(b"\x89PNG")
     command = [sys.executable, "-m", "srtoolbox", "upscale", "in", "--weights", weights]
     assert subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode == 3
