@@ -7,6 +7,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from srtoolbox.archs.layers.basic import conv3
+from srtoolbox.archs.layers.channel_attention import ChannelAttention
 from srtoolbox.archs.layers.upsample import Upsample
 from srtoolbox.archs.layers.window import (
     WindowAttention,
@@ -211,7 +212,9 @@ class OCAB(nn.Module):
 class CAB(nn.Sequential):
     """Two convolutions and channel attention (Zhang et al., RCAN, ECCV 2018); keeps the shape.
 
-    The first convolution reduces the channels to a third.
+    The first convolution reduces the channels to a third. The attention has C / 30 inner channels,
+    but at least 4, because a single one that is negative for all images would have no effect after
+    the ReLU.
     """
 
     def __init__(self, num_feat: int) -> None:
@@ -220,31 +223,9 @@ class CAB(nn.Sequential):
             nn.Conv2d(num_feat, narrow, 3, padding=1),
             nn.GELU(),
             nn.Conv2d(narrow, num_feat, 3, padding=1),
-            ChannelAttention(num_feat),
+            ChannelAttention(num_feat, max(num_feat // 30, 4)),
         )
         super().__init__(OrderedDict(cab=cab))
-
-
-class ChannelAttention(nn.Module):
-    """Weighs channels by a function of their means over the image: (N, C, h, w) to the same shape.
-
-    It has C / 30 inner channels, but at least 4, because a single one that is negative for all
-    images would have no effect after the ReLU.
-    """
-
-    def __init__(self, num_feat: int) -> None:
-        super().__init__()
-        narrow = max(num_feat // 30, 4)
-        self.attention = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(num_feat, narrow, 1),
-            nn.ReLU(),
-            nn.Conv2d(narrow, num_feat, 1),
-            nn.Sigmoid(),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.attention(x)
 
 
 class Mlp(nn.Sequential):
