@@ -20,6 +20,7 @@ from srtoolbox.archs.rcan import RCAN
 from srtoolbox.archs.rdn import RDN
 from srtoolbox.archs.rrdbnet import RRDBNet
 from srtoolbox.archs.srvgg import SRVGGNetCompact
+from srtoolbox.archs.swinir import SwinIR
 from srtoolbox.archs.tdan import TDAN
 from srtoolbox.archs.two_stage import TwoStage
 from srtoolbox.archs.upconv7 import UpConv7
@@ -43,6 +44,7 @@ __all__ = [
     "ISRDiscriminator",
     "RRDBNet",
     "SRVGGNetCompact",
+    "SwinIR",
     "TwoStage",
     "UNetDiscriminatorSN",
     "UpConv7",

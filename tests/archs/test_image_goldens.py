@@ -80,3 +80,25 @@ def test_small_networks_agree(reference: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["rcan_x4_default", "srvgg_x4_default"])
 def test_published_networks_agree(reference: Path, name: str) -> None:
     check(reference, name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "swinir_classical_x3_small_storedmask",
+        "swinir_classical_x4_small_othersize",
+        "swinir_real_x4_small_3conv",
+        "swinir_light_x2_small_noshift",
+        "swinir_light_x3_padded",
+    ],
+)
+def test_small_swinirs_agree(reference: Path, name: str) -> None:
+    check(reference, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["swinir_classical_x2_default", "swinir_light_x4_default", "swinir_real_x4_default"]
+)
+def test_published_swinirs_agree(reference: Path, name: str) -> None:
+    check(reference, name)

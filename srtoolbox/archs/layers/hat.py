@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from srtoolbox.archs.layers.basic import conv3
 from srtoolbox.archs.layers.channel_attention import ChannelAttention
+from srtoolbox.archs.layers.transformer import Mlp, drop_branch, init_linear_
 from srtoolbox.archs.layers.upsample import Upsample
 from srtoolbox.archs.layers.window import (
     WindowAttention,
@@ -87,10 +88,7 @@ class HAT(nn.Module):
         self.conv_before_upsample = nn.Sequential(conv3(embed_dim, num_feat), nn.LeakyReLU())
         self.upsample = Upsample(scale, num_feat)
         self.conv_last = nn.Conv2d(num_feat, num_out_ch, 3, padding=1)
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                nn.init.zeros_(layer.bias)
+        init_linear_(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, num_in_ch, h, w) to (N, num_out_ch, h * scale, w * scale)."""
@@ -160,15 +158,9 @@ class HAB(nn.Module):
         """Maps (N, h, w, C) to the same shape."""
         feat = self.norm1(x)
         local = self.conv_block(feat.movedim(-1, 1)).movedim(1, -1)
-        x = x + self._drop(self.attn(feat, index)) + self.conv_scale * local
-        return x + self._drop(self.mlp(self.norm2(x)))
-
-    def _drop(self, branch: Tensor) -> Tensor:
-        """Stochastic depth (Huang et al., ECCV 2016): in training, drops it for some images."""
-        if not self.training or self.drop == 0:
-            return branch
-        kept = branch.new_empty(len(branch), 1, 1, 1).bernoulli_(1 - self.drop)
-        return branch * (kept / (1 - self.drop))
+        attended = drop_branch(self.attn(feat, index), self.drop, self.training)
+        x = x + attended + self.conv_scale * local
+        return x + drop_branch(self.mlp(self.norm2(x)), self.drop, self.training)
 
 
 class OCAB(nn.Module):
@@ -226,11 +218,3 @@ class CAB(nn.Sequential):
             ChannelAttention(num_feat, max(num_feat // 30, 4)),
         )
         super().__init__(OrderedDict(cab=cab))
-
-
-class Mlp(nn.Sequential):
-    """Perceptron applied to each pixel, (…, C) to the same shape, with 2 C inner channels."""
-
-    def __init__(self, num_feat: int) -> None:
-        fc1, fc2 = nn.Linear(num_feat, 2 * num_feat), nn.Linear(2 * num_feat, num_feat)
-        super().__init__(OrderedDict(fc1=fc1, act=nn.GELU(), fc2=fc2))

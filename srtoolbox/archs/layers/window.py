@@ -16,16 +16,25 @@ class WindowAttention(nn.Module):
 
     Args:
         embed_dim: Channels, divisible by ``num_head``.
-        window_size: Height and width of a window, even.
+        window_size: Height and width of a window.
         num_head: Attention heads.
-        shifted: Whether to shift the windows by half of their size.
+        shifted: Whether to shift the windows by half of their size, rounded down.
+        penalty: Value that is added to the product of a query and a key which must not attend to
+            each other; SwinIR has −100.
     """
 
     mask: Tensor | None
 
-    def __init__(self, embed_dim: int, window_size: int, num_head: int, shifted: bool) -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        window_size: int,
+        num_head: int,
+        shifted: bool,
+        penalty: float = -torch.inf,
+    ) -> None:
         super().__init__()
-        self.window_size, self.num_head = window_size, num_head
+        self.window_size, self.num_head, self.penalty = window_size, num_head, penalty
         self.shift = window_size // 2 if shifted else 0
         self.relative_position_bias_table = bias_table(2 * window_size - 1, num_head)
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
@@ -54,7 +63,8 @@ class WindowAttention(nn.Module):
     def _by_kind(self, windows: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
         """Computes the attention of the four kinds of windows, each with its mask."""
         inner, last = slice(None, -1), slice(-1, None)
-        biases = torch.where(mask[:, None], bias, -torch.inf)  # (4, heads, pixels, pixels)
+        # (4, heads, pixels, pixels)
+        biases = torch.where(mask[:, None], bias, bias + self.penalty)
         rows = [
             torch.cat(
                 [
@@ -137,9 +147,9 @@ def shift_mask(size: int) -> Tensor:
     """Returns whether a query may attend to a key in shifted windows: (4, query, key).
 
     The four kinds are inner windows, windows along the right edge, along the lower edge, and in the
-    lower right corner. Queries and keys are size² pixels each.
+    lower right corner. Queries and keys are size² pixels each. The shift is size // 2.
     """
-    half = torch.arange(size) >= size // 2
+    half = torch.arange(size) >= size - size // 2
     same = half[:, None] == half[None, :]
     everything = torch.ones_like(same)
     kinds = ((everything, everything), (everything, same), (same, everything), (same, same))
