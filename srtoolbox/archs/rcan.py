@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,7 @@ from srtoolbox.archs.layers.bands import check_bands, mean_of_bands
 from srtoolbox.archs.layers.basic import conv3
 from srtoolbox.archs.layers.channel_attention import ChannelAttention
 from srtoolbox.archs.layers.upsample import Upsample, check_scale
+from srtoolbox.archs.shapes import Shapes, bands_as_options, count_children, scale_of_upsample
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
 
@@ -76,6 +79,25 @@ class RCAN(nn.Module):
         self.conv_after_body = conv3(num_feat, num_feat)
         self.upsample = Upsample(scale, num_feat)
         self.conv_last = conv3(num_feat, self.out_channels)
+
+    @staticmethod
+    def options_from_shapes(shapes: Shapes) -> dict[str, Any] | None:
+        """Returns the options of the network whose tensors have these shapes; None: of none.
+
+        ``res_scale`` and ``img_range`` have no effect on shapes.
+        """
+        first, last = shapes.get("conv_first.weight"), shapes.get("conv_last.weight")
+        squeeze = shapes.get("body.0.residual_group.0.rcab.3.attention.1.weight")
+        if first is None or last is None or squeeze is None:
+            return None
+        return {
+            "scale": scale_of_upsample(shapes, first[0]),
+            "num_feat": first[0],
+            "num_group": count_children(shapes, "body"),
+            "num_block": count_children(shapes, "body.0.residual_group"),
+            "squeeze_factor": first[0] // squeeze[0],
+            **bands_as_options(first[1], last[0]),
+        }
 
     def forward(self, lq: Tensor) -> Tensor:
         """Maps (N, num_in_ch, h, w) in [0, 1] to (N, num_out_ch, h * scale, w * scale)."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from srtoolbox.archs.layers.bands import check_bands
 from srtoolbox.archs.layers.basic import conv3
 from srtoolbox.archs.layers.upsample import check_scale
+from srtoolbox.archs.shapes import Shapes, bands_as_options, count_children
 from srtoolbox.errors import check_choice
 from srtoolbox.registry import ARCH_REGISTRY
 
@@ -55,6 +57,23 @@ class SRVGGNetCompact(nn.Module):
             num_in = num_feat if number else self.channels
             layers += [conv3(num_in, num_feat), _activation(act_type, num_feat)]
         self.body = nn.Sequential(*layers, conv3(num_feat, self.out_channels * scale**2))
+
+    @staticmethod
+    def options_from_shapes(shapes: Shapes) -> dict[str, Any] | None:
+        """Returns the options of the network whose tensors have these shapes; None: of none.
+
+        Only PReLU has tensors, so that networks with another activation are not recognised.
+        """
+        number = count_children(shapes, "body") - 1
+        first, last = shapes.get("body.0.weight"), shapes.get(f"body.{number}.weight")
+        if first is None or last is None or len(first) < 2 or "body.1.weight" not in shapes:
+            return None
+        return {
+            "scale": math.isqrt(last[0] // first[1]),
+            "num_feat": first[0],
+            "num_conv": number // 2 - 1,
+            **bands_as_options(first[1], first[1]),
+        }
 
     def forward(self, lq: Tensor) -> Tensor:
         """Maps (N, num_in_ch, h, w) in [0, 1] to (N, num_in_ch, h * scale, w * scale)."""

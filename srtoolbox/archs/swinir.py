@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from srtoolbox.archs.layers.basic import conv3, lrelu
 from srtoolbox.archs.layers.transformer import Mlp, drop_branch, init_linear_
 from srtoolbox.archs.layers.upsample import Upsample, check_scale
 from srtoolbox.archs.layers.window import WindowAttention, self_index, shift_mask
+from srtoolbox.archs.shapes import Shapes, bands_as_options, count_children, scale_of_upsample
 from srtoolbox.errors import UserError, check_choice
 from srtoolbox.registry import ARCH_REGISTRY
 
@@ -130,6 +132,50 @@ class SwinIR(nn.Module):
             self.conv_up2 = conv3(_NUM_FEAT, _NUM_FEAT)
             self.conv_hr = conv3(_NUM_FEAT, _NUM_FEAT)
         self.conv_last = conv3(_NUM_FEAT, self.out_channels)
+
+    @staticmethod
+    def options_from_shapes(shapes: Shapes) -> dict[str, Any] | None:
+        """Returns the options of the network whose tensors have these shapes; None: of none.
+
+        ``drop_path_rate`` and ``img_range`` have no effect on shapes.
+        """
+        block = "layers.{}.residual_group.blocks.0"
+        first, hidden = (
+            shapes.get("conv_first.weight"),
+            shapes.get(f"{block}.mlp.fc1.bias".format(0)),
+        )
+        groups = range(count_children(shapes, "layers"))
+        tables = [
+            shapes.get(f"{block}.attn.relative_position_bias_table".format(number), (0, 1))
+            for number in groups
+        ]
+        if first is None or hidden is None or not all(rows for rows, _ in tables):
+            return None
+        window = (math.isqrt(tables[0][0]) + 1) // 2
+        masks = [shape for key, shape in shapes.items() if key.endswith(".attn_mask")]
+        options = {
+            "img_size": math.isqrt(masks[0][0]) * window if masks else window,
+            "embed_dim": first[0],
+            "depths": [
+                count_children(shapes, f"layers.{number}.residual_group.blocks")
+                for number in groups
+            ],
+            "num_heads": [heads for _, heads in tables],
+            "window_size": window,
+            "mlp_ratio": hidden[0] / first[0],
+            "resi_connection": "3conv" if "conv_after_body.0.weight" in shapes else "1conv",
+        }
+        last, single = shapes.get("conv_last.weight"), shapes.get("upsample.0.weight")
+        if last is None and single is not None:  # with as many bands in the output as in the input
+            scale, tail, num_out = math.isqrt(single[0] // first[1]), "pixelshuffledirect", first[1]
+        elif last is not None and "conv_up2.weight" in shapes:
+            scale, tail, num_out = 4, "nearest+conv", last[0]
+        elif last is not None and single is not None:
+            scale, tail, num_out = scale_of_upsample(shapes, _NUM_FEAT), "pixelshuffle", last[0]
+        else:
+            return None
+        bands = bands_as_options(first[1], num_out)
+        return {"scale": scale, **options, "upsampler": tail, **bands}
 
     def forward(self, lq: Tensor) -> Tensor:
         """Super-resolves images.
