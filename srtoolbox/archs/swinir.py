@@ -100,7 +100,7 @@ class SwinIR(nn.Module):
         for name, number in (("mean", self.channels), ("out_mean", self.out_channels)):
             self.register_buffer(name, mean_of_bands(number), persistent=False)
         index = self_index(window)
-        mask = stored_mask(img_size, window) if shifts else None
+        mask = mask_of_image(img_size, img_size, window) if shifts else None
         drops = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
 
         self.conv_first = conv3(self.channels, embed_dim)
@@ -270,11 +270,12 @@ class SwinBlock(nn.Module):
         return x + drop_branch(self.mlp(self.norm2(x)), self.drop, self.training)
 
 
-def stored_mask(side: int, window_size: int) -> Tensor:
+def mask_of_image(height: int, width: int, window_size: int) -> Tensor:
     """Returns the mask of the shifted windows of an image, as published weight files contain it.
 
     Args:
-        side: Height and width of the image, a multiple of ``window_size``.
+        height: A multiple of ``window_size``.
+        width: A multiple of ``window_size``.
         window_size: Side of a window.
 
     Returns:
@@ -282,8 +283,11 @@ def stored_mask(side: int, window_size: int) -> Tensor:
         attend to a key, else −100.
     """
     kinds = torch.where(shift_mask(window_size), 0.0, PENALTY)
-    is_last = torch.arange(side // window_size) == side // window_size - 1
-    return kinds[(2 * is_last[:, None] + is_last[None, :].long()).flatten()]
+    lower, right = (
+        torch.arange(length // window_size) == length // window_size - 1
+        for length in (height, width)
+    )
+    return kinds[(2 * lower[:, None] + right[None, :].long()).flatten()]
 
 
 def _convs(embed_dim: int, kind: str) -> nn.Module:

@@ -7,7 +7,7 @@ from torch import nn
 
 from srtoolbox.archs.layers.bands import mean_of_bands
 from srtoolbox.archs.layers.window import WindowAttention, self_index
-from srtoolbox.archs.swinir import PENALTY, RSTB, SwinIR, stored_mask
+from srtoolbox.archs.swinir import PENALTY, RSTB, SwinIR, mask_of_image
 from srtoolbox.engine.weights.load import load_weights, save_weights
 from srtoolbox.errors import UserError
 from srtoolbox.inference.halo import measure_halo
@@ -100,9 +100,9 @@ def nine_parts(height, width, window):
     return torch.where(rows[:, :, None] == rows[:, None], 0.0, -100.0)
 
 
-@pytest.mark.parametrize(("side", "window"), [(16, 4), (4, 4), (16, 8), (21, 7), (6, 3)])
-def test_the_stored_mask_has_nine_parts(side, window):
-    assert torch.equal(stored_mask(side, window), nine_parts(side, side, window))
+@pytest.mark.parametrize("size", [(16, 16, 4), (4, 4, 4), (16, 8, 8), (21, 14, 7), (3, 6, 3)])
+def test_the_stored_mask_has_nine_parts(size):
+    assert torch.equal(mask_of_image(*size), nine_parts(*size))
 
 
 @pytest.mark.parametrize("window", [3, 4, 7])
