@@ -14,13 +14,10 @@ from srtoolbox.archs.layers.bands import check_bands, mean_of_bands
 from srtoolbox.archs.layers.basic import conv3, lrelu
 from srtoolbox.archs.layers.transformer import Mlp, drop_branch, init_linear_
 from srtoolbox.archs.layers.upsample import Upsample, check_scale
-from srtoolbox.archs.layers.window import WindowAttention, self_index, shift_mask
+from srtoolbox.archs.layers.window import SwinAttention, self_index, shift_mask
 from srtoolbox.archs.shapes import Shapes, bands_as_options, count_children, scale_of_upsample
 from srtoolbox.errors import UserError, check_choice
 from srtoolbox.registry import ARCH_REGISTRY
-
-PENALTY = -100.0
-"""Value that is added to the products of pixels that must not attend to each other."""
 
 _NUM_FEAT = 64  # of the tails "pixelshuffle" and "nearest+conv"
 _SLOPE = 0.2  # of the tail "nearest+conv"
@@ -110,7 +107,7 @@ class SwinIR(nn.Module):
             blocks = []
             for number in range(depth):
                 shifted = shifts and number % 2 == 1
-                attn = WindowAttention(embed_dim, window, num_head, shifted, PENALTY)
+                attn = SwinAttention(embed_dim, window, num_head, shifted)
                 mlp = Mlp(embed_dim, mlp_ratio)
                 blocks.append(SwinBlock(attn, mlp, drops.pop(0), index, mask if shifted else None))
             self.layers.append(RSTB(blocks, _convs(embed_dim, resi_connection)))
@@ -251,7 +248,7 @@ class SwinBlock(nn.Module):
     """
 
     def __init__(
-        self, attn: WindowAttention, mlp: Mlp, drop: float, index: Tensor, mask: Tensor | None
+        self, attn: SwinAttention, mlp: Mlp, drop: float, index: Tensor, mask: Tensor | None
     ) -> None:
         super().__init__()
         embed_dim = attn.proj.out_features
@@ -282,7 +279,7 @@ def mask_of_image(height: int, width: int, window_size: int) -> Tensor:
         (number of windows, window_size², window_size²): 0 where a query (second dimension) may
         attend to a key, else −100.
     """
-    kinds = torch.where(shift_mask(window_size), 0.0, PENALTY)
+    kinds = torch.where(shift_mask(window_size), 0.0, SwinAttention.penalty)
     lower, right = (
         torch.arange(length // window_size) == length // window_size - 1
         for length in (height, width)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from srtoolbox.archs.dstcsrnet import Attention, DSTCSRNet
 from srtoolbox.archs.layers.conv_lstm import ConvLSTM
 from srtoolbox.archs.layers.transformer import drop_branch
-from srtoolbox.archs.layers.window import WindowAttention, from_windows, to_windows
+from srtoolbox.archs.layers.window import SwinAttention, from_windows, to_windows
 from srtoolbox.archs.swinir import SwinIR, mask_of_image
 
 
@@ -146,7 +146,7 @@ class StraightforwardSwinIR(nn.Module):
         feat = shallow + net.conv_after_body(net.norm(feat).movedim(-1, 1))
         return net.enlarged(feat) / net.img_range + net.out_mean
 
-    def _attend(self, attn: WindowAttention, x: Tensor) -> Tensor:
+    def _attend(self, attn: SwinAttention, x: Tensor) -> Tensor:
         n, height, width, _ = x.shape
         size, shift, heads = attn.window_size, attn.shift, attn.num_head
         x = x.roll((-shift, -shift), (1, 2)) if shift else x

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from srtoolbox.archs.layers.bands import mean_of_bands
-from srtoolbox.archs.layers.window import WindowAttention, self_index
-from srtoolbox.archs.swinir import PENALTY, RSTB, SwinIR, mask_of_image
+from srtoolbox.archs.layers.window import SwinAttention, self_index
+from srtoolbox.archs.swinir import RSTB, SwinIR, mask_of_image
 from srtoolbox.engine.weights.load import load_weights, save_weights
 from srtoolbox.errors import UserError
 from srtoolbox.inference.halo import measure_halo
@@ -109,7 +109,7 @@ def test_the_stored_mask_has_nine_parts(size):
 @pytest.mark.parametrize("windows", [(1, 1), (1, 3), (2, 1), (3, 2)])
 def test_the_attention_needs_no_mask_of_the_image(window, windows):
     torch.manual_seed(0)
-    layer = WindowAttention(6, window, 2, True, PENALTY)
+    layer = SwinAttention(6, window, 2, True)
     nn.init.normal_(layer.relative_position_bias_table)
     index, shift = self_index(window), window // 2
     size = tuple(number * window for number in windows)
@@ -121,7 +121,9 @@ def test_the_attention_needs_no_mask_of_the_image(window, windows):
     score = score + nine_parts(*size, window).repeat(2, 1, 1)[:, None]
     out = (score.softmax(-1) @ v).transpose(1, 2).reshape(2, *windows, window, window, 6)
     out = layer.proj(out.transpose(2, 3).reshape(2, *size, 6)).roll((shift, shift), (1, 2))
-    torch.testing.assert_close(layer(x, index), out, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(layer(x, index), out, atol=1e-5, rtol=1e-4)  # as in training
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x, index), out, atol=1e-5, rtol=1e-4)
 
 
 def test_pixels_beyond_the_seam_are_not_excluded_but_count_less():
@@ -129,7 +131,7 @@ def test_pixels_beyond_the_seam_are_not_excluded_but_count_less():
     x = torch.zeros(1, 4, 4, 2)
     x[0, 0, 0] = 1.0  # beyond the seam for most pixels
     for bias, changes in ((0.0, False), (200.0, True)):
-        layer = WindowAttention(2, 4, 1, True, PENALTY)
+        layer = SwinAttention(2, 4, 1, True)
         nn.init.constant_(layer.qkv.weight, 0)
         nn.init.eye_(layer.qkv.weight[4:])
         nn.init.zeros_(layer.qkv.bias)
@@ -140,13 +142,14 @@ def test_pixels_beyond_the_seam_are_not_excluded_but_count_less():
         with torch.no_grad():
             layer.relative_position_bias_table[distance - 2 * 8] = bias
             out = layer(x, self_index(4))
+        torch.testing.assert_close(layer(x, self_index(4)), out)  # as in training
         # The pixel at the lower right sees the one at the upper left only across the seam.
         assert bool(out[0, 3, 3].abs().max() > 0.5) == changes
 
 
 def test_a_small_training_patch_has_no_shift_whatever_the_input():
     net = SwinIR(2, **{**SMALL, "img_size": 3})
-    attns = [module for module in net.modules() if isinstance(module, WindowAttention)]
+    attns = [module for module in net.modules() if isinstance(module, SwinAttention)]
     assert {attn.window_size for attn in attns} == {3}
     assert {attn.shift for attn in attns} == {0}
     assert net.size_multiple == net.min_size == 3
