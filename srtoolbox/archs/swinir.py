@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from srtoolbox.archs.layers.bands import check_bands, mean_of_bands
 from srtoolbox.archs.layers.basic import conv3, lrelu
 from srtoolbox.archs.layers.transformer import Mlp, drop_branch, init_linear_
 from srtoolbox.archs.layers.upsample import Upsample, check_scale
-from srtoolbox.archs.layers.window import SwinAttention, self_index, shift_mask
+from srtoolbox.archs.layers.window import SwinAttention, shift_mask
 from srtoolbox.archs.shapes import Shapes, bands_as_options, count_children, scale_of_upsample
 from srtoolbox.errors import UserError, check_choice
 from srtoolbox.registry import ARCH_REGISTRY
@@ -96,7 +96,6 @@ class SwinIR(nn.Module):
 
         for name, number in (("mean", self.channels), ("out_mean", self.out_channels)):
             self.register_buffer(name, mean_of_bands(number), persistent=False)
-        index = self_index(window)
         mask = mask_of_image(img_size, img_size, window) if shifts else None
         drops = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
 
@@ -109,7 +108,7 @@ class SwinIR(nn.Module):
                 shifted = shifts and number % 2 == 1
                 attn = SwinAttention(embed_dim, window, num_head, shifted)
                 mlp = Mlp(embed_dim, mlp_ratio)
-                blocks.append(SwinBlock(attn, mlp, drops.pop(0), index, mask if shifted else None))
+                blocks.append(SwinBlock(attn, mlp, drops.pop(0), mask if shifted else None))
             self.layers.append(RSTB(blocks, _convs(embed_dim, resi_connection)))
         self.norm = nn.LayerNorm(embed_dim)
         self.conv_after_body = _convs(embed_dim, resi_connection)
@@ -230,9 +229,14 @@ class RSTB(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, h, w, C) to the same shape."""
         feat = x
-        for block in self.residual_group["blocks"].children():
+        for block in self.blocks:
             feat = block(feat)
         return x + self.conv(feat.movedim(-1, 1)).movedim(1, -1)
+
+    @property
+    def blocks(self) -> list[SwinBlock]:
+        """The blocks in their order."""
+        return [cast(SwinBlock, block) for block in self.residual_group["blocks"].children()]
 
 
 class SwinBlock(nn.Module):
@@ -242,19 +246,15 @@ class SwinBlock(nn.Module):
         attn: Window attention.
         mlp: The perceptron.
         drop: Probability that an image skips a branch in training.
-        index: `self_index` of the window size.
         mask: The mask that published weight files contain; None: the windows are not shifted. The
             attention has its own, for all sizes.
     """
 
-    def __init__(
-        self, attn: SwinAttention, mlp: Mlp, drop: float, index: Tensor, mask: Tensor | None
-    ) -> None:
+    def __init__(self, attn: SwinAttention, mlp: Mlp, drop: float, mask: Tensor | None) -> None:
         super().__init__()
         embed_dim = attn.proj.out_features
         self.norm1 = nn.LayerNorm(embed_dim)
         self.attn = attn
-        self.attn.register_buffer("relative_position_index", index)
         self.norm2 = nn.LayerNorm(embed_dim)
         self.mlp = mlp
         self.drop = drop

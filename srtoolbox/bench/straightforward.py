@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,7 +13,7 @@ from srtoolbox.archs.dstcsrnet import Attention, DSTCSRNet
 from srtoolbox.archs.layers.conv_lstm import ConvLSTM
 from srtoolbox.archs.layers.transformer import drop_branch
 from srtoolbox.archs.layers.window import SwinAttention, from_windows, to_windows
-from srtoolbox.archs.swinir import SwinIR, mask_of_image
+from srtoolbox.archs.swinir import RSTB, SwinIR, mask_of_image
 
 
 def straightforward(net: nn.Module) -> nn.Module:
@@ -135,9 +138,9 @@ class StraightforwardSwinIR(nn.Module):
         net = self.net
         shallow = net.conv_first((lq - net.mean) * net.img_range)
         feat = net.patch_embed(shallow.movedim(1, -1))
-        for layer in net.layers:
+        for layer in cast(Iterable[RSTB], net.layers):
             inner = feat
-            for block in layer.residual_group["blocks"].children():
+            for block in layer.blocks:
                 attended = self._attend(block.attn, block.norm1(inner))
                 inner = inner + drop_branch(attended, block.drop, self.training)
                 changed = block.mlp(block.norm2(inner))

@@ -159,7 +159,7 @@ def test_a_small_training_patch_has_no_shift_whatever_the_input():
 
 def test_every_second_block_is_shifted():
     net = SwinIR(2, **{**SMALL, "depths": (3, 2)})
-    blocks = [block for layer in net.layers for block in layer.residual_group["blocks"]]
+    blocks = [block for layer in net.layers for block in layer.blocks]
     assert [block.attn.shift for block in blocks] == [0, 2, 0, 0, 2]
     assert [block.attn_mask is not None for block in blocks] == [False, True, False, False, True]
 
@@ -175,7 +175,7 @@ def test_weights_of_another_training_patch_load(tmp_path):
         load_weights(other, tmp_path / name)
         with torch.no_grad():
             assert torch.equal(net(lq), other(lq))
-    assert other.layers[0].residual_group["blocks"][1].attn_mask.shape == (16, 16, 16)
+    assert other.layers[0].blocks[1].attn_mask.shape == (16, 16, 16)
     torch.save({f"module.{k}": v for k, v in net.state_dict().items()}, tmp_path / "wrapped.pth")
     load_weights(other, tmp_path / "wrapped.pth")
 
@@ -222,7 +222,7 @@ def test_tiles_with_a_halo_of_the_receptive_field_are_exact():
 
 def test_branches_are_dropped_more_often_from_block_to_block():
     net = SwinIR(2, **SMALL, drop_path_rate=0.3)
-    blocks = [block for layer in net.layers for block in layer.residual_group["blocks"]]
+    blocks = [block for layer in net.layers for block in layer.blocks]
     assert [block.drop for block in blocks] == pytest.approx([0, 0.1, 0.2, 0.3])
     x = torch.rand(4, 3, 8, 8)
     assert not torch.equal(net(x), net(x))
@@ -252,8 +252,7 @@ def test_a_group_adds_its_input():
 def test_start_values():
     torch.manual_seed(0)
     with torch.no_grad():
-        block = SwinIR(2, embed_dim=60, depths=(2,), num_heads=(6,)).layers[0].residual_group
-    block = block["blocks"][1]
+        block = SwinIR(2, embed_dim=60, depths=(2,), num_heads=(6,)).layers[0].blocks[1]
     for weight in (block.attn.qkv.weight, block.attn.relative_position_bias_table):
         assert weight.std().item() == pytest.approx(0.02, rel=0.1)
     assert not block.attn.qkv.bias.any() and not block.mlp.fc2.bias.any()

@@ -86,6 +86,11 @@ class SwinAttention(WindowAttention):
     """
 
     penalty = -100.0
+    relative_position_index: Tensor
+
+    def __init__(self, embed_dim: int, window_size: int, num_head: int, shifted: bool) -> None:
+        super().__init__(embed_dim, window_size, num_head, shifted)
+        self.register_buffer("relative_position_index", self_index(window_size))
 
     def attend(self, windows: Tensor, bias: Tensor) -> Tensor:
         learns = bias.requires_grad and torch.is_grad_enabled()
