@@ -42,6 +42,8 @@ class ArchInfo:
             or 3, as RAW becomes RGB.
         restores_all: Whether it returns all frames (N, T, C, H, W) instead of the reference.
         time_scale: Frame rate of the output divided by that of the input.
+        takes_scale: Whether its ``forward`` has a parameter ``scale``, one of ``scales``, so that
+            one training can have several.
         needs_flow: Name of the optical-flow estimator whose result is its second input, or None.
         own_weights: Whether the names of its tensors identify the arch of a weight file.
         weight_option: The option that names the weight file from which it is built, weights
@@ -65,6 +67,7 @@ class ArchInfo:
     out_channels: int | None = None
     restores_all: bool = False
     time_scale: int = 1
+    takes_scale: bool = False
     needs_flow: str | None = None
     own_weights: bool = True
     weight_option: str | None = None
