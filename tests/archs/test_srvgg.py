@@ -6,6 +6,8 @@ from torch import nn
 
 from srtoolbox.archs.srvgg import SRVGGNetCompact
 from srtoolbox.errors import UserError
+from srtoolbox.inference.halo import measure_halo
+from srtoolbox.inference.tiling import run_tiled
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,16 @@ def test_the_result_is_added_to_repeated_pixels(scale):
     nn.init.zeros_(net.body[-1].bias)
     expected = lq.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     assert torch.equal(net(lq), expected)
+
+
+def test_tiles_need_a_pixel_for_each_convolution():
+    torch.manual_seed(0)
+    net = SRVGGNetCompact(2, num_feat=8, num_conv=3).eval()
+    halo = measure_halo(net, 1, torch.device("cpu"))
+    assert halo.is_exact and halo.pixels <= 5
+    lq = torch.rand(1, 3, 20, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(run_tiled(net, lq, 8, 5), net(lq))
 
 
 def test_impossible_options_are_refused():
