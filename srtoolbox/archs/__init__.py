@@ -16,8 +16,11 @@ from srtoolbox.archs.lgtd import LGTD
 from srtoolbox.archs.mdsr import MDSR
 from srtoolbox.archs.msdtgp import MSDTGP
 from srtoolbox.archs.msttstvsr import MSTTSTVSR
+from srtoolbox.archs.rcan import RCAN
 from srtoolbox.archs.rdn import RDN
 from srtoolbox.archs.rrdbnet import RRDBNet
+from srtoolbox.archs.srvgg import SRVGGNetCompact
+from srtoolbox.archs.swinir import SwinIR
 from srtoolbox.archs.tdan import TDAN
 from srtoolbox.archs.two_stage import TwoStage
 from srtoolbox.archs.upconv7 import UpConv7
@@ -31,6 +34,7 @@ __all__ = [
     "MDSR",
     "MSDTGP",
     "MSTTSTVSR",
+    "RCAN",
     "RDN",
     "TDAN",
     "Bicubic",
@@ -39,6 +43,8 @@ __all__ = [
     "DSTCSRNetPlus",
     "ISRDiscriminator",
     "RRDBNet",
+    "SRVGGNetCompact",
+    "SwinIR",
     "TwoStage",
     "UNetDiscriminatorSN",
     "UpConv7",

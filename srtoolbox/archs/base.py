@@ -13,6 +13,8 @@ from torch import nn
 from srtoolbox.errors import ComponentError, UserError
 from srtoolbox.utils.own_code import place_of
 
+PAD_MODES = ("replicate", "reflect")
+
 
 @dataclass(frozen=True)
 class ArchInfo:
@@ -30,6 +32,8 @@ class ArchInfo:
         size_multiple: Height and width of its input must be multiples of this; the toolbox pads
             inputs and crops outputs.
         min_size: Minimum height and width of its input.
+        pad_mode: How the toolbox extends smaller inputs at the right and bottom: ``"replicate"``
+            repeats the edge pixel, ``"reflect"`` mirrors the image without repeating it.
         input_size: Height and width that its input must have, for an exported program of a fixed
             size; `run_tiled` runs it on larger images. None: any.
         square: Whether height and width of its input must be equal.
@@ -38,6 +42,8 @@ class ArchInfo:
             or 3, as RAW becomes RGB.
         restores_all: Whether it returns all frames (N, T, C, H, W) instead of the reference.
         time_scale: Frame rate of the output divided by that of the input.
+        takes_scale: Whether its ``forward`` has a parameter ``scale``, one of ``scales``, so that
+            one training can have several.
         needs_flow: Name of the optical-flow estimator whose result is its second input, or None.
         own_weights: Whether the names of its tensors identify the arch of a weight file.
         weight_option: The option that names the weight file from which it is built, weights
@@ -54,12 +60,14 @@ class ArchInfo:
     reference: int = 0
     size_multiple: int = 1
     min_size: int = 1
+    pad_mode: str = "replicate"
     input_size: tuple[int, int] | None = None
     square: bool = False
     channels: int = 3
     out_channels: int | None = None
     restores_all: bool = False
     time_scale: int = 1
+    takes_scale: bool = False
     needs_flow: str | None = None
     own_weights: bool = True
     weight_option: str | None = None
@@ -139,6 +147,11 @@ def _check_values(net: nn.Module | type[nn.Module], info: ArchInfo) -> None:
         numbers = value if isinstance(value, tuple) else (value,)
         if any(number is not None and number < 1 for number in numbers):
             raise ComponentError(f"{_name(net)}: the attribute '{field}' must be above 0: {value}")
+    if info.pad_mode not in PAD_MODES:
+        raise ComponentError(
+            f"{_name(net)}: the attribute 'pad_mode' must be one of {', '.join(PAD_MODES)}, got "
+            f"{info.pad_mode!r}"
+        )
     # A class may leave num_frame to its instances.
     last = None if isinstance(net, type) or info.num_frame is None else info.num_frame - 1
     if info.reference < 0 or (last is not None and info.reference > last):

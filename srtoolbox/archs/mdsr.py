@@ -20,11 +20,11 @@ class MDSR(nn.Module):
     outer convolutions are shared. ``scale`` selects the parts that `forward` uses, so that one
     weight file serves every scale. The full published model has ``num_block=80``.
 
-    Trained at one scale, the network is an EDSR with a pre-processing, and the parts of the other
-    scales (``dead_parameters``) keep their values. The paper trains all scales together: each
-    batch has one scale, drawn at random, and passes through ``net(lq, scale)``. That needs a
-    dataset for each scale, a sampler that draws the scale of each step, and an optimizer that
-    skips parameters without a gradient, as those of torch do.
+    The paper trains all scales together (``scales: [2, 3, 4]`` of the training dataset): each
+    batch has one scale, drawn at random, and passes through ``net(lq, scale)``. The optimizer
+    leaves the parts of other scales as they are in this step. Trained at one scale, the network is
+    an EDSR with a pre-processing, and the parts of the other scales (``dead_parameters``) keep
+    their values.
 
     Args:
         scale: Factor by which height and width grow, unless `forward` gets another.
@@ -41,6 +41,7 @@ class MDSR(nn.Module):
         "Lim et al., Enhanced deep residual networks for single image super-resolution, CVPRW 2017"
     )
     scales = (2, 3, 4)
+    takes_scale = True
     checkpoint_blocks = ("body",)
 
     mean: Tensor

@@ -75,6 +75,7 @@ class TwoStage(nn.Module):
             raise UserError(f"TwoStage: network.scale is {self.network.scale}, the run's {scale}")
         self.time_scale, self.needs_flow = time_scale, flow
         self.size_multiple, self.min_size = inner.size_multiple, inner.min_size
+        self.pad_mode = inner.pad_mode
         self.channels, self.out_channels = inner.channels, inner.out_channels
         if num_in_ch not in (None, self.channels) or num_out_ch not in (None, self.out_channels):
             raise UserError(

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srtoolbox.archs.dstcsrnet import Attention, DSTCSRNet
 from srtoolbox.archs.layers.conv_lstm import ConvLSTM
+from srtoolbox.archs.layers.transformer import drop_branch
+from srtoolbox.archs.layers.window import SwinAttention, from_windows, to_windows
+from srtoolbox.archs.swinir import RSTB, SwinIR, mask_of_image
 
 
 def straightforward(net: nn.Module) -> nn.Module:
@@ -15,7 +21,9 @@ def straightforward(net: nn.Module) -> nn.Module:
 
     A network that has no other form is returned as it is.
     """
-    return StraightforwardDSTCSRNet(net) if isinstance(net, DSTCSRNet) else net
+    if isinstance(net, DSTCSRNet):
+        return StraightforwardDSTCSRNet(net)
+    return StraightforwardSwinIR(net) if isinstance(net, SwinIR) else net
 
 
 class StraightforwardDSTCSRNet(nn.Module):
@@ -104,6 +112,66 @@ class StraightforwardDSTCSRNet(nn.Module):
 
         choice = fuse.fusion_selector(both)
         return fuse.refinement(choice[:, :1] * mixed + choice[:, 1:] * attended)
+
+
+class StraightforwardSwinIR(nn.Module):
+    """SwinIR with its attention written out: products, biases, a mask for every window, softmax.
+
+    Masks of images of other sizes than ``img_size`` are computed once for each size.
+
+    Args:
+        net: The network; its parameters are shared.
+    """
+
+    scales = SwinIR.scales
+
+    def __init__(self, net: SwinIR) -> None:
+        super().__init__()
+        self.net, self.scale = net, net.scale
+        self.channels, self.out_channels = net.channels, net.out_channels
+        self.size_multiple, self.min_size = net.size_multiple, net.min_size
+        self.pad_mode = net.pad_mode
+        self._masks: dict[tuple[int, int, torch.device], Tensor] = {}
+
+    def forward(self, lq: Tensor) -> Tensor:
+        """Maps (N, bands, h, w) to (N, bands, h·scale, w·scale); see `SwinIR`."""
+        net = self.net
+        shallow = net.conv_first((lq - net.mean) * net.img_range)
+        feat = net.patch_embed(shallow.movedim(1, -1))
+        for layer in cast(Iterable[RSTB], net.layers):
+            inner = feat
+            for block in layer.blocks:
+                attended = self._attend(block.attn, block.norm1(inner))
+                inner = inner + drop_branch(attended, block.drop, self.training)
+                changed = block.mlp(block.norm2(inner))
+                inner = inner + drop_branch(changed, block.drop, self.training)
+            feat = feat + layer.conv(inner.movedim(-1, 1)).movedim(1, -1)
+        feat = shallow + net.conv_after_body(net.norm(feat).movedim(-1, 1))
+        return net.enlarged(feat) / net.img_range + net.out_mean
+
+    def _attend(self, attn: SwinAttention, x: Tensor) -> Tensor:
+        n, height, width, _ = x.shape
+        size, shift, heads = attn.window_size, attn.shift, attn.num_head
+        x = x.roll((-shift, -shift), (1, 2)) if shift else x
+        windows = to_windows(x, size).flatten(0, 2)  # (windows, pixels, C)
+        qkv = attn.qkv(windows).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = qkv  # (windows, heads, pixels, channels of a head)
+        scores = query * query.shape[-1] ** -0.5 @ key.mT
+        index = attn.relative_position_index
+        scores = scores + attn.relative_position_bias_table[index].permute(2, 0, 1)
+        if shift:
+            mask = self._mask(height, width, size, x.device)[None, :, None]
+            scores = (scores.unflatten(0, (n, -1)) + mask).flatten(0, 1)
+        windows = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
+        grid = (n, height // size, width // size)
+        x = from_windows(attn.proj(windows).unflatten(0, grid), size)
+        return x.roll((shift, shift), (1, 2)) if shift else x
+
+    def _mask(self, height: int, width: int, size: int, device: torch.device) -> Tensor:
+        """Returns the mask of the shifted windows: (windows, pixels, pixels)."""
+        if (height, width, device) not in self._masks:
+            self._masks[height, width, device] = mask_of_image(height, width, size).to(device)
+        return self._masks[height, width, device]
 
 
 def _lstm_step(cell: ConvLSTM, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:

@@ -87,11 +87,13 @@ class Batch(_BatchPixels, total=False):
             masks.
         flow: Optical flow (N, 2, T - 1, 2, h, w), in pixels, if the dataset has it.
         reference: Index of the reference frame in ``lq``, if it differs from the dataset's.
+        scale: Scale of the batch, if the dataset has several.
     """
 
     mask: Tensor
     flow: Tensor
     reference: int
+    scale: int
 
 
 class _Dataset(Protocol):
@@ -149,6 +151,9 @@ class DatasetInfo:
         gt_sizes: Returns (H, W) of the images that are scored, from the headers of their files.
         check_training: Raises a ``UserError`` if the dataset cannot be used for training.
         finish: Computes ``lq`` and ``gt`` of a batch of unfinished samples on the device.
+        scales: Scales of training; each step draws one of them. None: ``scale`` alone.
+        at_scale: Returns the dataset that gives the training samples of one of ``scales``; it has
+            as many sources.
     """
 
     channels: int = 3
@@ -166,6 +171,8 @@ class DatasetInfo:
     gt_sizes: Callable[[], dict[Path, tuple[int, int]]] | None = None
     check_training: Callable[[], None] | None = None
     finish: Callable[[StoredBatch], StoredBatch] | None = None
+    scales: tuple[int, ...] | None = None
+    at_scale: Callable[[int], Any] | None = None
 
 
 def dataset_info(dataset: TrainDataset | EvalDataset) -> DatasetInfo:

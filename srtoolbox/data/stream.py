@@ -31,7 +31,7 @@ from srtoolbox.utils.own_code import calling
 from srtoolbox.utils.processes import end_with_parent
 
 # Separates the streams of random numbers that are drawn for different purposes from one seed.
-_ORDER, _SAMPLE, _NUM_FRAME = 0, 1, 4
+_ORDER, _SAMPLE, _NUM_FRAME, _SCALE = 0, 1, 4, 5
 
 
 def sample_rng(seed: int, step: int, index: int) -> np.random.Generator:
@@ -64,8 +64,17 @@ def nearest_frames(num_frame: int, reference: int, count: int) -> range:
     return range(start, start + count)
 
 
+def scale_of(seed: int, step: int, scales: Sequence[int]) -> int:
+    """Returns the scale of all samples of a step: each of ``scales`` with equal probability."""
+    rng = np.random.default_rng(np.random.SeedSequence([_SCALE, seed, step]))
+    return scales[int(rng.integers(len(scales)))]
+
+
 class SampleStream(Dataset):
     """All training samples in order: item ``d`` is sample ``d % batch`` of step ``d // batch``.
+
+    If the dataset has several scales, each step draws one of them for all its samples, and its
+    batch has it as ``scale``.
 
     Args:
         dataset: Dataset that samples are drawn from.
@@ -101,11 +110,19 @@ class SampleStream(Dataset):
         info = dataset_info(dataset)
         self.num_source = info.num_source or len(dataset)
         self._finish = info.finish
+        self._scales, self._at_scale = info.scales, info.at_scale
 
     def __getitem__(self, draw: int) -> Sample | UnfinishedSample:
         step, index = divmod(draw, self.batch_size)
         source = source_of(self.seed, draw, self.num_source)
-        return draw_sample(self.dataset, source, sample_rng(self.seed, step, index))
+        dataset, scale = self.dataset, self._scale(step)
+        if scale is not None and self._at_scale is not None:
+            dataset = self._at_scale(scale)
+        return draw_sample(dataset, source, sample_rng(self.seed, step, index))
+
+    def _scale(self, step: int) -> int | None:
+        """Returns the scale of a step; None: the dataset has only one."""
+        return None if self._scales is None else scale_of(self.seed, step, self._scales)
 
     def batches(
         self, start: int, stop: int, num_worker: int = 0, device: torch.device | str = "cpu"
@@ -160,7 +177,9 @@ class SampleStream(Dataset):
         pixels = {name: to_float(orient_batch(batch[name], codes)) for name in ("lq", "gt")}
         if "mask" in batch:
             pixels["mask"] = orient_batch(batch["mask"], codes)
-        return cast(Batch, {**batch, **pixels})
+        scale = self._scale(step)
+        several = {} if scale is None else {"scale": scale}
+        return cast(Batch, {**batch, **pixels, **several})
 
     def _choose_frames(
         self, batch: StoredBatch, step: int, min_frames: int, max_frames: int

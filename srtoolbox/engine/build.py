@@ -210,7 +210,8 @@ def build_dataset(
         dataset = build("dataset", spec, scale=opt.scale, **needs, **rules)
         stated = dataset_info(dataset)
         check_dataset(dataset, training=name == "train")
-        if dataset.scale != opt.scale:
+        own = name != "train" and info.takes_scale and dataset.scale in info.scales
+        if dataset.scale != opt.scale and not own:
             raise UserError(f"its scale is {dataset.scale}, the run's {opt.scale}")
         _check_channels(stated, net)
         check_time(net, dataset)
@@ -218,6 +219,7 @@ def build_dataset(
         lq = torch.empty(1, num_frame, stated.channels, 1, 1)
         arrange_frames(net, lq, dataset.reference)
         if name == "train":
+            _check_scales(stated, net)
             if stated.check_training is not None:
                 stated.check_training()
         else:  # the frame rules that the protocol's description states
@@ -232,6 +234,21 @@ def build_dataset(
     if name == "train":
         check_crop(dataset, net)
     return dataset
+
+
+def _check_scales(stated: DatasetInfo, net: nn.Module) -> None:
+    """Raises a ``UserError`` if a training has several scales but the network has not all."""
+    name, info = type(net).__name__, arch_info(net)
+    if stated.scales is None:
+        return
+    if not info.takes_scale:
+        raise UserError(
+            f"scales: {name} has one scale; remove the option, or use a network that takes "
+            "several, such as MDSR"
+        )
+    if missing := [str(scale) for scale in stated.scales if scale not in info.scales]:
+        known = ", ".join(map(str, info.scales))
+        raise UserError(f"scales: {name} has {known}, not {', '.join(missing)}")
 
 
 def _check_channels(stated: DatasetInfo, net: nn.Module) -> None:

@@ -179,6 +179,7 @@ def export_network(
         out_channels=info.out_channels,
         size_multiple=info.size_multiple,
         min_size=info.min_size,
+        pad_mode=info.pad_mode,
         restores_all=info.restores_all,
         time_scale=info.time_scale,
         needs_flow=info.needs_flow,

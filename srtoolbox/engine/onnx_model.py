@@ -49,6 +49,7 @@ class ProgramInfo:
         out_channels: Channels of the output; None: not declared, as in files of earlier versions.
         pixels: Facts about the pixels of the training data, see ``PixelFacts``; empty: the
             defaults.
+        pad_mode: How smaller inputs are extended.
     """
 
     srtoolbox: str
@@ -68,6 +69,7 @@ class ProgramInfo:
     halo: int | None = None
     out_channels: int | None = None
     pixels: dict[str, Any] = dataclasses.field(default_factory=dict)
+    pad_mode: str = "replicate"
 
     def to_json(self) -> str:
         """Returns all fields as a JSON object, without empty ``pixels``."""
@@ -141,6 +143,7 @@ class OnnxModel(nn.Module):
         self.channels, self.out_channels = info.channels, info.out_channels
         self.restores_all = info.restores_all
         self.size_multiple, self.min_size = info.size_multiple, info.min_size
+        self.pad_mode = info.pad_mode
         self.input_size, self.time_scale = info.input_size, info.time_scale
         self.needs_flow = info.needs_flow
         self.paper = f"{info.arch['type']} (weights {info.weights}), exported to ONNX"

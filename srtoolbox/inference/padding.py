@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,9 +16,9 @@ from srtoolbox.models.frames import run_network
 def run_padded(net: nn.Module, lq: Tensor) -> Tensor:
     """Runs ``net`` on images of any size.
 
-    The right and bottom edges are repeated until height and width are multiples of the network's
-    ``size_multiple`` and at least its ``min_size``, or equal its ``input_size``, and equal each
-    other if it is ``square``; the output is cropped accordingly.
+    The images are extended at the right and bottom, by the network's ``pad_mode``, until height and
+    width are multiples of its ``size_multiple`` and at least its ``min_size``, or equal its
+    ``input_size``, and equal each other if it is ``square``; the output is cropped accordingly.
 
     Args:
         net: A registered arch.
@@ -39,24 +40,43 @@ def run_padded(net: nn.Module, lq: Tensor) -> Tensor:
                 f"{type(net).__name__} takes only images of {rows}x{columns} pixels, got "
                 f"{height}x{width}; run it in tiles (val.tile: {min(rows, columns)})"
             )
-        lq = pad_to(lq, rows, columns)
+        lq = pad_to(lq, rows, columns, info.pad_mode)
     else:
         rows, columns = (side + _missing(info, side) for side in (height, width))
         if info.square:
             rows = columns = max(rows, columns)
-        lq = pad_to(lq, rows, columns)
+        lq = pad_to(lq, rows, columns, info.pad_mode)
     output = run_network(net, lq)
     sr = output["sr"] if isinstance(output, dict) else output
     return sr[..., : height * scale, : width * scale]
 
 
-def pad_to(lq: Tensor, height: int, width: int) -> Tensor:
-    """Repeats the right and bottom edges of (…, C, h, w) until it is (…, C, height, width)."""
+def pad_to(lq: Tensor, height: int, width: int, mode: str = "replicate") -> Tensor:
+    """Extends (…, C, h, w) at the right and bottom until it is (…, C, height, width).
+
+    Args:
+        lq: The images.
+        height: At least h.
+        width: At least w.
+        mode: ``"replicate"`` repeats the edge pixel. ``"reflect"`` mirrors the image without
+            repeating it, and mirrors the result again where one mirror image is not enough.
+    """
     bottom, right = height - lq.shape[-2], width - lq.shape[-1]
     if not (bottom or right):
         return lq
+    if mode == "reflect":
+        for dim, size in ((-2, height), (-1, width)):
+            lq = lq.index_select(dim, _reflected(lq.shape[dim], size, lq.device))
+        return lq
     flat = F.pad(lq.flatten(0, -4), (0, right, 0, bottom), mode="replicate")
     return flat.unflatten(0, lq.shape[:-3])
+
+
+def _reflected(length: int, size: int, device: torch.device) -> Tensor:
+    """Returns the indices 0, 1, …, length − 1, length − 2, …, 1, 0, 1, …, ``size`` in all."""
+    period = max(2 * (length - 1), 1)
+    index = torch.arange(size, device=device) % period
+    return torch.minimum(index, period - index) if length > 1 else index
 
 
 def accepts_size(net: nn.Module, length: int) -> bool:

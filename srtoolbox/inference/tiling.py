@@ -22,7 +22,7 @@ def run_tiled(net: nn.Module, lq: Tensor, tile: int, halo: int, run: Runner = ru
     same positions as in the whole image.
 
     A network with an ``input_size`` always gets tiles of this size: at the right and bottom border
-    they overlap more. Images that are smaller get repeated borders, as in ``run_padded``.
+    they overlap more. Images that are smaller are extended, as in ``run_padded``.
 
     Args:
         net: A registered arch, or an exported program such as ``OnnxModel``.
@@ -51,7 +51,7 @@ def run_tiled(net: nn.Module, lq: Tensor, tile: int, halo: int, run: Runner = ru
             -(-max(own, least) // multiple) * multiple
             for own, least in ((height, size[0]), (width, size[1]))
         ]
-        lq = pad_to(lq, *full)
+        lq = pad_to(lq, *full, info.pad_mode)
         rows = list(_fixed_spans(full[0], size[0], halo, multiple))
         columns = list(_fixed_spans(full[1], size[1], halo, multiple))
     result = None

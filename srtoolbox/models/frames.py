@@ -87,7 +87,9 @@ def varying_frames(
     return num_frame_range
 
 
-def run_network(net: nn.Module, lq: Tensor, flow: Tensor | None = None) -> Tensor | dict[str, Any]:
+def run_network(
+    net: nn.Module, lq: Tensor, flow: Tensor | None = None, scale: int | None = None
+) -> Tensor | dict[str, Any]:
     """Runs ``net``, with optical flow as its second input if it declares ``needs_flow``.
 
     The first output of every network is checked.
@@ -97,6 +99,7 @@ def run_network(net: nn.Module, lq: Tensor, flow: Tensor | None = None) -> Tenso
         lq: The result of ``arrange_frames``.
         flow: Optical flow (N, 2, T - 1, 2, h, w) of these frames in pixels; None: it is computed,
             or read from the cache.
+        scale: One of the network's ``scales``, if it declares ``takes_scale``; None: its own.
 
     Returns:
         SR images (N, C, h·scale, w·scale), or (N, T', C, h·scale, w·scale) if the network restores
@@ -111,9 +114,9 @@ def run_network(net: nn.Module, lq: Tensor, flow: Tensor | None = None) -> Tenso
     if info.needs_flow is not None:
         inputs.append(batch_flow(info.needs_flow, lq) if flow is None else flow)
     with calling(net, "forward"):
-        output = net(*inputs)
+        output = net(*inputs) if scale is None else net(*inputs, scale=scale)
     if net not in _checked:
-        _check_output(net, info, lq, output)
+        _check_output(net, info, lq, output, scale)
         _checked.add(net)
     if net.training and torch.is_grad_enabled() and net not in _trained:
         _check_gradient(net, output)
@@ -121,10 +124,12 @@ def run_network(net: nn.Module, lq: Tensor, flow: Tensor | None = None) -> Tenso
     return output
 
 
-def _check_output(net: nn.Module, info: ArchInfo, lq: Tensor, output: Any) -> None:
+def _check_output(
+    net: nn.Module, info: ArchInfo, lq: Tensor, output: Any, scale: int | None = None
+) -> None:
     """Raises a ``ComponentError`` for an output that is not as ``run_network`` documents it."""
     batch, (height, width) = lq.shape[0], lq.shape[-2:]
-    scale: int = getattr(net, "scale", 1)
+    scale = int(getattr(net, "scale", 1)) if scale is None else scale
     if info.out_channels is None:  # RAW frames (4 channels) become RGB images
         channels, stated = {lq.shape[-3], 3}, ""
     else:

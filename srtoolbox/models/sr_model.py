@@ -59,7 +59,8 @@ class SRModel:
         """Runs the generator and returns the tensors that losses can use, by name."""
         net, lq = self.networks["g"], batch["lq"]
         reference = batch.get("reference", self.reference)
-        output = run_network(net, arrange_frames(net, lq, reference), batch.get("flow"))
+        frames = arrange_frames(net, lq, reference)
+        output = run_network(net, frames, batch.get("flow"), batch.get("scale"))
         aux = dict(output) if isinstance(output, dict) else {"sr": output}
         sr = aux.pop("sr").float()
         check_shapes(sr, batch["gt"])

@@ -20,7 +20,12 @@ from srtoolbox.errors import UserError
 from srtoolbox.models.frames import run_network
 from srtoolbox.registry import ARCH_REGISTRY, constructor_parameters
 
-ADDS_ITS_INPUT = ("Bicubic", "DSTCSRNetPlus", "EDVR")  # so input and output have equal numbers
+ADDS_ITS_INPUT = (
+    "Bicubic",
+    "DSTCSRNetPlus",
+    "EDVR",
+    "SRVGGNetCompact",
+)  # so input and output have equal numbers
 every_arch = pytest.mark.parametrize("name", NAMES)
 
 
@@ -90,7 +95,7 @@ def test_there_is_at_least_one_band(name: str) -> None:
         small(name, num_in_ch=0)
 
 
-@pytest.mark.parametrize("name", ["DSRNet", "EDSR", "MDSR"])
+@pytest.mark.parametrize("name", ["DSRNet", "EDSR", "MDSR", "RCAN"])
 def test_only_three_bands_have_a_mean_colour(name: str) -> None:
     net = small(name, num_in_ch=4)
     assert not [key for key in net.state_dict() if "mean" in key]

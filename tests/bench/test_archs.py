@@ -13,8 +13,9 @@ from srtoolbox.bench import archs
 from srtoolbox.bench.archs import ArchsOptions, measure_archs, report_archs
 from srtoolbox.bench.network import build_net
 from srtoolbox.bench.run import run_bench
+from srtoolbox.bench.straightforward import straightforward
 from srtoolbox.config.load import load_options
-from srtoolbox.config.schema import check
+from srtoolbox.config.schema import build, check
 from srtoolbox.errors import UserError
 
 CPU = torch.device("cpu")
@@ -86,6 +87,44 @@ def test_the_reference_of_dstc_srnet_is_its_straightforward_form() -> None:
     assert ours.training_memory < reference.training_memory
 
 
+SWINIR = {
+    "type": "SwinIR",
+    "img_size": 16,
+    "embed_dim": 12,
+    "depths": [2, 3],
+    "num_heads": [2, 3],
+    "window_size": 4,
+    "upsampler": "pixelshuffledirect",
+}
+
+
+@pytest.mark.parametrize("size", [(16, 16), (8, 20), (4, 4)])
+def test_the_attention_of_swinir_written_out(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    net = build("arch", SWINIR)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    other, lq = straightforward(net), torch.rand(2, 3, *size)
+    assert type(other).__name__ == "StraightforwardSwinIR"
+    results = []
+    for form in (net.train(), other.train()):
+        net.zero_grad()
+        torch.manual_seed(1)  # of the dropped branches
+        sr = form(lq)
+        sr.square().mean().backward()
+        results.append((sr, [p.grad.clone() for p in net.parameters()]))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_reference_of_swinir_is_measured() -> None:
+    opt = options(archs={"SwinIR": SWINIR}, input=[1, 3, 3, 16, 16], modes=["fp32"], rounds=1)
+    reference, ours = measure_archs(opt, CPU)
+    assert (reference.mode, reference.deviation) == ("reference", 0)
+    assert ours.deviation < 1e-5
+    assert ours.forward_memory < reference.forward_memory
+
+
 def test_threads_are_set_and_restored(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     before, seen = torch.get_num_threads(), []
@@ -133,7 +172,7 @@ def test_faulty_options(changes: dict, message: str) -> None:
         measure_archs(options(**changes), CPU)
 
 
-@pytest.mark.parametrize("name", ["archs", "dstc_plus", "dstc_srnet"])
+@pytest.mark.parametrize("name", ["archs", "dstc_plus", "dstc_srnet", "swinir"])
 def test_the_shipped_options_fit(name: str) -> None:
     path = Path(__file__).parents[2] / "options" / "bench" / f"{name}.yml"
     opt, _ = load_options(path, (), ArchsOptions)

@@ -15,6 +15,7 @@ from srtoolbox.data.stream import (
     collate,
     nearest_frames,
     sample_rng,
+    scale_of,
     source_of,
     split_batch,
     to_float,
@@ -277,3 +278,46 @@ def test_a_varying_number_of_frames_needs_a_reference() -> None:
 
     with pytest.raises(ValueError, match="needs a dataset with a reference frame"):
         SampleStream(AllFrames(), 0, 2, num_frame_range=(1, 3))
+
+
+class TwoScales(Numbered):
+    """Samples of two scales."""
+
+    scales = (2, 4)
+
+    def at_scale(self, scale: int) -> TwoScales:
+        other = TwoScales(self.length)
+        other.scale = scale
+        return other
+
+    def draw(self, index: int, rng: np.random.Generator) -> dict:
+        lq = rng.integers(0, 256, (1, 3, 2, 2), dtype=np.uint8)
+        gt = lq[0].repeat(self.scale, 1).repeat(self.scale, 2)
+        return {"key": str(index), "lq": lq, "gt": gt}
+
+
+def test_the_scale_of_a_step_is_a_function_of_seed_and_step() -> None:
+    drawn = [scale_of(7, step, (2, 3, 4)) for step in range(900)]
+    assert drawn == [scale_of(7, step, (2, 3, 4)) for step in range(900)]
+    assert drawn != [scale_of(8, step, (2, 3, 4)) for step in range(900)]
+    assert all(250 < drawn.count(scale) < 350 for scale in (2, 3, 4))
+
+
+def test_all_samples_of_a_step_have_its_scale() -> None:
+    stream = SampleStream(TwoScales(), 7, BATCH)
+    found = list(stream.batches(0, 12))
+    for step, batch in enumerate(found):
+        assert batch["scale"] == scale_of(7, step, (2, 4))
+        assert batch["gt"].shape == (BATCH, 3, 2 * batch["scale"], 2 * batch["scale"])
+    assert {batch["scale"] for batch in found} == {2, 4}
+    later = list(SampleStream(TwoScales(), 7, BATCH).batches(9, 12))
+    assert_same(later, found[9:])
+    ranks = [list(SampleStream(TwoScales(), 7, BATCH, rank, 2).batches(0, 12)) for rank in (0, 1)]
+    for whole, *parts in zip(found, *ranks, strict=True):
+        assert {part["scale"] for part in parts} == {whole["scale"]}
+        assert torch.equal(parts[1]["gt"], whole["gt"][1::2])
+
+
+def test_a_dataset_of_one_scale_has_none_in_its_batches() -> None:
+    (batch,) = SampleStream(Numbered(), 7, BATCH).batches(0, 1)
+    assert "scale" not in batch

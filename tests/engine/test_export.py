@@ -71,7 +71,15 @@ def test_every_arch_is_exported_to_onnx(tmp_path: Path, name: str) -> None:
     assert fixed == (("onnx", name) in FIXED_SIZE), report.describe()
     assert len(report.info.checks) == 3
     own, theirs = arch_info(net), arch_info(model)
-    same = ("size_multiple", "channels", "restores_all", "time_scale", "needs_flow", "reference")
+    same = (
+        "size_multiple",
+        "pad_mode",
+        "channels",
+        "restores_all",
+        "time_scale",
+        "needs_flow",
+        "reference",
+    )
     assert all(getattr(own, fact) == getattr(theirs, fact) for fact in same)
     assert theirs.num_frame == (own.num_frame or 3)
     # Another size than those of the checks, which needs padding.

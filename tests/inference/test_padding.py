@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from srtoolbox.errors import UserError
 from srtoolbox.inference.padding import accepts_size, run_padded
 from srtoolbox.inference.prediction import predict
 
@@ -99,3 +100,29 @@ def test_square_networks_get_square_inputs() -> None:
     net.square = True
     assert torch.equal(run_padded(net, lq), enlarge(lq, 2))
     assert net.sizes == [(1, 3, 36, 36)]
+
+
+@pytest.mark.parametrize("size", [(15, 18), (9, 30), (16, 20)])
+def test_the_image_is_mirrored_where_the_network_declares_it(size: tuple[int, int]) -> None:
+    net = Needy()
+    net.pad_mode = "reflect"
+    lq = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(run_padded(net, lq), enlarge(lq, 2))
+    bottom, right = (have - given for have, given in zip(net.seen.shape[-2:], size, strict=True))
+    assert torch.equal(net.seen, torch.nn.functional.pad(lq, (0, right, 0, bottom), mode="reflect"))
+
+
+def test_a_small_image_is_mirrored_several_times() -> None:
+    net = Needy(num_frame=None)
+    net.pad_mode = "reflect"
+    lq = torch.arange(3.0).expand(1, 2, 3, 1, 3) / 10
+    assert run_padded(net, lq).shape == (1, 3, 2, 6)
+    row = torch.tensor([0, 1, 2, 1] * 4) / 10
+    assert torch.equal(net.seen, row.expand(1, 2, 3, 16, 16))
+
+
+def test_another_pad_mode_is_refused() -> None:
+    net = Needy()
+    net.pad_mode = "zeros"
+    with pytest.raises(UserError, match="'pad_mode' must be one of replicate, refl"):
+        run_padded(net, torch.rand(1, 3, 4, 4))

@@ -61,8 +61,17 @@ SMALL: dict[str, dict] = {
         "deformable_groups": 2,
         "patch_sizes": (4, 2),
     },
+    "RCAN": {"num_feat": 8, "num_group": 2, "num_block": 1, "squeeze_factor": 2},
     "RDN": {"num_feat": 8, "num_block": 2, "num_layer": 2, "num_grow_ch": 4},
     "RRDBNet": {"num_feat": 8, "num_block": 1, "num_grow_ch": 4},
+    "SRVGGNetCompact": {"num_feat": 8, "num_conv": 2},
+    "SwinIR": {
+        "img_size": 8,
+        "embed_dim": 12,
+        "depths": (2, 2),
+        "num_heads": (2, 3),
+        "window_size": 4,
+    },
     "TDAN": {
         "num_feat": 8,
         "deformable_groups": 2,

@@ -7,6 +7,8 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from srtoolbox.archs.layers.basic import conv3
+from srtoolbox.archs.layers.channel_attention import ChannelAttention
+from srtoolbox.archs.layers.transformer import Mlp, drop_branch, init_linear_
 from srtoolbox.archs.layers.upsample import Upsample
 from srtoolbox.archs.layers.window import (
     WindowAttention,
@@ -86,10 +88,7 @@ class HAT(nn.Module):
         self.conv_before_upsample = nn.Sequential(conv3(embed_dim, num_feat), nn.LeakyReLU())
         self.upsample = Upsample(scale, num_feat)
         self.conv_last = nn.Conv2d(num_feat, num_out_ch, 3, padding=1)
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                nn.init.zeros_(layer.bias)
+        init_linear_(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, num_in_ch, h, w) to (N, num_out_ch, h * scale, w * scale)."""
@@ -159,15 +158,9 @@ class HAB(nn.Module):
         """Maps (N, h, w, C) to the same shape."""
         feat = self.norm1(x)
         local = self.conv_block(feat.movedim(-1, 1)).movedim(1, -1)
-        x = x + self._drop(self.attn(feat, index)) + self.conv_scale * local
-        return x + self._drop(self.mlp(self.norm2(x)))
-
-    def _drop(self, branch: Tensor) -> Tensor:
-        """Stochastic depth (Huang et al., ECCV 2016): in training, drops it for some images."""
-        if not self.training or self.drop == 0:
-            return branch
-        kept = branch.new_empty(len(branch), 1, 1, 1).bernoulli_(1 - self.drop)
-        return branch * (kept / (1 - self.drop))
+        attended = drop_branch(self.attn(feat, index), self.drop, self.training)
+        x = x + attended + self.conv_scale * local
+        return x + drop_branch(self.mlp(self.norm2(x)), self.drop, self.training)
 
 
 class OCAB(nn.Module):
@@ -211,7 +204,9 @@ class OCAB(nn.Module):
 class CAB(nn.Sequential):
     """Two convolutions and channel attention (Zhang et al., RCAN, ECCV 2018); keeps the shape.
 
-    The first convolution reduces the channels to a third.
+    The first convolution reduces the channels to a third. The attention has C / 30 inner channels,
+    but at least 4, because a single one that is negative for all images would have no effect after
+    the ReLU.
     """
 
     def __init__(self, num_feat: int) -> None:
@@ -220,36 +215,6 @@ class CAB(nn.Sequential):
             nn.Conv2d(num_feat, narrow, 3, padding=1),
             nn.GELU(),
             nn.Conv2d(narrow, num_feat, 3, padding=1),
-            ChannelAttention(num_feat),
+            ChannelAttention(num_feat, max(num_feat // 30, 4)),
         )
         super().__init__(OrderedDict(cab=cab))
-
-
-class ChannelAttention(nn.Module):
-    """Weighs channels by a function of their means over the image: (N, C, h, w) to the same shape.
-
-    It has C / 30 inner channels, but at least 4, because a single one that is negative for all
-    images would have no effect after the ReLU.
-    """
-
-    def __init__(self, num_feat: int) -> None:
-        super().__init__()
-        narrow = max(num_feat // 30, 4)
-        self.attention = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(num_feat, narrow, 1),
-            nn.ReLU(),
-            nn.Conv2d(narrow, num_feat, 1),
-            nn.Sigmoid(),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.attention(x)
-
-
-class Mlp(nn.Sequential):
-    """Perceptron applied to each pixel, (…, C) to the same shape, with 2 C inner channels."""
-
-    def __init__(self, num_feat: int) -> None:
-        fc1, fc2 = nn.Linear(num_feat, 2 * num_feat), nn.Linear(2 * num_feat, num_feat)
-        super().__init__(OrderedDict(fc1=fc1, act=nn.GELU(), fc2=fc2))

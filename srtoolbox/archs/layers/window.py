@@ -16,10 +16,13 @@ class WindowAttention(nn.Module):
 
     Args:
         embed_dim: Channels, divisible by ``num_head``.
-        window_size: Height and width of a window, even.
+        window_size: Height and width of a window.
         num_head: Attention heads.
-        shifted: Whether to shift the windows by half of their size.
+        shifted: Whether to shift the windows by half of their size, rounded down.
     """
+
+    penalty = -torch.inf
+    """Value that is added to the products of pixels that must not attend to each other."""
 
     mask: Tensor | None
 
@@ -44,17 +47,24 @@ class WindowAttention(nn.Module):
         x = to_windows(x, self.window_size)
         # (3, N, rows, columns, heads, pixels, channels of a head)
         windows = x.unflatten(-1, (3, self.num_head, -1)).permute(4, 0, 1, 2, 5, 3, 6)
-        if self.mask is None:
-            windows = attend(*windows, bias=bias)
-        else:
-            windows = self._by_kind(windows, bias, self.mask)
-        x = self.proj(from_windows(windows, self.window_size))
+        x = self.proj(from_windows(self.attend(windows, bias), self.window_size))
         return x.roll((shift, shift), (1, 2)) if shift else x
 
-    def _by_kind(self, windows: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
-        """Computes the attention of the four kinds of windows, each with its mask."""
+    def attend(self, windows: Tensor, bias: Tensor) -> Tensor:
+        """Returns the attention in each window; each of the four kinds has its mask.
+
+        Args:
+            windows: Queries, keys and values (3, N, rows, columns, heads, pixels, d).
+            bias: (heads, pixels, pixels).
+
+        Returns:
+            (N, rows, columns, pixels, heads * d).
+        """
+        if self.mask is None:
+            return attend(*windows, bias=bias)
         inner, last = slice(None, -1), slice(-1, None)
-        biases = torch.where(mask[:, None], bias, -torch.inf)  # (4, heads, pixels, pixels)
+        # (4, heads, pixels, pixels)
+        biases = torch.where(self.mask[:, None], bias, bias + self.penalty)
         rows = [
             torch.cat(
                 [
@@ -66,6 +76,35 @@ class WindowAttention(nn.Module):
             for lower, row in enumerate((inner, last))
         ]
         return torch.cat(rows, dim=1)
+
+
+class SwinAttention(WindowAttention):
+    """Window attention of SwinIR, with its mask: −100 instead of excluded keys.
+
+    In a training on a CPU, torch's operator computes the gradient of the biases slowly. There the
+    products are computed here, and the mask is added only to the windows that have one.
+    """
+
+    penalty = -100.0
+    relative_position_index: Tensor
+
+    def __init__(self, embed_dim: int, window_size: int, num_head: int, shifted: bool) -> None:
+        super().__init__(embed_dim, window_size, num_head, shifted)
+        self.register_buffer("relative_position_index", self_index(window_size))
+
+    def attend(self, windows: Tensor, bias: Tensor) -> Tensor:
+        learns = bias.requires_grad and torch.is_grad_enabled()
+        if not learns or windows.device.type != "cpu":
+            return super().attend(windows, bias)
+        query, key, value = windows
+        scores = (query * query.shape[-1] ** -0.5 @ key.mT).add_(bias.to(query.dtype))
+        if self.mask is not None:
+            with torch.no_grad():  # a constant; the gradient of the scores is the same without it
+                _, right, lower, corner = self.penalty * ~self.mask
+                scores[:, :-1, -1].add_(right)
+                scores[:, -1, :-1].add_(lower)
+                scores[:, -1, -1].add_(corner)
+        return (scores.softmax(-1) @ value).transpose(3, 4).flatten(4)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
@@ -137,9 +176,9 @@ def shift_mask(size: int) -> Tensor:
     """Returns whether a query may attend to a key in shifted windows: (4, query, key).
 
     The four kinds are inner windows, windows along the right edge, along the lower edge, and in the
-    lower right corner. Queries and keys are size² pixels each.
+    lower right corner. Queries and keys are size² pixels each. The shift is size // 2.
     """
-    half = torch.arange(size) >= size // 2
+    half = torch.arange(size) >= size - size // 2
     same = half[:, None] == half[None, :]
     everything = torch.ones_like(same)
     kinds = ((everything, everything), (everything, same), (same, everything), (same, same))

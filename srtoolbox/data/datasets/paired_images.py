@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,8 +14,11 @@ from srtoolbox.data.datasets.source import FileDataset, choose_layout, find_item
 from srtoolbox.data.files.find import scan_pair
 from srtoolbox.data.transforms.orientation import random_orientation
 from srtoolbox.errors import UserError
-from srtoolbox.registry import DATASET_REGISTRY
+from srtoolbox.registry import DATASET_REGISTRY, constructor_parameters
+from srtoolbox.utils.console import names_text
 from srtoolbox.utils.files import user_path
+
+DEFAULT_GT_SIZE = 192
 
 
 @DATASET_REGISTRY.register()
@@ -63,6 +67,9 @@ class PairedImages(FileDataset):
             the ground truth out. A training crop without any other pixel is drawn again, up to ten
             times in all.
         scale_floats: Apply the levels to float files, too, which may then have any range.
+        scales: Scales of training, such as [2, 3, 4], for a network that takes several (MDSR).
+            Each step draws one of them for its whole batch. ``scale`` is among them. ``gt_size`` is
+            that of ``scale``; crops of other scales have as many LR pixels. Null: ``scale`` alone.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -80,7 +87,7 @@ class PairedImages(FileDataset):
         dataroot_lq: str | None = None,
         filename_tmpl: str = "{}",
         scale: int = 4,
-        gt_size: int = 192,
+        gt_size: int = DEFAULT_GT_SIZE,
         use_hflip: bool = True,
         use_rot: bool = True,
         edge: Literal["replicate", "symmetric"] | None = None,
@@ -97,7 +104,9 @@ class PairedImages(FileDataset):
         nodata: float | None = None,
         scale_floats: bool = False,
         dataroot_mask: str | None = None,
+        scales: Sequence[int] | None = None,
     ) -> None:
+        given = dict(locals())  # the options, for the same dataset at other scales
         super().__init__(scale, gt_size, use_hflip, use_rot)
         known_layout = choose_layout(layout, "image")
         if dataroot_mask is not None and dataroot_gt is None:
@@ -143,6 +152,35 @@ class PairedImages(FileDataset):
             cache_limit,
             reading,
         )
+        self.scales, self._others = None, {}
+        if scales is not None:
+            options = {key: given[key] for key in constructor_parameters(PairedImages)}
+            options["scales"] = None
+            self.scales = _check_scales(scales, scale, dataroot_lq, filename_tmpl)
+            self._others = {
+                other: PairedImages(**at_scale(options, scale, other))
+                for other in self.scales
+                if other != scale
+            }
+            _check_equal(self._title, [self, *self._others.values()])
+
+    def at_scale(self, scale: int) -> PairedImages:
+        """Returns the dataset with the training samples of one of ``scales``."""
+        return self if scale == self.scale else self._others[scale]
+
+    def check_training(self) -> None:
+        """Checks whether every pair can give training crops, at every scale.
+
+        Raises:
+            UserError: names the first ten images that are smaller than the crop.
+        """
+        for dataset in (super(), *self._others.values()):
+            dataset.check_training()
+
+    def paths(self) -> list[Path]:
+        """Returns all files that may be read."""
+        others = [path for dataset in self._others.values() for path in dataset.paths()]
+        return list(dict.fromkeys([*super().paths(), *others]))
 
     def __getitem__(self, index: int) -> Sample:
         """Returns a whole pair, for evaluation: lq (1, C, h, w) and gt (C, H, W), as stored."""
@@ -155,3 +193,43 @@ class PairedImages(FileDataset):
         sample = self._read(item, [0], [0], rng).as_sample(item.key, single=True)
         sample["orientation"] = random_orientation(self.use_hflip, self.use_rot, rng)
         return sample
+
+
+def at_scale(options: Mapping[str, Any], scale: int, other: int) -> dict[str, Any]:
+    """Returns the options of a dataset with another scale and crops of as many LR pixels.
+
+    Args:
+        options: The options.
+        scale: Their scale.
+        other: The other scale.
+    """
+    size = options.get("gt_size", DEFAULT_GT_SIZE)
+    return {**options, "scale": other, "gt_size": size // scale * other}
+
+
+def _check_scales(
+    scales: Sequence[int], scale: int, dataroot_lq: str | None, filename_tmpl: str
+) -> tuple[int, ...]:
+    if min(scales, default=0) < 1 or len(set(scales)) < len(scales) or scale not in scales:
+        raise UserError(
+            f"PairedImages: scales must be different numbers from 1 on, with scale {scale} among "
+            f"them, got {list(scales)}"
+        )
+    if dataroot_lq is not None or filename_tmpl != "{}":
+        raise UserError(
+            "PairedImages: dataroot_lq and filename_tmpl describe the LR images of one scale; "
+            "remove scales, or remove them and give dataroot with a layout"
+        )
+    return tuple(scales)
+
+
+def _check_equal(title: str, datasets: Sequence[PairedImages]) -> None:
+    """Raises a ``UserError`` if the datasets do not have the same images."""
+    first, *others = ({item.key for item in dataset._items} for dataset in datasets)
+    for dataset, keys in zip(datasets[1:], others, strict=True):
+        if keys != first:
+            missing = sorted(first ^ keys)
+            raise UserError(
+                f"{title}: x{datasets[0].scale} and x{dataset.scale} do not have the same images: "
+                f"{names_text(missing)}; complete the LR folders, or remove the scale"
+            )

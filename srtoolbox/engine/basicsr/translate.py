@@ -36,12 +36,34 @@ _METRICS = {"calculate_psnr": "PSNR", "calculate_ssim": "SSIM", "calculate_lpips
 _BUILT_IN: dict[str, dict[str, Any]] = {
     "EDSR": {"rgb_mean": [0.4488, 0.4371, 0.4040]},
     "EDVR": {"center_frame_idx": None},
+    "RCAN": {"rgb_mean": [0.4488, 0.4371, 0.4040]},
+    "SwinIR": {
+        "patch_size": 1,
+        "qkv_bias": True,
+        "drop_rate": 0,
+        "attn_drop_rate": 0,
+        "ape": False,
+        "patch_norm": True,
+        "use_checkpoint": False,
+    },
 }
 _SCALE_KEYS = ("upscale", "scale")
 _CHANNEL_KEYS = ("num_in_ch", "num_out_ch", "in_chans")
+_OTHER_NAMES = {"SwinIR": {"in_chans": "num_in_ch"}}
 
 # Defaults of BasicSR that differ from those here.
-_ARCH_DEFAULTS: dict[str, dict[str, Any]] = {"EDVR": {"hr_in": False, "with_predeblur": False}}
+_ARCH_DEFAULTS: dict[str, dict[str, Any]] = {
+    "EDVR": {"hr_in": False, "with_predeblur": False},
+    "RCAN": {"num_block": 16},
+    "SwinIR": {
+        "embed_dim": 96,
+        "depths": [6, 6, 6, 6],
+        "num_heads": [6, 6, 6, 6],
+        "window_size": 7,
+        "mlp_ratio": 4.0,
+        "upsampler": "",
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -195,8 +217,9 @@ class _Translator:
         for key in list(network.left):
             if network.tree[key] is None:
                 continue
-            if key in own:
-                arch.put(key, network.take(key), network.place(key))
+            name_here = _OTHER_NAMES.get(name, {}).get(key, key)
+            if name_here in own:
+                arch.put(name_here, network.take(key), network.place(key))
             elif key in fixed:
                 self._check_built_in(network, key, fixed[key], name)
         for key, value in _ARCH_DEFAULTS.get(name, {}).items():
@@ -207,7 +230,7 @@ class _Translator:
 
     def _check_built_in(self, network: Section, key: str, wanted: Any, arch: str) -> None:
         value = network.take(key)
-        if value == wanted and not isinstance(value, bool):
+        if value == wanted and isinstance(value, bool) == isinstance(wanted, bool):
             source = "the run's scale" if key in _SCALE_KEYS else f"built into {arch}"
             network.note("unneeded", key, f"{shown(value)} is {source}")
         else:

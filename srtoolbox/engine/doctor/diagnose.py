@@ -17,6 +17,7 @@ from torch import nn
 from srtoolbox.archs.base import arch_info
 from srtoolbox.config.files import plain
 from srtoolbox.data.base import EvalDataset, Sample, TrainDataset, dataset_info
+from srtoolbox.data.datasets.paired_images import at_scale
 from srtoolbox.data.files.reader import MASK_OPTIONS
 from srtoolbox.data.prepare.examine import decoded_size, examine, headers, report_by_kind
 from srtoolbox.data.stream import SampleStream, split_batch
@@ -143,17 +144,24 @@ class _RunCheck:
 
     def _decode(self, name: str, spec: Mapping[str, Any], channels: int | None, say: Say) -> None:
         """Decodes all files of a dataset and notes the size of its cache."""
+        at_scales = [spec]
+        if name == "train" and spec.get("scales"):
+            at_scales = [at_scale(spec, self.opt.scale, scale) for scale in spec["scales"]]
+        results = []
         with progress_bar(f"decoding datasets.{name}") as progress:
-            seen = examine(spec, self.opt.scale, name == "train", progress, channels)
+            for one in at_scales:
+                results.append(examine(one, self.opt.scale, name == "train", progress, channels))
+        seen = results[0]
         if seen is None:
             return
-        if seen.faults:
-            raise UserError(report_by_kind(seen.faults, spec["type"]))
-        gt = list(dict.fromkeys(path for item in seen.items for path in item.gt))
-        lq = list(dict.fromkeys(path for item in seen.items for path in item.lq))
+        if faults := [fault for result in results if result for fault in result.faults]:
+            raise UserError(report_by_kind(faults, spec["type"]))
+        items = [item for result in results if result for item in result.items]
+        gt = list(dict.fromkeys(path for item in items for path in item.gt))
+        lq = list(dict.fromkeys(path for item in items for path in item.lq))
         say(f"{len(gt) + len(lq):,} files decoded")
         if folder := spec.get("cache"):
-            masks = list(dict.fromkeys(path for item in seen.items for path in item.mask))
+            masks = list(dict.fromkeys(path for item in items for path in item.mask))
             found = [*headers(gt, seen.gt_options), *headers(lq, seen.lq_options)]
             size = decoded_size([*found, *headers(masks, MASK_OPTIONS)])
             caches = self.found.caches

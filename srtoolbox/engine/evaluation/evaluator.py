@@ -20,6 +20,7 @@ from srtoolbox.engine.options import ValOptions
 from srtoolbox.errors import RunError, UserError, is_out_of_memory
 from srtoolbox.inference.padding import run_padded
 from srtoolbox.inference.prediction import PLAIN, EnhanceOptions, predict
+from srtoolbox.inference.scales import at_scale
 from srtoolbox.inference.tiling import halve, run_tiled
 from srtoolbox.metrics import (
     ClipMetric,
@@ -106,7 +107,8 @@ class Evaluator:
         restored afterwards.
 
         Args:
-            net: A registered arch on ``device``, or a cascade of them.
+            net: A registered arch on ``device``, or a cascade of them. One with several scales
+                (``takes_scale``) runs at the scale of the dataset.
             dataset: An evaluation dataset.
             on_image: Called with each key and SR image, (C, H, W) float32 in [0, 1] on the CPU.
             enhance: Inference options beyond one forward pass; their time is part of ``seconds``.
@@ -118,6 +120,7 @@ class Evaluator:
             RunError: if memory does not suffice for the smallest tiles, or if a mask leaves nothing
                 to score.
         """
+        net = at_scale(net, dataset.scale)
         was_training = net.training
         net.eval()
         try:

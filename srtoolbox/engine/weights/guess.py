@@ -14,7 +14,7 @@ from torch import nn
 
 from srtoolbox.archs.base import arch_info
 from srtoolbox.engine.weights.detect import closest_arch
-from srtoolbox.engine.weights.names import unwrapped
+from srtoolbox.engine.weights.names import likely_names, unwrapped
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
 
@@ -29,6 +29,8 @@ def guess_arch(state: Mapping[str, Any]) -> dict[str, Any] | None:
     that occur in the shapes and names, are tried in turn: first with the default number of bands,
     then with the numbers that the shapes show. All other options have their defaults.
 
+    An arch with ``options_from_shapes`` finds them itself, see `read_options`.
+
     Args:
         state: Tensors by name.
 
@@ -39,12 +41,43 @@ def guess_arch(state: Mapping[str, Any]) -> dict[str, Any] | None:
     name = closest_arch(state)
     if name is None:
         return None
+    if hasattr(ARCH_REGISTRY.get(name), "options_from_shapes"):
+        return read_options(state)
     for candidates in _ways(name, state):
         fitting = list(_fitting(name, state, candidates))
         if fitting:
             scales = {options.get("scale") for options in fitting}
             return {"type": name, **fitting[0]} if len(scales) == 1 else None
     return None
+
+
+def read_options(state: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns name and options of an arch that reads them from names and shapes of its tensors.
+
+    Such an arch has a static method ``options_from_shapes``. It gets the shapes of the tensors by
+    name and returns all options that have an effect on them, or None.
+
+    Args:
+        state: Tensors by name.
+
+    Returns:
+        As `guess_arch`; None if the arch with the most similar names has no such method, or does
+        not have exactly these tensors.
+    """
+    name = closest_arch(state)
+    reader = getattr(ARCH_REGISTRY.get(name), "options_from_shapes", None) if name else None
+    if name is None or reader is None:
+        return None
+    named = likely_names(state).items()
+    try:
+        options = reader(
+            {key: tuple(value.shape) for key, value in named if hasattr(value, "shape")}
+        )
+    except (ArithmeticError, LookupError, TypeError, ValueError):  # its names, but other shapes
+        return None
+    if options is None or not any(_fitting(name, state, iter([options]))):
+        return None
+    return {"type": name, **options}
 
 
 def _ways(name: str, state: Mapping[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:

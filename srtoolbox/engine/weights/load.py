@@ -30,7 +30,7 @@ from srtoolbox.engine.weights.faults import (
     read_keras,
     tensor_fault,
 )
-from srtoolbox.engine.weights.guess import guess_arch
+from srtoolbox.engine.weights.guess import guess_arch, read_options
 from srtoolbox.engine.weights.names import bare_name, unwrapped
 from srtoolbox.engine.weights.pixels import PixelFacts, facts_from
 from srtoolbox.engine.weights.whole import check_kept_weights, kept_hash, state_hash
@@ -73,14 +73,16 @@ class WeightFile:
     def require_arch(self) -> Tree:
         """Returns ``arch`` as options; faults in them are reported with the path of this file.
 
-        A file without it, whose tensors fit no registered arch, has the arch Spandrel if spandrel
-        can read it.
+        A file without it has the arch that reads all its options from the tensors (`read_options`).
+        If its tensors fit no registered arch, it has the arch Spandrel if spandrel can read it.
 
         Raises:
             UserError: if the file does not contain its arch. The message guesses it from the names
                 of the tensors.
         """
         arch, reason = self.arch, ""
+        if arch is None and not self.keras:
+            arch = read_options(self.state)
         if arch is None and not self.keras and guess_arch(self.state) is None:
             arch, reason = self._arch_of_spandrel()
         if arch is None:

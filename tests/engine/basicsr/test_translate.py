@@ -470,7 +470,7 @@ def test_what_is_named(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"network_g.type": "RCAN"}, "network_g.type: srtoolbox has no arch 'RCAN'; `srtoolbox"),
+        ({"network_g.type": "WDSR"}, "network_g.type: srtoolbox has no arch 'WDSR'; `srtoolbox"),
         ({"network_g.type": ["EDSR"]}, "srtoolbox has no arch ['EDSR']"),
         ({"model_type": "ESRGANModel"}, ":2: model_type: srtoolbox cannot translate 'ESRGANModel'"),
         ({"datasets.train.type": "FFHQDataset"}, "datasets.train.type: srtoolbox has no dataset"),
@@ -506,9 +506,52 @@ def test_faults_are_one_line_with_file_and_key(
     assert message in text and "theirs.yml:" in text and "\n" not in text
 
 
+SWINIR = {
+    "type": "SwinIR",
+    "upscale": 3,
+    "in_chans": 3,
+    "img_size": 16,
+    "window_size": 8,
+    "img_range": 1.0,
+    "depths": [6, 6],
+    "embed_dim": 60,
+    "num_heads": [6, 6],
+    "mlp_ratio": 2,
+    "upsampler": "pixelshuffledirect",
+    "resi_connection": "1conv",
+}
+
+
+def test_networks_of_basicsr_have_its_defaults(run: Translate) -> None:
+    rcan = {"type": "RCAN", "num_in_ch": 3, "num_out_ch": 3, "upscale": 3, "img_range": 255.0}
+    text = yaml.safe_load(run(IMAGES, {"network_g": rcan}).text)
+    assert text["network_g"] == {"type": "RCAN", "img_range": 255.0, "num_block": 16}
+    text = yaml.safe_load(run(IMAGES, {"network_g": SWINIR}).text)
+    same = {key: value for key, value in SWINIR.items() if key not in ("upscale", "in_chans")}
+    assert text["network_g"] == same
+    short = {"type": "SwinIR", "upsampler": "pixelshuffle", "img_size": 56, "in_chans": 1}
+    text = yaml.safe_load(run(IMAGES, {"network_g": short}).text)["network_g"]
+    assert (text["embed_dim"], text["window_size"], text["num_in_ch"]) == (96, 7, 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kind"),
+    [
+        ("ape", False, "unneeded"),
+        ("ape", True, "lost"),
+        ("qkv_bias", 1, "lost"),
+        ("drop_rate", 0.1, "lost"),
+        ("patch_size", 1, "unneeded"),
+    ],
+)
+def test_parts_of_swinir_that_are_built_in(key: str, value: Any, kind: str, run: Translate) -> None:
+    notes = run(IMAGES, {"network_g": {**SWINIR, key: value}}).notes
+    assert [note.kind for note in notes if note.key.endswith(key)] == [kind]
+
+
 def test_an_unknown_arch_hides_no_other_fault_and_no_lost_key(run: Translate) -> None:
     changes = {
-        "network_g.type": "RCAN",
+        "network_g.type": "WDSR",
         "datasets.train.type": "FFHQDataset",
         "train.mixup": True,
         "logger.wandb": {"project": "p", "group": "g"},

@@ -5,7 +5,8 @@ import torch
 from support.networks import SMALL
 
 from srtoolbox.config.schema import build
-from srtoolbox.engine.weights.guess import guess_arch
+from srtoolbox.engine.weights.guess import guess_arch, read_options
+from srtoolbox.engine.weights.load import load
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,73 @@ from srtoolbox.engine.weights.guess import guess_arch
 def test_options_that_shapes_show_are_found(spec):
     state = build("arch", spec).state_dict()
     assert guess_arch({f"module.{key}": value for key, value in state.items()}) == spec
+
+
+RCAN = {"num_feat": 12, "num_group": 2, "num_block": 3, "squeeze_factor": 4}
+SRVGG = {"num_feat": 8, "num_conv": 3}
+SWINIR = {
+    "img_size": 16,
+    "embed_dim": 12,
+    "depths": [2, 3],
+    "num_heads": [2, 3],
+    "window_size": 4,
+    "mlp_ratio": 4.0,
+    "resi_connection": "1conv",
+    "upsampler": "pixelshuffle",
+}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *({"type": "RCAN", "scale": scale, **RCAN} for scale in (2, 3, 4, 8)),
+        {"type": "RCAN", "scale": 2, **RCAN, "num_in_ch": 4, "num_out_ch": 3},
+        *({"type": "SRVGGNetCompact", "scale": scale, **SRVGG} for scale in (1, 2, 3, 4)),
+        {"type": "SRVGGNetCompact", "scale": 2, **SRVGG, "num_in_ch": 4},
+        *({"type": "SwinIR", "scale": scale, **SWINIR} for scale in (2, 3, 4, 8)),
+        {"type": "SwinIR", "scale": 3, **SWINIR, "upsampler": "pixelshuffledirect"},
+        {"type": "SwinIR", "scale": 4, **SWINIR, "upsampler": "nearest+conv", "num_in_ch": 1},
+        {"type": "SwinIR", "scale": 2, **SWINIR, "resi_connection": "3conv", "img_size": 4},
+        {"type": "SwinIR", "scale": 2, **SWINIR, "num_in_ch": 3, "num_out_ch": 1},
+        {
+            "type": "SwinIR",
+            "scale": 2,
+            **SWINIR,
+            "upsampler": "pixelshuffledirect",
+            "num_in_ch": 5,
+        },
+    ],
+    ids=lambda spec: f"{spec['type']}_x{spec['scale']}",
+)
+def test_some_archs_read_all_options_from_their_tensors(spec, tmp_path):
+    state = build("arch", spec).state_dict()
+    assert guess_arch(state) == read_options(state) == spec
+    torch.save({"params": {f"module.{key}": v for key, v in state.items()}}, tmp_path / "net.pth")
+    net, arch = load(tmp_path / "net.pth")
+    assert arch == spec
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+
+
+def test_what_tensors_do_not_decide_is_not_read():
+    for act_type in ("relu", "leakyrelu"):
+        spec = {"type": "SRVGGNetCompact", **SRVGG, "act_type": act_type}
+        assert guess_arch(build("arch", spec).state_dict()) is None
+    assert read_options(build("arch", {"type": "EDSR"}).state_dict()) is None
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (0, 0, 0, 0), (3, 3)])
+def test_tensors_of_other_shapes_under_the_same_names(shape):
+    for spec in (
+        {"type": "RCAN", **RCAN},
+        {"type": "SRVGGNetCompact", **SRVGG},
+        {"type": "SwinIR", **SWINIR},
+        {"type": "SwinIR", **SWINIR, "upsampler": "pixelshuffledirect"},
+    ):
+        state = build("arch", spec).state_dict()
+        for key in state:
+            if key.endswith(("first.weight", "body.0.weight", "fc1.bias", "bias_table", "_mask")):
+                assert guess_arch({**state, key: torch.zeros(shape)}) is None
+        assert guess_arch(dict.fromkeys(state, torch.zeros(shape))) is None
 
 
 def test_another_number_of_tensors_is_no_match():

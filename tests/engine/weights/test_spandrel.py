@@ -185,8 +185,20 @@ class TestPrecision:
 
 class TestLoad:
     @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("name", "arch"), [("SwinIR", "SwinIR"), ("RealESRGAN Compact", "SRVGGNetCompact")]
+    )
+    def test_what_is_registered_here_agrees(self, name: str, arch: str, tmp_path: Path) -> None:
+        path = file_of(tmp_path, name)
+        (net, spec), lq = load(path), image(16, 24, n=2)
+        assert spec["type"] == arch
+        with torch.no_grad():
+            expected = load_spandrel(path)(lq)
+            torch.testing.assert_close(net(lq), expected, rtol=0, atol=1e-5)
+
+    @pytest.mark.slow
     def test_a_file_without_arch_is_read_by_spandrel(self, tmp_path: Path) -> None:
-        path = file_of(tmp_path, "SwinIR")
+        path = file_of(tmp_path, "Swin2SR")
         net, arch = load(path)
         assert arch == {"type": "Spandrel", "file": str(path), "key": "params", "scale": 4}
         assert isinstance(net, Spandrel) and not net.training
