@@ -1,6 +1,7 @@
 """The networks, one module per method; importing this package registers them all."""
 
 from srtoolbox.archs.bicubic import Bicubic
+from srtoolbox.archs.burstormer import Burstormer
 from srtoolbox.archs.discriminators import (
     ISRDiscriminator,
     UNetDiscriminatorSN,
@@ -34,6 +35,7 @@ __all__ = [
     "RDN",
     "TDAN",
     "Bicubic",
+    "Burstormer",
     "DSRNet",
     "DSTCSRNet",
     "DSTCSRNetPlus",

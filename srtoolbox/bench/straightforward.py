@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.archs.burstormer import Burstormer
 from srtoolbox.archs.dstcsrnet import Attention, DSTCSRNet
 from srtoolbox.archs.layers.conv_lstm import ConvLSTM
+from srtoolbox.bench.straightforward_bursts import StraightforwardBurstormer
 
 
 def straightforward(net: nn.Module) -> nn.Module:
@@ -15,7 +17,11 @@ def straightforward(net: nn.Module) -> nn.Module:
 
     A network that has no other form is returned as it is.
     """
-    return StraightforwardDSTCSRNet(net) if isinstance(net, DSTCSRNet) else net
+    if isinstance(net, DSTCSRNet):
+        return StraightforwardDSTCSRNet(net)
+    if isinstance(net, Burstormer):
+        return StraightforwardBurstormer(net)
+    return net
 
 
 class StraightforwardDSTCSRNet(nn.Module):
