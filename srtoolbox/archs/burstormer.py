@@ -224,7 +224,8 @@ class ReferenceAlignment(nn.Module):
         new = F.gelu(beside(self.bottleneck[0], x[:, 0], others))
         if motion is not None:
             new = self.bottleneck_o(torch.cat((motion, new), 1))
-        both = self.offset_conv(new)
+        # Offsets are read in this format; converting their input is cheaper.
+        both = self.offset_conv(new.contiguous())
         offset, mask = both.split((self.deform.offset_channels, both.shape[1] // 3), 1)
         moved = self.deform(moving, offset, torch.sigmoid(mask)).to(x.dtype)
         aligned = torch.cat((reference, moved.unflatten(0, others.shape[:2])), 1)
@@ -285,7 +286,7 @@ class PairFusion(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         pairs = self.encoder1(_pairs(x))
         change = self.feat_expand(self.feat_fusion(pairs))
-        return (2 * pairs - change).view(len(x), -1, *x.shape[3:])
+        return (2 * pairs - change).reshape(len(x), -1, *x.shape[3:])
 
 
 class RolledPairFusion(nn.Module):
@@ -307,7 +308,7 @@ class RolledPairFusion(nn.Module):
         pairs = self.encoder1(_pairs(sets.flatten(1, 2)))
         fused = self.feat_fusion(pairs)
         fused = fused + self.diff_fusion(pairs - self.feat_expand(fused))
-        return fused.view(len(x), -1, *x.shape[3:])
+        return fused.reshape(len(x), -1, *x.shape[3:])
 
 
 def _pairs(x: Tensor) -> Tensor:
