@@ -1,6 +1,7 @@
 """The networks, one module per method; importing this package registers them all."""
 
 from srtoolbox.archs.bicubic import Bicubic
+from srtoolbox.archs.bipnet import BIPNet
 from srtoolbox.archs.burstormer import Burstormer
 from srtoolbox.archs.discriminators import (
     ISRDiscriminator,
@@ -24,6 +25,7 @@ from srtoolbox.archs.two_stage import TwoStage
 from srtoolbox.archs.upconv7 import UpConv7
 
 __all__ = [
+    "BIPNet",
     "EDSR",
     "EDVR",
     "ISR_RDN",

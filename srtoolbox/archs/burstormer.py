@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from srtoolbox.archs.layers.bands import check_bands
 from srtoolbox.archs.layers.basic import conv3, enlarge, is_exporting
+from srtoolbox.archs.layers.burst.frames import beside
 from srtoolbox.archs.layers.deform import DeformConv
 from srtoolbox.archs.layers.restormer import TransposedBlock
 from srtoolbox.archs.layers.upsample import check_scale
@@ -230,22 +231,6 @@ class ReferenceAlignment(nn.Module):
         moved = self.deform(moving, offset, torch.sigmoid(mask)).to(x.dtype)
         aligned = torch.cat((reference, moved.unflatten(0, others.shape[:2])), 1)
         return self.back_projection(aligned), new
-
-
-def beside(layer: nn.Module, reference: Tensor, x: Tensor) -> Tensor:
-    """Applies a 3×3 convolution to the channels of the reference (N, C, h, w) and of each frame.
-
-    The convolution of a concatenation is the sum of two convolutions, so that of the reference is
-    computed once for all frames (N, T, C, h, w).
-
-    Returns:
-        (N·T, C', h, w).
-    """
-    conv = cast(nn.Conv2d, layer)
-    first, second = conv.weight.split((reference.shape[1], x.shape[2]), 1)
-    shared = F.conv2d(reference, first, conv.bias, padding=1)
-    own = F.conv2d(x.flatten(0, 1), second, padding=1).unflatten(0, x.shape[:2])
-    return (own + shared[:, None]).flatten(0, 1)
 
 
 class BackProjection(nn.Module):

@@ -22,10 +22,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "burstormer_raw_b14": {"type": "Burstormer", **RAW},
     "burstormer_real_b8": {"type": "Burstormer", **RAW, "fusion": "real"},
     "burstormer_rgbx4_b14": {"type": "Burstormer"},
+    "bipnet_raw_b14": {"type": "BIPNet", **RAW},
+    "bipnet_rgbx4_b14": {"type": "BIPNet"},
 }
 KEYS = {
     "burstormer_raw": "burstormer_raw_b14",
     "burstormer_real": "burstormer_real_b8",
+    "bipnet_raw": "bipnet_raw_b14",
 }
 
 
