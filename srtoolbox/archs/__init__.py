@@ -13,6 +13,7 @@ from srtoolbox.archs.dstcsrnet import DSTCSRNet
 from srtoolbox.archs.dstcsrnet_plus import DSTCSRNetPlus
 from srtoolbox.archs.edsr import EDSR
 from srtoolbox.archs.edvr import EDVR
+from srtoolbox.archs.fbanet import FBANet
 from srtoolbox.archs.isr import ISR_RDN, ISR_RRDN
 from srtoolbox.archs.lgtd import LGTD
 from srtoolbox.archs.mdsr import MDSR
@@ -41,6 +42,7 @@ __all__ = [
     "DSRNet",
     "DSTCSRNet",
     "DSTCSRNetPlus",
+    "FBANet",
     "ISRDiscriminator",
     "RRDBNet",
     "TwoStage",

@@ -24,11 +24,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "burstormer_rgbx4_b14": {"type": "Burstormer"},
     "bipnet_raw_b14": {"type": "BIPNet", **RAW},
     "bipnet_rgbx4_b14": {"type": "BIPNet"},
+    "fbanet_default_14f": {"type": "FBANet"},
+    "fbanet_small_14f": {"type": "FBANet", "num_feat": 16, "window_size": 5},
 }
 KEYS = {
     "burstormer_raw": "burstormer_raw_b14",
     "burstormer_real": "burstormer_real_b8",
     "bipnet_raw": "bipnet_raw_b14",
+    "fbanet_default": "fbanet_default_14f",
 }
 
 

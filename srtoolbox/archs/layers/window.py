@@ -16,7 +16,7 @@ class WindowAttention(nn.Module):
 
     Args:
         embed_dim: Channels, divisible by ``num_head``.
-        window_size: Height and width of a window, even.
+        window_size: Height and width of a window.
         num_head: Attention heads.
         shifted: Whether to shift the windows by half of their size.
     """
@@ -139,7 +139,7 @@ def shift_mask(size: int) -> Tensor:
     The four kinds are inner windows, windows along the right edge, along the lower edge, and in the
     lower right corner. Queries and keys are size² pixels each.
     """
-    half = torch.arange(size) >= size // 2
+    half = torch.arange(size) >= size - size // 2  # the part that comes from the opposite edge
     same = half[:, None] == half[None, :]
     everything = torch.ones_like(same)
     kinds = ((everything, everything), (everything, same), (same, everything), (same, same))
