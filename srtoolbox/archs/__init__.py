@@ -26,7 +26,6 @@ from srtoolbox.archs.two_stage import TwoStage
 from srtoolbox.archs.upconv7 import UpConv7
 
 __all__ = [
-    "BIPNet",
     "EDSR",
     "EDVR",
     "ISR_RDN",
@@ -37,6 +36,7 @@ __all__ = [
     "MSTTSTVSR",
     "RDN",
     "TDAN",
+    "BIPNet",
     "Bicubic",
     "Burstormer",
     "DSRNet",

@@ -119,9 +119,7 @@ class Burstormer(nn.Module):
 
 def _double(num_in: int, num_out: int) -> nn.Sequential:
     """Returns layers that double the size: num_in channels to num_out / 4."""
-    return nn.Sequential(
-        nn.Conv2d(num_in, num_out, 1, bias=False), nn.PixelShuffle(2), nn.GELU()
-    )
+    return nn.Sequential(nn.Conv2d(num_in, num_out, 1, bias=False), nn.PixelShuffle(2), nn.GELU())
 
 
 def burst_pool(x: Tensor) -> Tensor:

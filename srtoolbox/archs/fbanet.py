@@ -212,9 +212,7 @@ class ResBlock(nn.Module):
 
     def __init__(self, num_feat: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            conv3(num_feat, num_feat), nn.ReLU(), conv3(num_feat, num_feat)
-        )
+        self.body = nn.Sequential(conv3(num_feat, num_feat), nn.ReLU(), conv3(num_feat, num_feat))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)
@@ -398,9 +396,7 @@ class LeFF(nn.Module):
         super().__init__()
         wide = 4 * num_feat
         self.linear1 = nn.Sequential(nn.Linear(num_feat, wide), nn.GELU())
-        self.dwconv = nn.Sequential(
-            nn.Conv2d(wide, wide, 3, padding=1, groups=wide), nn.GELU()
-        )
+        self.dwconv = nn.Sequential(nn.Conv2d(wide, wide, 3, padding=1, groups=wide), nn.GELU())
         self.linear2 = nn.Sequential(nn.Linear(wide, num_feat))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from srtoolbox.archs.burstormer import Burstormer
 from srtoolbox.registry import ARCH_REGISTRY
 
 RAW = {"scale": 8, "num_in_ch": 4, "num_out_ch": 3}

@@ -141,7 +141,9 @@ class GatedFeedForward(nn.Module):
         halves = [
             F.conv2d(F.conv2d(x, first), second, padding=1, groups=len(second))
             for first, second in zip(
-                _padded(self.project_in.weight, more), _padded(self.dwconv.weight, more), strict=True
+                _padded(self.project_in.weight, more),
+                _padded(self.dwconv.weight, more),
+                strict=True,
             )
         ]
         feat = F.gelu(halves[0]) * halves[1]
