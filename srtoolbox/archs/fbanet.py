@@ -351,7 +351,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, h, w, C) to the same shape."""
-        x = x + self._drop(self.attn(self.norm1(x), self.attn.relative_position_index))
+        x = x + self._drop(self.attn(self.norm1(x)))
         return x + self._drop(self.mlp(self.norm2(x)))
 
     def _drop(self, branch: Tensor) -> Tensor:
@@ -371,6 +371,10 @@ class IndexedAttention(WindowAttention):
         super().__init__(embed_dim, window_size, num_head, shifted)
         self.register_buffer("relative_position_index", self_index(window_size))
         self.qkv = TwoProjections(embed_dim)
+
+    def forward(self, x: Tensor, index: Tensor | None = None) -> Tensor:
+        """Maps (N, h, w, C) to the same shape, with its own index instead of ``index``."""
+        return super().forward(x, self.relative_position_index)
 
 
 class TwoProjections(nn.Module):

@@ -6,10 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.archs.bipnet import BIPNet
 from srtoolbox.archs.burstormer import Burstormer
 from srtoolbox.archs.dstcsrnet import Attention, DSTCSRNet
+from srtoolbox.archs.fbanet import FBANet
 from srtoolbox.archs.layers.conv_lstm import ConvLSTM
-from srtoolbox.bench.straightforward_bursts import StraightforwardBurstormer
+from srtoolbox.bench.straightforward_bursts import (
+    StraightforwardBIPNet,
+    StraightforwardBurstormer,
+    explicit_attention,
+)
 
 
 def straightforward(net: nn.Module) -> nn.Module:
@@ -21,6 +27,10 @@ def straightforward(net: nn.Module) -> nn.Module:
         return StraightforwardDSTCSRNet(net)
     if isinstance(net, Burstormer):
         return StraightforwardBurstormer(net)
+    if isinstance(net, BIPNet):
+        return StraightforwardBIPNet(net)
+    if isinstance(net, FBANet):
+        return explicit_attention(net)
     return net
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.archs.bipnet import BIPNet
 from srtoolbox.archs.burstormer import BackProjection, Burstormer, ReferenceAlignment, burst_pool
+from srtoolbox.archs.fbanet import Block, FBANet, IndexedAttention, TwoProjections
 from srtoolbox.archs.layers.basic import enlarge
 from srtoolbox.archs.layers.restormer import PixelNorm, TransposedAttention, TransposedBlock
+from srtoolbox.archs.layers.window import from_windows, to_windows
 
 
 class StraightforwardBurst(nn.Module):
@@ -119,3 +124,73 @@ def _attend(attention: TransposedAttention, x: Tensor) -> Tensor:
     query, key = F.normalize(query, dim=-1), F.normalize(key, dim=-1)
     weights = (query @ key.transpose(2, 3) * attention.temperature).softmax(-1)
     return attention.project_out((weights @ value).flatten(1, 2).view_as(x))
+
+
+class StraightforwardBIPNet(StraightforwardBurst):
+    """BIPNet step by step, with the reference repeated for every frame."""
+
+    def restore(self, lq: Tensor) -> Tensor:
+        net = cast(BIPNet, self.net)
+        base = net.conv1(lq)
+        frames = net.encoder(base)
+        feat = net.bottleneck(torch.cat((frames[:1].expand_as(frames), frames), 1))
+        for number in range(1, 5):
+            first, second, mask = net.get_submodule(f"offset_conv{number}")(feat).chunk(3, 1)
+            moved = frames if number == 3 else feat
+            offset = torch.cat((first, second), 1)
+            feat = net.get_submodule(f"deform{number}")(moved, offset, torch.sigmoid(mask))
+        feat = net.feat_ext1(feat)
+        feat = feat + net.cor_conv1(feat - base[:1])
+        maps = net.UNet(net.conv2(feat.transpose(0, 1)))
+        for number in range(1, net.num_step + 1):
+            maps = net.get_submodule(f"SKFF{number}")(maps)
+        sr = net.conv3(maps)
+        return sr + enlarge(lq[:1], net.scale) if net.skip else sr
+
+
+def explicit_attention(net: FBANet) -> FBANet:
+    """Returns FBANet with the weights of its attention as tensors; the parameters are shared."""
+    shared = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
+    other = copy.deepcopy(net, shared)
+    for block in other.modules():
+        if isinstance(block, Block):
+            block.attn = ExplicitAttention(block.attn)
+    return other
+
+
+class ExplicitAttention(nn.Module):
+    """Window attention by its formula, with one mask for all windows of a map."""
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        self.attention = cast(IndexedAttention, attention)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, h, w, C) to the same shape."""
+        attention, size, shape = self.attention, self.attention.window_size, x.shape
+        shift, heads, pixels = attention.shift, attention.num_head, size**2
+        x = to_windows(x.roll((-shift, -shift), (1, 2)), size).flatten(0, 2)
+        projections = cast(TwoProjections, attention.qkv)
+        query = projections.to_q(x).unflatten(2, (heads, -1)).transpose(1, 2)
+        key, value = projections.to_kv(x).unflatten(2, (2, heads, -1)).permute(2, 0, 3, 1, 4)
+        table = attention.relative_position_bias_table
+        bias = table[attention.relative_position_index.flatten()].view(pixels, pixels, heads)
+        logits = query * query.shape[3] ** -0.5 @ key.transpose(2, 3) + bias.permute(2, 0, 1)
+        if shift:
+            mask = _region_mask(shape[1], shape[2], size, shift).to(logits)
+            logits = logits.unflatten(0, (-1, len(mask))) + mask[:, None]
+            logits = logits.flatten(0, 1)
+        x = (logits.softmax(3) @ value).transpose(1, 2).flatten(2)
+        grid = (shape[0], shape[1] // size, shape[2] // size)
+        x = from_windows(attention.proj(x).unflatten(0, grid), size)
+        return x.roll((shift, shift), (1, 2))
+
+
+def _region_mask(height: int, width: int, size: int, shift: int) -> Tensor:
+    """Returns −100 for pixels of different regions of a rolled map, else 0: (windows, L, L)."""
+    region = torch.zeros(1, height, width, 1)
+    borders = (slice(0, -size), slice(-size, -shift), slice(-shift, None))
+    for number, (rows, columns) in enumerate(itertools.product(borders, borders)):
+        region[:, rows, columns] = number
+    region = to_windows(region, size).flatten(0, 2)
+    return (region != region.transpose(1, 2)).float() * -100

@@ -15,7 +15,8 @@ def beside(layer: nn.Module, reference: Tensor, x: Tensor) -> Tensor:
     computed once for all frames.
 
     Args:
-        layer: The convolution. Its first input channels are those of the reference, the others those of a frame.
+        layer: The convolution. Its first input channels are those of the reference, the others
+            those of a frame.
         reference: (N, C, h, w).
         x: (N, T, C, h, w).
 
