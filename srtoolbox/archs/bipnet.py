@@ -121,11 +121,13 @@ class BIPNet(nn.Module):
         """Maps bursts to images.
 
         Args:
-            lq: (N, T, num_in_ch, h, w) in [0, 1], T = ``num_frame``, h and w multiples of 4.
+            lq: (N, T, num_in_ch, h, w) in [0, 1], T = ``num_frame``, h and w multiples of 4; images
+                (N, num_in_ch, h, w) if ``num_frame`` is 1.
 
         Returns:
             (N, num_out_ch, h·scale, w·scale).
         """
+        lq = lq[:, None] if lq.dim() == 4 else lq
         shape = lq.shape[:2]
         base = self.conv1(lq.flatten(0, 1))
         feat = self._align(self.encoder(base).unflatten(0, shape))

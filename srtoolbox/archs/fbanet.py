@@ -143,12 +143,13 @@ class FBANet(nn.Module):
         """Maps bursts of aligned frames to images.
 
         Args:
-            lq: (N, T, num_in_ch, h, w) in [0, 1], T = ``num_frame``; h and w multiples of
-                4 · ``window_size``.
+            lq: (N, T, num_in_ch, h, w) in [0, 1], T = ``num_frame``; images (N, num_in_ch, h, w) if
+                ``num_frame`` is 1; h and w multiples of 4 · ``window_size``.
 
         Returns:
             (N, num_in_ch, h·scale, w·scale).
         """
+        lq = lq[:, None] if lq.dim() == 4 else lq
         feat = self.body(self.head(lq.flatten(0, 1))).unflatten(0, lq.shape[:2])
         tokens = self.input_proj(self.fusion(feat)).permute(0, 2, 3, 1)
         first, kept = self._hourglass("HG1", tokens, ())

@@ -76,7 +76,13 @@ def made(name: str, like: Tensor, seed: int, rules: list[tuple[str, float]]) -> 
     return torch.from_numpy(np.asarray(z, np.float32))
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "fbanet_default_14f" else name
+        for name in OPTIONS
+    ],
+)
 def test_outputs_agree_with_the_authors(reference: Path, name: str) -> None:
     described = manifest(reference)
     entry, stored = described[name], arrays(reference, name)
@@ -104,3 +110,13 @@ def test_names_and_shapes_are_those_of_the_authors(reference: Path, kind: str) -
         net = build(KEYS[kind])
     own = {key: list(value.shape) for key, value in net.state_dict().items()}
     assert own == manifest(reference)["_keys"][kind]
+
+
+def test_weights_of_fbanets_frames_agree_with_the_authors(reference: Path) -> None:
+    described, name = manifest(reference), "fbanet_small_14f"
+    net, stored = build(name).eval(), arrays(reference, name)
+    make_weights(net, described[name], described["gain_rules"]["fbanet"])
+    lq = stored["input_u8"].float() / 255
+    with torch.no_grad():
+        weights = net.fusion.weights(net.body(net.head(lq.flatten(0, 1))).unflatten(0, (1, 14)))
+    torch.testing.assert_close(weights, stored["frame_weights"], rtol=0, atol=1e-4)
