@@ -50,8 +50,10 @@ class Burstormer(nn.Module):
 
     Args:
         scale: 8 is published. 4 is ours: the same network without the last step.
-        num_feat: Channels C, a multiple of 8; 48 is published.
+        num_feat: Channels C, even and a multiple of ``deformable_groups``; 48 is published.
         fusion: "synthetic" or "real", the two published ways to combine frames.
+        deformable_groups: Groups of channels, each with its own offsets and weights; 8 are
+            published.
         skip: Add the bilinear enlargement of the first frame to the result; this is ours.
         num_in_ch: Bands of the input.
         num_out_ch: Bands of the output; None: as many as the input. With ``skip`` they are equal.
@@ -78,6 +80,7 @@ class Burstormer(nn.Module):
         scale: int = 4,
         num_feat: int = 48,
         fusion: Fusion = "synthetic",
+        deformable_groups: int = 8,
         skip: bool = False,
         num_in_ch: int = 3,
         num_out_ch: int | None = None,
@@ -85,14 +88,17 @@ class Burstormer(nn.Module):
         super().__init__()
         self.scale = check_scale(self, scale)
         self.channels, self.out_channels = check_bands(self, num_in_ch, num_out_ch, equal=skip)
-        if num_feat < 8 or num_feat % 8:
-            raise UserError(f"Burstormer: num_feat must be a multiple of 8, got {num_feat}")
+        if deformable_groups < 1 or num_feat < 2 or num_feat % 2 or num_feat % deformable_groups:
+            raise UserError(
+                "Burstormer: num_feat must be even and a multiple of deformable_groups "
+                f"({deformable_groups}), got {num_feat}"
+            )
         check_choice("Burstormer: fusion", fusion, ("synthetic", "real"))
         self.skip = skip
         fuse = PairFusion if fusion == "synthetic" else RolledPairFusion
         wide = _NUM_POOLED * num_feat
         self.conv1 = nn.Sequential(conv3(self.channels, num_feat, bias=False))
-        self.align = MultiScaleAlignment(num_feat, fusion)
+        self.align = MultiScaleAlignment(num_feat, deformable_groups, fusion)
         self.back_projection1 = fuse(num_feat)
         self.up1 = _double(wide, wide)
         self.back_projection2 = fuse(num_feat)
@@ -144,9 +150,9 @@ def burst_pool(x: Tensor) -> Tensor:
 class MultiScaleAlignment(nn.Module):
     """Aligns frames (N, T, C, h, w) to the first one at a quarter, a half and the full size."""
 
-    def __init__(self, num_feat: int, fusion: Fusion) -> None:
+    def __init__(self, num_feat: int, deformable_groups: int, fusion: Fusion) -> None:
         super().__init__()
-        align = partial(ReferenceAlignment, num_feat, fusion)
+        align = partial(ReferenceAlignment, num_feat, deformable_groups, fusion)
         up = partial(
             nn.ConvTranspose2d, num_feat, num_feat, 3, stride=2, padding=1, output_padding=1
         )
@@ -192,14 +198,18 @@ class ReferenceAlignment(nn.Module):
     """Deformable alignment of all frames to the first one, then a back-projection.
 
     Args:
-        num_feat: Channels C, a multiple of 8.
+        num_feat: Channels C, a multiple of ``deformable_groups``.
+        deformable_groups: Groups of channels, each with its own offsets and weights.
         fusion: The kind of back-projection.
         first: Whether there are no features of the motion from a smaller size.
     """
 
-    def __init__(self, num_feat: int, fusion: Fusion, first: bool = False) -> None:
+    def __init__(
+        self, num_feat: int, deformable_groups: int, fusion: Fusion, first: bool = False
+    ) -> None:
         super().__init__()
-        self.deform = DeformConv(num_feat, num_feat, 8, groups=8, dilation=2)
+        groups = deformable_groups
+        self.deform = DeformConv(num_feat, num_feat, groups, groups=groups, dilation=2)
         self.offset_conv = conv3(num_feat, self.deform.offset_channels * 3 // 2, bias=False)
         self.bottleneck = nn.Sequential(conv3(2 * num_feat, num_feat, bias=False), nn.GELU())
         if not first:

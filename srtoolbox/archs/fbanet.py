@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from srtoolbox.archs.layers.bands import check_bands
 from srtoolbox.archs.layers.basic import conv3, enlarge, lrelu
+from srtoolbox.archs.layers.burst.frames import aligned
 from srtoolbox.archs.layers.upsample import Upsample, check_scale
 from srtoolbox.archs.layers.window import WindowAttention, self_index
 from srtoolbox.errors import UserError
@@ -36,7 +37,7 @@ _UNUSED = (
 class FBANet(nn.Module):
     """Federated burst affinity network, for bursts whose frames are already aligned.
 
-    Sun et al., "Towards Real-World Burst Image Super-Resolution: Benchmark and Method", ICCV 2023,
+    Wei et al., "Towards Real-World Burst Image Super-Resolution: Benchmark and Method", ICCV 2023,
     by its authors' code (yjsunnn/FBANet, MIT licence). Names and shapes of the tensors and the
     outputs are those of the authors, so their weight files load.
 
@@ -50,7 +51,7 @@ class FBANet(nn.Module):
     ======================  ================  ======================================================
 
     The network does not move pixels. Its authors align the frames before, by a translation that
-    OpenCV's ECC finds.
+    OpenCV's ECC finds; unaligned bursts need ``align``.
 
     Args:
         scale: 4 is published; 2 and 3 are ours.
@@ -58,6 +59,8 @@ class FBANet(nn.Module):
         num_frame: Frames of a burst, the reference first; 14 is published. It fixes a layer.
         window_size: Height and width of the attention windows; 10 is published.
         num_head: Heads of the five attention layers of a U-net, from the first to the last.
+        align: Estimate a shift and a rotation of every frame from the images, and warp the frames
+            to the first one before anything else. This is ours, and no part of published results.
         unused_layers: Also build the layers that the published code builds and never uses (39 % of
             the parameters); its weights have them.
         num_in_ch: Bands of the input.
@@ -65,7 +68,7 @@ class FBANet(nn.Module):
             input; None: ``num_in_ch``.
     """
 
-    paper = "Sun et al., Towards real-world burst image SR: Benchmark and method, ICCV 2023"
+    paper = "Wei et al., Towards real-world burst image SR: Benchmark and method, ICCV 2023"
     scales = (2, 3, 4)
     num_frame = 14
     size_multiple = 40
@@ -90,6 +93,7 @@ class FBANet(nn.Module):
         num_frame: int = 14,
         window_size: int = 10,
         num_head: tuple[int, int, int, int, int] = (1, 2, 16, 16, 8),
+        align: bool = False,
         unused_layers: bool = True,
         num_in_ch: int = 3,
         num_out_ch: int | None = None,
@@ -101,7 +105,7 @@ class FBANet(nn.Module):
             raise UserError(f"FBANet: num_frame must be at least 1, got {num_frame}")
         if window_size < 2:
             raise UserError(f"FBANet: window_size must be at least 2, got {window_size}")
-        self.num_frame = num_frame
+        self.num_frame, self.align = num_frame, align
         self.size_multiple = self.min_size = 4 * window_size
         self.dead_parameters = _UNUSED if unused_layers else ()
         widths = (1, 2, 4, 4, 2)
@@ -150,6 +154,8 @@ class FBANet(nn.Module):
             (N, num_in_ch, h·scale, w·scale).
         """
         lq = lq[:, None] if lq.dim() == 4 else lq
+        if self.align:
+            lq = aligned(lq)
         feat = self.body(self.head(lq.flatten(0, 1))).unflatten(0, lq.shape[:2])
         tokens = self.input_proj(self.fusion(feat)).permute(0, 2, 3, 1)
         first, kept = self._hourglass("HG1", tokens, ())

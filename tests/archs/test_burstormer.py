@@ -171,7 +171,8 @@ def test_skip_adds_the_enlarged_first_frame():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_feat": 12}, "num_feat must be a multiple of 8, got 12"),
+        ({"num_feat": 12}, r"even and a multiple of deformable_groups \(8\), got 12"),
+        ({"num_feat": 9, "deformable_groups": 3}, "num_feat must be even"),
         ({"fusion": "both"}, "fusion must be 'synthetic' or 'real', got 'both'"),
         ({"skip": True, "num_in_ch": 4, "num_out_ch": 3}, "needs equal numbers"),
     ],

@@ -110,6 +110,24 @@ def test_the_first_frame_is_enlarged_and_added():
         torch.testing.assert_close(net(lq), expected)
 
 
+def test_frames_are_aligned_on_request():
+    torch.manual_seed(0)
+    scene = F.interpolate(torch.rand(1, 3, 8, 8), scale_factor=8, mode="bicubic")
+    shifts = ((0, 0), (1, 2), (-2, 1))
+    lq = torch.stack([scene.roll(shift, (2, 3)) for shift in shifts], 1)[..., 8:56, 8:56]
+    net = tiny(align=True)
+    seen: list[Tensor] = []
+    net.head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        net(lq)
+        inside = (slice(None), slice(None), slice(4, -4), slice(4, -4))
+        assert torch.equal(seen[0][0], lq[0, 0])
+        assert (seen[0][1:] - lq[0, :1])[inside].abs().max() < 0.02
+        assert (lq[0, 1:] - lq[0, :1])[inside].abs().max() > 0.2
+        one = tiny(num_frame=1, align=True)
+        assert one(lq[:, 0]).shape == (1, 3, 192, 192)
+
+
 def test_sizes_need_not_be_square():
     net = tiny()
     assert (net.size_multiple, FBANet.size_multiple) == (8, 40)
