@@ -20,6 +20,7 @@ from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
 
 _MAX_TRIES = 200
+_MAX_TRIES_OF_WORDS = 16  # after all others have failed
 _DEFAULT_BANDS = {"num_in_ch": 3}
 
 
@@ -62,7 +63,8 @@ def _ways(name: str, state: Mapping[str, Any]) -> Iterator[Iterator[dict[str, An
     yield from _ways_with_bands(arch, starts, state)
     others = [{**start, **choice} for choice in _choices(arch, state) for start in starts]
     if others:
-        yield from _ways_with_bands(arch, others, state)
+        for way in _ways_with_bands(arch, others, state):
+            yield itertools.islice(way, _MAX_TRIES_OF_WORDS)
 
 
 def _choices(arch: type[nn.Module], state: Mapping[str, Any]) -> Iterator[dict[str, str]]:
