@@ -1,6 +1,8 @@
 """The networks, one module per method; importing this package registers them all."""
 
 from srtoolbox.archs.bicubic import Bicubic
+from srtoolbox.archs.bipnet import BIPNet
+from srtoolbox.archs.burstormer import Burstormer
 from srtoolbox.archs.discriminators import (
     ISRDiscriminator,
     UNetDiscriminatorSN,
@@ -11,6 +13,7 @@ from srtoolbox.archs.dstcsrnet import DSTCSRNet
 from srtoolbox.archs.dstcsrnet_plus import DSTCSRNetPlus
 from srtoolbox.archs.edsr import EDSR
 from srtoolbox.archs.edvr import EDVR
+from srtoolbox.archs.fbanet import FBANet
 from srtoolbox.archs.isr import ISR_RDN, ISR_RRDN
 from srtoolbox.archs.lgtd import LGTD
 from srtoolbox.archs.mdsr import MDSR
@@ -37,10 +40,13 @@ __all__ = [
     "RCAN",
     "RDN",
     "TDAN",
+    "BIPNet",
     "Bicubic",
+    "Burstormer",
     "DSRNet",
     "DSTCSRNet",
     "DSTCSRNetPlus",
+    "FBANet",
     "ISRDiscriminator",
     "RRDBNet",
     "SRVGGNetCompact",

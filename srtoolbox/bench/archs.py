@@ -203,7 +203,9 @@ def _notes(opt: ArchsOptions, device: torch.device) -> list[str]:
         f"the first frames) on {machine(opt, device)}.",
         f"Reference: fp32, contiguous, frame-by-frame alignment, {operator}; DSTCSRNet gate by "
         "gate and frame by frame, with the weights of the attention in memory; the attention of "
-        "SwinIR as products and softmax, with a mask for every window.",
+        "SwinIR as products and softmax, with a mask for every window; Burstormer and "
+        "BIPNet burst by burst, with the reference repeated for every frame; FBANet with the "
+        "weights of the attention in memory.",
         "test: a forward pass without gradients; train: forward and backward pass with an L1 loss.",
         f"Times are medians of {opt.rounds} rounds; × is the speed-up over the reference: the "
         "median of the ratios within a round, in which each mode is timed once.",

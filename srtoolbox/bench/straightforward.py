@@ -9,11 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.archs.bipnet import BIPNet
+from srtoolbox.archs.burstormer import Burstormer
 from srtoolbox.archs.dstcsrnet import Attention, DSTCSRNet
+from srtoolbox.archs.fbanet import FBANet
 from srtoolbox.archs.layers.conv_lstm import ConvLSTM
 from srtoolbox.archs.layers.transformer import drop_branch
 from srtoolbox.archs.layers.window import SwinAttention, from_windows, to_windows
 from srtoolbox.archs.swinir import RSTB, SwinIR, mask_of_image
+from srtoolbox.bench.straightforward_bursts import (
+    StraightforwardBIPNet,
+    StraightforwardBurstormer,
+    explicit_attention,
+)
 
 
 def straightforward(net: nn.Module) -> nn.Module:
@@ -23,6 +31,12 @@ def straightforward(net: nn.Module) -> nn.Module:
     """
     if isinstance(net, DSTCSRNet):
         return StraightforwardDSTCSRNet(net)
+    if isinstance(net, Burstormer):
+        return StraightforwardBurstormer(net)
+    if isinstance(net, BIPNet):
+        return StraightforwardBIPNet(net)
+    if isinstance(net, FBANet):
+        return explicit_attention(net)
     return StraightforwardSwinIR(net) if isinstance(net, SwinIR) else net
 
 

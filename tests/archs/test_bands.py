@@ -24,6 +24,7 @@ ADDS_ITS_INPUT = (
     "Bicubic",
     "DSTCSRNetPlus",
     "EDVR",
+    "FBANet",
     "SRVGGNetCompact",
 )  # so input and output have equal numbers
 every_arch = pytest.mark.parametrize("name", NAMES)

@@ -14,7 +14,9 @@ from srtoolbox.archs.base import arch_info
 from srtoolbox.comparison.options import StudyOptions
 from srtoolbox.comparison.study.plan import list_jobs
 from srtoolbox.config.components import parameters_of
+from srtoolbox.config.files import read
 from srtoolbox.config.load import load_options
+from srtoolbox.config.schema import build as build_component
 from srtoolbox.data.layouts import get_layout
 from srtoolbox.engine.build import build_network
 from srtoolbox.engine.options import RunOptions
@@ -137,3 +139,15 @@ def test_the_quickstart_compares_networks_of_comparable_size() -> None:
     assert list(sizes) == names
     trained = [size for method, size in sizes.items() if method != "Bicubic"]
     assert max(trained) < 1.6 * min(trained)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("burstormer_s", 193_098), ("fbanet_s", 186_041), ("bipnet_s", 191_716)],
+)
+def test_small_burst_networks_have_the_stated_size(name: str, expected: int) -> None:
+    path = OPTIONS / "_base_" / "networks" / f"{name}.yml"
+    with torch.device("meta"):
+        net = build_component("arch", read(path)["network_g"])
+    assert sum(parameter.numel() for parameter in net.parameters()) == expected
+    assert f"{expected / 1e6:.2f} M" in path.read_text(encoding="utf-8").splitlines()[0]

@@ -6,6 +6,17 @@ from srtoolbox.archs.base import arch_info
 from srtoolbox.registry import ARCH_REGISTRY
 
 SMALL: dict[str, dict] = {
+    "BIPNet": {
+        "num_feat": 8,
+        "num_frame": 3,
+        "num_merge": 2,
+        "num_group": 1,
+        "num_block": 1,
+        "num_unet_group": 1,
+        "num_unet_block": 1,
+        "deformable_groups": 2,
+    },
+    "Burstormer": {"num_feat": 8},
     "DSRNet": {"num_feat": 16},
     "DSTCSRNet": {"num_feat": 16},
     "DSTCSRNetPlus": {
@@ -27,6 +38,7 @@ SMALL: dict[str, dict] = {
         "num_extract_block": 1,
         "num_reconstruct_block": 1,
     },
+    "FBANet": {"num_feat": 4, "num_frame": 3, "window_size": 2, "num_head": (1, 1, 2, 2, 1)},
     "ISR_RDN": {"num_feat": 8, "num_block": 2, "num_layer": 2, "num_grow_ch": 4},
     "ISR_RRDN": {
         "num_feat": 8,

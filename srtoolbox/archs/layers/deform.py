@@ -54,6 +54,7 @@ def deform_conv2d(
     bias: Tensor | None = None,
     mask: Tensor | None = None,
     *,
+    dilation: int = 1,
     backend: Backend = "auto",
 ) -> Tensor:
     """Deformable convolution (v1; v2 with ``mask``), stride 1, output as large as the input.
@@ -66,9 +67,11 @@ def deform_conv2d(
         x: (N, C, h, w).
         offset: (N, 2 * G * k * k, h, w), in pixels: for each of the G groups of channels and each
             kernel point a pair (dy, dx). G divides C and follows from the shape of ``offset``.
-        weight: (O, C, k, k), k odd.
+        weight: (O, C / W, k, k), k odd. It has W groups, as in a grouped convolution; W divides C
+            and O and follows from the shapes. It need not equal G.
         bias: (O,).
         mask: (N, G * k * k, h, w), factors on the sampled values.
+        dilation: Distance of neighbouring kernel points, in pixels.
         backend: "grid_sample" is pure PyTorch, "torchvision" is torchvision's operator. "auto" is
             "grid_sample" on a CPU, where it is several times faster, and "torchvision" on a GPU if
             it is available; see also `reference_path`.
@@ -85,9 +88,9 @@ def deform_conv2d(
         available = preferred and not isinstance(_torchvision_op(), Exception)
         backend = "torchvision" if available else "grid_sample"
     if backend == "grid_sample":
-        return _by_grid_sample(x, offset, weight, bias, mask)
+        return _by_grid_sample(x, offset, weight, bias, mask, dilation)
     if backend == "torchvision":
-        return _by_torchvision(x, offset, weight, bias, mask)
+        return _by_torchvision(x, offset, weight, bias, mask, dilation)
     raise UserError(
         f"deform_conv2d: unknown backend {backend!r}; use auto, grid_sample or torchvision"
     )
@@ -134,20 +137,33 @@ class DeformConv(nn.Module):
         out_channels: Channels of the output.
         deformable_groups: Groups of input channels, each with its own offsets.
         bias: Whether to add a bias; it starts at zero.
+        groups: Groups of the weights, as in a grouped convolution.
+        dilation: Distance of neighbouring kernel points, in pixels.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, deformable_groups: int = 1, bias: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        deformable_groups: int = 1,
+        bias: bool = True,
+        groups: int = 1,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
         if in_channels % deformable_groups:
             raise UserError(
                 f"deformable_groups ({deformable_groups}) must divide the features ({in_channels})"
             )
+        if in_channels % groups or out_channels % groups:
+            raise UserError(
+                f"groups ({groups}) must divide the features ({in_channels} and {out_channels})"
+            )
         self.offset_channels = 2 * deformable_groups * 9  # two for each of 9 kernel points
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3))
+        self.dilation = dilation
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        bound = 1 / math.sqrt(in_channels * 9)
+        bound = 1 / math.sqrt(in_channels // groups * 9)
         nn.init.uniform_(self.weight, -bound, bound)
         self.on_offset: Callable[[Tensor], None] | None = None  # set by offset_magnitudes
 
@@ -155,7 +171,7 @@ class DeformConv(nn.Module):
         """Maps x (N, in_channels, h, w) to (N, out_channels, h, w); see `deform_conv2d`."""
         if self.on_offset is not None:
             self.on_offset(offset)
-        return deform_conv2d(x, offset, self.weight, self.bias, mask)
+        return deform_conv2d(x, offset, self.weight, self.bias, mask, dilation=self.dilation)
 
 
 class ModulatedDeformConvPack(DeformConv):
@@ -219,7 +235,12 @@ def offset_magnitudes(net: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 
 def _by_grid_sample(
-    x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None
+    x: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    dilation: int,
 ) -> Tensor:
     """Samples all kernel points with ``grid_sample``, then multiplies by the weights.
 
@@ -232,11 +253,12 @@ def _by_grid_sample(
     # Under autocast offsets are bfloat16, which has steps of one pixel from 128 on: too coarse for
     # positions.
     precise = torch.promote_types(x.dtype, torch.float32)
-    base_y, base_x = _base_grid(height, width, kernel_size, x.device, precise)
+    base_y, base_x = _base_grid(height, width, kernel_size, dilation, x.device, precise)
     # In channels_last format, neighbouring pixels are far apart in memory and all steps are slow.
     x = x.contiguous()
     offset = offset.contiguous().view(n, groups, points, 2, pixels)
     mask = None if mask is None else mask.contiguous().view(n, groups, 1, points, pixels)
+    weight_groups = channels // weight.shape[1]
     matrix = weight.reshape(len(weight), -1)
 
     def convolve(x: Tensor, offset: Tensor, mask: Tensor | None, part: slice) -> Tensor:
@@ -249,7 +271,10 @@ def _by_grid_sample(
         columns = columns.unflatten(0, (-1, groups))
         if mask is not None:
             columns = columns * mask[..., part]
-        return matrix @ columns.reshape(len(columns), channels * points, -1)
+        if weight_groups == 1:
+            return matrix @ columns.reshape(len(columns), channels * points, -1)
+        columns = columns.reshape(len(columns), weight_groups, matrix.shape[1], -1)
+        return (matrix.unflatten(0, (weight_groups, -1)) @ columns).flatten(1, 2)
 
     if is_exporting():  # the parts would depend on the size
         out = convolve(x, offset, mask, slice(None)).reshape(n, len(weight), height, width)
@@ -268,14 +293,19 @@ def _by_grid_sample(
 
 
 def _base_grid(
-    height: int, width: int, kernel_size: int, device: torch.device, dtype: torch.dtype
+    height: int,
+    width: int,
+    kernel_size: int,
+    dilation: int,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     """Returns y and x of all kernel points without offset, in the units of ``grid_sample``.
 
     Both are (k * k, height * width). With ``align_corners=False`` pixel i of n is at
     (2i + 1)/n − 1, which is also defined for n = 1.
     """
-    reach = torch.arange(kernel_size, device=device) - kernel_size // 2
+    reach = (torch.arange(kernel_size, device=device) - kernel_size // 2) * dilation
     y = torch.arange(height, device=device).view(-1, 1) + reach.view(-1, 1, 1, 1)
     x = torch.arange(width, device=device) + reach.view(-1, 1, 1)
     shape = (kernel_size, kernel_size, height, width)
@@ -284,7 +314,12 @@ def _base_grid(
 
 
 def _by_torchvision(
-    x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None
+    x: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    dilation: int,
 ) -> Tensor:
     operator = _torchvision_op()
     if isinstance(operator, Exception):
@@ -297,8 +332,9 @@ def _by_torchvision(
     x32, offset, weight = x.to(precise), offset.to(precise), weight.to(precise)
     bias = None if bias is None else bias.to(precise)
     mask = None if mask is None else mask.to(precise)
-    padding = weight.shape[-1] // 2
-    return operator(x32, offset, weight, bias, padding=padding, mask=mask).to(x.dtype)
+    padding = weight.shape[-1] // 2 * dilation
+    place = {"padding": padding, "dilation": dilation}
+    return operator(x32, offset, weight, bias, mask=mask, **place).to(x.dtype)
 
 
 @lru_cache(maxsize=1)

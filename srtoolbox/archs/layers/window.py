@@ -178,7 +178,7 @@ def shift_mask(size: int) -> Tensor:
     The four kinds are inner windows, windows along the right edge, along the lower edge, and in the
     lower right corner. Queries and keys are size² pixels each. The shift is size // 2.
     """
-    half = torch.arange(size) >= size - size // 2
+    half = torch.arange(size) >= size - size // 2  # the part that comes from the opposite edge
     same = half[:, None] == half[None, :]
     everything = torch.ones_like(same)
     kinds = ((everything, everything), (everything, same), (same, everything), (same, same))

@@ -32,12 +32,13 @@ def closest_arch(state: Mapping[str, Any]) -> str | None:
 
 def _similarity(given: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[float, int]:
     """Returns the intersection over union of the names, and the number of shared shapes."""
-    ours, theirs = set(map(_pattern, own)), set(map(_pattern, given))
+    ours, theirs = set(map(without_numbers, own)), set(map(without_numbers, given))
     shared = sum(given.get(key) == shape for key, shape in own.items())
     return len(ours & theirs) / max(1, len(ours | theirs)), shared
 
 
-def _pattern(key: str) -> str:
+def without_numbers(key: str) -> str:
+    """Returns a tensor's name with a mark for each number, since numbers count blocks."""
     return re.sub(r"\d+", "#", key)
 
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import inspect
 import itertools
 import re
+import typing
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from srtoolbox.archs.base import arch_info
-from srtoolbox.engine.weights.detect import closest_arch
+from srtoolbox.engine.weights.detect import closest_arch, without_numbers
 from srtoolbox.engine.weights.names import likely_names, unwrapped
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
 
 _MAX_TRIES = 200
+_MAX_TRIES_OF_WORDS = 16  # after all others have failed
 _DEFAULT_BANDS = {"num_in_ch": 3}
 
 
@@ -27,7 +29,8 @@ def guess_arch(state: Mapping[str, Any]) -> dict[str, Any] | None:
 
     The arch is the one with the most similar names. Its scales, and numbers of features and blocks
     that occur in the shapes and names, are tried in turn: first with the default number of bands,
-    then with the numbers that the shapes show. All other options have their defaults.
+    then with the numbers that the shapes show. If nothing fits, the same is tried with each other
+    value of each option that is one of several words. All other options have their defaults.
 
     An arch with ``options_from_shapes`` finds them itself, see `read_options`.
 
@@ -90,8 +93,44 @@ def _ways(name: str, state: Mapping[str, Any]) -> Iterator[Iterator[dict[str, An
     parameters = inspect.signature(arch).parameters
     scales = arch_info(arch).scales if "scale" in parameters else (None,)
     starts = [{} if scale is None else {"scale": scale} for scale in scales]
+    yield from _ways_with_bands(arch, starts, state)
+    others = [{**start, **choice} for choice in _choices(arch, state) for start in starts]
+    if others:
+        for way in _ways_with_bands(arch, others, state):
+            yield itertools.islice(way, _MAX_TRIES_OF_WORDS)
+
+
+def _choices(arch: type[nn.Module], state: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Yields each word but the default of each option that is one of several words.
+
+    Words with which the arch has tensors of other names than the file are left out.
+    """
+    hints = typing.get_type_hints(arch.__init__)
+    for option, parameter in inspect.signature(arch).parameters.items():
+        if typing.get_origin(hints.get(option)) is Literal:
+            for word in typing.get_args(hints[option]):
+                other = isinstance(word, str) and word != parameter.default
+                if other and _has_names(arch, {option: word}, state):
+                    yield {option: word}
+
+
+def _has_names(arch: type[nn.Module], options: dict[str, str], state: Mapping[str, Any]) -> bool:
+    """Returns whether an arch has the names of a file, apart from numbers of blocks."""
+    try:
+        with torch.device("meta"):
+            own = arch(**options).state_dict()
+    except Exception:  # the arch refuses these options
+        return False
+    given, _ = unwrapped(state, own.keys())
+    return set(map(without_numbers, given)) == set(map(without_numbers, own))
+
+
+def _ways_with_bands(
+    arch: type[nn.Module], starts: list[dict[str, Any]], state: Mapping[str, Any]
+) -> Iterator[Iterator[dict[str, Any]]]:
+    """Yields options to try that begin with one of ``starts``, by their numbers of bands."""
     yield _candidates(arch, state, starts)
-    if "num_in_ch" in parameters:
+    if "num_in_ch" in inspect.signature(arch).parameters:
         found = [(start, _bands(arch, start, state)) for start in starts]
         found = [(start, bands) for start, bands in found if bands not in (None, _DEFAULT_BANDS)]
         for equal in (True, False):

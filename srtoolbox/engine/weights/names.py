@@ -11,6 +11,9 @@ _WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # of DataParallel, Averaged
 _OWNERS = re.compile(r"^((module|_orig_mod|generator(_ema)?|model(_ema)?|net_?[gG])\.)+")
 
 _EDSR_HEAD, _EDSR_BODY = "head.0.weight", "body.0.body.0.weight"
+_OTHER_PARTS = re.compile(
+    r"(HG\d|fusion|input_proj|output_proj)"
+)  # of FBANet, with the same two names
 _SCALE_OF = {"0": "x2", "1": "x3", "2": "x4"}  # MDSR's parts in the order of its scales
 _BLOCK = r"body\.([02])\."
 _EDSR_NAMES = (  # (pattern, replacement) for the names of EDSR-PyTorch; the first match counts
@@ -45,7 +48,8 @@ def edsr_names(state: Mapping[str, Any]) -> dict[str, Any]:
     """
     heads = [key for key in state if key.endswith(_EDSR_HEAD)]
     start = min(heads, key=len).removesuffix(_EDSR_HEAD) if heads else ""
-    if not heads or start + _EDSR_BODY not in state:
+    others = (key for key in state if _OTHER_PARTS.match(key.removeprefix(start)))
+    if not heads or start + _EDSR_BODY not in state or any(others):
         return dict(state)
     renamed: dict[str, Any] = {}
     for key, value in state.items():

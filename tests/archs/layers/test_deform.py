@@ -16,23 +16,33 @@ from srtoolbox.archs.layers.deform import (
 from srtoolbox.errors import RunError, UserError
 
 
-def inputs(n=2, channels=6, out=4, groups=3, size=(5, 7), kernel_size=3, reach=2.0, dtype=None):
+def inputs(
+    n=2,
+    channels=6,
+    out=4,
+    groups=3,
+    size=(5, 7),
+    kernel_size=3,
+    reach=2.0,
+    dtype=None,
+    weight_groups=1,
+):
     """Returns x, offset, weight, bias, mask; some sampling positions are beyond the border."""
     points = kernel_size**2
     tensors = (
         torch.randn(n, channels, *size),
         torch.randn(n, 2 * groups * points, *size) * reach,
-        torch.randn(out, channels, kernel_size, kernel_size),
+        torch.randn(out, channels // weight_groups, kernel_size, kernel_size),
         torch.randn(out),
         torch.rand(n, groups * points, *size),
     )
     return [tensor.to(dtype or torch.float64).requires_grad_() for tensor in tensors]
 
 
-def value_and_gradients(tensors, backend, with_mask=True, with_bias=True):
+def value_and_gradients(tensors, backend, with_mask=True, with_bias=True, dilation=1):
     x, offset, weight, bias, mask = tensors
     bias, mask = bias if with_bias else None, mask if with_mask else None
-    output = deform_conv2d(x, offset, weight, bias, mask, backend=backend)
+    output = deform_conv2d(x, offset, weight, bias, mask, dilation=dilation, backend=backend)
     used = [t for t in (x, offset, weight, bias, mask) if t is not None]
     return [output, *torch.autograd.grad(output.square().sum(), used)]
 
@@ -51,20 +61,25 @@ def value_and_gradients(tensors, backend, with_mask=True, with_bias=True):
         {"kernel_size": 1},
         {"kernel_size": 5},
         {"reach": 30.0},
+        {"weight_groups": 2},
+        {"weight_groups": 2, "groups": 6, "dilation": 2},
+        {"dilation": 3, "kernel_size": 5},
     ],
     ids=str,
 )
 def test_backends_agree(with_mask, with_bias, case):
     needs_torchvision()
-    tensors = inputs(**case)
-    ours = value_and_gradients(tensors, "grid_sample", with_mask, with_bias)
-    theirs = value_and_gradients(tensors, "torchvision", with_mask, with_bias)
+    dilation = case.get("dilation", 1)
+    tensors = inputs(**{key: value for key, value in case.items() if key != "dilation"})
+    ours = value_and_gradients(tensors, "grid_sample", with_mask, with_bias, dilation)
+    theirs = value_and_gradients(tensors, "torchvision", with_mask, with_bias, dilation)
     torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("weight_groups", [1, 2])
 @pytest.mark.parametrize("chunk", [1, 200, 500, 2**20])
-def test_chunks_do_not_change_the_result(monkeypatch, chunk):
-    tensors = inputs(n=5)
+def test_chunks_do_not_change_the_result(monkeypatch, chunk, weight_groups):
+    tensors = inputs(n=5, weight_groups=weight_groups)
     expected = value_and_gradients(tensors, "grid_sample")
     monkeypatch.setitem(deform.CHUNK, "cpu", chunk)
     torch.testing.assert_close(value_and_gradients(tensors, "grid_sample"), expected)
@@ -76,6 +91,22 @@ def test_without_offsets_it_is_a_convolution():
     x, offset, weight, bias, _ = inputs(size=(6, 4))
     output = deform_conv2d(x, torch.zeros_like(offset), weight, bias, backend="grid_sample")
     torch.testing.assert_close(output, F.conv2d(x, weight, bias, padding=1))
+
+
+@pytest.mark.parametrize(("weight_groups", "dilation"), [(2, 1), (1, 2), (2, 2), (6, 3)])
+def test_without_offsets_groups_and_dilation_are_those_of_a_convolution(weight_groups, dilation):
+    x, offset, weight, bias, _ = inputs(out=12, size=(9, 8), weight_groups=weight_groups)
+    options = {"dilation": dilation}
+    output = deform_conv2d(x, torch.zeros_like(offset), weight, bias, backend="auto", **options)
+    options |= {"padding": dilation, "groups": weight_groups}
+    torch.testing.assert_close(output, F.conv2d(x, weight, bias, **options))
+
+
+def test_groups_that_do_not_divide_the_features_are_refused():
+    with pytest.raises(UserError, match=r"groups \(3\) must divide the features \(6 and 4\)"):
+        DeformConv(6, 4, groups=3)
+    layer = DeformConv(8, 8, deformable_groups=2, groups=4, dilation=2)
+    assert layer.weight.shape == (8, 2, 3, 3)
 
 
 def test_offsets_are_down_then_right():

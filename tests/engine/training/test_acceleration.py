@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 import pytest
 import torch
@@ -37,12 +38,12 @@ def test_recomputed_blocks_give_the_same_gradients(name: str) -> None:
     net.zero_grad()
     keys = list(net.state_dict())
     accelerate(net, TrainOptions(total_iter=1, checkpointing=True), generator=True)
-    runs: list[int] = []
+    runs: Counter[torch.nn.Module] = Counter()
     block = next(net.get_submodule(net.checkpoint_blocks[0]).children())
-    conv = next(module for module in block.modules() if isinstance(module, torch.nn.Conv2d))
-    conv.register_forward_hook(lambda *_: runs.append(1))
+    for module in block.modules():  # of some, only the weights are used
+        module.register_forward_hook(lambda called, *_: runs.update([called]))
     found = gradients(net, lq)
-    assert len(runs) >= 2  # forward, and once more for the backward pass
+    assert max(runs.values()) >= 2  # forward, and once more for the backward pass
     assert list(net.state_dict()) == keys
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)

@@ -16,6 +16,8 @@ from srtoolbox.engine.weights.load import load
         {"type": "DSRNet", "scale": 2, "num_feat": 16},
         {"type": "RRDBNet", "scale": 4, "num_feat": 8, "num_block": 2},
         {"type": "TDAN", "scale": 4, "num_feat": 16},
+        {"type": "Burstormer", "scale": 4, "num_feat": 16, "fusion": "real"},
+        {"type": "FBANet", "scale": 4, "num_feat": 16},
     ],
     ids=lambda spec: spec["type"],
 )
