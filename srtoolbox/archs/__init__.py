@@ -1,5 +1,7 @@
 """The networks, one module per method; importing this package registers them all."""
 
+from srtoolbox.archs.basicvsr import BasicVSR
+from srtoolbox.archs.basicvsrpp import BasicVSRPlusPlus
 from srtoolbox.archs.bicubic import Bicubic
 from srtoolbox.archs.discriminators import (
     ISRDiscriminator,
@@ -33,6 +35,8 @@ __all__ = [
     "MSTTSTVSR",
     "RDN",
     "TDAN",
+    "BasicVSR",
+    "BasicVSRPlusPlus",
     "Bicubic",
     "DSRNet",
     "DSTCSRNet",

@@ -20,7 +20,13 @@ from srtoolbox.errors import UserError
 from srtoolbox.models.frames import run_network
 from srtoolbox.registry import ARCH_REGISTRY, constructor_parameters
 
-ADDS_ITS_INPUT = ("Bicubic", "DSTCSRNetPlus", "EDVR")  # so input and output have equal numbers
+ADDS_ITS_INPUT = (
+    "BasicVSR",
+    "BasicVSRPlusPlus",
+    "Bicubic",
+    "DSTCSRNetPlus",
+    "EDVR",
+)  # so input and output have equal numbers
 every_arch = pytest.mark.parametrize("name", NAMES)
 
 
