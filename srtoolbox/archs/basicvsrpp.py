@@ -103,7 +103,8 @@ class BasicVSRPlusPlus(RecurrentNetwork):
         """
         small = lq
         if self.scale == 1:
-            small = F.interpolate(lq.flatten(0, 1), scale_factor=0.25, mode="bicubic")
+            size = [lq.shape[-2] // 4, lq.shape[-1] // 4]
+            small = F.interpolate(lq.flatten(0, 1), size, mode="bicubic")
             small = small.unflatten(0, lq.shape[:2])
         to_next, to_previous = self.flows(small)
         frames = [to_fast_format(frame) for frame in lq.unbind(1)]
@@ -150,7 +151,8 @@ class BasicVSRPlusPlus(RecurrentNetwork):
             moved_before = warp(before, flow_before, "zeros")
         condition = torch.cat([moved, own, moved_before, flow, flow_before], 1)
         both = torch.cat([last, before], 1)
-        return self.deform_align[branch](both, condition, flow, flow_before)
+        aligned = self.deform_align[branch](both, to_fast_format(condition), flow, flow_before)
+        return to_fast_format(aligned)
 
 
 class SecondOrderAlignment(DeformConv):
@@ -190,11 +192,12 @@ class SecondOrderAlignment(DeformConv):
         Returns:
             (N, num_feat, h, w).
         """
-        raw, mask = self.conv_offset(condition).split(
-            [self.offset_channels, self.offset_channels // 2], 1
-        )
+        hidden = self.conv_offset[:-1](condition)
+        # The deformable convolution needs its many offsets in the usual memory format.
+        result = self.conv_offset[-1](hidden.contiguous())
+        raw, mask = result.split([self.offset_channels, self.offset_channels // 2], 1)
         # Offsets are pairs of y and x; half of the groups belong to each frame.
         flows = torch.stack([flow, flow_before], 1).flip(2)[:, :, None]
-        residue = self.max_residue * torch.tanh(raw)
-        offset = residue.unflatten(1, (2, -1, 2)) + flows
+        residue = torch.tanh(raw).unflatten(1, (2, -1, 2))
+        offset = torch.add(flows, residue, alpha=self.max_residue)
         return super().forward(x, offset.flatten(1, 3), torch.sigmoid(mask))

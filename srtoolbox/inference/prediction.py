@@ -15,7 +15,7 @@ from srtoolbox.data.resize.array import Edge
 from srtoolbox.inference.back_projection import back_project
 from srtoolbox.inference.ensemble import Runner, self_ensemble
 from srtoolbox.inference.padding import run_padded
-from srtoolbox.models.frames import arrange_frames
+from srtoolbox.models.frames import arrange_frames, restored_frame
 
 # Options that do not identify a result: hashes of weights do that, and training is not a result.
 _NOT_IDENTIFYING = ("cascade_weights", "in_training")
@@ -105,11 +105,12 @@ def predict(
     """
     stack = arrange_frames(net, lq, reference)
     sr = self_ensemble(net, stack, run) if enhance.self_ensemble else run(net, stack)
+    sr = restored_frame(net, sr, reference)
     if enhance.back_projection:
         frames = lq if reference is None else lq[:, reference]
         settings = cast(int, net.scale), enhance.back_projection, enhance.back_projection_edge
         step = arch_info(net).time_scale
-        if step > 1:  # interpolated frames have no LR frame
+        if step > 1 and reference is None:  # interpolated frames have no LR frame
             sr = sr.float()
             sr[:, ::step] = back_project(sr[:, ::step], frames, *settings)
         else:

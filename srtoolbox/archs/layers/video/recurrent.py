@@ -1,15 +1,13 @@
-"""Layers that BasicVSR and BasicVSR++ share: flow of a clip, trunks, and the layers that enlarge."""
+"""What BasicVSR and BasicVSR++ share: flow of a clip, trunks, and the layers that enlarge."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srtoolbox.archs.layers.bands import check_bands
-from srtoolbox.archs.layers.basic import conv3, enlarge, lrelu
+from srtoolbox.archs.layers.basic import conv3, enlarge
 from srtoolbox.archs.layers.residual import residual_blocks
 from srtoolbox.archs.layers.upsample import check_scale
 from srtoolbox.archs.layers.video.spynet import SpyNet, as_rgb
@@ -66,9 +64,11 @@ class RecurrentNetwork(nn.Module):
 
         A frame of the size of the result is added as it is.
         """
-        feat = lrelu(F.pixel_shuffle(self.upconv1(feat), 2))
-        feat = lrelu(F.pixel_shuffle(self.upconv2(feat), 2))
-        residual = self.conv_last(lrelu(self.conv_hr(feat)))
+        # These are the largest maps of the network; new memory for them takes more time than the
+        # activations.
+        feat = F.leaky_relu_(F.pixel_shuffle(self.upconv1(feat), 2), 0.1)
+        feat = F.leaky_relu_(F.pixel_shuffle(self.upconv2(feat), 2), 0.1)
+        residual = self.conv_last(F.leaky_relu_(self.conv_hr(feat), 0.1))
         return residual + (frame if frame.shape[-1] == residual.shape[-1] else enlarge(frame, 4))
 
 
@@ -99,8 +99,3 @@ def to_fast_format(x: Tensor) -> Tensor:
     if x.device.type == "cpu":
         return x.contiguous(memory_format=torch.channels_last)
     return x
-
-
-def in_turn(frames: int, reverse: bool) -> Iterator[int]:
-    """Yields the indices of frames in the order of time, or against it."""
-    yield from reversed(range(frames)) if reverse else range(frames)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -115,7 +117,8 @@ class SpyNet(nn.Module):
             flow = step(torch.cat([one, warp(other, flow), flow], 1)) + flow
         height, width = fixed[-1].shape[-2:]
         flow = F.interpolate(flow, size, mode="bilinear", align_corners=False)
-        return flow * flow.new_tensor([size[1] / width, size[0] / height]).view(1, 2, 1, 1)
+        # An exported program cannot make a tensor of ratios of free sizes.
+        return torch.cat([flow[:, :1] * (size[1] / width), flow[:, 1:] * (size[0] / height)], 1)
 
 
 class _FlowStep(nn.Module):
@@ -125,7 +128,7 @@ class _FlowStep(nn.Module):
         super().__init__()
         widths = [8, num_feat, 2 * num_feat, num_feat, num_feat // 2, 2]
         layers: list[nn.Module] = []
-        for num_in, num_out in zip(widths, widths[1:], strict=False):
+        for num_in, num_out in pairwise(widths):
             layers += [nn.Conv2d(num_in, num_out, 7, padding=3), nn.ReLU()]
         self.basic_module = nn.Sequential(*layers[:-1])
 
@@ -134,7 +137,7 @@ class _FlowStep(nn.Module):
 
 
 def as_rgb(lq: Tensor) -> Tensor:
-    """Returns what `SpyNet` sees of frames: RGB frames as they are, otherwise the mean of all bands.
+    """Returns what `SpyNet` sees of frames: RGB as it is, otherwise the mean of all bands.
 
     Args:
         lq: (…, C, h, w).
