@@ -127,7 +127,7 @@ def test_windows_that_are_followed_by_their_reversal(root: Path) -> None:
             assert len(long[name]) == 6
             assert np.array_equal(long[name][:3], plain[name])
             assert np.array_equal(long[name][3:], plain[name][::-1])
-    with pytest.raises(UserError, match="mirror_sequence needs .*; set target to 'all'"):
+    with pytest.raises(UserError, match=r"mirror_sequence needs .*; set target to 'all'"):
         clips(root, mirror_sequence=True)
 
 
