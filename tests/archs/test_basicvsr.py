@@ -22,6 +22,7 @@ from srtoolbox.archs.layers.video import spynet as spynet_module
 from srtoolbox.archs.layers.video.spynet import SpyNet, as_rgb
 from srtoolbox.bench.straightforward import straightforward
 from srtoolbox.engine.profiling import peak_memory
+from srtoolbox.engine.weights.load import load_weights
 from srtoolbox.errors import UserError
 
 OPTIONS = {  # names of options in the published code
@@ -260,6 +261,24 @@ def test_alignment_starts_with_the_flow_and_half_of_the_mask() -> None:
     with offset_magnitudes(net) as magnitudes, torch.no_grad():
         net(clip(3, 16, 16))
     assert all(value == 0 for value in magnitudes.values())
+
+
+def test_weights_of_spynet_alone_start_a_training(tmp_path: Path) -> None:
+    spynet, net = noisy(SpyNet(2, 4)), BasicVSR(**{**SMALL, "num_flow_level": 2})
+    trunk, path = net.upconv1.weight.clone(), tmp_path / "spynet.pth"
+    for prefix in ("", "module."):
+        state = {f"{prefix}{name}": value for name, value in spynet.state_dict().items()}
+        torch.save({"params": state}, path)
+        with pytest.raises(UserError, match="does not fit BasicVSR"):
+            load_weights(net, path)
+        line = load_weights(net, path, strict=False)
+        assert f"{len(state)} of {len(net.state_dict())} tensors loaded" in line
+        for name, value in spynet.state_dict().items():
+            assert torch.equal(net.spynet.state_dict()[name], value)
+        net.spynet.load_state_dict(SpyNet(2, 4).state_dict())
+    assert torch.equal(net.upconv1.weight, trunk)
+    torch.save(net.state_dict(), path)
+    assert "loaded" in load_weights(BasicVSR(**{**SMALL, "num_flow_level": 2}), path)
 
 
 def test_flow_of_other_bands_is_that_of_their_mean() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -48,6 +51,18 @@ class RecurrentNetwork(nn.Module):
         self.upconv2 = conv3(num_feat, 4 * num_hr_feat)
         self.conv_hr = conv3(num_hr_feat, num_hr_feat)
         self.conv_last = conv3(num_hr_feat, num_in_ch)
+
+    def tensors_of(self, file: Any) -> dict[str, Any]:
+        """Returns the tensors of a weight file; those of a file of SpyNet alone as ``spynet.…``.
+
+        Args:
+            file: The file, whose ``state`` has the tensors by name.
+        """
+        state: dict[str, Any] = file.state
+        bare = {name.removeprefix("module."): value for name, value in state.items()}
+        if all(re.match(r"basic_module\.\d+\.basic_module\.|mean$|std$", name) for name in bare):
+            return {f"spynet.{name}": value for name, value in bare.items()}
+        return state
 
     def flows(self, frames: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Returns the flows of clips (N, T, C, h, w) to the next and to the previous frame.
