@@ -1,5 +1,7 @@
 """The networks, one module per method; importing this package registers them all."""
 
+from srtoolbox.archs.basicvsr import BasicVSR
+from srtoolbox.archs.basicvsrpp import BasicVSRPlusPlus
 from srtoolbox.archs.bicubic import Bicubic
 from srtoolbox.archs.bipnet import BIPNet
 from srtoolbox.archs.burstormer import Burstormer
@@ -41,6 +43,8 @@ __all__ = [
     "RDN",
     "TDAN",
     "BIPNet",
+    "BasicVSR",
+    "BasicVSRPlusPlus",
     "Bicubic",
     "Burstormer",
     "DSRNet",

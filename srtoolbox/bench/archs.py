@@ -114,21 +114,23 @@ class _NetworkInMode:
         self._net = copy.deepcopy(net).to(memory_format=layout)
         if mode == REFERENCE:
             self._net = straightforward(self._net)
-        self._lq = arrange_frames(net, lq, 0)
+        reference = None if arch_info(net).restores_all else 0
+        self._lq = arrange_frames(net, lq, reference)
         if is_own(net):  # its mistakes are named before anything is measured
             with torch.no_grad():
                 run_network(self._net.eval(), self._lq)
         n, channels, height, width = lq[:, 0].shape
         scale = cast(int, net.scale)
         channels = arch_info(net).out_channels or channels
-        gt = torch.rand(n, channels, height * scale, width * scale, device=lq.device)
-        model = SRModel(self._net, {"l_pix": L1Loss()})
+        frames = () if reference == 0 else (lq.shape[1],)
+        gt = torch.rand(n, *frames, channels, height * scale, width * scale, device=lq.device)
+        model = SRModel(self._net, {"l_pix": L1Loss()}, reference)
         batch: Batch = {"key": ["random"] * n, "lq": lq, "gt": gt}
         self._step = TrainingStep(model, batch, lq.device, self._precision)
 
     @torch.no_grad()
     def forward(self) -> Tensor:
-        """Returns the SR images (N, C, H, W)."""
+        """Returns the SR images (N, C, H, W), or (N, T, C, H, W) of networks that restore all."""
         self._net.eval()
         with self._context(), autocast(self._device, self._precision):
             output = self._net(self._lq)
@@ -205,7 +207,8 @@ def _notes(opt: ArchsOptions, device: torch.device) -> list[str]:
         "gate and frame by frame, with the weights of the attention in memory; the attention of "
         "SwinIR as products and softmax, with a mask for every window; Burstormer and "
         "BIPNet burst by burst, with the reference repeated for every frame; FBANet with the "
-        "weights of the attention in memory.",
+        "weights of the attention in memory; BasicVSR and BasicVSR++ with one call of SpyNet per "
+        "direction and warps by grids of pixels.",
         "test: a forward pass without gradients; train: forward and backward pass with an L1 loss.",
         f"Times are medians of {opt.rounds} rounds; × is the speed-up over the reference: the "
         "median of the ratios within a round, in which each mode is timed once.",

@@ -9,12 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srtoolbox.archs.basicvsr import BasicVSR
+from srtoolbox.archs.basicvsrpp import BRANCHES, BasicVSRPlusPlus
 from srtoolbox.archs.bipnet import BIPNet
 from srtoolbox.archs.burstormer import Burstormer
 from srtoolbox.archs.dstcsrnet import Attention, DSTCSRNet
 from srtoolbox.archs.fbanet import FBANet
 from srtoolbox.archs.layers.conv_lstm import ConvLSTM
 from srtoolbox.archs.layers.transformer import drop_branch
+from srtoolbox.archs.layers.video.spynet import SpyNet, as_rgb
 from srtoolbox.archs.layers.window import SwinAttention, from_windows, to_windows
 from srtoolbox.archs.swinir import RSTB, SwinIR, mask_of_image
 from srtoolbox.bench.straightforward_bursts import (
@@ -31,6 +34,10 @@ def straightforward(net: nn.Module) -> nn.Module:
     """
     if isinstance(net, DSTCSRNet):
         return StraightforwardDSTCSRNet(net)
+    if isinstance(net, BasicVSR):
+        return StraightforwardBasicVSR(net)
+    if isinstance(net, BasicVSRPlusPlus):
+        return StraightforwardBasicVSRPlusPlus(net)
     if isinstance(net, Burstormer):
         return StraightforwardBurstormer(net)
     if isinstance(net, BIPNet):
@@ -217,3 +224,147 @@ def _attend(attention: Attention, query: Tensor, other: Tensor) -> Tensor:
         attention.out_proj.bias,
     )
     return out.transpose(0, 1)
+
+
+class StraightforwardBasicVSR(nn.Module):
+    """BasicVSR computed step by step, as its description reads.
+
+    Both directions of the flow are estimated on their own, each with its own pyramids, all pairs at
+    once. Features are warped by ``grid_sample`` with aligned corners, in the usual memory format.
+
+    Args:
+        net: The network; its parameters are shared.
+    """
+
+    scales = BasicVSR.scales
+    num_frame = BasicVSR.num_frame
+    restores_all = BasicVSR.restores_all
+
+    def __init__(self, net: BasicVSR) -> None:
+        super().__init__()
+        self.net, self.scale = net, net.scale
+        self.channels, self.out_channels = net.channels, net.out_channels
+
+    def forward(self, lq: Tensor) -> Tensor:
+        """Maps (N, T, bands, h, w) to (N, T, bands, h·scale, w·scale); see `BasicVSR`."""
+        net, frames = self.net, lq.shape[1]
+        to_next, to_previous = _flows(net.spynet, lq)
+        feat = lq.new_zeros(len(lq), net.num_feat, *lq.shape[3:])
+        backward = []
+        for i in reversed(range(frames)):
+            if i < frames - 1:
+                feat = _warp(feat, to_next[:, i], "zeros")
+            feat = net.backward_trunk(torch.cat((lq[:, i], feat), 1))
+            backward.insert(0, feat)
+        feat, restored = torch.zeros_like(feat), []
+        for i in range(frames):
+            if i > 0:
+                feat = _warp(feat, to_previous[:, i - 1], "zeros")
+            feat = net.forward_trunk(torch.cat((lq[:, i], feat), 1))
+            both = F.leaky_relu(net.fusion(torch.cat((backward[i], feat), 1)), 0.1)
+            restored.append(net.enlarge_features(both, lq[:, i]))
+        return torch.stack(restored, 1)
+
+
+class StraightforwardBasicVSRPlusPlus(nn.Module):
+    """BasicVSR++ computed step by step, as its description reads; see `StraightforwardBasicVSR`.
+
+    All features are kept until the end of the clip.
+
+    Args:
+        net: The network; its parameters are shared.
+    """
+
+    num_frame = BasicVSRPlusPlus.num_frame
+    restores_all = BasicVSRPlusPlus.restores_all
+
+    def __init__(self, net: BasicVSRPlusPlus) -> None:
+        super().__init__()
+        self.net, self.scale, self.scales = net, net.scale, (net.scale,)
+        self.channels, self.out_channels = net.channels, net.out_channels
+        self.size_multiple = self.min_size = net.size_multiple
+
+    def forward(self, lq: Tensor) -> Tensor:
+        """Maps (N, T, bands, h, w) to (N, T, bands, h·scale, w·scale); see `BasicVSRPlusPlus`."""
+        net, frames = self.net, lq.shape[1]
+        small = lq
+        if net.scale == 1:
+            small = F.interpolate(lq.flatten(0, 1), scale_factor=0.25, mode="bicubic")
+            small = small.unflatten(0, lq.shape[:2])
+        to_next, to_previous = _flows(net.spynet, small)
+        spatial = net.feat_extract(lq.flatten(0, 1)).unflatten(0, lq.shape[:2])
+        known = [[spatial[:, i]] for i in range(frames)]
+        for branch in BRANCHES:
+            order = list(range(frames))
+            flows = to_previous
+            if branch.startswith("backward"):
+                order, flows = order[::-1], to_next.flip(1)
+            passed: list[Tensor] = []
+            for n, i in enumerate(order):
+                own = spatial[:, i]
+                feat = torch.zeros_like(own)
+                if n > 0:
+                    one, flow1 = passed[-1], flows[:, n - 1]
+                    two, flow2 = torch.zeros_like(own), torch.zeros_like(flow1)
+                    moved2 = torch.zeros_like(own)
+                    if n > 1:
+                        two, flow2 = passed[-2], flows[:, n - 2]
+                        flow2 = flow1 + _warp(flow2, flow1, "zeros")
+                        moved2 = _warp(two, flow2, "zeros")
+                    moved1 = _warp(one, flow1, "zeros")
+                    condition = torch.cat((moved1, own, moved2, flow1, flow2), 1)
+                    both = torch.cat((one, two), 1)
+                    feat = net.deform_align[branch](both, condition, flow1, flow2)
+                feat = feat + net.backbone[branch](torch.cat((*known[i], feat), 1))
+                passed.append(feat)
+                known[i].append(feat)
+        restored = [
+            net.enlarge_features(net.reconstruction(torch.cat(feats, 1)), lq[:, i])
+            for i, feats in enumerate(known)
+        ]
+        return torch.stack(restored, 1)
+
+
+def _flows(spynet: SpyNet, lq: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the flows to the next and to the previous frame, both (N, T - 1, 2, h, w)."""
+    n, frames, _, *size = lq.shape
+    if frames == 1:
+        return lq.new_zeros(n, 0, 2, *size), lq.new_zeros(n, 0, 2, *size)
+    rgb = as_rgb(lq)
+    earlier, later = rgb[:, :-1].flatten(0, 1), rgb[:, 1:].flatten(0, 1)
+    to_next, to_previous = _flow(spynet, earlier, later), _flow(spynet, later, earlier)
+    return to_next.unflatten(0, (n, frames - 1)), to_previous.unflatten(0, (n, frames - 1))
+
+
+def _flow(spynet: SpyNet, fixed: Tensor, moving: Tensor) -> Tensor:
+    """Returns the flow between images, as `SpyNet.forward` does."""
+    multiple = 2 ** (len(spynet.basic_module) - 1)
+    height, width = fixed.shape[2:]
+    size = [-(-side // multiple) * multiple for side in (height, width)]
+    pyramids = []
+    for images in (fixed, moving):
+        images = F.interpolate(images, size, mode="bilinear", align_corners=False)
+        levels = [(images - spynet.mean) / spynet.std]
+        for _ in range(len(spynet.basic_module) - 1):
+            levels.insert(0, F.avg_pool2d(levels[0], 2))
+        pyramids.append(levels)
+    flow = torch.zeros_like(pyramids[0][0][:, :2])
+    for level, step in enumerate(spynet.basic_module):
+        if level > 0:
+            flow = 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=True)
+        moved = _warp(pyramids[1][level], flow, "border")
+        flow = flow + step(torch.cat((pyramids[0][level], moved, flow), 1))
+    flow = F.interpolate(flow, (height, width), mode="bilinear", align_corners=False)
+    factors = flow.new_tensor([width / size[1], height / size[0]])
+    return flow * factors[:, None, None]
+
+
+def _warp(x: Tensor, flow: Tensor, beyond: str) -> Tensor:
+    """Warps (N, C, h, w) by (N, 2, h, w) in pixels, x before y."""
+    height, width = x.shape[2:]
+    rows = torch.arange(height, device=x.device, dtype=x.dtype)
+    columns = torch.arange(width, device=x.device, dtype=x.dtype)
+    y, x0 = torch.meshgrid(rows, columns, indexing="ij")
+    position = torch.stack((x0, y), 2) + flow.permute(0, 2, 3, 1)
+    ends = flow.new_tensor([max(width - 1, 1), max(height - 1, 1)])
+    return F.grid_sample(x, 2 * position / ends - 1, padding_mode=beyond, align_corners=True)

@@ -124,6 +124,8 @@ def _evaluation_identity(opt: RunOptions, metric: str) -> dict[str, Any]:
         "data": {key: value for key, value in data.items() if key not in _SPEED_OPTIONS},
         "val_freq": val.val_freq,
         "tile": [val.tile, val.tile_halo],
+        # Absent without segments, so that runs before this option keep their fingerprint.
+        **({"segment": [val.segment, val.segment_overlap]} if val.segment else {}),
         "enhance": plain(val.enhance) if val.enhance.in_training else None,
     }
 

@@ -248,6 +248,15 @@ class ValOptions:
     tile_halo: int = option(
         default=64, min=0, doc="LR pixels around a tile that the network also sees."
     )
+    segment: int | None = option(
+        default=None,
+        min=1,
+        doc="Frames that a network that restores all frames of a clip gets at a time; null: all. "
+        "Less memory for long clips; it changes results.",
+    )
+    segment_overlap: int = option(
+        default=10, min=0, doc="Frames before and after a segment that the network also sees."
+    )
     enhance: EnhanceOptions = option(factory=EnhanceOptions)
 
     def __post_init__(self) -> None:
@@ -274,9 +283,15 @@ class ValOptions:
         return faults
 
     def describe(self) -> str:
-        """Returns a footnote for tables: protocol, enhancement and tiling."""
+        """Returns a footnote for tables: protocol, enhancement, tiles and segments."""
         tiles = f"In tiles of {self.tile} with a halo of {self.tile_halo}." if self.tile else ""
-        parts = (get_protocol(self.protocol).describe(), self.enhance.describe(), tiles)
+        segments = (
+            f"Clips in segments of {self.segment} frames, with {self.segment_overlap} more on each "
+            "side, for networks that restore all frames of a clip."
+            if self.segment
+            else ""
+        )
+        parts = (get_protocol(self.protocol).describe(), self.enhance.describe(), tiles, segments)
         return " ".join(part for part in parts if part)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from srtoolbox.data.resize.array import Edge
 from srtoolbox.inference.back_projection import back_project
 from srtoolbox.inference.ensemble import Runner, self_ensemble
 from srtoolbox.inference.padding import run_padded
-from srtoolbox.models.frames import arrange_frames
+from srtoolbox.models.frames import arrange_frames, restored_frame
 
 # Options that do not identify a result: hashes of weights do that, and training is not a result.
 _NOT_IDENTIFYING = ("cascade_weights", "in_training")
@@ -27,6 +28,11 @@ class EnhanceOptions:
 
     self_ensemble: bool = option(
         default=False, doc="Average the results of eight orientations of the input."
+    )
+    flip_sequence: bool = option(
+        default=False,
+        doc="Show networks that restore all frames of a clip the clip and its reversal in a row, "
+        "and average both results, as BasicVSR does for clips of seven frames.",
     )
     back_projection: int = option(
         default=0,
@@ -70,6 +76,8 @@ class EnhanceOptions:
             parts.append(f"a cascade of {self.cascade} networks")
         if self.self_ensemble:
             parts.append("geometric self-ensemble ×8")
+        if self.flip_sequence:
+            parts.append("clips followed by their reversal")
         if self.back_projection:
             times = f"{self.back_projection} iteration{'s' * (self.back_projection > 1)}"
             parts.append(f"{times} of back-projection ({self.back_projection_edge} edge)")
@@ -104,14 +112,39 @@ def predict(
         IncompatibleInput: if the network does not take these frames.
     """
     stack = arrange_frames(net, lq, reference)
+    if enhance.flip_sequence and _takes_reversal(net):
+        run = partial(run_with_reversal, run=run)
     sr = self_ensemble(net, stack, run) if enhance.self_ensemble else run(net, stack)
+    sr = restored_frame(net, sr, reference)
     if enhance.back_projection:
         frames = lq if reference is None else lq[:, reference]
         settings = cast(int, net.scale), enhance.back_projection, enhance.back_projection_edge
         step = arch_info(net).time_scale
-        if step > 1:  # interpolated frames have no LR frame
+        if step > 1 and reference is None:  # interpolated frames have no LR frame
             sr = sr.float()
             sr[:, ::step] = back_project(sr[:, ::step], frames, *settings)
         else:
             sr = back_project(sr, frames, *settings)
     return sr
+
+
+def run_with_reversal(net: nn.Module, lq: Tensor, run: Runner = run_padded) -> Tensor:
+    """Runs ``net`` on clips that are followed by their own reversal, and averages both halves.
+
+    So a recurrent network sees twice as many frames, which helps with short clips.
+
+    Args:
+        net: A registered arch that restores all frames.
+        lq: (N, T, C, h, w) in [0, 1].
+        run: Runs the network on the 2 T frames.
+
+    Returns:
+        (N, T, C, h·scale, w·scale).
+    """
+    there, back = run(net, torch.cat([lq, lq.flip(1)], 1)).chunk(2, 1)
+    return (there + back.flip(1)) / 2
+
+
+def _takes_reversal(net: nn.Module) -> bool:
+    info = arch_info(net)
+    return info.restores_all and info.num_frame is None and info.time_scale == 1

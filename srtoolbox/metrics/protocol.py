@@ -230,6 +230,8 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("basicsr-rgb", crop_border="scale"),
         # Vid4 as in DUF's tables and BasicSR's model zoo.
         Protocol("duf-y", color="y", crop_border=8, average="clips"),
+        # Whole clips of Vid4, Vimeo-90K and UDM10 in the tables of BasicVSR: luma of whole frames.
+        Protocol("video-y", color="y", average="clips"),
         # Jilin-189, every frame of a clip.
         Protocol("jilin189", color="y", average="clips", missing_neighbours="centre"),
         # It reproduces the tables of MSDTGP, LGTD and MSTT: peak and L are those of the luma's

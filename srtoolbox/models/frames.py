@@ -27,7 +27,8 @@ def arrange_frames(net: nn.Module, lq: Tensor, reference: int | None) -> Tensor:
 
     A single-image network gets the reference frame. A multi-frame network gets all frames; the
     reference moves to the index at which the network expects it, the others keep their order.
-    Without a reference, all frames are restored: the network gets them unchanged.
+    Without a reference, all frames are restored: the network gets them unchanged. So does a network
+    that restores all frames; `restored_frame` then takes that of the reference.
 
     Args:
         net: A registered network.
@@ -54,11 +55,28 @@ def arrange_frames(net: nn.Module, lq: Tensor, reference: int | None) -> Tensor:
             f"{type(net).__name__} takes {info.num_frame} frames but the dataset gives "
             f"{num_frame}; set num_frame of the dataset or of the network"
         )
-    if reference is None or info.reference == reference:
+    if reference is None or info.restores_all or info.reference == reference:
         return lq
     order = [t for t in range(num_frame) if t != reference]
     order.insert(info.reference, reference)
     return lq[:, order]
+
+
+def restored_frame(net: nn.Module, sr: Tensor, reference: int | None) -> Tensor:
+    """Returns what has a ground truth of the images that a network returns.
+
+    Args:
+        net: A registered network.
+        sr: Its output (N, C, H, W), or (N, T', C, H, W) if it restores all frames.
+        reference: Index of the frame of the input that has a ground truth; None: all have one.
+
+    Returns:
+        (N, C, H, W) of the reference, or (N, T', C, H, W) without one.
+    """
+    info = arch_info(net)
+    if reference is None or not info.restores_all:
+        return sr
+    return sr[:, reference * info.time_scale]
 
 
 def varying_frames(

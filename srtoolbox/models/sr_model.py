@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from srtoolbox.data.base import Batch
 from srtoolbox.errors import ComponentError, UserError
 from srtoolbox.losses import check_shapes, run_loss
-from srtoolbox.models.frames import arrange_frames, run_network
+from srtoolbox.models.frames import arrange_frames, restored_frame, run_network
 from srtoolbox.models.loss_schedule import LossSchedule
 from srtoolbox.registry import MODEL_REGISTRY
 
@@ -62,7 +62,7 @@ class SRModel:
         frames = arrange_frames(net, lq, reference)
         output = run_network(net, frames, batch.get("flow"), batch.get("scale"))
         aux = dict(output) if isinstance(output, dict) else {"sr": output}
-        sr = aux.pop("sr").float()
+        sr = restored_frame(net, aux.pop("sr"), reference).float()
         check_shapes(sr, batch["gt"])
         views = {"sr": sr, "gt": batch["gt"], "frames": lq, "aux": aux}
         if (mask := batch.get("mask")) is not None:

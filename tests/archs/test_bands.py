@@ -21,6 +21,8 @@ from srtoolbox.models.frames import run_network
 from srtoolbox.registry import ARCH_REGISTRY, constructor_parameters
 
 ADDS_ITS_INPUT = (
+    "BasicVSR",
+    "BasicVSRPlusPlus",
     "Bicubic",
     "DSTCSRNetPlus",
     "EDVR",

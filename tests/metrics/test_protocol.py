@@ -55,6 +55,7 @@ def test_published_hashes_stay():
         "matlab-y": "710328f3d1f9",
         "rgb": "f991c102aedc",
         "duf-y": "a52a69d1e9c9",
+        "video-y": "76b391851ca7",
         "jilin189": "e423b63c9fcb",
         "jilin189-table": "0f01dab34aa7",
         "realbsr": "314954dad91e",

@@ -26,6 +26,7 @@ SMALL = [f"datasets.train.gt_size={SIDE}", "train.batch_size=1", "train.num_work
 PATCHES = "network_g.patch_sizes=[8, 4, 2, 1]"
 # In studies, which have many; in files of their own MSDTGP and LGTD have all their parameters.
 SMALLER = {
+    "BasicVSR++": "network_g.num_block=1",
     "EDVR-L": "network_g.num_reconstruct_block=1",
     "MSDTGP": "network_g.num_wide_feat=32",
     "LGTD": "network_g.num_group=1",

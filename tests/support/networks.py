@@ -17,6 +17,23 @@ SMALL: dict[str, dict] = {
         "deformable_groups": 2,
     },
     "Burstormer": {"num_feat": 8},
+    "BasicVSR": {
+        "num_feat": 8,
+        "num_block": 1,
+        "num_hr_feat": 8,
+        "num_flow_level": 2,
+        "num_flow_feat": 4,
+    },
+    "BasicVSRPlusPlus": {
+        "num_feat": 8,
+        "num_block": 1,
+        "num_extract_block": 1,
+        "num_reconstruct_block": 1,
+        "deformable_groups": 2,
+        "num_hr_feat": 8,
+        "num_flow_level": 2,
+        "num_flow_feat": 4,
+    },
     "DSRNet": {"num_feat": 16},
     "DSTCSRNet": {"num_feat": 16},
     "DSTCSRNetPlus": {

@@ -56,6 +56,8 @@ class StudyEvaluator:
             "precision": self._opt.train.precision,
         }
         changed = job.opt.val.enhance.changed
+        if (val := self._opt.val).segment is not None:
+            changed["segment"] = [val.segment, val.segment_overlap]
         return {
             protocol: digest({**facts, "protocol": get_protocol(protocol).hash, **changed})
             for protocol in test_set.protocols

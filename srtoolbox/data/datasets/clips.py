@@ -38,6 +38,9 @@ class Clips(FileDataset):
         target: Frames with ground truth: the window's ``"centre"``, or ``"all"`` its frames.
         interval_list: Intervals between the frames of a training window; one is drawn at random.
         random_reverse: Reverse training windows in time at random.
+        mirror_sequence: Let each training window be followed by its own reversal, which gives
+            ``2 * num_frame`` frames; needs target ``"all"``. Recurrent networks learn from clips
+            of seven frames like this.
         use_hflip: Mirror training crops at random.
         use_rot: Rotate training crops by random multiples of 90°.
         missing_neighbours: Rule that replaces frames beyond a clip's ends in evaluation;
@@ -84,6 +87,7 @@ class Clips(FileDataset):
         target: Literal["centre", "all"] = "centre",
         interval_list: Sequence[int] = (1,),
         random_reverse: bool = False,
+        mirror_sequence: bool = False,
         use_hflip: bool = True,
         use_rot: bool = True,
         missing_neighbours: Rule = "centre",
@@ -104,6 +108,7 @@ class Clips(FileDataset):
     ) -> None:
         self.num_frame, self.target = num_frame, target
         self.interval_list, self.random_reverse = list(interval_list), random_reverse
+        self.mirror_sequence = mirror_sequence
         self.missing_neighbours: Rule = missing_neighbours
         self.skip_frames = skip_frames
         super().__init__(scale, gt_size, use_hflip, use_rot)
@@ -181,7 +186,8 @@ class Clips(FileDataset):
     def draw(self, index: int, rng: np.random.Generator) -> Sample:
         """Returns a random crop of a random window of clip ``index``, for training.
 
-        lq is (T, C, h, w); gt is (C, H, W) or (T, C, H, W).
+        lq is (T, C, h, w); gt is (C, H, W) or (T, C, H, W). T is ``num_frame``, or twice that with
+        ``mirror_sequence``.
 
         Raises:
             UserError: if the clip is too short for a window, or its frames for a crop.
@@ -196,6 +202,10 @@ class Clips(FileDataset):
         frames = [centre + step * (t - num_frame // 2) for t in range(num_frame)]
         pixels = self._read(item, frames, self._truths(item, frames), rng)
         sample = pixels.as_sample(item.key, single=self.target == "centre")
+        if self.mirror_sequence:
+            for name in ("lq", "gt", "mask"):
+                if name in sample:
+                    sample[name] = np.concatenate([sample[name], sample[name][::-1]])
         sample["orientation"] = random_orientation(self.use_hflip, self.use_rot, rng)
         return sample
 
@@ -218,6 +228,10 @@ class Clips(FileDataset):
             )
         if self.num_frame is not None and self.num_frame < 1:
             raise UserError(f"Clips: num_frame must be at least 1, got {self.num_frame}")
+        if self.mirror_sequence and self.target == "centre":
+            raise UserError(
+                "Clips: mirror_sequence needs a ground truth for all frames; set target to 'all'"
+            )
         if self.skip_frames < 0:
             raise UserError(f"Clips: skip_frames must not be negative, got {self.skip_frames}")
         if not self.interval_list or min(self.interval_list) < 1:

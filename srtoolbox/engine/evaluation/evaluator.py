@@ -18,9 +18,11 @@ from srtoolbox.engine.device.distributed import SINGLE_PROCESS, Ranks
 from srtoolbox.engine.device.precision import Precision, autocast, synchronize
 from srtoolbox.engine.options import ValOptions
 from srtoolbox.errors import RunError, UserError, is_out_of_memory
+from srtoolbox.inference.ensemble import Runner
 from srtoolbox.inference.padding import run_padded
 from srtoolbox.inference.prediction import PLAIN, EnhanceOptions, predict
 from srtoolbox.inference.scales import at_scale
+from srtoolbox.inference.segments import run_segments
 from srtoolbox.inference.tiling import halve, run_tiled
 from srtoolbox.metrics import (
     ClipMetric,
@@ -82,6 +84,7 @@ class Evaluator:
         self.precision: Precision = precision
         self._unavailable: set[str] = set()
         self._tile, self._halo = opt.tile, opt.tile_halo
+        self._segment, self._overlap = opt.segment, opt.segment_overlap
 
     @property
     def protocol(self) -> Protocol:
@@ -220,7 +223,10 @@ class Evaluator:
         """Returns the SR image of one stack. Out of memory, it halves the tiles until they fit."""
         while True:
             tile, halo = self._tile, self._halo
-            run = partial(run_tiled, tile=tile, halo=halo) if tile else run_padded
+            run: Runner = partial(run_tiled, tile=tile, halo=halo) if tile else run_padded
+            if self._segment:
+                lengths = {"segment": self._segment, "overlap": self._overlap}
+                run = partial(run_segments, run=run, **lengths)
             try:
                 with autocast(self.device, self.precision):
                     return predict(net, lq, reference, enhance, run)[0].float()

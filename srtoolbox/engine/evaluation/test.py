@@ -34,7 +34,7 @@ class TestResult:
 
     Attributes:
         scores: Mean scores by dataset and metric; None where a metric was unavailable.
-        protocol: Description of the protocol, of ``val.enhance`` and of tiles.
+        protocol: Description of the protocol, of ``val.enhance``, of tiles and of segments.
         folder: Folder with ``results.jsonl`` (one record per image), ``options.yml``,
             ``environment.json``, and the SR images with ``val.save_img``.
         nan: Sentences on scores that are NaN; the test failed if there are any.
@@ -70,7 +70,10 @@ def run_test(opt: RunOptions, device: torch.device, weights: Path | None = None)
     datasets = {name: build_dataset(name, spec, opt, net) for name, spec in sets.items()}
     evaluator = Evaluator(opt.val, device, opt.train.precision if opt.train else "fp32")
     protocol = evaluator.protocol
-    changed = "".join(f"-{key}={value}" for key, value in enhance.changed.items())
+    settings = enhance.changed
+    if opt.val.segment is not None:
+        settings["segment"] = f"{opt.val.segment}+{opt.val.segment_overlap}"
+    changed = "".join(f"-{key}={value}" for key, value in settings.items())
     folder = opt.folder / "test" / f"{protocol.name}-{weights_hash(net)}{changed}"
     scores: dict[str, dict[str, float | None]] = {}
     nan: list[str] = []

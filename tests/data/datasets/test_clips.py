@@ -117,6 +117,20 @@ def test_target_all(root: Path) -> None:
     assert drawn["gt"].shape == (3, 3, 8, 8)
 
 
+def test_windows_that_are_followed_by_their_reversal(root: Path) -> None:
+    more = {"num_frame": 3, "target": "all", "random_reverse": True}
+    for seed in range(6):
+        plain = clips(root, **more).draw(2, np.random.default_rng(seed))
+        long = clips(root, mirror_sequence=True, **more).draw(2, np.random.default_rng(seed))
+        assert long["orientation"] == plain["orientation"]
+        for name in ("lq", "gt"):
+            assert len(long[name]) == 6
+            assert np.array_equal(long[name][:3], plain[name])
+            assert np.array_equal(long[name][3:], plain[name][::-1])
+    with pytest.raises(UserError, match=r"mirror_sequence needs .*; set target to 'all'"):
+        clips(root, mirror_sequence=True)
+
+
 def test_whole_clips(root: Path) -> None:
     dataset = clips(root, num_frame=None, target="all")
     assert (len(dataset), dataset.num_frame, dataset.reference) == (3, None, None)

@@ -11,6 +11,8 @@ is a 2×3 matrix M that maps a point p of the reference to its position in a fra
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -143,7 +145,7 @@ def motion_to_flow(motion: Tensor, size: tuple[int, int], stride: int = 1) -> Te
     return (moved - points).unflatten(-1, size)
 
 
-def warp(features: Tensor, flow: Tensor) -> Tensor:
+def warp(features: Tensor, flow: Tensor, beyond: Literal["border", "zeros"] = "border") -> Tensor:
     """Warps features to the reference: ``out(p) = features(p + flow(p))``, bilinear.
 
     Computed in float32, as half precision is too coarse for sub-pixel positions.
@@ -151,16 +153,17 @@ def warp(features: Tensor, flow: Tensor) -> Tensor:
     Args:
         features: (B, C, h, w).
         flow: (B, 2, h, w) in pixels, x before y.
+        beyond: Whether border values are repeated beyond the border, or all values are zero there.
 
     Returns:
-        (B, C, h, w), of the type of ``features``; border values are repeated beyond the border.
+        (B, C, h, w), of the type of ``features``.
     """
     height, width = flow.shape[-2:]
     x = torch.arange(width, device=flow.device) + flow[:, 0].float()
     y = torch.arange(height, device=flow.device)[:, None] + flow[:, 1].float()
     grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1)
     with torch.autocast(features.device.type, enabled=False):
-        out = F.grid_sample(features.float(), grid, padding_mode="border", align_corners=False)
+        out = F.grid_sample(features.float(), grid, padding_mode=beyond, align_corners=False)
     return out.to(features.dtype)
 
 
