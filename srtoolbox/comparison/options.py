@@ -33,9 +33,14 @@ class ReportOptions:
     num_image: int = option(default=3, min=0, doc="Images of each dataset in the figure.")
     frame_use: bool | list[str] = option(
         default=False,
-        doc="Also evaluate multi-frame methods with fewer frames, with copies of the reference "
-        "and with shuffled frames: on all test sets, or on the named ones. This takes about six "
-        "more passes over each.",
+        doc="Also measure what multi-frame methods gain from the other frames, with the reference "
+        "in place of all frames: on all test sets, or on the named ones. This takes one more pass "
+        "over each.",
+    )
+    frame_curve: bool = option(
+        default=False,
+        doc="With frame_use, also evaluate with 1, 3, 5, 7 and 14 frames and with shuffled frames. "
+        "This takes about five more passes over each test set.",
     )
     sweeps: dict[str, dict[str, float]] = option(
         default={},

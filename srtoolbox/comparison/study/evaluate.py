@@ -18,13 +18,20 @@ from srtoolbox.config.files import plain
 from srtoolbox.data.base import EvalDataset, Sample, dataset_info
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.build import network_identity
-from srtoolbox.engine.evaluation.evaluator import Evaluator, Record
-from srtoolbox.engine.evaluation.frame_use import frame_use, has_other_frames
+from srtoolbox.engine.evaluation.evaluator import Evaluator, Record, average
+from srtoolbox.engine.evaluation.frame_use import (
+    all_frames,
+    first_psnr,
+    frame_use,
+    has_other_frames,
+)
 from srtoolbox.engine.evaluation.images import save_image
 from srtoolbox.engine.weights.load import weights_hash
 from srtoolbox.metrics import get_protocol
 from srtoolbox.utils.environment import digest
 from srtoolbox.utils.files import write_atomic
+
+_CURVE = (1, 3, 5, 7, 14)  # numbers of frames
 
 
 class StudyEvaluator:
@@ -77,7 +84,7 @@ class StudyEvaluator:
                 if protocol == self._opt.protocol_names[0]:
                     entry.evaluations[test_set.name] = identity
                     if self._opt.report.measures_frame_use(test_set.name):
-                        self._measure_frame_use(net, test_set, identity)
+                        self._measure_frame_use(job, net, test_set, identity)
                 else:
                     entry.other_protocols.setdefault(protocol, {})[test_set.name] = identity
 
@@ -134,12 +141,28 @@ class StudyEvaluator:
         write_atomic(path, json.dumps(self._plan.environment, indent=1))
         return identities
 
-    def _measure_frame_use(self, net: nn.Module, test_set: EvaluationSet, evaluation: str) -> None:
-        if self._store.frame_use(evaluation) or not has_other_frames(net, test_set.data):
+    def _measure_frame_use(
+        self, job: Job, net: nn.Module, test_set: EvaluationSet, evaluation: str
+    ) -> None:
+        """Stores what is missing of the frame use of an evaluation, whose scores are stored."""
+        data, curve = test_set.data, self._opt.report.frame_curve
+        if not has_other_frames(net, data):
             return
         val = replace(self._opt.val, protocol=self._opt.protocol_names[0])
-        psnr = frame_use(net, test_set.data, val, self._plan.device, self._opt.train.precision)
-        self._store.add_frame_use({"evaluation": evaluation, "psnr": psnr})
+        before = self._store.frame_use(evaluation) or {}
+        known = dict(before)
+        if (name := first_psnr(val)) and all_frames(data) not in known:
+            average_over = get_protocol(val.protocol).average
+            known[all_frames(data)] = average(self._store.records(evaluation), average_over)[name]
+        precision, enhance = self._opt.train.precision, job.opt.val.enhance
+        measured = frame_use(
+            *(net, data, val, self._plan.device, precision, _CURVE if curve else ()),
+            enhance=enhance,
+            known=known,
+            shuffled=curve,
+        )
+        if measured.keys() - before.keys():
+            self._store.add_frame_use({"evaluation": evaluation, "psnr": {**measured, **before}})
 
     def _keep_images(self, evaluations: list[str]) -> Callable[[str, Tensor], None]:
         """Returns a function that saves the first SR images of evaluations."""
