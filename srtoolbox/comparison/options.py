@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from srtoolbox.comparison.store import Published
+from srtoolbox.comparison.sweep import expand_sweep
 from srtoolbox.config.schema import option
+from srtoolbox.config.yaml import Tree
 from srtoolbox.engine.options import (
     MAX_SEED,
     ArchSpec,
@@ -141,7 +143,17 @@ class StudyOptions(SharedOptions):
     trainings_from: list[Path] = option(
         default=[], doc="Folders of studies whose finished trainings are copied, not repeated."
     )
+    sweep: dict[str, dict[str, Any]] = option(
+        default={},
+        doc="By method, lists of values of its options: one method for each combination replaces "
+        "it.",
+    )
     report: ReportOptions = option(factory=ReportOptions)
+
+    @staticmethod
+    def expand(tree: Tree) -> None:
+        """Turns ``sweep`` into methods, in place."""
+        expand_sweep(tree, MethodOptions)
 
     def validate(self) -> list[tuple[str, str]]:
         """Returns faults as (key, message)."""
