@@ -178,16 +178,16 @@ class _StudyRun:
         """
         launch, opt = self._launch, self._opt
         tasks = StudyTasks(self._plan, self._store, self._runner.evaluator, launch is not None)
+        done = tasks.finished(self._before) if launch is not None else {}
         for job in self._plan.jobs:
             if (part := tasks.part(job)) is not None:  # of an interrupted run
-                self._merge(job, part)
-            elif launch is not None and self._is_done(job, tasks.weights(job)):
-                self._enter(job, self._before[job.method, job.seed])
+                self._merge(job, part) if part.entry.failure is None else part.remove()
+            elif entry := done.get((job.method, job.seed)):
+                self._enter(job, entry)
         waiting = tasks.list(self._entries)
         if launch is None:
             count = count_workers(opt.jobs, len(waiting), self._device, opt.threads)
-            if count == 1:
-                return
+            waiting = waiting if count > 1 else []
             tasks.train_threads = opt.threads or max(1, torch.get_num_threads() // count)
             # As many as without processes, because sums of floats depend on their number.
             tasks.evaluate_threads = opt.threads or torch.get_num_threads()
@@ -195,6 +195,10 @@ class _StudyRun:
             workers: Workers = Processes(count, self._device, opt.plugins)
         else:
             workers = launch.workers(opt, self._plan.folder, len(waiting))
+        if waiting:
+            trainings = sum(task.is_training for task in waiting)
+            counts = trainings, len(waiting) - trainings, workers.count
+            _log.info("%d trainings and %d evaluations, %d at a time", *counts)
         for task, failure in run_in_parallel(waiting, workers) if waiting else ():
             job = task.job
             if task.is_training:
@@ -218,19 +222,6 @@ class _StudyRun:
             self._card.training = _describe_training(self._opt, part.precision, budget)
         self._enter(job, part.entry)
         part.remove()
-
-    def _is_done(self, job: Job, weights: str | None) -> bool:
-        """Returns whether the entry of an earlier run has all results of a job."""
-        entry = self._before.get((job.method, job.seed))
-        return (
-            entry is not None
-            and weights is not None
-            and entry.failure is None
-            and entry.identity == job.identity
-            and self._store.cost(entry.cost or "") is not None
-            and self._runner.evaluator.has_all(entry, job, weights)
-            and self._runner.evaluator.is_complete(job, weights)
-        )
 
     def _run_job(self, job: Job) -> None:
         """Runs one job to its end, in this process, and enters it on the card."""

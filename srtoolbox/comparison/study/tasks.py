@@ -75,6 +75,27 @@ class StudyTasks:
             last[common] = name
         return tasks
 
+    def finished(self, before: Mapping[tuple[str, int], Entry]) -> dict[tuple[str, int], Entry]:
+        """Returns those entries of an earlier run that have all results of their jobs.
+
+        Args:
+            before: The entries of the earlier run, by method and seed.
+        """
+        found: dict[tuple[str, int], Entry] = {}
+        for job in self._plan.jobs:
+            entry, weights = before.get((job.method, job.seed)), self.weights(job)
+            if (
+                entry is not None
+                and weights is not None
+                and entry.failure is None
+                and entry.identity == job.identity
+                and self._store.cost(entry.cost or "") is not None
+                and self._evaluator.has_all(entry, job, weights)
+                and self._evaluator.is_complete(job, weights)
+            ):
+                found[job.method, job.seed] = entry
+        return found
+
     def longest_first(self, tasks: list[Task]) -> list[Task]:
         """Sorts trainings by their measured time, so that none runs alone at the end."""
 
