@@ -10,21 +10,25 @@ import torch
 
 from srtoolbox.comparison.options import StudyOptions
 from srtoolbox.comparison.store import ResultStore
+from srtoolbox.comparison.study.launcher import Launch
 from srtoolbox.comparison.study.run import run_study
 from srtoolbox.config.load import load_options
 from srtoolbox.utils.files import read_lines
 
 
-def compare(path: Path, *overrides: str, only: tuple[str, ...] = ()) -> ResultStore:
+def compare(
+    path: Path, *overrides: str, only: tuple[str, ...] = (), launch: Launch | None = None
+) -> ResultStore:
     """Runs a study on the CPU and returns its store.
 
     Args:
         path: Its option file.
         overrides: As those of ``--set``.
         only: Methods to run; empty: all.
+        launch: Where trainings and evaluations run; None: here.
     """
     opt, tree = load_options(path, overrides, StudyOptions)
-    return run_study(opt, tree, torch.device("cpu"), only)
+    return run_study(opt, tree, torch.device("cpu"), only, launch)
 
 
 def stored(store: ResultStore) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from srtoolbox.utils.files import handle_signals, interrupt_on, write_atomic
 _log = logging.getLogger("srtoolbox")
 
 LAUNCHERS = ("slurm", "local")
-_FOLDER = "launcher"
+_FOLDER, _LOGS = "launcher", "logs"
 _MIN_POLL, _MAX_POLL = 0.1, 5.0  # seconds between two looks at the jobs
 _MAX_DELAY = 20.0  # seconds that a file of another node may take to be seen here
 _LAST_LINES = 3  # of the log of a job that died, for the message
@@ -190,7 +190,7 @@ class LaunchedJobs:
         """Returns submitit's executor for a job of this name."""
         import submitit
 
-        opt, folder = self._opt, self._folder / "%j"
+        opt, folder = self._opt, self._folder / _LOGS
         asked: dict[str, Any] = {"gpus_per_node": opt.gpus, "signal_delay_s": opt.signal_delay}
         if self._launch.launcher == "local":
             executor: Any = submitit.LocalExecutor(folder, max_num_timeout=opt.requeues)
@@ -323,7 +323,7 @@ class _SubmittedJob:
         if launcher != self._launcher:
             return False
         kinds = {"slurm": submitit.SlurmJob, "local": submitit.LocalJob}
-        self._job = kinds[launcher](self._folder / "%j", identity)
+        self._job = kinds[launcher](self._folder / _LOGS, identity)
         if self.has_ended():
             return False
         self.submissions = submissions
