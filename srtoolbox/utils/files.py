@@ -216,7 +216,7 @@ def arrange_lines(path: Path, key: str, values: Sequence[str]) -> None:
     """
     if not path.exists():
         return
-    rank = {value: number for number, value in enumerate(values, start=1)}
+    rank = {value: number for number, value in enumerate(dict.fromkeys(values), start=1)}
     lines = path.read_bytes().splitlines(keepends=True)
 
     def place(line: bytes) -> int:
@@ -224,7 +224,7 @@ def arrange_lines(path: Path, key: str, values: Sequence[str]) -> None:
             record = json.loads(line)
         except (ValueError, RecursionError):
             return 0
-        return rank.get(record.get(key), 0) if isinstance(record, dict) else 0
+        return rank.get(str(record.get(key)), 0) if isinstance(record, dict) else 0
 
     arranged = sorted(lines, key=place)
     if arranged != lines:

@@ -191,14 +191,19 @@ class LaunchedJobs:
         import submitit
 
         opt, folder = self._opt, self._folder / _LOGS
-        asked: dict[str, Any] = {"gpus_per_node": opt.gpus, "signal_delay_s": opt.signal_delay}
+        # Some clusters refuse a request for no GPU.
+        asked: dict[str, Any] = {
+            "gpus_per_node": opt.gpus or None,
+            "signal_delay_s": opt.signal_delay,
+        }
         if self._launch.launcher == "local":
             executor: Any = submitit.LocalExecutor(folder, max_num_timeout=opt.requeues)
             if torch.cuda.is_available() and self._launch.device in ("auto", "cuda"):
                 gpu = self._number % torch.cuda.device_count()
                 asked |= {"gpus_per_node": 1, "visible_gpus": (gpu,)}
             self._number += 1
-            executor.update_parameters(timeout_min=opt.time, **asked)
+            asked["timeout_min"] = opt.time
+            executor.update_parameters(**{k: v for k, v in asked.items() if v is not None})
             return executor
         executor = submitit.SlurmExecutor(folder, max_num_timeout=opt.requeues)
         asked |= {

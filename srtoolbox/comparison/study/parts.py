@@ -46,12 +46,8 @@ class Part:
         }
         write_atomic(self.folder / _FILE, to_json(content, indent=1))
 
-    def merge_into(self, store: ResultStore) -> list[str]:
-        """Adds the results to a store that lacks them, and removes the folder.
-
-        Returns:
-            The ids of the added evaluations, in the order of their measurement.
-        """
+    def merge_into(self, store: ResultStore) -> None:
+        """Adds those results to a store that it lacks."""
         entry, own = self.entry, ResultStore(self.folder)
         for name in ("environments", "images"):
             for path in regular_files(self.folder / name, []):
@@ -60,16 +56,15 @@ class Part:
                     write_atomic(target, path.read_bytes())
         named = {*entry.evaluations.values()}
         named.update(id for group in entry.other_protocols.values() for id in group.values())
-        added = [id for id in own.evaluations() if id in named and not store.records(id)]
-        for evaluation in added:
-            store.add_records(own.records(evaluation))
+        for evaluation in own.evaluations():
+            if evaluation in named and not store.records(evaluation):
+                store.add_records(own.records(evaluation))
         for use in own.frame_uses():
             if use["evaluation"] in named and use["psnr"] != store.frame_use(use["evaluation"]):
                 store.add_frame_use(use)
         for cost in own.costs():
             if cost["cost"] == entry.cost and store.cost(cost["cost"]) is None:
                 store.add_cost(cost)
-        return added
 
     def remove(self) -> None:
         """Removes the folder, once the entry is in the study."""

@@ -107,7 +107,6 @@ class _StudyRun:
         self._runner = JobRunner(plan, self._store)
         self._failures: dict[Path, str] = {}  # of trainings in other processes, by folder
         self._entries: dict[tuple[str, int], Entry] = {}  # of this run, by method and seed
-        self._added: dict[tuple[str, int], list[str]] = {}  # evaluations from other processes
         self._before: dict[tuple[str, int], Entry] = {}  # of an earlier run, by method and seed
         with suppress(UserError):  # none, or damaged; then all is found out again
             before = self._store.load_card()
@@ -201,6 +200,11 @@ class _StudyRun:
             _log.info("%d trainings and %d evaluations, %d at a time", *counts)
         for task, failure in run_in_parallel(waiting, workers) if waiting else ():
             job = task.job
+            if failure is not None:
+                _log.error("%s, seed %d: %s", job.method, job.seed, failure)
+            else:
+                done = "trained" if task.is_training else "evaluated"
+                _log.info("%s, seed %d: %s", job.method, job.seed, done)
             if task.is_training:
                 if failure is not None and job.folder is not None:
                     self._failures[job.folder] = failure
@@ -208,14 +212,12 @@ class _StudyRun:
                 self._enter(job, self._runner.new_entry(job, failure))
             elif (part := tasks.part(job)) is not None:
                 self._merge(job, part)
-        added = self._added
-        order = [id for job in self._plan.jobs for id in added.get((job.method, job.seed), ())]
-        self._store.arrange(order)
+        self._store.arrange([id for job in self._plan.jobs for id in tasks.evaluations(job)])
         tasks.remove_old_parts()
 
     def _merge(self, job: Job, part: Part) -> None:
         """Enters the results of another process."""
-        self._added[job.method, job.seed] = part.merge_into(self._store)
+        part.merge_into(self._store)
         if self._launch is not None:
             self._card.environment = part.environment
             budget = self._plan.budget.describe()
@@ -227,7 +229,6 @@ class _StudyRun:
         """Runs one job to its end, in this process, and enters it on the card."""
         failure = self._failures.get(job.folder) if job.folder else None
         if failure is not None:
-            _log.error("%s, seed %d: %s", job.method, job.seed, failure)
             self._enter(job, self._runner.new_entry(job, failure))
             return
         key = job.method, job.seed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -134,6 +134,14 @@ class StudyTasks:
             self._weights[key] = weights_hash(load_network(job.opt, torch.device("cpu")))
         return self._weights[key]
 
+    def evaluations(self, job: Job) -> Sequence[str]:
+        """Returns the ids of a job's evaluations, in the order in which one process makes them.
+
+        It is empty before the end of the job's training.
+        """
+        weights = self.weights(job)
+        return self._ids(job, weights) if weights else []
+
     def remove_old_parts(self) -> None:
         """Removes parts of earlier options of the study."""
         kept = {self._part_folder(job).name for job in self._plan.all_jobs}
@@ -155,9 +163,9 @@ class StudyTasks:
         return self._elsewhere or not weights or not self._evaluator.is_complete(job, weights)
 
     def _untrained_key(self, job: Job) -> object:
-        return tuple(self._ids(job, self.weights(job) or ""))
+        return tuple(self.evaluations(job))
 
-    def _ids(self, job: Job, weights: str) -> list[str]:
+    def _ids(self, job: Job, weights: str) -> Sequence[str]:
         sets = self._plan.methods[job.method].test_sets
         found = (self._evaluator.identities(job, test_set, weights) for test_set in sets)
         return [identity for identities in found for identity in identities.values()]
@@ -169,8 +177,7 @@ class StudyTasks:
         """Returns the work left of a job, once its training is finished."""
         if not self._is_left(job):
             return None
-        weights = self.weights(job)
-        known = self._ids(job, weights) if weights else []
+        known = self.evaluations(job)
         uses = ((id, self._store.frame_use(id)) for id in known)
         return Evaluation(
             self._plan.opt,

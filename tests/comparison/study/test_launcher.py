@@ -100,9 +100,27 @@ def test_killed_jobs_are_run_again_and_end_with_the_same_table(
     again = compare(fragile_study, "name=jobs", launch=Launch("local", "cpu"))
     assert sorted(store.folder.glob("launcher/**/*")) == before
     assert again.load_card() == store.load_card()
-    arguments = [str(fragile_study), "--set", "name=jobs", "--device", "cpu"]
-    assert main(["compare", *arguments, "--launcher", "local", "--dry-run"]) == 0
-    assert "0 jobs to submit, 3 of 3 results finished" in capsys.readouterr().out
+    assert "0 jobs to submit, 3 of 3 results finished" in dry_run(fragile_study, capsys)
+
+
+def dry_run(study: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    arguments = [str(study), "--set", "name=jobs", "--device", "cpu", "--launcher", "slurm"]
+    assert main(["compare", *arguments, "--dry-run"]) == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_a_dry_run_lists_the_jobs_and_writes_nothing(
+    study_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = dry_run(study_file("launcher: {partition: gpu, mem: 8}"), capsys)
+    assert "jobs: 5 jobs to submit, 0 of 3 results finished" in text
+    for row in (
+        "training EDSR 0 –", "training EDVR 0 –", "evaluation Bicubic 0 –",
+        "evaluation EDSR 0 its training", "evaluation EDVR 0 its training",
+    ):  # fmt: skip
+        assert row in text
+    assert "launcher: partition gpu, time 720, signal_delay 120, mem 8.0, requeues 10" in text
+    assert not (tmp_path / "experiments").exists()
 
 
 def test_what_a_slurm_job_asks_for(
