@@ -107,7 +107,7 @@ def list_tasks(tree: Tree, launch: Launch, only: Sequence[str] = ()) -> Group:
     with suppress(UserError):  # no study yet
         before = {(entry.method, entry.seed): entry for entry in store.load_card().entries}
     done = tasks.finished(before)
-    found = tasks.list(done)
+    found = tasks.pending(done)
     rows = [
         [
             "training" if task.is_training else "evaluation",

@@ -54,7 +54,7 @@ class Launch:
     def workers(self, opt: StudyOptions, folder: Path, tasks: int) -> LaunchedJobs:
         """Returns the workers for a number of tasks of a study in this folder."""
         asked, here = opt.launcher, self.launcher == "local"
-        limit = count_workers(tasks, tasks, torch.device("cpu"), None) if here else tasks
+        limit = count_workers(tasks, tasks, self.device_here(), None) if here else tasks
         count = max(1, min(asked.workers or limit, tasks))
         threads = opt.threads or asked.cpus
         if threads is None and here:
@@ -327,9 +327,11 @@ class _SubmittedJob:
             return False
         if launcher != self._launcher:
             return False
+        if launcher == "local" and not str(identity).isdigit():
+            return False
         kinds = {"slurm": submitit.SlurmJob, "local": submitit.LocalJob}
         self._job = kinds[launcher](self._folder / _LOGS, identity)
-        if self.has_ended():
+        if self.has_ended() or self.state() == "UNKNOWN":  # SLURM forgets old jobs
             return False
         self.submissions = submissions
         return True
@@ -375,15 +377,17 @@ class _SubmittedJob:
             os.kill(int(self.id), signal.SIGTERM)  # submitit's controller passes it on
 
     def forget(self) -> None:
-        """Removes the file with the id of a job that has ended."""
-        self._file.unlink(missing_ok=True)
+        """Removes the files of a job that has ended, except its logs."""
+        paths = self._job.paths
+        for path in (self._file, paths.submitted_pickle, paths.result_pickle):
+            path.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:
+    """Returns whether a process of submitit with this number is running."""
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):  # ended; or another user got its number
         return False
-    except PermissionError:
-        return True
-    return True
+    command = Path(f"/proc/{process}/cmdline")  # Linux
+    return not command.exists() or b"submitit" in command.read_bytes()

@@ -183,7 +183,7 @@ class _StudyRun:
                 self._merge(job, part) if part.entry.failure is None else part.remove()
             elif entry := done.get((job.method, job.seed)):
                 self._enter(job, entry)
-        waiting = tasks.list(self._entries)
+        waiting = tasks.pending(self._entries)
         if launch is None:
             count = count_workers(opt.jobs, len(waiting), self._device, opt.threads)
             waiting = waiting if count > 1 else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -48,7 +48,7 @@ class StudyTasks:
         self._weights: dict[tuple[str, int], str] = {}  # of methods that are not trained
         self.train_threads = self.evaluate_threads = plan.opt.threads
 
-    def list(self, entries: Mapping[tuple[str, int], Entry]) -> list[Task]:
+    def pending(self, entries: Mapping[tuple[str, int], Entry]) -> list[Task]:
         """Returns the tasks: trainings, then evaluations in the order of the table.
 
         Args:
@@ -134,7 +134,7 @@ class StudyTasks:
             self._weights[key] = weights_hash(load_network(job.opt, torch.device("cpu")))
         return self._weights[key]
 
-    def evaluations(self, job: Job) -> Sequence[str]:
+    def evaluations(self, job: Job) -> list[str]:
         """Returns the ids of a job's evaluations, in the order in which one process makes them.
 
         It is empty before the end of the job's training.
@@ -165,7 +165,7 @@ class StudyTasks:
     def _untrained_key(self, job: Job) -> object:
         return tuple(self.evaluations(job))
 
-    def _ids(self, job: Job, weights: str) -> Sequence[str]:
+    def _ids(self, job: Job, weights: str) -> list[str]:
         sets = self._plan.methods[job.method].test_sets
         found = (self._evaluator.identities(job, test_set, weights) for test_set in sets)
         return [identity for identities in found for identity in identities.values()]

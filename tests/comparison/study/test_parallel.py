@@ -13,25 +13,13 @@ from support.studies import compare, stored
 
 from srtoolbox.comparison.study import parallel
 from srtoolbox.comparison.study.parallel import (
-    Processes,
     Task,
     count_workers,
     run_in_parallel,
 )
-from srtoolbox.comparison.study.work import Training
-from srtoolbox.config.load import load_options
-from srtoolbox.engine.options import RunOptions
-from srtoolbox.utils.files import read_lines
 
 CPU = torch.device("cpu")
 JOB: Any = SimpleNamespace()
-RUN = """
-name: run
-datasets: {train: {type: SampleBursts, num_frame: 1, gt_size: 32}}
-network_g: {type: EDSR, num_feat: 4, num_block: 1}
-train: {total_iter: 2, batch_size: 1}
-logger: {print_freq: 1, use_tb_logger: false}
-"""
 
 
 @pytest.mark.parametrize(
@@ -114,22 +102,6 @@ def test_evaluations_follow_their_trainings(count: int) -> None:
     assert ", ".join(workers.started) == orders[count]
 
 
-@pytest.mark.slow
-def test_trainings_end_in_their_folders_and_failures_are_returned(tmp_path: Path) -> None:
-    path = tmp_path / "run.yml"
-    path.write_text(RUN)
-    good, _ = load_options(path, (), RunOptions)
-    bad, _ = load_options(path, ["train.optim_g={type: Adam, lr: 1e36}"], RunOptions)
-    tasks = [
-        make(name, Training(opt, tmp_path / name, threads=1), is_training=True)
-        for name, opt in (("good", good), ("bad", bad))
-    ]
-    ended = {task.name: why for task, why in run_in_parallel(tasks, Processes(2, CPU))}
-    assert ended["good"] is None and "non-finite at step" in str(ended["bad"])
-    assert (tmp_path / "good" / "finished.json").exists()
-    assert [line["step"] for line in read_lines(tmp_path / "good" / "log.jsonl")] == [1, 2]
-
-
 THREADS = """
 import torch
 from srtoolbox import METRIC_REGISTRY
@@ -145,13 +117,10 @@ UNTRAINED = """
 plugins: [./threads.py]
 train: !delete
 datasets: {train: !delete}
-seeds: [0, 1]
-protocols: [rgb, basicsr-y]
-val: {metrics: {threads: {type: Threads}}}
-report: {frame_use: true}
+val: {metrics: {threads: {type: Threads}, psnr: {type: PSNR}}}
 methods:
   EDSR: {train: null}
-  EDVR: {train: null}
+  EDVR: !delete
 """
 
 
