@@ -31,9 +31,16 @@ def add_compare(commands: Commands) -> None:
         help="run only this method; the others keep their finished results (may be repeated)",
     )
     command.add_argument(
+        "--launcher",
+        choices=["slurm", "local"],
+        help="run every training and evaluation as a job of a SLURM cluster, or as a job of this "
+        "machine (default: in this process, or in as many as 'jobs')",
+    )
+    command.add_argument(
         "--dry-run",
         action="store_true",
-        help="list finished and remaining work, with time and disk space, and run nothing",
+        help="list finished and remaining work, with time and disk space, or the jobs of "
+        "--launcher, and run nothing",
     )
 
 
@@ -47,7 +54,8 @@ def compare(arguments: Namespace) -> None:
     if arguments.dry_run:
         _dry_run(arguments)
         return
-    store = compare(arguments.options, arguments.overrides, arguments.device, arguments.only)
+    options, launcher = arguments.options, arguments.launcher
+    store = compare(options, arguments.overrides, arguments.device, arguments.only, launcher)
     _print_report(store.folder)
     card = store.load_card()
     failed = [entry for entry in card.entries if entry.failure]
@@ -60,11 +68,16 @@ def compare(arguments: Namespace) -> None:
 
 def _dry_run(arguments: Namespace) -> None:
     from srtoolbox.comparison.options import StudyOptions
-    from srtoolbox.comparison.study.dry_run import estimate, to_terminal
+    from srtoolbox.comparison.study.dry_run import estimate, list_tasks, to_terminal
+    from srtoolbox.comparison.study.launcher import Launch
     from srtoolbox.config.load import load_options
     from srtoolbox.engine.device.precision import pick_device
 
     opt, tree = load_options(arguments.options, arguments.overrides, StudyOptions)
+    if arguments.launcher is not None:
+        launch = Launch(arguments.launcher, arguments.device)
+        print_rich(list_tasks(tree, launch, arguments.only))
+        return
     tasks = estimate(tree, pick_device(arguments.device), arguments.only)
     print_rich(to_terminal(tasks, f"{opt.name}: what is done and left"))
 

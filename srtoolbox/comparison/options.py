@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from srtoolbox.comparison.store import Published
+from srtoolbox.comparison.sweep import expand_sweep
 from srtoolbox.config.schema import option
+from srtoolbox.config.yaml import Tree
 from srtoolbox.engine.options import (
     MAX_SEED,
     ArchSpec,
@@ -33,9 +35,14 @@ class ReportOptions:
     num_image: int = option(default=3, min=0, doc="Images of each dataset in the figure.")
     frame_use: bool | list[str] = option(
         default=False,
-        doc="Also evaluate multi-frame methods with fewer frames, with copies of the reference "
-        "and with shuffled frames: on all test sets, or on the named ones. This takes about six "
-        "more passes over each.",
+        doc="Also measure what multi-frame methods gain from the other frames, with the reference "
+        "in place of all frames: on all test sets, or on the named ones. This takes one more pass "
+        "over each.",
+    )
+    frame_curve: bool = option(
+        default=False,
+        doc="With frame_use, also evaluate with 1, 3, 5, 7 and 14 frames and with shuffled frames. "
+        "This takes about five more passes over each test set.",
     )
     sweeps: dict[str, dict[str, float]] = option(
         default={},
@@ -93,6 +100,49 @@ class BudgetOptions:
 
 
 @dataclass(frozen=True)
+class LauncherOptions:
+    """What each job of ``srtoolbox compare --launcher`` asks the cluster for."""
+
+    partition: str | None = option(default=None, doc="Partition; null: the cluster's default.")
+    account: str | None = option(default=None, doc="Account that the jobs are charged to.")
+    qos: str | None = option(default=None, doc="Quality of service.")
+    time: int = option(
+        default=720,
+        min=1,
+        doc="Time limit of a job in minutes. A training that needs longer saves its state, is "
+        "queued again and resumes.",
+    )
+    signal_delay: int = option(
+        default=120, min=1, doc="Seconds before the time limit at which a training is saved."
+    )
+    cpus: int | None = option(
+        default=None, min=1, doc="CPU cores, and CPU threads unless 'threads' sets them."
+    )
+    gpus: int = option(default=0, min=0, doc="GPUs; a training and an evaluation use one.")
+    mem: float | None = option(default=None, exclusive_min=0, doc="Memory in GiB.")
+    workers: int | None = option(
+        default=None,
+        min=1,
+        doc="Jobs that are submitted at a time; null: all on a cluster, one per core or GPU here.",
+    )
+    requeues: int = option(
+        default=10, min=0, doc="How often a job is run again after its time limit or a kill."
+    )
+    setup: list[str] = option(
+        default=[], doc="Shell commands before the program, for example to load modules."
+    )
+    sbatch: dict[str, Any] = option(
+        default={}, doc="Other options of sbatch, for example {constraint: a100}."
+    )
+
+    def validate(self) -> list[tuple[str, str]]:
+        """Returns faults as (key, message)."""
+        if self.signal_delay >= 60 * self.time:
+            return [("signal_delay", f"must be less than the time limit of {60 * self.time} s")]
+        return []
+
+
+@dataclass(frozen=True)
 class MethodValOptions:
     """The part of ``val`` that a method may set; protocol and metrics are equal for all."""
 
@@ -130,13 +180,30 @@ class StudyOptions(SharedOptions):
     budget: BudgetOptions = option(factory=BudgetOptions)
     published: list[Published] = option(default=[], doc="Table rows with published numbers.")
     jobs: int = option(
-        default=1, min=1, doc="Trainings that run in parallel, at most one per core or GPU."
+        default=1,
+        min=1,
+        doc="Trainings and evaluations that run in parallel, at most one per core or GPU.",
     )
-    threads: int | None = option(default=None, min=1, doc="CPU threads of each training.")
+    threads: int | None = option(
+        default=None, min=1, doc="CPU threads of each training and each evaluation."
+    )
+    launcher: LauncherOptions = option(
+        factory=LauncherOptions, doc="What jobs ask for with --launcher."
+    )
     trainings_from: list[Path] = option(
         default=[], doc="Folders of studies whose finished trainings are copied, not repeated."
     )
+    sweep: dict[str, dict[str, Any]] = option(
+        default={},
+        doc="By method, lists of values of its options: one method for each combination replaces "
+        "it.",
+    )
     report: ReportOptions = option(factory=ReportOptions)
+
+    @staticmethod
+    def expand(tree: Tree) -> None:
+        """Turns ``sweep`` into methods, in place."""
+        expand_sweep(tree, MethodOptions)
 
     def validate(self) -> list[tuple[str, str]]:
         """Returns faults as (key, message)."""

@@ -12,7 +12,7 @@ A report reads everything from here; it needs no GPU, dataset or network::
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from srtoolbox.comparison.stored_files import (
 from srtoolbox.engine.evaluation.evaluator import Record
 from srtoolbox.engine.evaluation.frame_use import BLIND
 from srtoolbox.errors import UserError
-from srtoolbox.utils.files import append_lines, write_atomic
+from srtoolbox.utils.files import append_lines, arrange_lines, write_atomic
 from srtoolbox.utils.portable import to_json
 
 _MAX_DIGITS = 10  # of a printed score
@@ -266,6 +266,20 @@ class ResultStore:
     def frame_use(self, evaluation: str) -> dict[str, float | None] | None:
         """Returns the PSNR in dB by input frames of an evaluation; None if it was not measured."""
         return self._uses.get(evaluation, {}).get("psnr")
+
+    def know(self, records: Iterable[Record], frame_uses: Iterable[dict[str, Any]]) -> None:
+        """Enters results that another store has, without writing them."""
+        for record in records:
+            self._enter(record)
+        self._uses |= {use["evaluation"]: use for use in frame_uses}
+
+    def arrange(self, evaluations: Sequence[str]) -> None:
+        """Moves the lines of these evaluations to the end of their files, in this order.
+
+        Results of other processes arrive in any order; afterwards they are as from one process.
+        """
+        for name in ("results.jsonl", "frame_use.jsonl"):
+            arrange_lines(self.folder / name, "evaluation", evaluations)
 
     def _enter(self, record: Record) -> None:
         evaluation = record["evaluation"]

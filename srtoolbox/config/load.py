@@ -35,9 +35,14 @@ def load_options(
 
 
 def check_options(tree: Tree, section: type[Options]) -> Options:
-    """Loads the plugins of a tree, then checks it; see ``load_options``."""
+    """Loads the plugins of a tree, then checks it; see ``load_options``.
+
+    A class of options may have a method ``expand(tree)``, which replaces short forms in the tree.
+    """
     load_entry_points()
     plugins = tree.get("plugins")
     if isinstance(plugins, list) and all(isinstance(entry, str) for entry in plugins):
         load_plugins(plugins)
+    if expand := getattr(section, "expand", None):
+        expand(tree)
     return check(tree, section)

@@ -12,7 +12,7 @@ import signal
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from time import sleep
@@ -206,6 +206,30 @@ def keep_lines(path: Path, last_step: int) -> None:
         before = aside.read_bytes() if aside.exists() else b""
         write_atomic(aside, before + b"".join(damaged))
     write_atomic(path, "".join(to_json(record) + "\n" for record in kept))
+
+
+def arrange_lines(path: Path, key: str, values: Sequence[str]) -> None:
+    """Moves the records with these values of ``key`` to the end of a JSONL file, in their order.
+
+    All other lines, damaged ones included, stay in front. Lines are not changed; the file is
+    written only if their order changes.
+    """
+    if not path.exists():
+        return
+    rank = {value: number for number, value in enumerate(dict.fromkeys(values), start=1)}
+    lines = path.read_bytes().splitlines(keepends=True)
+
+    def place(line: bytes) -> int:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            return 0
+        return rank.get(str(record.get(key)), 0) if isinstance(record, dict) else 0
+
+    arranged = sorted(lines, key=place)
+    if arranged != lines:
+        ended = (line if line.endswith(b"\n") else line + b"\n" for line in arranged)
+        write_atomic(path, b"".join(ended))
 
 
 def _is_point(record: dict[str, Any]) -> bool:

@@ -22,6 +22,7 @@ from srtoolbox.utils import files
 from srtoolbox.utils.files import (
     acquire_lock,
     append_lines,
+    arrange_lines,
     interrupt_on,
     keep_lines,
     locked,
@@ -303,3 +304,16 @@ def test_signals_are_left_alone_outside_of_the_main_thread() -> None:
     thread.start()
     thread.join()
     assert done and signal.getsignal(signal.SIGTERM) is before
+
+
+def test_arranged_lines_keep_all_others_in_front(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    arrange_lines(path, "id", ["a"])
+    assert not path.exists()
+    path.write_text('{"id": "b"}\n{"id": "x"}\n{"id": "a", "n": 1}\n{"id\n{"id": "a", "n": 2}\n{"i')
+    arrange_lines(path, "id", ["a", "b", "a"])
+    arranged = '{"id": "x"}\n{"id\n{"i\n{"id": "a", "n": 1}\n{"id": "a", "n": 2}\n{"id": "b"}\n'
+    assert path.read_text() == arranged
+    before = path.stat().st_mtime_ns
+    arrange_lines(path, "id", ["a", "b"])
+    assert path.stat().st_mtime_ns == before

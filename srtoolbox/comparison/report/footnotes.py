@@ -16,15 +16,25 @@ from srtoolbox.comparison.report.table import (
     TIED_MARK,
 )
 from srtoolbox.comparison.store import Published
+from srtoolbox.engine.evaluation.frame_use import BLIND, SHUFFLED
 from srtoolbox.engine.profiling import COUNTING
 from srtoolbox.utils.console import names_text
 
-FRAME_USE_NOTE = (
-    "n frames: the reference and the frames nearest to it (a network with a fixed number of frames "
-    "gets copies of the reference in place of the others). Reference repeated: every frame is the "
-    "reference. Shuffled: the other frames are in random order. Gain from other frames: PSNR with "
-    "all frames minus PSNR with the reference repeated."
-)
+_FRAME_USE_NOTES = {
+    "frames": "n frames: the reference and the frames nearest to it (a network with a fixed number "
+    "of frames gets copies of the reference in place of the others).",
+    BLIND: "Reference repeated: every frame is the reference.",
+    SHUFFLED: "Shuffled: the other frames are in random order.",
+}
+
+
+def frame_use_note(selections: Sequence[str]) -> str:
+    """Returns what the columns of a table of PSNR by input frames mean."""
+    counts = [name for name in selections if name.endswith(("frame", "frames"))]
+    shown = {"frames": len(counts) > 1, **dict.fromkeys(selections, True)}
+    notes = [text for name, text in _FRAME_USE_NOTES.items() if shown.get(name)]
+    gain = "Gain from other frames: PSNR with all frames minus PSNR with the reference repeated."
+    return " ".join([*notes, gain])
 
 
 def tied_note(unit: str) -> str:

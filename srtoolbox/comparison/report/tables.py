@@ -20,8 +20,8 @@ from srtoolbox.comparison.analysis.statistics import (
     paired,
 )
 from srtoolbox.comparison.report.footnotes import (
-    FRAME_USE_NOTE,
     behind_untrained,
+    frame_use_note,
     odd_score_notes,
     published_marks,
     published_notes,
@@ -236,7 +236,9 @@ def frames_used(scores: Scores, dataset: str) -> list[Table]:
         measured = [use for use in uses if use is not None]
         if measured and len(measured) == len(uses):
             found[method] = {
-                name: mean([use.get(name) for use in measured]) for name in measured[0]
+                name: mean([use[name] for use in measured])
+                for name in measured[0]
+                if all(name in use for use in measured)
             }
     if not found:
         return []
@@ -245,7 +247,7 @@ def frames_used(scores: Scores, dataset: str) -> list[Table]:
     columns.append(Column("gain from other frames", 2, signed=True))
     values = [[*(use.get(name) for name in names), gain_from_frames(use)] for use in found.values()]
     title = f"{dataset}: PSNR (dB) by input frames"
-    table = Table(columns, list(found), values, [FRAME_USE_NOTE], title=title)
+    table = Table(columns, list(found), values, [frame_use_note(names)], title=title)
     return [_of_dataset(scores, dataset, table)]
 
 

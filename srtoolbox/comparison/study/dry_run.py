@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from rich.text import Text
 from torch import nn
 
 from srtoolbox.comparison.options import StudyOptions
-from srtoolbox.comparison.store import ResultStore
+from srtoolbox.comparison.store import Entry, ResultStore
 from srtoolbox.comparison.study.budget import step_seconds, training_options
 from srtoolbox.comparison.study.evaluate import StudyEvaluator
+from srtoolbox.comparison.study.launcher import Launch
 from srtoolbox.comparison.study.plan import Job, StudyPlan, load_network
 from srtoolbox.comparison.study.reuse import is_finished
-from srtoolbox.config.files import Tree
+from srtoolbox.comparison.study.tasks import StudyTasks
+from srtoolbox.config.files import Tree, plain
 from srtoolbox.config.load import check_options
 from srtoolbox.data.base import EvalDataset
 from srtoolbox.data.stream import to_float
@@ -27,6 +30,7 @@ from srtoolbox.engine.build import assemble, build_network
 from srtoolbox.engine.device.precision import autocast, cpu_threads
 from srtoolbox.engine.profiling import seconds as seconds_of
 from srtoolbox.engine.weights.load import weights_hash
+from srtoolbox.errors import UserError
 from srtoolbox.inference.prediction import predict
 from srtoolbox.utils.console import duration_text, size_text, terminal_table
 
@@ -78,13 +82,47 @@ def estimate(tree: Tree, device: torch.device, only: Sequence[str] = ()) -> list
     Raises:
         UserError: if any part of the study is faulty.
     """
-    for kind, specs in tree["datasets"].items():
-        for spec in [specs] if kind == "train" else specs.values():
-            for key in {"cache", "cache_limit"} & set(spec or ()):
-                spec.remove(key)
-    plan = StudyPlan(check_options(tree, StudyOptions), tree, device, only)
+    plan = _plan(tree, device, only)
     with cpu_threads(plan.opt.threads):
         return list(map(_DryRun(plan).task, plan.jobs))
+
+
+def list_tasks(tree: Tree, launch: Launch, only: Sequence[str] = ()) -> Group:
+    """Returns the jobs that a launcher would submit now, as a table, and what each asks for.
+
+    Writes and measures nothing.
+
+    Args:
+        tree: The tree of the study's options; its caches are removed.
+        launch: Where the jobs would run.
+        only: Methods to run; empty: all.
+
+    Raises:
+        UserError: if any part of the study is faulty.
+    """
+    plan = _plan(tree, launch.device_here(), only)
+    store = ResultStore(plan.folder)
+    tasks = StudyTasks(plan, store, StudyEvaluator(plan, store), elsewhere=True)
+    before: dict[tuple[str, int], Entry] = {}
+    with suppress(UserError):  # no study yet
+        before = {(entry.method, entry.seed): entry for entry in store.load_card().entries}
+    done = tasks.finished(before)
+    found = tasks.pending(done)
+    rows = [
+        [
+            "training" if task.is_training else "evaluation",
+            task.job.method,
+            str(task.job.seed),
+            "its training" if task.training else "–",
+        ]
+        for task in found
+    ]
+    state = f"{len(found)} jobs to submit, {len(done)} of {len(plan.jobs)} results finished"
+    head = ["job", "method", "seed", "starts after"]
+    table = terminal_table(f"{plan.opt.name}: {state}", head, rows)
+    asked = {key: value for key, value in plain(plan.opt.launcher).items() if value}
+    facts = ", ".join(f"{key} {value}" for key, value in asked.items())
+    return Group(table, Text(f"launcher: {facts}"))
 
 
 def to_terminal(tasks: Sequence[Task], title: str) -> Group:
@@ -104,6 +142,15 @@ def to_terminal(tasks: Sequence[Task], title: str) -> Group:
     seconds, disk = sum(task.seconds for task in tasks), sum(task.disk for task in tasks)
     total = f"about {duration_text(seconds)} one after another, and {size_text(disk)} of disk"
     return Group(terminal_table(title, head, rows), Text(f"left in total: {total}"))
+
+
+def _plan(tree: Tree, device: torch.device, only: Sequence[str]) -> StudyPlan:
+    """Returns the plan of a study whose datasets write no cache."""
+    for kind, specs in tree["datasets"].items():
+        for spec in [specs] if kind == "train" else specs.values():
+            for key in {"cache", "cache_limit"} & set(spec or ()):
+                spec.remove(key)
+    return StudyPlan(check_options(tree, StudyOptions), tree, device, only)
 
 
 class _DryRun:

@@ -13,29 +13,37 @@ from torch import Tensor, nn
 
 from srtoolbox.comparison.store import Entry, ResultStore, image_stem
 from srtoolbox.comparison.study.degenerate import degenerate_output
-from srtoolbox.comparison.study.plan import EvaluationSet, Job, StudyPlan
+from srtoolbox.comparison.study.plan import EvaluationPlan, EvaluationSet, Job
 from srtoolbox.config.files import plain
 from srtoolbox.data.base import EvalDataset, Sample, dataset_info
 from srtoolbox.data.stream import to_float
-from srtoolbox.engine.build import network_identity
-from srtoolbox.engine.evaluation.evaluator import Evaluator, Record
-from srtoolbox.engine.evaluation.frame_use import frame_use, has_other_frames
+from srtoolbox.engine.build import build_network, network_identity
+from srtoolbox.engine.evaluation.evaluator import Evaluator, Record, average
+from srtoolbox.engine.evaluation.frame_use import (
+    all_frames,
+    first_psnr,
+    frame_use,
+    has_other_frames,
+)
 from srtoolbox.engine.evaluation.images import save_image
 from srtoolbox.engine.weights.load import weights_hash
 from srtoolbox.metrics import get_protocol
 from srtoolbox.utils.environment import digest
 from srtoolbox.utils.files import write_atomic
 
+_CURVE = (1, 3, 5, 7, 14)  # numbers of frames
+_GAIN_ONLY = 2  # entries of a record of frame use: all frames, and the reference repeated
+
 
 class StudyEvaluator:
     """Evaluates networks under all protocols of a study, unless the store has the scores.
 
     Args:
-        plan: The study.
+        plan: The study, or what a job needs of it.
         store: Gets records and images.
     """
 
-    def __init__(self, plan: StudyPlan, store: ResultStore) -> None:
+    def __init__(self, plan: EvaluationPlan, store: ResultStore) -> None:
         self._plan, self._opt, self._store = plan, plan.opt, store
         precision = plan.opt.train.precision
         # By the protocols; called with the same ones it returns the same evaluator.
@@ -63,6 +71,40 @@ class StudyEvaluator:
             for protocol in test_set.protocols
         }
 
+    def is_complete(self, job: Job, weights: str) -> bool:
+        """Returns whether the store has all scores, and frame uses, of a job with these weights."""
+        for test_set in self._plan.methods[job.method].test_sets:
+            identities = self.identities(job, test_set, weights)
+            if not all(map(self._store.records, identities.values())):
+                return False
+            evaluation = identities.get(self._opt.protocol_names[0])
+            if evaluation is None or not self._opt.report.measures_frame_use(test_set.name):
+                continue
+            use = self._store.frame_use(evaluation)
+            if use is None or (self._opt.report.frame_curve and len(use) <= _GAIN_ONLY):
+                net = build_network(job.opt, torch.device("cpu"))
+                if has_other_frames(net, test_set.data):
+                    return False
+        return True
+
+    def has_all(self, entry: Entry, job: Job, weights: str) -> bool:
+        """Returns whether an entry names the evaluations of a job with these weights."""
+        wanted: dict[str, dict[str, str]] = {}
+        for test_set in self._plan.methods[job.method].test_sets:
+            for protocol, identity in self.identities(job, test_set, weights).items():
+                wanted.setdefault(protocol, {})[test_set.name] = identity
+        first = wanted.pop(self._opt.protocol_names[0], {})
+        return entry.evaluations == first and entry.other_protocols == wanted
+
+    def task_key(self, job: Job) -> str:
+        """Returns a hash of everything that decides the results of a job but its weights."""
+        report = self._opt.report
+        sets = [
+            [ts.name, self.identities(job, ts, ""), report.measures_frame_use(ts.name)]
+            for ts in self._plan.methods[job.method].test_sets
+        ]
+        return digest([job.method, job.seed, job.identity, sets, report.frame_curve])
+
     def evaluate(self, job: Job, entry: Entry, net: nn.Module) -> None:
         """Evaluates a network on all test sets of its method.
 
@@ -79,7 +121,7 @@ class StudyEvaluator:
                 if protocol == self._opt.protocol_names[0]:
                     entry.evaluations[test_set.name] = identity
                     if self._opt.report.measures_frame_use(test_set.name):
-                        self._measure_frame_use(net, test_set, identity)
+                        self._measure_frame_use(job, net, test_set, identity)
                 else:
                     entry.other_protocols.setdefault(protocol, {})[test_set.name] = identity
 
@@ -136,12 +178,28 @@ class StudyEvaluator:
         write_atomic(path, json.dumps(self._plan.environment, indent=1))
         return identities
 
-    def _measure_frame_use(self, net: nn.Module, test_set: EvaluationSet, evaluation: str) -> None:
-        if self._store.frame_use(evaluation) or not has_other_frames(net, test_set.data):
+    def _measure_frame_use(
+        self, job: Job, net: nn.Module, test_set: EvaluationSet, evaluation: str
+    ) -> None:
+        """Stores what is missing of the frame use of an evaluation, whose scores are stored."""
+        data, curve = test_set.data, self._opt.report.frame_curve
+        if not has_other_frames(net, data):
             return
         val = replace(self._opt.val, protocol=self._opt.protocol_names[0])
-        psnr = frame_use(net, test_set.data, val, self._plan.device, self._opt.train.precision)
-        self._store.add_frame_use({"evaluation": evaluation, "psnr": psnr})
+        before = self._store.frame_use(evaluation) or {}
+        known = dict(before)
+        if (name := first_psnr(val)) and all_frames(data) not in known:
+            average_over = get_protocol(val.protocol).average
+            known[all_frames(data)] = average(self._store.records(evaluation), average_over)[name]
+        precision, enhance = self._opt.train.precision, job.opt.val.enhance
+        measured = frame_use(
+            *(net, data, val, self._plan.device, precision, _CURVE if curve else ()),
+            enhance=enhance,
+            known=known,
+            shuffled=curve,
+        )
+        if measured.keys() - before.keys():
+            self._store.add_frame_use({"evaluation": evaluation, "psnr": {**measured, **before}})
 
     def _keep_images(self, evaluations: list[str]) -> Callable[[str, Tensor], None]:
         """Returns a function that saves the first SR images of evaluations."""

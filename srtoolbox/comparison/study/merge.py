@@ -134,8 +134,9 @@ class _Merger:
                 if target.cost(cost["cost"]) is None:
                     target.add_cost(cost)
             for use in part.store.frame_uses():
-                if target.frame_use(use["evaluation"]) is None:
-                    target.add_frame_use(use)
+                here = target.frame_use(use["evaluation"]) or {}
+                if use["psnr"].keys() - here.keys():
+                    target.add_frame_use({**use, "psnr": {**use["psnr"], **here}})
         _write_budget([part.folder for part in self.parts], into)
         options = {**first.options, "methods": self.methods, "seeds": self.seeds}
         write_atomic(into / "study.yml", dump(options))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -30,7 +30,7 @@ from srtoolbox.engine.options import RunOptions, SharedOptions
 from srtoolbox.engine.probe import own_parts, probe_metrics, probe_network, probe_training
 from srtoolbox.engine.training.trackers.build import build_trackers
 from srtoolbox.errors import UserError
-from srtoolbox.metrics import get_protocol
+from srtoolbox.metrics import ClipMetric, Metric, get_protocol
 from srtoolbox.models.frames import IncompatibleInput
 from srtoolbox.utils.environment import describe_environment, digest
 
@@ -109,7 +109,74 @@ class Method:
     origin: str = ""
 
 
-class StudyPlan:
+class EvaluationPlan(Protocol):
+    """What the evaluation of jobs needs of a study.
+
+    Attributes:
+        opt: The options of the study.
+        device: Device of the networks.
+        folder: Folder of the study.
+        metrics: The metrics by name.
+        methods: The methods by name.
+        environment: Versions, device and threads.
+    """
+
+    opt: StudyOptions
+    device: torch.device
+    folder: Path
+    metrics: Mapping[str, Metric | ClipMetric]
+    methods: dict[str, Method]
+    environment: dict[str, Any]
+
+    def most_frames(self, method: str) -> EvaluationSet:
+        """Returns the test set of a method that its costs are measured with."""
+        ...
+
+
+class JobPlan(EvaluationPlan):
+    """What one job needs, for a process that runs nothing else of the study.
+
+    Args:
+        opt: The options of the study.
+        job: The job, from a ``StudyPlan``.
+        device: Device of the network.
+        cost_set: Name of the test set that costs are measured with.
+        environment: Versions, device and threads; None: those of this process.
+
+    Raises:
+        UserError: if a test set cannot be read.
+    """
+
+    def __init__(
+        self,
+        opt: StudyOptions,
+        job: Job,
+        device: torch.device,
+        cost_set: str,
+        environment: dict[str, Any] | None = None,
+    ) -> None:
+        self.opt, self.device, self.folder = opt, device, study_folder(opt)
+        self.metrics = Evaluator(opt.val, device).metrics
+        for metric in self.metrics.values():
+            metric.source()  # may find out that the metric is unavailable
+        self.environment = environment or describe_environment(device)
+        net = build_network(job.opt, torch.device("cpu"))
+        test_sets, skipped = _read_test_sets(opt, job.opt, net)
+        is_trained = job.folder is not None
+        self.methods = {job.method: Method(is_trained, test_sets, skipped)}
+        self._cost_set = cost_set
+
+    def most_frames(self, method: str) -> EvaluationSet:
+        own = self.methods[method].test_sets
+        return next(test_set for test_set in own if test_set.name == self._cost_set)
+
+
+def study_folder(opt: StudyOptions) -> Path:
+    """Returns the folder of a study."""
+    return opt.path.experiments_root / "compare" / opt.name
+
+
+class StudyPlan(EvaluationPlan):
     """Everything about a study that is known before it runs. It writes nothing.
 
     It builds every part of every method once, so that errors appear before hours are spent, and
@@ -139,7 +206,7 @@ class StudyPlan:
         self, opt: StudyOptions, tree: Tree, device: torch.device, only: Sequence[str] = ()
     ) -> None:
         self.opt, self.tree, self.device = opt, tree, device
-        self.folder = opt.path.experiments_root / "compare" / opt.name
+        self.folder = study_folder(opt)
         jobs = list_jobs(opt, tree)
         for name in set(only) - set(opt.methods):
             raise UserError(f"--only {name}: no such method; there are: {', '.join(opt.methods)}")

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from srtoolbox.comparison.options import NO_TRAINING, StudyOptions
 from srtoolbox.comparison.store import (
@@ -19,21 +18,18 @@ from srtoolbox.comparison.store import (
     StudyCard,
     changed_sources,
 )
-from srtoolbox.comparison.study.budget import step_seconds, training_options, training_steps
-from srtoolbox.comparison.study.evaluate import StudyEvaluator
-from srtoolbox.comparison.study.parallel import count_workers, train_in_parallel
-from srtoolbox.comparison.study.plan import Job, StudyPlan, load_network
-from srtoolbox.comparison.study.reuse import copy_training, device_of, is_finished
+from srtoolbox.comparison.study.job import JobRunner
+from srtoolbox.comparison.study.launcher import Launch
+from srtoolbox.comparison.study.parallel import Processes, Workers, count_workers, run_in_parallel
+from srtoolbox.comparison.study.parts import Part
+from srtoolbox.comparison.study.plan import Job, StudyPlan
+from srtoolbox.comparison.study.reuse import copy_training, is_finished
+from srtoolbox.comparison.study.tasks import StudyTasks
 from srtoolbox.config.files import Tree, dump, plain
 from srtoolbox.config.load import load_options
-from srtoolbox.data.stream import to_float
-from srtoolbox.engine.build import network_identity
-from srtoolbox.engine.device.precision import cpu_threads, pick_device, resolve
-from srtoolbox.engine.profiling import COUNTING, measure_inference
-from srtoolbox.engine.training.train import train
-from srtoolbox.errors import ComponentError, RunError, UserError
+from srtoolbox.engine.device.precision import pick_device, resolve
+from srtoolbox.errors import UserError
 from srtoolbox.metrics import ClipMetric, Metric, get_protocol
-from srtoolbox.utils.environment import digest
 from srtoolbox.utils.files import locked, write_atomic
 
 _log = logging.getLogger("srtoolbox")
@@ -44,6 +40,7 @@ def compare(
     overrides: Sequence[str] = (),
     device: str = "auto",
     only: Sequence[str] = (),
+    launcher: str | None = None,
 ) -> ResultStore:
     """Runs a study, as ``srtoolbox compare`` does, and returns its results.
 
@@ -52,6 +49,8 @@ def compare(
         overrides: ``"KEY=VALUE"`` each, for example ``"train.total_iter=1000"``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
         only: Methods to run; empty: all.
+        launcher: ``"slurm"`` runs every training and evaluation as a job of a cluster, ``"local"``
+            as a job of this machine; None: in ``jobs`` processes of this command.
 
     Returns:
         The store with every score. ``srtoolbox.comparison.report.write.write_report`` writes
@@ -61,11 +60,18 @@ def compare(
         UserError: if options, data or device are invalid.
     """
     opt, tree = load_options(options, overrides, StudyOptions)
-    return run_study(opt, tree, pick_device(device), only)
+    if launcher is None:
+        return run_study(opt, tree, pick_device(device), only)
+    launch = Launch(launcher, device)
+    return run_study(opt, tree, launch.device_here(), only, launch)
 
 
 def run_study(
-    opt: StudyOptions, tree: Tree, device: torch.device, only: Sequence[str] = ()
+    opt: StudyOptions,
+    tree: Tree,
+    device: torch.device,
+    only: Sequence[str] = (),
+    launch: Launch | None = None,
 ) -> ResultStore:
     """Runs everything of a study that is not finished, and returns its store.
 
@@ -78,36 +84,47 @@ def run_study(
         tree: The tree that they were read from.
         device: Device to run on.
         only: Methods to run; the tables also show finished results of the others. Empty: all.
+        launch: Where trainings and evaluations run; None: on this machine, ``jobs`` at a time.
 
     Raises:
         UserError: before anything is trained, if any part of the study is faulty.
     """
+    if launch is not None:
+        launch.check(opt)
     plan = StudyPlan(opt, tree, device, only)
     with locked(plan.folder):
-        return _StudyRun(plan).run()
+        return _StudyRun(plan, launch).run()
 
 
 class _StudyRun:
     """Executes a plan."""
 
-    def __init__(self, plan: StudyPlan) -> None:
+    def __init__(self, plan: StudyPlan, launch: Launch | None) -> None:
         self._plan, self._opt, self._device = plan, plan.opt, plan.device
+        self._launch = launch
         self._store = ResultStore(plan.folder)
         self._card = _new_card(plan)
-        self._evaluator = StudyEvaluator(plan, self._store)
+        self._runner = JobRunner(plan, self._store)
         self._failures: dict[Path, str] = {}  # of trainings in other processes, by folder
+        self._entries: dict[tuple[str, int], Entry] = {}  # of this run, by method and seed
         self._before: dict[tuple[str, int], Entry] = {}  # of an earlier run, by method and seed
         with suppress(UserError):  # none, or damaged; then all is found out again
-            entries = self._store.load_card().entries
-            self._before = {(entry.method, entry.seed): entry for entry in entries}
+            before = self._store.load_card()
+            self._before = {(entry.method, entry.seed): entry for entry in before.entries}
+            if launch is not None and before.entries:  # this machine may be another one
+                self._card.environment, self._card.training = before.environment, before.training
 
     def run(self) -> ResultStore:
         jobs = self._plan.jobs
         self._write_options()
         self._copy_finished_runs()
         self._enter_other_methods()
-        self._train_in_parallel()
+        if self._launch is not None or self._opt.jobs > 1:
+            self._run_in_parallel()
         for number, job in enumerate(jobs, start=1):
+            entry = self._entries.get((job.method, job.seed))
+            if entry is not None and (entry.failure or self._launch is not None):
+                continue
             _log.info("[%d/%d] %s, seed %d", number, len(jobs), job.method, job.seed)
             self._run_job(job)
         return self._store
@@ -151,100 +168,87 @@ class _StudyRun:
         for job in left_out:
             entry = done.get((job.method, job.seed))
             if entry is not None and entry.identity == job.identity:
-                self._enter(entry)
+                self._keep(entry)
 
-    def _train_in_parallel(self) -> None:
-        """Trains in several processes if the study asks for it; ``_run_job`` reads the results."""
-        waiting = {
-            job.folder: job.opt
-            for job in self._plan.jobs
-            if job.folder is not None and not is_finished(job.folder)
-        }
-        threads = self._opt.threads
-        workers = count_workers(self._opt.jobs, len(waiting), self._device, threads)
-        if workers == 1:
-            return
-        threads = threads or max(1, torch.get_num_threads() // workers)
-        with cpu_threads(threads):
-            seconds = {
-                folder: step_seconds(run, self._device) * training_options(run)[0].total_iter
-                for folder, run in waiting.items()
-            }
-        # The longest first, so that none runs alone at the end.
-        ordered = dict(sorted(waiting.items(), key=lambda item: -seconds[item[0]]))
-        _log.info("%d trainings, %d in parallel", len(waiting), workers)
-        self._failures = train_in_parallel(
-            ordered, self._device, workers, threads, self._plan.folder
-        )
+    def _run_in_parallel(self) -> None:
+        """Trains and evaluates in other processes.
+
+        Those on this machine leave the costs to ``run``, as nothing else may run meanwhile.
+        """
+        launch, opt = self._launch, self._opt
+        tasks = StudyTasks(self._plan, self._store, self._runner.evaluator, launch is not None)
+        done = tasks.finished(self._before) if launch is not None else {}
+        for job in self._plan.jobs:
+            if (part := tasks.part(job)) is not None:  # of an interrupted run
+                self._merge(job, part) if part.entry.failure is None else part.remove()
+            elif entry := done.get((job.method, job.seed)):
+                self._enter(job, entry)
+        waiting = tasks.pending(self._entries)
+        if launch is None:
+            count = count_workers(opt.jobs, len(waiting), self._device, opt.threads)
+            waiting = waiting if count > 1 else []
+            tasks.train_threads = opt.threads or max(1, torch.get_num_threads() // count)
+            # As many as without processes, because sums of floats depend on their number.
+            tasks.evaluate_threads = opt.threads or torch.get_num_threads()
+            waiting = tasks.longest_first(waiting)
+            workers: Workers = Processes(count, self._device, opt.plugins)
+        else:
+            workers = launch.workers(opt, self._plan.folder, len(waiting))
+        if waiting:
+            trainings = sum(task.is_training for task in waiting)
+            counts = trainings, len(waiting) - trainings, workers.count
+            _log.info("%d trainings and %d evaluations, %d at a time", *counts)
+        for task, failure in run_in_parallel(waiting, workers) if waiting else ():
+            job = task.job
+            if failure is not None:
+                _log.error("%s, seed %d: %s", job.method, job.seed, failure)
+            else:
+                done = "trained" if task.is_training else "evaluated"
+                _log.info("%s, seed %d: %s", job.method, job.seed, done)
+            if task.is_training:
+                if failure is not None and job.folder is not None:
+                    self._failures[job.folder] = failure
+            elif failure is not None:
+                self._enter(job, self._runner.new_entry(job, failure))
+            elif (part := tasks.part(job)) is not None:
+                self._merge(job, part)
+        self._store.arrange([id for job in self._plan.jobs for id in tasks.evaluations(job)])
+        tasks.remove_old_parts()
+
+    def _merge(self, job: Job, part: Part) -> None:
+        """Enters the results of another process."""
+        part.merge_into(self._store)
+        if self._launch is not None:
+            self._card.environment = part.environment
+            budget = self._plan.budget.describe()
+            self._card.training = _describe_training(self._opt, part.precision, budget)
+        self._enter(job, part.entry)
+        part.remove()
 
     def _run_job(self, job: Job) -> None:
-        """Runs one job to its end and enters it on the card."""
-        entry = Entry(
-            job.method,
-            job.seed,
-            device=self._plan.environment["device"],
-            identity=job.identity,
-            deviations=job.deviations,
-            skipped_datasets=self._plan.methods[job.method].skipped_datasets,
-        )
-        try:
-            folder = job.folder
-            net = self._train(job, folder, entry) if folder else load_network(job.opt, self._device)
-            self._evaluator.evaluate(job, entry, net)
-            if folder:
-                before = self._before.get((job.method, job.seed))
-                if before is not None and before.evaluations == entry.evaluations:
-                    entry.degenerate = before.degenerate
-                else:
-                    entry.degenerate = self._evaluator.degenerate_output(job, net)
-            entry.cost = self._measure_cost(job, net)
-        except (RunError, ComponentError) as error:
-            entry.failure = str(error)
-            _log.error("%s, seed %d: %s", job.method, job.seed, error)
-        self._enter(entry)
+        """Runs one job to its end, in this process, and enters it on the card."""
+        failure = self._failures.get(job.folder) if job.folder else None
+        if failure is not None:
+            self._enter(job, self._runner.new_entry(job, failure))
+            return
+        key = job.method, job.seed
+        before = self._entries.get(key, self._before.get(key))
+        self._enter(job, self._runner.run(job, before))
+
+    def _enter(self, job: Job, entry: Entry) -> None:
+        """Enters a job on the card, in the place of an earlier entry, and saves the card."""
+        key = job.method, job.seed
+        self._entries[key] = entry
+        self._keep(entry)
         self._store.save_card(self._card)
 
-    def _train(self, job: Job, folder: Path, entry: Entry) -> nn.Module:
-        """Trains a network, unless that is finished, and enters the facts of its training."""
-        if folder in self._failures:
-            raise RunError(self._failures[folder])
-        entry.run = str(folder.relative_to(self._plan.folder))
-        with cpu_threads(self._opt.threads):
-            study = self._plan.folder
-            trained = train(job.opt, self._device, resume=True, folder=folder, study=study)
-        entry.train_seconds, entry.steps = trained.seconds, trained.step
-        entry.threads = trained.threads
-        entry.device = device_of(folder, entry.device)
-        return trained.net
-
-    def _measure_cost(self, job: Job, net: nn.Module) -> str:
-        """Measures costs on the test set with the most frames that all methods can use."""
-        dataset = self._plan.most_frames(job.method).data
-        lq = to_float(torch.from_numpy(dataset[0]["lq"]).to(self._device))[None]
-        precision, enhance = self._opt.train.precision, job.opt.val.enhance
-        identity = digest(
-            {
-                "network_g": network_identity(job.opt.network_g),
-                "scale": job.opt.scale,
-                "input": list(lq.shape),
-                "train": plain(job.opt.train) if job.folder else None,
-                "precision": precision,
-                "environment": self._plan.environment,
-                "enhance": plain(enhance),
-                "counting": COUNTING,
-            }
-        )
-        if self._store.cost(identity) is None:
-            cost = measure_inference(net, lq, dataset.reference, enhance, precision)
-            step = next(training_steps(job.opt, self._device)) if job.folder else None
-            cost["training_memory"] = step.memory() if step else None
-            self._store.add_cost({"cost": identity, "method": job.method, **cost})
-        return identity
-
-    def _enter(self, entry: Entry) -> None:
+    def _keep(self, entry: Entry) -> None:
         order = [(job.seed, job.method) for job in self._plan.all_jobs]
-        self._card.entries.append(entry)
-        self._card.entries.sort(key=lambda entry: order.index((entry.seed, entry.method)))
+        place = entry.seed, entry.method
+        others = [e for e in self._card.entries if (e.seed, e.method) != place]
+        self._card.entries = sorted(
+            [*others, entry], key=lambda entry: order.index((entry.seed, entry.method))
+        )
 
 
 def _new_card(plan: StudyPlan) -> StudyCard:
@@ -273,7 +277,7 @@ def _new_card(plan: StudyPlan) -> StudyCard:
             }
             for name, metric in plan.metrics.items()
         },
-        training=_describe_training(opt, plan.device, budget),
+        training=_describe_training(opt, resolve(opt.train.precision, plan.device), budget),
         environment=plan.environment,
         other_protocols=other_protocols,
         published=[Published(**plain(row)) for row in opt.published],
@@ -294,7 +298,7 @@ def _why_left_out(metric: Metric | ClipMetric) -> str | None:
     )
 
 
-def _describe_training(opt: StudyOptions, device: torch.device, budget: str | None) -> str:
+def _describe_training(opt: StudyOptions, precision: str, budget: str | None) -> str:
     train = opt.train
     if train == NO_TRAINING:
         return "none; weights are from files"
@@ -302,7 +306,6 @@ def _describe_training(opt: StudyOptions, device: torch.device, budget: str | No
     schedule = train.scheduler["type"] if train.scheduler else "constant lr"
     losses = " + ".join(spec["type"] for spec in train.losses.values())
     crop = (opt.datasets.train or {}).get("gt_size")
-    precision = resolve(train.precision, device)
     return (
         (budget or f"{train.total_iter} iterations")
         + f" with batch {train.batch_size}"

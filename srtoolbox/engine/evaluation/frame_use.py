@@ -41,8 +41,16 @@ def frame_use(
     device: torch.device,
     precision: Precision = "fp32",
     counts: Sequence[int] = (1, 3, 5, 7, 14),
+    *,
+    enhance: EnhanceOptions = PLAIN,
+    known: Mapping[str, float | None] | None = None,
+    shuffled: bool = True,
 ) -> dict[str, float | None]:
     """Returns the mean PSNR in dB of a network for several selections of its LR frames.
+
+    Each selection is one pass over the dataset, except those that are known. The gain from the
+    other frames needs one pass: ``counts=()``, ``shuffled=False``, and the PSNR with all frames,
+    which is among the scores of the network, in ``known``.
 
     - ``"3 frames"``: the reference and the frames nearest to it in time. A network with a fixed
       number of frames gets copies of the reference in place of the others. The last of these
@@ -58,6 +66,10 @@ def frame_use(
         device: Device of the network.
         precision: Number format of the forward pass.
         counts: Numbers of frames; those above the dataset's are left out.
+        enhance: Inference options beyond one forward pass.
+        known: Results that are not measured again, by the name of the selection; see
+            ``all_frames``.
+        shuffled: Whether to measure with the other frames in a random order, too.
 
     Raises:
         UserError: for a single-image network, and for a dataset without a reference frame.
@@ -68,11 +80,24 @@ def frame_use(
     num_frame, reference = dataset.num_frame, dataset.reference
     if reference is None or num_frame is None:
         raise UserError("frame use needs a reference frame; set target: centre of the dataset")
-    evaluator = Evaluator(_with_psnr(opt), device, precision)
-    return {
-        name: _psnr(evaluator, net, _ReorderedFrames(dataset, order))
-        for name, order in _orders(num_frame, reference, counts, wanted).items()
-    }
+    evaluator, found = Evaluator(_with_psnr(opt), device, precision), dict(known or {})
+    orders = _orders(num_frame, reference, counts, wanted)
+    if not shuffled:
+        orders.pop(SHUFFLED, None)
+    for name, order in orders.items():
+        if name not in found:
+            found[name] = _psnr(evaluator, net, _ReorderedFrames(dataset, order), enhance)
+    return {name: found[name] for name in orders}
+
+
+def all_frames(dataset: EvalDataset) -> str:
+    """Returns the name of the selection of all frames, for example ``"14 frames"``."""
+    return _count_name(dataset.num_frame or 1)
+
+
+def first_psnr(opt: ValOptions) -> str | None:
+    """Returns the name of the metric that ``frame_use`` measures; None if there is no PSNR."""
+    return next((name for name, spec in opt.metrics.items() if spec["type"] == "PSNR"), None)
 
 
 def gain_from_frames(scores: Mapping[str, float | None]) -> float | None:
@@ -104,7 +129,7 @@ class FrameGain:
     ) -> None:
         evaluator = Evaluator(_with_psnr(opt), device, precision)
         self._psnr = partial(_psnr, evaluator, enhance=enhance, ranks=ranks)
-        self._psnr_names = [name for name, spec in opt.metrics.items() if spec["type"] == "PSNR"]
+        self._psnr_name = first_psnr(opt)
         self._total_iter, self._warned = total_iter, False
 
     def measure(
@@ -124,7 +149,7 @@ class FrameGain:
         num_frame, reference = dataset.num_frame, dataset.reference
         if num_frame is None or reference is None or not has_other_frames(net, dataset):
             return None
-        full = scores[self._psnr_names[0]] if self._psnr_names else self._psnr(net, dataset)
+        full = scores[self._psnr_name] if self._psnr_name else self._psnr(net, dataset)
         blind = _ReorderedFrames(dataset, lambda _: [reference] * num_frame)
         gain = _difference(full, self._psnr(net, blind))
         late = 2 * step >= self._total_iter
@@ -147,8 +172,8 @@ def has_other_frames(net: nn.Module, dataset: EvalDataset) -> bool:
 
 def _with_psnr(opt: ValOptions) -> ValOptions:
     """Returns the options with only one metric, PSNR; it is the first one that they have."""
-    specs = (spec for spec in opt.metrics.values() if spec["type"] == "PSNR")
-    return replace(opt, metrics={"psnr": next(specs, {"type": "PSNR"})})
+    name = first_psnr(opt)
+    return replace(opt, metrics={"psnr": opt.metrics[name] if name else {"type": "PSNR"}})
 
 
 def _psnr(
@@ -178,11 +203,15 @@ def _orders(
         frames = list(nearest)
         if wanted is not None:
             frames = [t if t in nearest else reference for t in range(num_frame)]
-        orders[f"{count} frame{'s' * (count > 1)}"] = lambda _, frames=frames: frames
+        orders[_count_name(count)] = lambda _, frames=frames: frames
     orders[BLIND] = lambda _: [reference] * num_frame
     if num_frame > 2:
         orders[SHUFFLED] = lambda index: _shuffled(num_frame, reference, index)
     return orders
+
+
+def _count_name(count: int) -> str:
+    return f"{count} frame{'s' * (count > 1)}"
 
 
 def _shuffled(num_frame: int, reference: int, index: int) -> list[int]:

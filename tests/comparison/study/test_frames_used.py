@@ -9,18 +9,33 @@ from support import studies
 
 from srtoolbox.comparison.report.write import write_report
 from srtoolbox.comparison.store import ResultStore
-from srtoolbox.comparison.study import evaluate
+from srtoolbox.engine.evaluation.evaluator import Evaluator
 
 
-def compare(path: Path) -> ResultStore:
-    return studies.compare(path, "train.total_iter=2", "val.val_freq=2")
+def compare(path: Path, *overrides: str) -> ResultStore:
+    return studies.compare(path, "train.total_iter=2", "val.val_freq=2", *overrides)
 
 
 @pytest.mark.slow
 def test_it_is_measured_once_and_reported(study_file, monkeypatch) -> None:
     path = study_file("report: {frame_use: true}")
-    store = compare(path)
+    counts: list[int] = []  # of the samples of each measurement of frame use
+    run = Evaluator.run
+
+    def count(self: Evaluator, net, dataset, *args, **options):
+        if type(dataset).__name__ == "_ReorderedFrames":
+            counts.append(len(dataset))
+        return run(self, net, dataset, *args, **options)
+
+    monkeypatch.setattr(Evaluator, "run", count)
+    (gain,) = compare(path).frame_uses()
+    assert list(gain["psnr"]) == ["3 frames", "reference only"]
+    assert counts == [3]  # one pass, as many as the scores need
+
+    store = compare(path, "report.frame_curve=true")
+    assert counts == [3, 3, 3]  # only what is missing
     (use,) = store.frame_uses()  # of EDVR alone: the others see one frame
+    assert gain["psnr"].items() <= use["psnr"].items()
     entries = {entry.method: entry for entry in store.load_card().entries}
     evaluation = entries["EDVR"].evaluations["sample"]
     assert use["evaluation"] == evaluation
@@ -41,8 +56,8 @@ def test_it_is_measured_once_and_reported(study_file, monkeypatch) -> None:
     psnr = list(use["psnr"].values())
     assert cells == pytest.approx([*psnr, psnr[1] - psnr[2]], abs=0.0051)
 
-    monkeypatch.setattr(evaluate, "frame_use", None)  # a second run must not measure again
-    assert compare(path).frame_uses() == [use]
+    monkeypatch.setattr(Evaluator, "run", None)  # a second run must not measure again
+    assert compare(path, "report.frame_curve=true").frame_uses() == [use]
 
 
 @pytest.mark.slow

@@ -1,26 +1,25 @@
-"""Trainings in parallel processes."""
+"""Trainings and evaluations in parallel processes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from support.studies import compare, stored
 
 from srtoolbox.comparison.study import parallel
-from srtoolbox.comparison.study.parallel import count_workers, train_in_parallel
-from srtoolbox.config.load import load_options
-from srtoolbox.engine.options import RunOptions
-from srtoolbox.utils.files import read_lines
+from srtoolbox.comparison.study.parallel import (
+    Task,
+    count_workers,
+    run_in_parallel,
+)
 
 CPU = torch.device("cpu")
-RUN = """
-name: run
-datasets: {train: {type: SampleBursts, num_frame: 1, gt_size: 32}}
-network_g: {type: EDSR, num_feat: 4, num_block: 1}
-train: {total_iter: 2, batch_size: 1}
-logger: {print_freq: 1, use_tb_logger: false}
-"""
+JOB: Any = SimpleNamespace()
 
 
 @pytest.mark.parametrize(
@@ -49,15 +48,98 @@ def test_one_training_per_gpu(monkeypatch) -> None:
     assert count_workers(8, 5, torch.device("cuda:1"), 1) == 1
 
 
+class InTurn:
+    """Workers whose oldest task ends first; a task whose work is a text fails with that text."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.started, self.running = count, [], []
+
+    def __enter__(self) -> InTurn:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def start(self, name: str, work: Any) -> None:
+        self.started.append(name)
+        self.running.append((name, work if isinstance(work, str) else None))
+        assert len(self.running) <= self.count
+
+    def wait(self) -> tuple[str, str | None]:
+        return self.running.pop(0)
+
+
+def make(name: str, work: Any = 1, **facts: Any) -> Task:
+    return Task(name, JOB, lambda: work, **facts)
+
+
+TASKS = [
+    make("train a", is_training=True),
+    make("train b", "diverged", is_training=True),
+    make("train c", is_training=True),
+    make("Bicubic, seed 0"),
+    make("Bicubic, seed 1", None, after="Bicubic, seed 0"),
+    make("a", training="train a"),
+    make("a enhanced", "memory", training="train a", after="a"),
+    make("b", training="train b"),
+    make("b enhanced", training="train b", after="b"),
+    make("c", training="train c"),
+]
+
+
+@pytest.mark.parametrize("count", [1, 2, 20])
+def test_evaluations_follow_their_trainings(count: int) -> None:
+    workers = InTurn(count)
+    ended = {task.name: failure for task, failure in run_in_parallel(TASKS, workers)}
+    assert ended == {
+        "train a": None, "train b": "diverged", "train c": None, "a": None, "a enhanced": "memory",
+        "c": None, "Bicubic, seed 0": None, "Bicubic, seed 1": None,
+    }  # fmt: skip
+    orders = {
+        1: "train a, a, a enhanced, train b, train c, c, Bicubic, seed 0",
+        2: "train a, train b, a, train c, a enhanced, c, Bicubic, seed 0",
+        20: "train a, train b, train c, Bicubic, seed 0, a, c, a enhanced",
+    }
+    assert ", ".join(workers.started) == orders[count]
+
+
+THREADS = """
+import torch
+from srtoolbox import METRIC_REGISTRY
+from srtoolbox.metrics.base import Metric
+
+
+@METRIC_REGISTRY.register()
+class Threads(Metric):
+    def score(self, sr, gt, protocol, scale):
+        return float(torch.get_num_threads())
+"""
+UNTRAINED = """
+plugins: [./threads.py]
+train: !delete
+datasets: {train: !delete}
+val: {metrics: {threads: {type: Threads}, psnr: {type: PSNR}}}
+methods:
+  EDSR: {train: null}
+  EDVR: !delete
+"""
+
+
 @pytest.mark.slow
-def test_trainings_end_in_their_folders_and_failures_are_returned(tmp_path: Path) -> None:
-    path = tmp_path / "run.yml"
-    path.write_text(RUN)
-    good, _ = load_options(path, (), RunOptions)
-    bad, _ = load_options(path, ["train.optim_g={type: Adam, lr: 1e36}"], RunOptions)
-    trainings = {tmp_path / "good": good, tmp_path / "bad": bad}
-    failures = train_in_parallel(trainings, CPU, workers=2, threads=1)
-    assert list(failures) == [tmp_path / "bad"]
-    assert "non-finite at step" in failures[tmp_path / "bad"]
-    assert (tmp_path / "good" / "finished.json").exists()
-    assert [line["step"] for line in read_lines(tmp_path / "good" / "log.jsonl")] == [1, 2]
+def test_evaluations_in_parallel_are_those_of_one_process(
+    study_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The results also have the order of one process, and the threads of one process."""
+    (tmp_path / "threads.py").write_text(THREADS)
+    monkeypatch.setattr(parallel, "cpu_count", lambda: 3)
+    path = study_file(UNTRAINED)
+    torch.set_num_threads(2)
+    try:
+        one = compare(path, "name=one")
+        two = compare(path, "name=two", "jobs=2")
+    finally:
+        torch.set_num_threads(1)
+    first, second = stored(one), stored(two)
+    assert second == first
+    records = one.records(one.load_card().entries[0].evaluations["sample"])
+    assert {record["metrics"]["threads"] for record in records} == {2.0}
+    assert not (two.folder / "parts").exists()

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from srtoolbox.archs.edsr import EDSR
 from srtoolbox.config.schema import check
-from srtoolbox.engine.evaluation.frame_use import BLIND, SHUFFLED, frame_use, gain_from_frames
+from srtoolbox.engine.evaluation.frame_use import (
+    BLIND,
+    SHUFFLED,
+    all_frames,
+    frame_use,
+    gain_from_frames,
+)
 from srtoolbox.engine.options import ValOptions
 from srtoolbox.errors import UserError
 
@@ -83,6 +89,16 @@ def test_a_network_that_minds_the_order_is_detected() -> None:
     assert sorted(first[3].sum((1, 2, 3))) == sorted(sample.sum((1, 2, 3)))
     net.seen.clear()
     assert frame_use(net, Noisy(), OPTIONS, CPU, counts=[3]) == scores
+
+
+def test_what_is_known_is_not_measured_again() -> None:
+    net, data = Frames(), Noisy()
+    known = {all_frames(data): 17.0}
+    scores = frame_use(net, data, OPTIONS, CPU, counts=(), known=known, shuffled=False)
+    assert list(scores) == ["7 frames", BLIND] and scores["7 frames"] == 17.0
+    assert len(net.seen) == len(data)
+    assert frame_use(net, data, OPTIONS, CPU, counts=(), known=scores, shuffled=False) == scores
+    assert len(net.seen) == len(data)
 
 
 def test_the_reference_goes_where_a_network_expects_it() -> None:

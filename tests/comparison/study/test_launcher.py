@@ -1,0 +1,192 @@
+"""Trainings and evaluations as jobs of submitit, which are killed and queued again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.studies import compare, stored
+
+from srtoolbox.cli import main
+from srtoolbox.comparison.options import LauncherOptions, StudyOptions
+from srtoolbox.comparison.study import launcher
+from srtoolbox.comparison.study.launcher import Launch
+from srtoolbox.config.load import load_options
+from srtoolbox.config.schema import OptionErrors, check
+from srtoolbox.errors import UserError
+
+# A network that ends its process: once in a training by SIGKILL, once in a training by the signal
+# before the time limit, and once in an evaluation. Where no job of submitit runs it does nothing.
+FRAGILE = """
+import os
+import signal
+from pathlib import Path
+
+from torch import nn
+
+from srtoolbox import ARCH_REGISTRY
+
+
+@ARCH_REGISTRY.register()
+class FragileInAJob(nn.Module):
+    scales = (4,)
+
+    def __init__(self, marks: str, scale: int = 4) -> None:
+        super().__init__()
+        self.scale, self.marks, self.steps = scale, Path(marks), 0
+        self.conv = nn.Conv2d(3, 48, 3, padding=1)
+
+    def forward(self, lq):
+        self.steps += self.training
+        if self.steps == 4:
+            self.end("training", signal.SIGKILL) or self.end("limit", signal.SIGUSR2)
+        elif list(self.marks.parent.glob("experiments/compare/jobs/runs/Fragile*/finished.json")):
+            self.end("evaluation", signal.SIGKILL)
+        return nn.functional.pixel_shuffle(self.conv(lq), 4)
+
+    def end(self, name, number):
+        if "SUBMITIT_EXECUTOR" not in os.environ or (self.marks / name).exists():
+            return False
+        (self.marks / name).write_text("")
+        os.kill(os.getpid(), number)
+        return True
+"""
+STUDY = """
+plugins: [./fragile.py]
+threads: 1
+datasets:
+  val: !delete
+  test: {{sample: {{type: SampleBursts, split: val, num_frame: 3, gt_size: 32, num_burst: 2}}}}
+report: {{num_image: 1}}
+launcher: {{workers: 4, requeues: 3}}
+methods:
+  EDVR: !delete
+  Fragile: {{network_g: {{type: FragileInAJob, marks: '{marks}'}}}}
+"""
+
+
+@pytest.fixture
+def fragile_study(study_file: Callable[..., Path], tmp_path: Path) -> Path:
+    pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+    (tmp_path / "fragile.py").write_text(FRAGILE)
+    (tmp_path / "marks").mkdir()
+    return study_file(STUDY.format(marks=tmp_path / "marks"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="submitit needs POSIX")
+def test_killed_jobs_are_run_again_and_end_with_the_same_table(
+    fragile_study: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one = compare(fragile_study, "name=one")
+    store = compare(fragile_study, "name=jobs", launch=Launch("local", "cpu"))
+    assert stored(store) == stored(one)
+    marks = {path.name for path in (tmp_path / "marks").iterdir()}
+    assert marks == {"training", "limit", "evaluation"}
+    assert caplog.text.count("it is submitted again") == 2
+    logs = [path.read_text() for path in store.folder.glob("launcher/logs/*_log.*")]
+    for text, count in (("saving after this step", 1), ("Requeued job", 1), ("resumes at step", 2)):
+        assert sum(log.count(text) for log in logs) == count
+    assert not list(store.folder.glob("parts/*")) and not list(store.folder.glob("launcher/*.json"))
+
+    # Nothing that is finished is done again.
+    before = sorted(store.folder.glob("launcher/**/*"))
+    again = compare(fragile_study, "name=jobs", launch=Launch("local", "cpu"))
+    assert sorted(store.folder.glob("launcher/**/*")) == before
+    assert again.load_card() == store.load_card()
+    assert "0 jobs to submit, 3 of 3 results finished" in dry_run(fragile_study, capsys)
+
+
+def dry_run(study: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    arguments = [str(study), "--set", "name=jobs", "--device", "cpu", "--launcher", "slurm"]
+    assert main(["compare", *arguments, "--dry-run"]) == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_a_dry_run_lists_the_jobs_and_writes_nothing(
+    study_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = dry_run(study_file("launcher: {partition: gpu, mem: 8}"), capsys)
+    assert "jobs: 5 jobs to submit, 0 of 3 results finished" in text
+    for row in (
+        "training EDSR 0 –", "training EDVR 0 –", "evaluation Bicubic 0 –",
+        "evaluation EDSR 0 its training", "evaluation EDVR 0 its training",
+    ):  # fmt: skip
+        assert row in text
+    assert "launcher: partition gpu, time 720, signal_delay 120, mem 8.0, requeues 10" in text
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_what_a_slurm_job_asks_for(
+    study_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch file has all options; sbatch and srun are stand-ins that only keep the file."""
+    pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in (("srun", "exit 1"), ("sbatch", "echo Submitted batch job 7")):
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    asked = (
+        "{partition: gpu, account: lab, qos: long, time: 90, signal_delay: 30, cpus: 6, gpus: 1,"
+        " mem: 12.5, setup: [module load cuda], sbatch: {constraint: a100}}"
+    )
+    opt, _ = load_options(study_file(), [f"launcher={asked}"], StudyOptions)
+    launch = Launch("slurm", "auto")
+    launch.check(opt)
+    jobs = launch.workers(opt, tmp_path / "study", tasks=5)
+    assert jobs.count == 5
+    work: Any = "work"
+    jobs.start("train-EDSR", work)
+    (script,) = (tmp_path / "study" / "launcher" / "logs").glob("7_submission.sh")
+    lines = script.read_text().splitlines()
+    for line in (
+        "--partition=gpu", "--account=lab", "--qos=long", "--time=90", "--signal=USR2@30",
+        "--cpus-per-task=6", "--gpus-per-node=1", "--mem=12800M", "--constraint=a100",
+        "--job-name=train-EDSR",
+    ):  # fmt: skip
+        assert f"#SBATCH {line}" in lines
+    assert "module load cuda" in lines
+
+
+@pytest.mark.parametrize(
+    ("found", "extra", "kind", "message"),
+    [
+        (None, "", "local", r'--launcher local: needs submitit; pip install "srtoolbox\[slurm\]"'),
+        (1, "", "slurm", "--launcher slurm: there is no command srun here"),
+        (1, "budget: {kind: time, of: EDSR}", "slurm", "use kind flops or iterations"),
+    ],
+)
+def test_what_is_missing_is_named_before_anything_runs(
+    study_file: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    found: Any,
+    extra: str,
+    kind: str,
+    message: str,
+) -> None:
+    if found:
+        pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(launcher, "find_spec", lambda name: found)
+    with pytest.raises(UserError, match=message):
+        compare(study_file(extra), launch=Launch(kind, "auto"))
+    assert main(["compare", str(study_file(extra)), "--launcher", kind]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_options_of_the_launcher_are_checked() -> None:
+    with pytest.raises(OptionErrors, match=r"partitio: unknown; did you mean 'partition'\?"):
+        check({"partitio": "gpu"}, LauncherOptions)
+    with pytest.raises(OptionErrors, match="signal_delay: must be less than the time limit of 60"):
+        check({"time": 1, "signal_delay": 60}, LauncherOptions)

@@ -1,0 +1,115 @@
+"""Results of other processes, which end in any order, become those of one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.studies import compare, stored
+
+from srtoolbox.comparison.study import parallel, run
+from srtoolbox.engine.evaluation.evaluator import Evaluator
+from srtoolbox.errors import ComponentError, RunError, UserError
+
+SETS = "{{type: SampleBursts, split: val, num_frame: 3, gt_size: 32, num_burst: {}}}"
+STUDY = f"""
+train: !delete
+datasets: {{train: !delete, val: !delete, test: {{a: {SETS.format(2)}, b: {SETS.format(1)}}}}}
+seeds: [0, 1]
+protocols: [rgb, basicsr-y]
+jobs: 3
+threads: 1
+report: {{frame_use: [a], num_image: 1}}
+methods:
+  EDSR: {{train: null}}
+  EDVR: {{train: null}}
+"""
+
+
+class Reversed:
+    """Stands for processes: does the work here, the newest first."""
+
+    def __init__(self, count: int, *_: object) -> None:
+        self.count, self.running = count, []
+
+    def __enter__(self) -> Reversed:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def start(self, name: str, work: Any) -> None:
+        self.running.append((name, work))
+
+    def wait(self) -> tuple[str, str | None]:
+        name, work = self.running.pop()
+        try:
+            work.run(torch.device("cpu"))
+        except (RunError, ComponentError) as error:
+            return name, str(error)
+        return name, None
+
+
+@pytest.fixture
+def study(study_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(parallel, "cpu_count", lambda: 3)
+    monkeypatch.setattr(run, "Processes", Reversed)
+    return study_file(STUDY)
+
+
+@pytest.mark.slow
+def test_results_in_any_order_end_in_the_order_of_one_process(study: Path) -> None:
+    one = stored(compare(study, "name=one", "jobs=1"))
+    assert len(one["records"]) == 3 * 2 * (1 + 2 + 2) and len(one["frame use"]) == 2
+    store = compare(study, "name=three")
+    assert stored(store) == one
+    assert not (store.folder / "parts").exists()
+    files = {path: path.read_bytes() for path in store.folder.glob("*.jsonl")}
+    compare(study, "name=three")
+    assert {path: path.read_bytes() for path in files} == files
+
+
+def test_an_interrupted_evaluation_repeats_no_finished_test_set(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = stored(compare(study, "name=one", "jobs=1"))
+    evaluate, sizes, interrupt = Evaluator.run, [], [4]
+
+    def run_and_die(self: Evaluator, net: Any, dataset: Any, *args: Any, **options: Any) -> Any:
+        if self.metrics:  # not the look for trivial outputs
+            if len(sizes) in interrupt:
+                interrupt.clear()
+                raise KeyboardInterrupt
+            sizes.append(len(dataset))
+        return evaluate(self, net, dataset, *args, **options)
+
+    monkeypatch.setattr(Evaluator, "run", run_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        compare(study, "name=three")
+    assert len(sizes) == 4
+    assert stored(compare(study, "name=three")) == one
+    # Bicubic once; two networks with two seeds; the gain of one of them.
+    assert sorted(sizes) == sorted([2, 1, *2 * 2 * [2, 1], *2 * [2]])
+
+
+def test_a_part_of_other_options_is_removed(study: Path) -> None:
+    folder = compare(study, "jobs=1").folder
+    old = folder / "parts" / "EDSR-s0-01234567"
+    old.mkdir(parents=True)
+    compare(study, "report.frame_use=true")
+    assert not (folder / "parts").exists()
+
+
+def test_a_damaged_part_is_named(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(Reversed):
+        def wait(self) -> tuple[str, str | None]:
+            _, work = self.running[-1]
+            name, why = super().wait()
+            (work.folder / "entry.json").write_text('{"entry": 3}')
+            return name, why
+
+    monkeypatch.setattr(run, "Processes", Broken)
+    with pytest.raises(UserError, match=r"entry\.json is damaged: entry must be a dictionary.* 3"):
+        compare(study)
