@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 
 import pytest
 import torch
 from torch import Tensor
 
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.metrics import PROTOCOLS, ClipMetric, Metric, Protocol, get_protocol
+from srtoolbox.metrics import (
+    PROTOCOLS,
+    AnyMetric,
+    ClipMetric,
+    Metric,
+    NoReferenceMetric,
+    Protocol,
+    get_protocol,
+)
 from srtoolbox.registry import METRIC_REGISTRY
 
 _OF_CLIPS = {n for n in METRIC_REGISTRY if issubclass(METRIC_REGISTRY.get(n), ClipMetric)}
+_ALONE = {n for n in METRIC_REGISTRY if issubclass(METRIC_REGISTRY.get(n), NoReferenceMetric)}
 _EVERY_METRIC = pytest.mark.parametrize("name", METRIC_REGISTRY.names())
-_OF_IMAGES = pytest.mark.parametrize("name", sorted({*METRIC_REGISTRY} - _OF_CLIPS))
+_OF_IMAGES = pytest.mark.parametrize("name", sorted({*METRIC_REGISTRY} - _OF_CLIPS - _ALONE))
 
 
 @pytest.fixture
@@ -36,12 +46,14 @@ def test_registered():
     of_images = {"PSNR", "SSIM", "LPIPS", "SAM", "ERGAS", "UIQI", "CPSNR", "ProbaVScore"}
     assert of_images <= {*METRIC_REGISTRY} - _OF_CLIPS
     assert {"TOF", "WarpingError", "TemporalPSNR"} <= _OF_CLIPS
+    assert "NIQE" in _ALONE
 
 
 @_EVERY_METRIC
 def test_attributes(name):
     metric = METRIC_REGISTRY.get(name)
-    assert issubclass(metric, Metric | ClipMetric)
+    assert issubclass(metric, AnyMetric)
+    assert metric.needs_gt == (name not in _ALONE)
     assert isinstance(metric.higher_is_better, bool)
     assert isinstance(metric.unit, str)
     assert isinstance(metric.digits, int)
@@ -131,18 +143,21 @@ def test_what_is_no_clip() -> None:
             Step()(sr, gt, protocol=Protocol("p"), scale=2)
 
 
-def _masked(channels: int, frames: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def _masked(
+    channels: int, frames: int | None = None, large: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """Returns result, ground truth and a mask with a hole, a line and single pixels."""
     generator = torch.Generator().manual_seed(0)
     shape = () if frames is None else (frames,)
-    y, x = torch.meshgrid(torch.arange(64), torch.arange(72), indexing="ij")
+    height, width = (200, 408) if large else (64, 72)
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     waves = [torch.sin(x * (0.2 + 0.03 * i)) * torch.cos(y * 0.3 - i) for i in range(channels)]
     gt = (0.5 + 0.4 * torch.stack(waves)).expand(*shape, -1, -1, -1).clone()
     sr = (gt + 0.03 * torch.randn(gt.shape, generator=generator)).clamp(0, 1)
-    mask = torch.ones(*shape, 1, 64, 72, dtype=torch.bool)
+    mask = torch.ones(*shape, 1, height, width, dtype=torch.bool)
     mask[..., 10:25, 12:30] = False
-    mask[..., 40, :] = False
-    mask[..., 60, ::9] = False
+    mask[..., 40, : 200 if large else None] = False
+    mask[..., 60, ::9] = large
     return sr, gt, mask
 
 
@@ -154,10 +169,11 @@ def _filled(image: Tensor, mask: Tensor, seed: int) -> Tensor:
 @_EVERY_METRIC
 @pytest.mark.parametrize(("protocol", "channels"), [("rgb", 3), ("basicsr-y", 1), ("bands", 4)])
 def test_masked_pixels_change_nothing(build, name, protocol, channels):
-    metric = build(name, **({"bands": [4, 2, 1]} if name == "LPIPS" and channels == 4 else {}))
+    of_colours = name in ("LPIPS", "NIQE", "pyiqa") and channels == 4
+    metric = build(name, **({"bands": [4, 2, 1]} if of_colours else {}))
     if reason := metric.available():
         pytest.skip(reason)
-    sr, gt, mask = _masked(channels, 3 if name in _OF_CLIPS else None)
+    sr, gt, mask = _masked(channels, 3 if name in _OF_CLIPS else None, name in _ALONE)
     options = {"protocol": get_protocol(protocol), "scale": 2, "key": "scene"}
     score = metric(sr, gt, mask=mask, **options)
     assert math.isfinite(score)
@@ -180,13 +196,14 @@ def test_masks_that_leave_nothing(build, name):
     metric = build(name)
     if reason := metric.available():
         pytest.skip(reason)
-    sr, gt, mask = _masked(3, 3 if name in _OF_CLIPS else None)
+    sr, gt, mask = _masked(3, 3 if name in _OF_CLIPS else None, name in _ALONE)
     options = {"protocol": get_protocol("rgb"), "scale": 2, "key": "scene"}
     with pytest.raises(RunError, match=f"{name}: the mask leaves no .* to score; remove the image"):
         metric(sr, gt, mask=torch.zeros_like(mask), **options)
-    with pytest.raises(UserError, match=rf"{name}: the mask has torch.float32 .*\(1, 64, 72\)"):
+    size, less = (re.escape(f"(1, {mask.shape[-2]}, {mask.shape[-1] - i})") for i in (0, 1))
+    with pytest.raises(UserError, match=rf"{name}: the mask has torch.float32 .*{size}"):
         metric(sr, gt, mask=mask.float(), **options)
-    with pytest.raises(UserError, match=rf"{name}: the mask has .*\(1, 64, 71\).*\(1, 64, 72\)"):
+    with pytest.raises(UserError, match=rf"{name}: the mask has .*{less}.*{size}"):
         metric(sr, gt, mask=mask[..., 1:], **options)
 
 

@@ -32,7 +32,7 @@ from srtoolbox.engine.device.precision import cpu_threads, pick_device, resolve
 from srtoolbox.engine.profiling import COUNTING, measure_inference
 from srtoolbox.engine.training.train import train
 from srtoolbox.errors import ComponentError, RunError, UserError
-from srtoolbox.metrics import ClipMetric, Metric, get_protocol
+from srtoolbox.metrics import AnyMetric, get_protocol
 from srtoolbox.utils.environment import digest
 from srtoolbox.utils.files import locked, write_atomic
 
@@ -268,6 +268,7 @@ def _new_card(plan: StudyPlan) -> StudyCard:
                 "higher_is_better": metric.higher_is_better,
                 "unit": metric.unit,
                 "digits": metric.digits,
+                "kind": metric.kind,
                 "source": metric.source(),  # may find out that the metric is unavailable
                 "unavailable": _why_left_out(metric),
             }
@@ -285,7 +286,7 @@ def _new_card(plan: StudyPlan) -> StudyCard:
     )
 
 
-def _why_left_out(metric: Metric | ClipMetric) -> str | None:
+def _why_left_out(metric: AnyMetric) -> str | None:
     """Returns why a metric is missing in the table, and how to add it; None if it is not."""
     reason = metric.available()
     return reason and (
