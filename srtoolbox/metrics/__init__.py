@@ -8,6 +8,7 @@ from srtoolbox.metrics.base import (
     NoReferenceMetric,
     build_metric,
 )
+from srtoolbox.metrics.iqa import PyIQA
 from srtoolbox.metrics.lpips import LPIPS
 from srtoolbox.metrics.niqe import NIQE
 from srtoolbox.metrics.proba_v import CPSNR, ProbaVScore
@@ -35,6 +36,7 @@ __all__ = [
     "NoReferenceMetric",
     "ProbaVScore",
     "Protocol",
+    "PyIQA",
     "TemporalPSNR",
     "WarpingError",
     "build_metric",

@@ -34,10 +34,10 @@ def build(tmp_path):
     norm = tmp_path / "norm.csv"
     norm.write_text("scene 45.2\n")
 
+    needed = {"ProbaVScore": {"norm": norm}, "pyiqa": {"name": "ssimc"}}
+
     def metric(name, **options):
-        return METRIC_REGISTRY.get(name)(
-            **({"norm": norm} if name == "ProbaVScore" else {}), **options
-        )
+        return METRIC_REGISTRY.get(name)(**needed.get(name, {}), **options)
 
     return metric
 
@@ -63,7 +63,7 @@ def test_attributes(name):
     for word in ("From", " to ", f"{direction} is better", " unit." if not metric.unit else "in "):
         assert word in metric.__doc__, f"the docstring must say range, direction and unit: {word}"
     for parameter in inspect.signature(metric).parameters.values():
-        assert (parameter.default is parameter.empty) == (parameter.name == "norm")
+        assert (parameter.default is parameter.empty) == (parameter.name in ("norm", "name"))
 
 
 @_OF_IMAGES
@@ -94,7 +94,7 @@ def test_shapes_must_agree(build, name):
     sr, gt = torch.rand(3, 64, 64), torch.rand(3, 64, 65)
     if name in _OF_CLIPS:
         sr, gt = sr[None], gt[None]
-    with pytest.raises(UserError, match=rf"{name}: .*\(3, 64, 64\).*\(3, 64, 65\).*x4"):
+    with pytest.raises(UserError, match=rf"(?i){name}: .*\(3, 64, 64\).*\(3, 64, 65\).*x4"):
         metric(sr, gt, protocol=PROTOCOLS["rgb"], scale=4)
 
 
@@ -198,12 +198,14 @@ def test_masks_that_leave_nothing(build, name):
         pytest.skip(reason)
     sr, gt, mask = _masked(3, 3 if name in _OF_CLIPS else None, name in _ALONE)
     options = {"protocol": get_protocol("rgb"), "scale": 2, "key": "scene"}
-    with pytest.raises(RunError, match=f"{name}: the mask leaves no .* to score; remove the image"):
+    with pytest.raises(
+        RunError, match=f"(?i){name}: the mask leaves no .* to score; remove the image"
+    ):
         metric(sr, gt, mask=torch.zeros_like(mask), **options)
     size, less = (re.escape(f"(1, {mask.shape[-2]}, {mask.shape[-1] - i})") for i in (0, 1))
-    with pytest.raises(UserError, match=rf"{name}: the mask has torch.float32 .*{size}"):
+    with pytest.raises(UserError, match=rf"(?i){name}: the mask has torch.float32 .*{size}"):
         metric(sr, gt, mask=mask.float(), **options)
-    with pytest.raises(UserError, match=rf"{name}: the mask has .*{less}.*{size}"):
+    with pytest.raises(UserError, match=rf"(?i){name}: the mask has .*{less}.*{size}"):
         metric(sr, gt, mask=mask[..., 1:], **options)
 
 
@@ -211,7 +213,7 @@ def test_masks_that_leave_nothing(build, name):
 def test_masks_that_leave_no_window(name):
     sr, gt, mask = _masked(3)
     mask[:, ::7, ::7] = False
-    with pytest.raises(RunError, match=rf"{name}: the mask leaves no window of \d+×\d+ pixels"):
+    with pytest.raises(RunError, match=rf"(?i){name}: the mask leaves no window of \d+×\d+ pixels"):
         METRIC_REGISTRY.get(name)()(sr, gt, protocol=get_protocol("rgb"), scale=2, mask=mask)
 
 
@@ -220,7 +222,9 @@ def test_masks_without_a_common_pixel(name):
     sr, gt, mask = _masked(3, 2)
     mask[0], mask[1] = True, True
     mask[0, :, :, :36], mask[1, :, :, 36:] = False, False
-    with pytest.raises(RunError, match=rf"{name}: the mask leaves no pixel .* neighbouring frames"):
+    with pytest.raises(
+        RunError, match=rf"(?i){name}: the mask leaves no pixel .* neighbouring frames"
+    ):
         METRIC_REGISTRY.get(name)()(sr, gt, protocol=get_protocol("rgb"), scale=2, mask=mask)
     with pytest.raises(UserError, match=f"{name}: .*different numbers of frames"):
         METRIC_REGISTRY.get(name)()(sr, gt, protocol=get_protocol("rgb"), scale=2, mask=mask[:1])
@@ -245,7 +249,7 @@ def test_chosen_bands(name):
     with pytest.raises(UserError, match=f"{name}: there is no band 6 in images with 5"):
         metric(bands=[6])(sr, gt, **options)
     for bands in ([], [0], [1, 1]):
-        with pytest.raises(UserError, match=rf"{name}: bands .* expected different numbers"):
+        with pytest.raises(UserError, match=rf"(?i){name}: bands .* expected different numbers"):
             metric(bands=bands)
 
 
