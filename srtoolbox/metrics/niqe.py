@@ -75,11 +75,10 @@ class NIQE(NoReferenceMetric):
     """Distance between statistics of the result and of natural images; needs no ground truth.
 
     From 0 to infinity, by the published model about 2 to 6 for photographs; lower is better; no
-    unit. It is computed from
-    the luma of BT.601 (of grey images: their values), rounded if the protocol rounds images, in
-    blocks of 96×96 pixels; the protocol crops the image first. An image needs two blocks, such as
-    96×192 pixels. A result without any structure has no value (NaN). With a mask, blocks with a
-    masked pixel in or near them are left out. Mittal et al., SPL 2013.
+    unit. It is computed from the luma of BT.601 (of grey images: their values), rounded if the
+    protocol rounds images, in blocks of 96×96 pixels; the protocol crops the image first. An image
+    needs two blocks, such as 96×192 pixels. A result without any structure has no value (NaN). With
+    a mask, blocks with a masked pixel in or near them are left out. Mittal et al., SPL 2013.
 
     Values of different models of natural images cannot be compared.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from srtoolbox.comparison.store import (
 )
 from srtoolbox.comparison.study.budget import step_seconds, training_options, training_steps
 from srtoolbox.comparison.study.evaluate import StudyEvaluator
+from srtoolbox.comparison.study.facts import metric_facts, protocol_facts
 from srtoolbox.comparison.study.parallel import count_workers, train_in_parallel
 from srtoolbox.comparison.study.plan import Job, StudyPlan, load_network
 from srtoolbox.comparison.study.reuse import copy_training, device_of, is_finished
@@ -32,7 +32,6 @@ from srtoolbox.engine.device.precision import cpu_threads, pick_device, resolve
 from srtoolbox.engine.profiling import COUNTING, measure_inference
 from srtoolbox.engine.training.train import train
 from srtoolbox.errors import ComponentError, RunError, UserError
-from srtoolbox.metrics import AnyMetric, get_protocol
 from srtoolbox.utils.environment import digest
 from srtoolbox.utils.files import locked, write_atomic
 
@@ -250,30 +249,12 @@ class _StudyRun:
 def _new_card(plan: StudyPlan) -> StudyCard:
     """Returns the card of a study, without entries."""
     opt, budget = plan.opt, plan.budget.describe()
-    first, *other_protocols = [
-        {
-            "name": name,
-            "hash": get_protocol(name).hash,
-            "text": replace(opt.val, protocol=name).describe(),
-            "average": get_protocol(name).average,
-        }
-        for name in opt.protocol_names
-    ]
+    first, *other_protocols = protocol_facts(opt)
     return StudyCard(
         name=opt.name,
         scale=opt.scale,
         protocol=first,
-        metrics={
-            name: {
-                "higher_is_better": metric.higher_is_better,
-                "unit": metric.unit,
-                "digits": metric.digits,
-                "kind": metric.kind,
-                "source": metric.source(),  # may find out that the metric is unavailable
-                "unavailable": _why_left_out(metric),
-            }
-            for name, metric in plan.metrics.items()
-        },
+        metrics=metric_facts(plan.metrics),
         training=_describe_training(opt, plan.device, budget),
         environment=plan.environment,
         other_protocols=other_protocols,
@@ -283,15 +264,6 @@ def _new_card(plan: StudyPlan) -> StudyCard:
         sweeps=plain(opt.report.sweeps),
         notes=list(opt.report.notes),
         rgb_bands=plain(opt.val.rgb_bands),
-    )
-
-
-def _why_left_out(metric: AnyMetric) -> str | None:
-    """Returns why a metric is missing in the table, and how to add it; None if it is not."""
-    reason = metric.available()
-    return reason and (
-        f"{reason}; then run the same `srtoolbox compare` again, which repeats only the evaluation "
-        "(`srtoolbox report` cannot add the column)"
     )
 
 
