@@ -116,6 +116,8 @@ def test(arguments: Namespace) -> None:
     print(result.protocol)
     for sentence in result.infinite:
         print(printable(sentence))
+    for name, source in result.sources.items():
+        print(printable(f"{name} uses {source['text']}"))
     print(printable(f"per-image scores: {result.folder / 'results.jsonl'}"))
     if result.nan:
         raise RunError("; ".join(result.nan))

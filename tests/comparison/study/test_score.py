@@ -155,7 +155,7 @@ def test_unavailable_metrics(untrained: ResultStore, monkeypatch: pytest.MonkeyP
 
 def test_other_weights(untrained: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "weights_hash", lambda _: "0" * 12)
-    with pytest.raises(RunError, match="Bicubic, seed 0: .* are not the weights that the study"):
+    with pytest.raises(RunError, match=r"Bicubic, seed 0: .* are not the weights that the study"):
         score_study(untrained.folder, ["niqe"])
 
 
