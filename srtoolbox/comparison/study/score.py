@@ -88,9 +88,8 @@ class _Scoring:
             self._jobs.append((jobs[entry.method, entry.seed], entry))
         first = {job.method: job for job, _ in reversed(self._jobs)}
         self._plan = ScoringPlan(self._opt, folder, device, list(first.values()))
-        for name in added:
-            if reason := self._plan.metrics[name].available():
-                raise RunError(f"{name}: {reason}")
+        self._facts = metric_facts(self._plan.metrics)
+        self._check_metrics(added)
         self._evaluator = StudyEvaluator(self._plan, self._store)
 
     def run(self) -> ResultStore:
@@ -108,11 +107,30 @@ class _Scoring:
                 scored[entry.method, entry.seed] = new
         card = self._card
         card.entries = [scored.get((entry.method, entry.seed), entry) for entry in card.entries]
-        card.metrics = metric_facts(self._plan.metrics)
+        card.metrics = self._facts
         card.protocol, *card.other_protocols = protocol_facts(self._opt)
         write_atomic(self._store.folder / "study.yml", dump(self._tree))
         self._store.save_card(card)
         return self._store
+
+    def _check_metrics(self, added: Sequence[str]) -> None:
+        """Checks that all metrics can be computed, and earlier ones in the same way as before.
+
+        Raises:
+            RunError: if one cannot.
+        """
+        for name, facts in self._facts.items():
+            before = self._card.metrics.get(name)
+            was_computed = before is not None and not before["unavailable"]
+            if facts["unavailable"] and (name in added or was_computed):
+                raise RunError(f"{name}: {self._plan.metrics[name].available()}")
+            if name not in added and before is not None:
+                old, new = before.get("source"), facts["source"]
+                if old and new and old["content"] != new["content"]:
+                    raise RunError(
+                        f"{name} was computed with {old['text']}, but here with {new['text']}; use "
+                        "the same weights, or add it to --metrics to compute it again"
+                    )
 
     def _network(self, job: Job, entry: Entry) -> nn.Module:
         """Returns the network that the study scored."""

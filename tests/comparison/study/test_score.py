@@ -12,6 +12,7 @@ from PIL import Image
 from support.studies import compare
 
 from srtoolbox.cli import main
+from srtoolbox.comparison.report.write import write_report
 from srtoolbox.comparison.store import Entry, ResultStore
 from srtoolbox.comparison.study import score as module
 from srtoolbox.comparison.study.score import score_study
@@ -31,7 +32,7 @@ def untrained(tmp_path: Path) -> ResultStore:
     for index, folder in enumerate(("hr", "lr")):
         (tmp_path / folder).mkdir()
         for name in "ab":
-            size = (100 // 4**index, 200 // 4**index, 3)
+            size = (108 // 4**index, 208 // 4**index, 3)
             pixels = np.random.default_rng(ord(name)).integers(0, 256, size, dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / folder / f"{name}.png")
     path = tmp_path / "study.yml"
@@ -70,12 +71,21 @@ def by_method(store: ResultStore, protocol: str | None = None) -> dict[str, list
     }
 
 
-def test_niqe_is_added(untrained: ResultStore, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.slow
+def test_command(untrained: ResultStore, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = untrained.folder
+    arguments = ["--metrics", "niqe,sam", "--protocol", "basicsr-y", "--device", "cpu"]
+    assert main(["score", str(folder), *arguments]) == 0
+    assert "NIQE" in capsys.readouterr().out
+    for name in ("table.md", "report.html", "table.csv", "table.tex"):
+        text = (folder / name).read_text()
+        assert "NIQE (srtoolbox model)" in text and "basicsr-y" in text and "SAM" in text
+
+
+def test_niqe_is_added(untrained: ResultStore) -> None:
     before, folder = by_method(untrained), untrained.folder
     costs = (folder / "costs.jsonl").read_text()
-    assert main(["score", str(folder), "--metrics", "niqe", "--device", "cpu"]) == 0
-    assert "NIQE" in capsys.readouterr().out
-    store = ResultStore(folder)
+    store = score_study(folder, ["niqe"], device="cpu")
     after = by_method(store)
     for method, scores in after.items():
         assert [{"psnr": s["psnr"], "ssim": s["ssim"]} for s in scores] == before[method]
@@ -84,7 +94,8 @@ def test_niqe_is_added(untrained: ResultStore, capsys: pytest.CaptureFixture[str
     assert (folder / "costs.jsonl").read_text() == costs
     card = store.load_card()
     assert card.metrics["niqe"]["source"]["content"] == NIQE().model.content
-    for name in ("table.md", "report.html", "table.csv"):
+    write_report(folder, ["md", "csv"])
+    for name in ("table.md", "table.csv"):
         assert "NIQE (srtoolbox model)" in (folder / name).read_text()
     assert "NIQE uses srtoolbox's own model (SHA-256 " in (folder / "table.md").read_text()
 
@@ -151,6 +162,24 @@ def test_unavailable_metrics(untrained: ResultStore, monkeypatch: pytest.MonkeyP
     with pytest.raises(RunError, match="niqe: it lacks a file"):
         score_study(untrained.folder, ["niqe"])
     assert "niqe" not in untrained.load_card().metrics
+
+
+def test_earlier_columns_stay_as_they_are(
+    untrained: ResultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = score_study(untrained.folder, ["niqe"]).folder
+    own = by_method(ResultStore(folder))
+    np.savez(tmp_path / "other.npz", mu=np.zeros(36), cov=np.eye(36))
+    monkeypatch.setenv("SRTOOLBOX_NIQE_MODEL", str(tmp_path / "other.npz"))
+    with pytest.raises(RunError, match=r"niqe was computed with srtoolbox's own .* add it to"):
+        score_study(folder, ["sam"])
+    other = by_method(score_study(folder, ["niqe"]))
+    assert own["Bicubic"][0]["niqe"] != other["Bicubic"][0]["niqe"]
+    with monkeypatch.context() as context:
+        context.setattr(NIQE, "available", lambda _: "it lacks a file")
+        with pytest.raises(RunError, match="niqe: it lacks a file"):
+            score_study(folder, ["sam"])
+    assert by_method(ResultStore(folder)) == other
 
 
 def test_other_weights(untrained: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:
