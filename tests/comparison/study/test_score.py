@@ -130,6 +130,19 @@ def test_names_of_columns(untrained: ResultStore) -> None:
     assert list(store.load_card().metrics) == ["psnr", "ssim", "psnr_bands_1"]
 
 
+def test_metrics_of_pyiqa(untrained: ResultStore) -> None:
+    pytest.importorskip("pyiqa")
+    store = score_study(untrained.folder, ["pyiqa:piqe", "pyiqa:psnry,options.color_space=ycbcr"])
+    facts = store.load_card().metrics
+    assert list(facts) == ["psnr", "ssim", "piqe", "psnry"]
+    assert not facts["piqe"]["higher_is_better"] and facts["psnry"]["higher_is_better"]
+    assert facts["piqe"]["source"]["text"].startswith("piqe of pyiqa ")
+    (first, *_) = by_method(store)["Bicubic"]
+    assert first["piqe"] > 0 and first["psnry"] > first["psnr"]  # luma has a smaller range
+    write_report(store.folder, ["md"])
+    assert "PIQE uses piqe of pyiqa " in (store.folder / "table.md").read_text()
+
+
 def test_a_moved_study(untrained: ResultStore, tmp_path: Path) -> None:
     moved = shutil.move(untrained.folder, tmp_path / "elsewhere")
     assert by_method(score_study(Path(moved), ["uiqi"]))["Bicubic"][0]["uiqi"] is not None

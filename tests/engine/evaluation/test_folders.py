@@ -722,6 +722,16 @@ def test_missing_pixels_without_ground_truth(tmp_path: Path) -> None:
     assert "less than 0.1% of the images is missing or masked and was not scored" in scores.notes
 
 
+def test_dark_files_without_ground_truth(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "sr").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 4000, (100, 200), dtype=np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "sr" / "a.png")
+    score_folders(tmp_path / "sr", protocol="rgb", metrics=["niqe"])
+    (message,) = caplog.messages
+    assert message.startswith(f"{tmp_path / 'sr'}: uint16 pixels of at most ")
+    assert "scores will be wrong" in message and "--white-level 4095" in message
+
+
 def test_texts_of_metrics() -> None:
     specs = metric_specs(["psnr,lpips:net=vgg,fetch=true", "ssim:bands=[3,2]", "niqe,pyiqa:musiq"])
     assert specs == {
