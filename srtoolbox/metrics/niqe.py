@@ -241,7 +241,7 @@ def _load_model(user: str, path: Path, _: object) -> Model:
     digits = f"SHA-256 {hashlib.sha256(data).hexdigest()[:_DIGITS]}"
     if content == _PUBLISHED:
         text, kind = f"the published model ({path.name}, {digits})", ""
-    elif path == _OWN_MODEL:
+    elif path.samefile(_OWN_MODEL):
         text = (
             f"srtoolbox's own model ({digits}); its values cannot be compared with those of the "
             "published model"
