@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 def expected() -> list[str]:
     """Returns the paths that the wheel must have."""
     package = ROOT / "srtoolbox"
-    suffixes = {".py", ".typed", ".j2", ".css", ".js", ".safetensors"}
+    suffixes = {".py", ".typed", ".j2", ".css", ".js", ".npz", ".safetensors"}
     files = [path for path in package.rglob("*") if path.suffix in suffixes]
     paths = [path.relative_to(ROOT).as_posix() for path in files]
     options = ROOT / "options"

@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (
         study.add_compare,
+        study.add_score,
         study.add_merge,
         run.add_train,
         run.add_test,

@@ -116,6 +116,8 @@ def test(arguments: Namespace) -> None:
     print(result.protocol)
     for sentence in result.infinite:
         print(printable(sentence))
+    for name, source in result.sources.items():
+        print(printable(f"{name} uses {source['text']}"))
     print(printable(f"per-image scores: {result.folder / 'results.jsonl'}"))
     if result.nan:
         raise RunError("; ".join(result.nan))
@@ -125,20 +127,23 @@ def add_metrics(commands: Commands) -> None:
     command = add_command(commands, "metrics", metrics, "score SR images of any program")
     command.add_argument("sr", type=Path, metavar="SR_DIR", help="folder of SR images or of clips")
     command.add_argument(
-        "gt", type=Path, metavar="GT_DIR", help="ground truth; e.g. DIR/{clip}/GT for clips"
+        "gt",
+        type=Path,
+        nargs="?",
+        metavar="GT_DIR",
+        help="ground truth; e.g. DIR/{clip}/GT for clips (left out: only metrics that need none)",
     )
     command.add_argument(
         "--protocol",
-        required=True,
         help="rules of the scores: basicsr-y, matlab-y, rgb, …; `srtoolbox list protocols` lists "
-        "and explains all",
+        "and explains all (needed with GT_DIR; without it, the default is rgb)",
     )
     command.add_argument(
         "--metrics",
         nargs="+",
         default=["psnr", "ssim"],
         metavar="NAME",
-        help="e.g. psnr lpips:net=vgg (default psnr ssim)",
+        help="e.g. psnr lpips:net=vgg niqe pyiqa:musiq (default psnr ssim)",
     )
     command.add_argument(
         "--scale", type=at_least(1), default=4, help="scale of the images (default 4)"
@@ -181,8 +186,8 @@ def add_metrics(commands: Commands) -> None:
         "--nodata",
         type=float,
         metavar="VALUE",
-        help="value of missing pixels of GT, which are not scored (default: what GeoTIFF files "
-        "state)",
+        help="value of missing pixels of GT, or of SR without GT; they are not scored (default: "
+        "what GeoTIFF files state)",
     )
     command.add_argument(
         "--mask",
@@ -207,14 +212,18 @@ def metrics(arguments: Namespace) -> None:
     for option, path in (("--csv", arguments.csv), ("--json", arguments.json)):
         check_output(option, path)
         if path is not None and path.exists():
-            _check_overwritten(option, path, (arguments.sr, arguments.gt))
+            _check_overwritten(
+                option, path, [arguments.sr, *([arguments.gt] if arguments.gt else [])]
+            )
+    if arguments.protocol is None and arguments.gt is not None:
+        raise UserError("--protocol is missing; `srtoolbox list protocols` lists and explains all")
     load_all_plugins(arguments.plugin)
     limits = [read_limit(text, below=True) for text in arguments.fail_below]
     limits += [read_limit(text, below=False) for text in arguments.fail_above]
     scores = score_folders(
         arguments.sr,
         arguments.gt,
-        protocol=arguments.protocol,
+        protocol=arguments.protocol or "rgb",
         metrics=arguments.metrics,
         scale=arguments.scale,
         template=arguments.template,

@@ -1,4 +1,4 @@
-"""Commands on studies: compare, merge, report, card."""
+"""Commands on studies: compare, score, merge, report, card."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from srtoolbox.cli.arguments import (
     Commands,
     add_command,
+    add_device,
     add_option_file,
     add_plugins,
     check_kind,
@@ -16,7 +17,7 @@ from srtoolbox.cli.arguments import (
     load_all_plugins,
     writing,
 )
-from srtoolbox.errors import RunError
+from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.console import print_rich, printable
 
 
@@ -80,6 +81,38 @@ def _dry_run(arguments: Namespace) -> None:
         return
     tasks = estimate(tree, pick_device(arguments.device), arguments.only)
     print_rich(to_terminal(tasks, f"{opt.name}: what is done and left"))
+
+
+def add_score(commands: Commands) -> None:
+    command = add_command(
+        commands, "score", score, "add metrics or protocols to a finished study, without training"
+    )
+    command.add_argument("folder", type=Path, metavar="STUDY", help="folder of the study")
+    command.add_argument(
+        "--metrics",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="metrics to add: niqe, pyiqa:musiq, lpips:net=vgg, …",
+    )
+    command.add_argument(
+        "--protocol", nargs="+", default=[], metavar="NAME", help="protocols to add"
+    )
+    add_device(command)
+    add_plugins(command)
+
+
+def score(arguments: Namespace) -> None:
+    from srtoolbox.comparison.analysis.scores import nan_results
+    from srtoolbox.comparison.study.score import score_study
+
+    if not (arguments.metrics or arguments.protocol):
+        raise UserError("nothing to add: give --metrics, or --protocol, or both")
+    load_all_plugins(arguments.plugin)
+    store = score_study(arguments.folder, arguments.metrics, arguments.protocol, arguments.device)
+    _print_report(store.folder)
+    if nan := nan_results(store, store.load_card()):
+        raise RunError("; ".join(nan))
 
 
 def add_merge(commands: Commands) -> None:

@@ -105,8 +105,8 @@ class StudyCard:
         name: Name of the study.
         scale: Super-resolution factor.
         protocol: ``name``, ``hash``, ``text`` and ``average`` of the first protocol.
-        metrics: ``higher_is_better``, ``unit``, ``digits``, ``unavailable`` and, for a metric that
-            uses weights, their ``source`` (``text`` and ``content`` hash) by metric.
+        metrics: ``higher_is_better``, ``unit``, ``digits``, ``kind``, ``unavailable`` and, for a
+            metric that uses weights, their ``source`` (``text`` and ``content`` hash) by metric.
         training: The training options that all methods share, in one sentence.
         environment: Versions, device and threads.
         entries: Methods and seeds in the order of the table.
@@ -359,7 +359,9 @@ _check_cost_types = shape(
     precision=str | None,
 )
 _check_protocol = shape(name=str, hash=str, text=str, average=str)
-_check_metric = shape(higher_is_better=bool, unit=str, digits=int, unavailable=str | None)
+_check_metric = shape(
+    higher_is_better=bool, unit=str, digits=int, kind=str | None, unavailable=str | None
+)
 _check_source = shape(text=str, content=str)
 _check_environment = shape(
     packages=dict[str, Any],

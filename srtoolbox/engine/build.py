@@ -30,7 +30,14 @@ from srtoolbox.engine.weights.load import load_weights
 from srtoolbox.errors import ComponentError, UserError
 from srtoolbox.inference.cascade import Cascade, stage_scale
 from srtoolbox.inference.padding import accepts_size
-from srtoolbox.metrics import ClipMetric, Metric, Protocol, build_metric, get_protocol
+from srtoolbox.metrics import (
+    AnyMetric,
+    ClipMetric,
+    Metric,
+    Protocol,
+    build_metric,
+    get_protocol,
+)
 from srtoolbox.models.base import Model, check_model
 from srtoolbox.models.frames import arrange_frames, check_time
 from srtoolbox.registry import (
@@ -391,7 +398,7 @@ def check_scorable(dataset: EvalDataset, opt: ValOptions, protocol: Protocol) ->
         UserError: names the metric and the first images or clips that it cannot score; also if
             ``rgb_bands`` names a band that the images do not have.
     """
-    metrics: dict[str, Metric | ClipMetric] = {}
+    metrics: dict[str, AnyMetric] = {}
     for name, spec in opt.metrics.items():
         with suppress(UserError):  # the evaluator raises faults of the metrics themselves
             metrics[name] = build_metric(spec)
@@ -425,18 +432,23 @@ def check_scorable(dataset: EvalDataset, opt: ValOptions, protocol: Protocol) ->
     if info.gt_sizes is None:
         return
     crop = dataset.scale if protocol.crop_border == "scale" else protocol.crop_border
-    needs = {name: max(1, metric.min_size(protocol)) for name, metric in metrics.items()}
-    needed = max(needs.values(), default=1)
-    small = {path: size for path, size in info.gt_sizes().items() if min(size) - 2 * crop < needed}
-    if not small:
-        return
-    who = next((f"metric '{name}'" for name, size in needs.items() if size == needed), "a score")
-    files = names_text([f"{path} ({size[1]}×{size[0]})" for path, size in small.items()])
-    raise UserError(
-        f"{len(small)} images are too small: {who} needs {needed}×{needed} pixels after protocol "
-        f"'{protocol.name}' crops {crop} per side: {files}; remove them, leave the metric out, or "
-        "choose another protocol"
-    )
+    sizes = info.gt_sizes()
+    needs: dict[str, AnyMetric] = {f"metric '{name}'": metric for name, metric in metrics.items()}
+    needs["a score"] = Metric()  # a pixel
+    for who, metric in sorted(needs.items(), key=lambda item: -item[1].min_size(protocol)):
+        small = {
+            path: size
+            for path, size in sizes.items()
+            if not metric.fits(size[0] - 2 * crop, size[1] - 2 * crop, protocol)
+        }
+        if not small:
+            continue
+        files = names_text([f"{path} ({size[1]}×{size[0]})" for path, size in small.items()])
+        raise UserError(
+            f"{len(small)} images are too small: {who} needs {metric.size_text(protocol)} pixels "
+            f"after protocol '{protocol.name}' crops {crop} per side: {files}; remove them, leave "
+            "the metric out, or choose another protocol"
+        )
 
 
 def _content_hash(path: Path) -> str:

@@ -1,7 +1,16 @@
 """Image and clip quality metrics, and the protocols under which they are computed."""
 
-from srtoolbox.metrics.base import ClipMetric, Metric, MetricUnavailable, build_metric
+from srtoolbox.metrics.base import (
+    AnyMetric,
+    ClipMetric,
+    Metric,
+    MetricUnavailable,
+    NoReferenceMetric,
+    build_metric,
+)
+from srtoolbox.metrics.iqa import PyIQA
 from srtoolbox.metrics.lpips import LPIPS
+from srtoolbox.metrics.niqe import NIQE
 from srtoolbox.metrics.proba_v import CPSNR, ProbaVScore
 from srtoolbox.metrics.protocol import PROTOCOLS, Protocol, get_protocol
 from srtoolbox.metrics.psnr import PSNR
@@ -13,17 +22,21 @@ __all__ = [
     "CPSNR",
     "ERGAS",
     "LPIPS",
+    "NIQE",
     "PROTOCOLS",
     "PSNR",
     "SAM",
     "SSIM",
     "TOF",
     "UIQI",
+    "AnyMetric",
     "ClipMetric",
     "Metric",
     "MetricUnavailable",
+    "NoReferenceMetric",
     "ProbaVScore",
     "Protocol",
+    "PyIQA",
     "TemporalPSNR",
     "WarpingError",
     "build_metric",

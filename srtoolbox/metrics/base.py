@@ -31,6 +31,8 @@ class _Measure:
         takes_mask: Whether ``score`` gets the mask of valid pixels. Other metrics get a result that
             has the values of the ground truth at masked pixels, so it has no error there.
         needs_key: Whether ``score`` gets the name of the image or clip as ``key``.
+        needs_gt: Whether a ground truth is needed.
+        kind: Words that tell the metric from others of its name in a table; empty: none.
         bands: Numbers, from 1, of the bands that ``score`` gets; None: all.
     """
 
@@ -40,6 +42,8 @@ class _Measure:
     paper: str = ""
     takes_mask: bool = False
     needs_key: bool = False
+    needs_gt: bool = True
+    kind: str = ""
     bands: Sequence[int] | None = None
 
     def available(self) -> str | None:
@@ -56,6 +60,14 @@ class _Measure:
     def min_size(self, protocol: Protocol) -> int:
         """Returns the least side, in pixels, of an image that is cropped by the protocol."""
         return 1
+
+    def fits(self, height: int, width: int, protocol: Protocol) -> bool:
+        """Returns whether an image of this size, cropped by the protocol, is large enough."""
+        return min(height, width) >= max(1, self.min_size(protocol))
+
+    def size_text(self, protocol: Protocol) -> str:
+        """Returns the size that ``fits`` asks for, in pixels: ``"11×11"``."""
+        return "×".join([str(max(1, self.min_size(protocol)))] * 2)
 
     def unsuited(self, channels: int, protocol: Protocol) -> str | None:
         """Returns why images with this number of channels cannot be scored; None if they can."""
@@ -104,11 +116,7 @@ class _Measure:
                 f"{type(self).__name__}: the result has shape {tuple(sr.shape)} but its ground "
                 f"truth {tuple(gt.shape)}; crop one of them, or check the scale (x{scale})"
             )
-        if self.bands is not None:
-            if max(self.bands) > len(gt):
-                raise UserError(f"{type(self).__name__}: {self.unsuited(len(gt), protocol)}")
-            chosen = [band - 1 for band in self.bands]
-            sr, gt = sr[chosen], gt[chosen]
+        sr, gt = (self._chosen(image, protocol) for image in (sr, gt))
         if mask is None:
             return _Matched(sr, gt, None)
         if mask.dtype != torch.bool or mask.shape != (1, *gt.shape[1:]):
@@ -125,6 +133,14 @@ class _Measure:
         if not self.takes_mask:
             sr = torch.where(mask, sr, gt)
         return _Matched(sr, gt, scored)
+
+    def _chosen(self, image: Tensor, protocol: Protocol) -> Tensor:
+        """Returns the bands of an image (C, H, W) that are scored."""
+        if self.bands is None:
+            return image
+        if max(self.bands) > len(image):
+            raise UserError(f"{type(self).__name__}: {self.unsuited(len(image), protocol)}")
+        return image[[band - 1 for band in self.bands]]
 
     def _nothing_left(self, what: str) -> RunError:
         """Returns the error to raise if the mask leaves nothing to score."""
@@ -187,6 +203,51 @@ class Metric(_Measure):
         ``key``.
         """
         raise NotImplementedError("implement score(sr, gt, protocol, scale)")
+
+
+class NoReferenceMetric(_Measure):
+    """A metric of images that needs no ground truth."""
+
+    needs_gt = False
+
+    def __call__(
+        self,
+        sr: Tensor,
+        gt: Tensor | None = None,
+        *,
+        protocol: Protocol,
+        scale: int,
+        mask: Tensor | None = None,
+        key: str | None = None,
+    ) -> float:
+        """Scores one image.
+
+        Args:
+            sr: The result (C, H, W), float in [0, 1], on any device.
+            gt: None, or the ground truth as for ``Metric``. Only its number of channels counts,
+                and its values at masked pixels for a metric without ``takes_mask``.
+            protocol: Rules such as colour space, crop and rounding.
+            scale: Super-resolution factor; some protocols crop this many pixels.
+            mask: Pixels that count, (1, H, W) bool; None: all. It needs ``gt``.
+            key: Name of the image, for metrics with ``needs_key``.
+
+        Raises:
+            UserError: if the image is too small for protocol or metric, and as for ``Metric``.
+            RunError: if the mask leaves nothing to score.
+            MetricUnavailable: if the metric cannot be computed on this machine.
+        """
+        if gt is None:
+            sr, mask = self._chosen(sr, protocol), None
+        else:
+            sr, _, mask = self._match(sr, gt, mask, protocol, scale)
+        return self._value(sr, protocol, scale, **self._extra(mask, key))
+
+    def score(self, sr: Tensor, protocol: Protocol, scale: int) -> float:
+        """Returns the value of an image. Subclasses implement it.
+
+        With ``takes_mask`` and ``needs_key`` it has the same parameters as that of ``Metric``.
+        """
+        raise NotImplementedError("implement score(sr, protocol, scale)")
 
 
 class ClipMetric(_Measure):
@@ -301,7 +362,18 @@ def check_bands(metric: str, bands: Sequence[int] | None) -> Sequence[int] | Non
     return numbers
 
 
-def build_metric(spec: Mapping[str, Any]) -> Metric | ClipMetric:
+def unsuited_colours(metric: _Measure, channels: int) -> str | None:
+    """Returns why a metric of grey or RGB images cannot score images with ``channels``; or None."""
+    if metric.bands is not None or channels in (1, 3):
+        return None
+    return f"it scores grey or RGB images, not {channels} bands; set its bands, e.g. [3, 2, 1]"
+
+
+AnyMetric = Metric | NoReferenceMetric | ClipMetric
+"""The type of a metric of any kind."""
+
+
+def build_metric(spec: Mapping[str, Any]) -> AnyMetric:
     """Builds a metric from checked options.
 
     Raises:
@@ -309,9 +381,10 @@ def build_metric(spec: Mapping[str, Any]) -> Metric | ClipMetric:
         ComponentError: if a user's own class is no metric.
     """
     cls = METRIC_REGISTRY.get(spec["type"])
-    if not issubclass(cls, Metric | ClipMetric):
+    if not issubclass(cls, AnyMetric):
         raise ComponentError(
             f"metric '{spec['type']}'{place_of(cls, '__init__')} must derive from "
-            "srtoolbox.metrics.Metric, or from ClipMetric for clips, and implement score"
+            "srtoolbox.metrics.Metric, from NoReferenceMetric, or from ClipMetric for clips, and "
+            "implement score"
         )
     return build("metric", spec)

@@ -134,11 +134,16 @@ class Protocol:
         image = image.expand(3, -1, -1)
         if self.color == "rgb":
             return image
+        luma = self.luma(image)
+        return luma.add(0.5).floor() if self.y_rounding else luma
+
+    @staticmethod
+    def luma(rgb: Tensor) -> Tensor:
+        """Returns the luma of BT.601 (1, H, W), from 16 to 235, of RGB (3, H, W) in [0, 255]."""
         red, green, blue = (
-            weight / 255 * channel for weight, channel in zip(_LUMA, image, strict=True)
+            weight / 255 * channel for weight, channel in zip(_LUMA, rgb, strict=True)
         )
-        luma = 16 + (red + green + blue)
-        return (luma.add(0.5).floor() if self.y_rounding else luma)[None]
+        return (16 + (red + green + blue))[None]
 
     def match_grey(self, sr: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
         """Converts an RGB result (3, H, W) and its grey ground truth (1, H, W) to equal shapes."""

@@ -75,9 +75,10 @@ class Scores:
         ]
 
     def label(self, metric: str) -> str:
-        """Returns the metric with its unit."""
-        unit = self.metrics[metric]["unit"]
-        return f"{metric.upper()} ({unit})" if unit else metric.upper()
+        """Returns the metric with its kind and its unit."""
+        facts = self.metrics[metric]
+        words = [facts.get("kind"), facts["unit"]]
+        return " ".join([metric.upper(), *(f"({word})" for word in words if word)])
 
     def title(self, metric: str) -> str:
         """Returns the metric with its unit and direction."""

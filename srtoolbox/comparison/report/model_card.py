@@ -28,7 +28,7 @@ from srtoolbox.engine.evaluation.evaluator import average
 from srtoolbox.engine.weights.load import WeightFile, read_weights
 from srtoolbox.engine.weights.whole import BEST_WEIGHTS, FINAL_WEIGHTS, kept_hash, read_finished
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.metrics import PROTOCOLS
+from srtoolbox.metrics import PROTOCOLS, build_metric
 from srtoolbox.registry import ARCH_REGISTRY, METRIC_REGISTRY
 from srtoolbox.utils.console import duration_text
 from srtoolbox.utils.files import read_lines, write_atomic
@@ -52,6 +52,7 @@ class Score:
         protocol: Name and hash of the protocol.
         values: Scores by metric.
         source: Where the scores come from.
+        weights: Sentences about the weights that metrics used.
     """
 
     method: str
@@ -59,6 +60,7 @@ class Score:
     protocol: str
     values: Mapping[str, float | None]
     source: str
+    weights: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -291,11 +293,12 @@ def _study_scores(folder: Path) -> Iterator[Score]:
     store = ResultStore(study)
     for view in store.load_card().views():
         scores = Scores(store, view)
+        used = _used({name: facts.get("source") for name, facts in view.metrics.items()})
         for entry in _entries(view, folder):
             for dataset in entry.evaluations:
                 values = scores.means(entry, dataset)
                 if values:
-                    yield Score(entry.method, dataset, _protocol(view), values, "test set")
+                    yield Score(entry.method, dataset, _protocol(view), values, "test set", used)
 
 
 def _protocol(card: StudyCard) -> str:
@@ -309,19 +312,28 @@ def _test_scores(run: TrainedRun) -> Iterator[Score]:
         for record in read_lines(results):
             records.setdefault((record["dataset"], record["protocol"]), []).append(record)
         val = plain(read(results.with_name("options.yml")))["val"]
-        lower = [
-            name
-            for name, spec in val["metrics"].items()
-            if spec["type"] in METRIC_REGISTRY
-            and not METRIC_REGISTRY.get(spec["type"]).higher_is_better
-        ]
+        lower = [name for name, spec in val["metrics"].items() if _lower_is_better(spec)]
+        used = _used(_environment(results.parent).get("metrics") or {})
         for (dataset, identity), found in records.items():
             protocol = PROTOCOLS.get(val["protocol"])
             over = protocol.average if protocol and protocol.hash == identity else "images"
             changed = results.parent.name.rpartition(run.finished["weights"])[2]
             source = ", ".join(["test set", *changed.split("-")[1:]])
             name = f"{val['protocol']} ({identity})"
-            yield Score("", dataset, name, average(found, over, lower), source)
+            yield Score("", dataset, name, average(found, over, lower), source, used)
+
+
+def _lower_is_better(spec: Mapping[str, Any]) -> bool:
+    """Returns whether the lower of two values of a metric is better, as far as it is known here."""
+    try:
+        return spec["type"] in METRIC_REGISTRY and not build_metric(spec).higher_is_better
+    except UserError:  # a file of it is not on this machine
+        return not METRIC_REGISTRY.get(spec["type"]).higher_is_better
+
+
+def _used(sources: Mapping[str, Any]) -> list[str]:
+    """Returns sentences about the weights that metrics used, from their ``source``."""
+    return [f"{name.upper()} uses {source['text']}." for name, source in sources.items() if source]
 
 
 def _validation_scores(run: TrainedRun) -> Iterator[Score]:
@@ -349,7 +361,9 @@ def _score_table(scores: Sequence[Score]) -> list[str]:
         rows.append(
             [*map(_text, cells), *("–" if value is None else f"{value:.4f}" for value in values)]
         )
-    return [f"| {' | '.join(row)} |" for row in rows] + ["", *_protocol_notes(scores)]
+    weights = dict.fromkeys(text for score in scores for text in score.weights)
+    notes = [*_protocol_notes(scores), *(f"- {_text(text)}" for text in weights)]
+    return [f"| {' | '.join(row)} |" for row in rows] + ["", *notes]
 
 
 def _protocol_notes(scores: Sequence[Score]) -> list[str]:

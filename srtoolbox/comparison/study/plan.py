@@ -339,6 +339,35 @@ def load_network(run: RunOptions, device: torch.device) -> nn.Module:
     return assemble(run, net).eval()
 
 
+class ScoringPlan(StudyPlan):
+    """What scoring stored weights again needs of a study; nothing is trained or measured.
+
+    Args:
+        opt: The checked options.
+        folder: Folder of the study.
+        device: Device of the networks.
+        jobs: One job of each method that is scored.
+
+    Raises:
+        UserError: if a test set is missing or faulty.
+    """
+
+    def __init__(
+        self, opt: StudyOptions, folder: Path, device: torch.device, jobs: Sequence[Job]
+    ) -> None:
+        self.opt, self.folder, self.device = opt, folder, device
+        self.metrics = Evaluator(opt.val, device).metrics
+        self.environment = describe_environment(device)
+        self.methods = {}
+        for job in jobs:
+            try:
+                net = build_network(job.opt, torch.device("cpu"))
+                test_sets, skipped = _read_test_sets(opt, job.opt, net)
+            except UserError as error:
+                raise UserError(f"method {job.method}: {error}") from error
+            self.methods[job.method] = Method(False, test_sets, skipped)
+
+
 def _run_tree(tree: Tree, method: str, seed: int) -> Tree:
     """Returns the options of one job: the shared ones, overridden by those of the method."""
     methods: Tree = tree["methods"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,6 +17,7 @@ from srtoolbox.comparison.store import (
     StudyCard,
     changed_sources,
 )
+from srtoolbox.comparison.study.facts import metric_facts, protocol_facts
 from srtoolbox.comparison.study.job import JobRunner
 from srtoolbox.comparison.study.launcher import Launch
 from srtoolbox.comparison.study.parallel import Processes, Workers, count_workers, run_in_parallel
@@ -29,7 +29,6 @@ from srtoolbox.config.files import Tree, dump, plain
 from srtoolbox.config.load import load_options
 from srtoolbox.engine.device.precision import pick_device, resolve
 from srtoolbox.errors import UserError
-from srtoolbox.metrics import ClipMetric, Metric, get_protocol
 from srtoolbox.utils.files import locked, write_atomic
 
 _log = logging.getLogger("srtoolbox")
@@ -254,29 +253,12 @@ class _StudyRun:
 def _new_card(plan: StudyPlan) -> StudyCard:
     """Returns the card of a study, without entries."""
     opt, budget = plan.opt, plan.budget.describe()
-    first, *other_protocols = [
-        {
-            "name": name,
-            "hash": get_protocol(name).hash,
-            "text": replace(opt.val, protocol=name).describe(),
-            "average": get_protocol(name).average,
-        }
-        for name in opt.protocol_names
-    ]
+    first, *other_protocols = protocol_facts(opt)
     return StudyCard(
         name=opt.name,
         scale=opt.scale,
         protocol=first,
-        metrics={
-            name: {
-                "higher_is_better": metric.higher_is_better,
-                "unit": metric.unit,
-                "digits": metric.digits,
-                "source": metric.source(),  # may find out that the metric is unavailable
-                "unavailable": _why_left_out(metric),
-            }
-            for name, metric in plan.metrics.items()
-        },
+        metrics=metric_facts(plan.metrics),
         training=_describe_training(opt, resolve(opt.train.precision, plan.device), budget),
         environment=plan.environment,
         other_protocols=other_protocols,
@@ -286,15 +268,6 @@ def _new_card(plan: StudyPlan) -> StudyCard:
         sweeps=plain(opt.report.sweeps),
         notes=list(opt.report.notes),
         rgb_bands=plain(opt.val.rgb_bands),
-    )
-
-
-def _why_left_out(metric: Metric | ClipMetric) -> str | None:
-    """Returns why a metric is missing in the table, and how to add it; None if it is not."""
-    reason = metric.available()
-    return reason and (
-        f"{reason}; then run the same `srtoolbox compare` again, which repeats only the evaluation "
-        "(`srtoolbox report` cannot add the column)"
     )
 
 

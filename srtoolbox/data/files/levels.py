@@ -182,7 +182,7 @@ def check_levels_of_pairs(
         results: The results; at most 16 of them are looked at.
         truths: Their ground truth; as many are looked at.
         read: Returns the pixels of a file.
-        names: Names of the folders of results and ground truth.
+        names: Names of the folders of results and ground truth; equal if there is none.
         options: How ``read`` reads the files.
     """
     largest = _largest(results, read, options), _largest(truths, read, options)
@@ -190,12 +190,14 @@ def check_levels_of_pairs(
     values = [value for value in largest if value is not None and value <= _DARK]
     if not any(values):
         return None
-    name = " and ".join(name for name, is_dark in zip(names, dark, strict=True) if is_dark)
+    dark_names = [name for name, is_dark in zip(names, dark, strict=True) if is_dark]
+    name = " and ".join(dict.fromkeys(dark_names))
     bits = max(values).bit_length()
     advice = f"If they have {bits} bits, give --white-level {2**bits - 1}"
     text = _range_text(max(values), name)
     if all(dark):
-        return f"{text}; PSNR will be too high. {advice}"
+        effect = "PSNR will be too high" if names[0] != names[1] else "scores will be wrong"
+        return f"{text}; {effect}. {advice}"
     other = names[dark.index(False)]
     if None in largest:
         return f"{text}, but {other} has no uint16 files; PSNR will be wrong. {advice}"

@@ -30,7 +30,13 @@ _Result = TypeVar("_Result")
 _MODELS = ("SRModel", "EDVRModel", "SwinIRModel", "VideoBaseModel")
 """BasicSR's models that train by losses on images alone, as SRModel does here."""
 
-_METRICS = {"calculate_psnr": "PSNR", "calculate_ssim": "SSIM", "calculate_lpips": "LPIPS"}
+_METRICS = {
+    "calculate_psnr": "PSNR",
+    "calculate_ssim": "SSIM",
+    "calculate_lpips": "LPIPS",
+    "calculate_niqe": "NIQE",
+}
+_OWN_COLOURS = ("LPIPS", "NIQE")  # whatever the colour space of the protocol
 
 # What the networks have built in, by arch: a key with another value cannot be translated.
 _BUILT_IN: dict[str, dict[str, Any]] = {
@@ -296,18 +302,23 @@ class _Translator:
                     section.fault("test_y_channel", f"expected true or false, got {shown(luma)}")
                 crop = section.take_integer("crop_border", 0) or 0
                 sections[name] = section, _METRICS[kind], luma, crop
-        colored = [entry for entry in sections.values() if entry[1] != "LPIPS"]  # LPIPS is of RGB
+        colored = [entry for entry in sections.values() if entry[1] not in _OWN_COLOURS]
         first = next(iter(colored or sections.values()), None)
         if first is not None:
             rules.append((first[2], first[3]))
         for name, (section, kind, luma, crop) in sections.items():
-            if crop != rules[0][1] or (kind != "LPIPS" and luma != rules[0][0]):
+            if crop != rules[0][1] or (kind not in _OWN_COLOURS and luma != rules[0][0]):
                 text = "val.protocol has one colour space and crop border, those of the first"
                 metrics.note("lost", name, f"{text} metric; test again with another protocol")
                 continue
             spec = Tree(section.tree.where)
             spec.put("type", kind, section.place("type"))
             found.put(name, spec, metrics.place(name))
+            if kind == "NIQE":
+                text = "BasicSR has the published model; name its niqe_pris_params.npz in model"
+                metrics.note("differs", name, text)
+                if section.take("convert_to") not in (None, "y"):
+                    section.note("lost", "convert_to", "NIQE here is always of luma")
             section.finish()
         if found:
             out.put("metrics", found, metrics.tree.where)

@@ -25,8 +25,8 @@ from srtoolbox.inference.scales import at_scale
 from srtoolbox.inference.segments import run_segments
 from srtoolbox.inference.tiling import halve, run_tiled
 from srtoolbox.metrics import (
+    AnyMetric,
     ClipMetric,
-    Metric,
     MetricUnavailable,
     Protocol,
     build_metric,
@@ -77,7 +77,7 @@ class Evaluator:
         self.protocols: dict[str, Protocol] = {
             name: get_protocol(name) for name in protocols or [opt.protocol]
         }
-        self.metrics: dict[str, Metric | ClipMetric] = {
+        self.metrics: dict[str, AnyMetric] = {
             name: build_metric(spec) for name, spec in opt.metrics.items()
         }
         self.device = device

@@ -1,14 +1,15 @@
-"""Scores folders of result images of any program against their ground truth."""
+"""Scores folders of result images of any program, with and without their ground truth."""
 
 from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import tee
+from itertools import chain, tee
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -26,7 +27,13 @@ from srtoolbox.data.stream import to_float
 from srtoolbox.engine.evaluation.evaluator import Record, average, clip_of
 from srtoolbox.engine.evaluation.pairs import Bands, Pair, pair_files
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.metrics import ClipMetric, Metric, Protocol, build_metric, get_protocol
+from srtoolbox.metrics import (
+    AnyMetric,
+    ClipMetric,
+    Protocol,
+    build_metric,
+    get_protocol,
+)
 from srtoolbox.registry import METRIC_REGISTRY
 from srtoolbox.utils.console import printable, progress_bar
 from srtoolbox.utils.cpu import map_threads
@@ -78,16 +85,18 @@ class Scores:
         levels: White and black level of 16-bit files.
         notes: Sentences about the comparison: images that were cropped, options without effect.
         options: Options of bands, missing pixels and masks that were given, for files.
+        sources: The weights that metrics use: ``text`` and ``content`` hash by metric.
     """
 
     name: str
     records: list[Record]
-    metrics: Mapping[str, Metric | ClipMetric]
+    metrics: Mapping[str, AnyMetric]
     protocol: Protocol
     scale: int
     levels: Levels = field(default_factory=Levels)
     notes: Sequence[str] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def mean(self) -> dict[str, float]:
@@ -114,9 +123,10 @@ class Scores:
         table.add_column("folder", overflow="fold")
         table.add_column("images", justify="right")
         for name, metric in self.metrics.items():
+            kind = f" ({metric.kind})" if metric.kind else ""
             unit = f" [{metric.unit}]" if metric.unit else ""
             arrow = "↑" if metric.higher_is_better else "↓"
-            header = Text(printable(f"{name.upper()}{unit} {arrow}"))
+            header = Text(printable(f"{name.upper()}{kind}{unit} {arrow}"))
             # A truncated number would be wrong, so many columns make the table wider instead.
             table.add_column(header, justify="right", min_width=8, overflow="fold")
         folders = self.by_folder()
@@ -147,6 +157,7 @@ class Scores:
             "scale": self.scale,
             **levels,
             **self.options,
+            **({"sources": self.sources} if self.sources else {}),
             "mean": self.mean,
             "folders": {clip: self._means(records) for clip, records in self.by_folder().items()},
             "images": self.records,
@@ -187,7 +198,7 @@ class Scores:
 
 def score_folders(
     sr: Path,
-    gt: Path,
+    gt: Path | None = None,
     *,
     protocol: str,
     metrics: Sequence[str] = ("psnr", "ssim"),
@@ -208,10 +219,11 @@ def score_folders(
     """Scores the images of a folder; see ``pair_files`` for its structure.
 
     Pixels that are missing in the ground truth, and those that a mask leaves out, are not scored.
+    Without a ground truth the same is true of pixels that are missing in the results.
 
     Args:
         sr: Folder of the results.
-        gt: Folder of the ground truth.
+        gt: Folder of the ground truth; None: there is none, for metrics that do not need it.
         protocol: Name of the protocol.
         metrics: Metrics as ``build_metrics`` reads them. The frames of a clip metric are the images
             of a folder in natural order.
@@ -228,14 +240,15 @@ def score_folders(
         bands: Numbers from 1 of the bands of results and ground truth to read, in this order; None:
             all. Protocols of bands score any number, others grey and RGB.
         bands_gt: Those of the ground truth; None: as ``bands``.
-        nodata: Value of missing pixels of the ground truth; None: the value that GeoTIFF files
-            state. Missing pixels of a result are those of the value that its own file states, and
-            NaN; they are filled from their neighbours.
+        nodata: Value of missing pixels of the ground truth (without one, of the results); None: the
+            value that GeoTIFF files state. Missing pixels of a result are those of the value that
+            its own file states, and NaN; they are filled from their neighbours.
         mask: Folder of masks, which have the names of the ground truth; a pixel counts where a mask
             is not 0. None: there are none.
 
     Raises:
-        UserError: for faulty names, files or options.
+        UserError: for faulty names, files or options, or a metric that needs a ground truth without
+            one.
         RunError: if a metric is not available on this machine, or a mask leaves nothing to score.
     """
     rules, built = get_protocol(protocol), build_metrics(metrics)
@@ -245,6 +258,10 @@ def score_folders(
             raise UserError(
                 f"a limit is set on '{limit.metric}', but the metrics are {', '.join(built)}"
             )
+    if gt is None:
+        given = {"template": template != "{}", "subset": subset, "bands_gt": bands_gt is not None}
+        _check_alone(sr, built, [option for option, is_given in given.items() if is_given])
+        gt = sr  # every image is its own partner
     chosen = Bands(bands, bands_gt, any_number=rules.color == "bands")
     shared = ReadOptions(convert=convert, any_range=levels.changed)
     clips = pair_files(
@@ -268,6 +285,7 @@ def score_folders(
     for name, metric in built.items():
         if reason := metric.available():
             raise RunError(f"{name}: {reason}")
+    sources = {name: source for name, metric in built.items() if (source := metric.source())}
     names = str(sr), str(gt)
     if not levels.changed and (warning := _check_levels(results, truths, options, names)):
         _log.warning("%s", warning)
@@ -287,8 +305,8 @@ def score_folders(
     # A result of an ordinary file may have the value of missing pixels anywhere.
     of_results = replace(options[0], nodata=None if missing is None else "file", any_range=wide[0])
     of_truths = replace(options[1], nodata=missing, any_range=wide[1])
-    loader = _Loader(device or torch.device("cpu"), levels, of_results, of_truths)
-    image_metrics = {name: m for name, m in built.items() if isinstance(m, Metric)}
+    loader = _Loader(device or torch.device("cpu"), levels, of_results, of_truths, gt != sr)
+    image_metrics = {name: m for name, m in built.items() if not isinstance(m, ClipMetric)}
     clip_metrics = {name: m for name, m in built.items() if isinstance(m, ClipMetric)}
     if clip_metrics and "" in clips:
         notes.append(
@@ -332,9 +350,25 @@ def score_folders(
         rules,
         scale,
         levels,
-        notes + loader.notes(),
+        notes + loader.notes() + [f"{name} uses {s['text']}" for name, s in sources.items()],
         {name: value for name, value in files.items() if value is not None},
+        sources,
     )
+
+
+def _check_alone(sr: Path, metrics: Mapping[str, AnyMetric], options: Sequence[str]) -> None:
+    """Checks that results can be scored without a ground truth.
+
+    Raises:
+        UserError: if a metric or an option that was given needs it.
+    """
+    if names := [name for name, metric in metrics.items() if metric.needs_gt]:
+        raise UserError(
+            f"{sr}: {', '.join(names)} {'needs' if len(names) == 1 else 'need'} the ground truth: "
+            "give its folder too, or choose metrics that need none, such as niqe"
+        )
+    if options:
+        raise UserError(f"{', '.join(options)}: for a ground truth, but its folder is not given")
 
 
 def _infos(
@@ -388,20 +422,50 @@ def _cropped(pairs: Sequence[Pair], infos: Sequence[tuple[ImageInfo, ImageInfo]]
     ]
 
 
-def build_metrics(texts: Sequence[str]) -> dict[str, Metric | ClipMetric]:
-    """Builds metrics from texts of the command line: ``"psnr"``, ``"lpips:net=vgg,fetch=true"``.
+def build_metrics(texts: Sequence[str]) -> dict[str, AnyMetric]:
+    """Builds metrics from texts of the command line, see ``metric_specs``.
 
     Raises:
         UserError: for an unknown metric or option.
     """
+    checked = check(as_tree({"metrics": metric_specs(texts)}, "--metrics"), _Options)
+    return {text: build_metric(spec) for text, spec in checked.metrics.items()}
+
+
+def metric_specs(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Reads metrics from texts of the command line; returns type and options by the metric's text.
+
+    A text is one metric or several, separated by commas: ``"psnr,ssim"``. Options follow a colon:
+    ``"lpips:net=vgg,fetch=true"``. The first of them may be the metric's ``name`` alone:
+    ``"pyiqa:musiq"``.
+
+    Raises:
+        UserError: for faulty options.
+    """
     known = {name.lower(): name for name in METRIC_REGISTRY}
     specs = {}
-    for text in texts:
-        name, _, options = text.partition(":")
-        given = plain(read(None, options.split(","))) if options else {}
+    for text in chain.from_iterable(map(_split_metrics, texts)):
+        name, _, rest = text.partition(":")
+        options = _COMMA.split(rest) if rest else []
+        if options and "=" not in options[0]:
+            options[0] = f"name={options[0]}"
+        given = plain(read(None, options)) if options else {}
         specs[text] = {"type": known.get(name.lower(), name), **given}
-    checked = check(as_tree({"metrics": specs}, "--metrics"), _Options)
-    return {text: build_metric(spec) for text, spec in checked.metrics.items()}
+    return specs
+
+
+_COMMA = re.compile(r",(?![^\[{]*[\]}])")  # outside of brackets
+
+
+def _split_metrics(text: str) -> list[str]:
+    """Splits ``"psnr,lpips:net=vgg,fetch=true"`` into metrics with their options."""
+    metrics: list[str] = []
+    for part in _COMMA.split(text):
+        if metrics and "=" in part.partition(":")[0]:  # an option of the metric before
+            metrics[-1] += f",{part}"
+        else:
+            metrics.append(part)
+    return metrics
 
 
 def read_limit(text: str, below: bool) -> Limit:
@@ -438,6 +502,7 @@ class _Loader:
         levels: Values that become 0 and 1.
         of_results: How results are read.
         of_truths: How ground truth is read.
+        has_gt: Whether there is one; otherwise each result is its own partner.
     """
 
     def __init__(
@@ -446,9 +511,11 @@ class _Loader:
         levels: Levels,
         of_results: ReadOptions,
         of_truths: ReadOptions,
+        has_gt: bool,
     ) -> None:
         self._device, self._levels = device, levels
         self._of_results, self._of_truths = of_results, of_truths
+        self._what = "ground truth" if has_gt else "images"
         self._pixels: dict[str, tuple[int, int, int]] = {}  # all, not scored, lost in the result
 
     def __call__(self, pair: Pair) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -456,8 +523,9 @@ class _Loader:
 
         The mask is bool (1, H, W); None if there are no masks and no missing pixels.
         """
-        sr, found = self._read(pair.sr, self._of_results)
         gt, valid = self._read(pair.gt, self._of_truths)
+        # Without a ground truth, a result is its own partner.
+        sr, found = self._read(pair.sr, self._of_results) if pair.sr != pair.gt else (gt, valid)
         if pair.mask is not None:
             mask = torch.from_numpy(as_mask(read_image(pair.mask, MASK_OPTIONS)))
             valid = mask if valid is None else valid & mask
@@ -476,7 +544,7 @@ class _Loader:
         notes = []
         if masked:
             share = f"{masked / number:.1%}" if masked >= 0.001 * number else "less than 0.1%"
-            notes.append(f"{share} of the ground truth is missing or masked and was not scored")
+            notes.append(f"{share} of the {self._what} is missing or masked and was not scored")
         if lost:
             notes.append(
                 f"results lack {lost} pixels that are not missing in the ground truth; they were "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class TestResult:
             ``environment.json``, and the SR images with ``val.save_img``.
         nan: Sentences on scores that are NaN; the test failed if there are any.
         infinite: Sentences on infinite scores.
+        sources: The weights that metrics use: ``text`` and ``content`` hash by metric.
     """
 
     scores: dict[str, dict[str, float | None]]
@@ -46,6 +47,7 @@ class TestResult:
     folder: Path
     nan: tuple[str, ...] = ()
     infinite: tuple[str, ...] = ()
+    sources: Mapping[str, dict[str, str]] = field(default_factory=dict)
 
 
 def run_test(opt: RunOptions, device: torch.device, weights: Path | None = None) -> TestResult:
@@ -92,9 +94,12 @@ def run_test(opt: RunOptions, device: torch.device, weights: Path | None = None)
         lines += [{**facts, **record} for record in records]
     write_atomic(folder / "results.jsonl", "".join(to_json(line) + "\n" for line in lines))
     write_atomic(folder / "options.yml", dump(opt))
-    environment = json.dumps(describe_environment(device), indent=1)
+    found = {name: metric.source() for name, metric in evaluator.metrics.items()}
+    sources = {name: source for name, source in found.items() if source}
+    facts = {**describe_environment(device), **({"metrics": sources} if sources else {})}
+    environment = json.dumps(facts, indent=1)
     write_atomic(folder / "environment.json", environment)
-    return TestResult(scores, opt.val.describe(), folder, tuple(nan), tuple(infinite))
+    return TestResult(scores, opt.val.describe(), folder, tuple(nan), tuple(infinite), sources)
 
 
 def _load(net: nn.Module, opt: RunOptions, weights: Path | None) -> None:

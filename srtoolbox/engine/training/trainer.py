@@ -40,9 +40,9 @@ from srtoolbox.engine.training.reporter import Reporter
 from srtoolbox.engine.training.signals import stop_signals
 from srtoolbox.engine.weights.pixels import pixel_facts
 from srtoolbox.errors import RunError, UserError, is_out_of_memory
+from srtoolbox.metrics import build_metric
 from srtoolbox.models.base import Model, compute_losses, sum_losses
 from srtoolbox.models.frames import varying_frames
-from srtoolbox.registry import METRIC_REGISTRY
 from srtoolbox.utils.files import interrupt_on
 from srtoolbox.utils.torch_private import step_if_finite, supports_found_inf
 
@@ -125,9 +125,7 @@ class Trainer:
 
     def _build_plateau(self, opt: RunOptions) -> Plateau:
         train, metric = self.opt, self.opt.monitored_metric
-        higher = metric is not None and (
-            METRIC_REGISTRY.get(opt.val.metrics[metric]["type"]).higher_is_better
-        )
+        higher = metric is not None and (build_metric(opt.val.metrics[metric]).higher_is_better)
         epoch_iter = train.epoch_iter or math.ceil(self.stream.num_source / train.batch_size)
         return Plateau(train, self.optimizers, epoch_iter, higher, self.device)
 

@@ -26,7 +26,7 @@ from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.training.train import train
 from srtoolbox.engine.weights.load import WeightFile
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.metrics import get_protocol
+from srtoolbox.metrics import PSNR, get_protocol
 
 RUN = """
 name: tiny
@@ -96,9 +96,15 @@ def test_the_use_in_a_card_works(trained: RunOptions, monkeypatch) -> None:
     assert command == "upscale INPUT -o OUTPUT --weights net_g_latest.pth"
 
 
-def test_scores_of_a_test_come_first(trained: RunOptions, tmp_path: Path) -> None:
+def test_scores_of_a_test_come_first(
+    trained: RunOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = {"text": "weights of a file, SHA-256 0123", "content": "0123"}
+    monkeypatch.setattr(PSNR, "source", lambda _: source)
     result = run_test(trained, CPU)
+    assert result.sources == {"psnr": source}
     text = write_card(trained.folder, tmp_path / "card.md").read_text()
+    assert "- PSNR uses weights of a file, SHA-256 0123.\n" in text
     assert f"| {result.scores['sample']['psnr']:.4f} |" in text
     assert "| sample | test set |" in text
     assert "validation set" not in text

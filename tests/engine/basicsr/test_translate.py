@@ -26,6 +26,7 @@ Translate = Callable[..., Translation]
 
 DISK = {"type": "disk"}
 PSNR_RGB = {"type": "calculate_psnr", "crop_border": 3, "test_y_channel": False}
+NIQE_Y = {"type": "calculate_niqe", "crop_border": 3, "better": "lower"}
 
 IMAGES: Options = {
     "name": "images",
@@ -442,7 +443,13 @@ def test_unknown_keys_are_named_with_their_line(run: Translate, tmp_path: Path) 
         ),
         (IMAGES, {"val.metrics.psnr.crop_border": 9}, "differs", "crop_border", "BasicSR's is 9"),
         (IMAGES, {"val.metrics": None}, "differs", "val.metrics", "there are no metrics"),
-        (IMAGES, {"val.metrics.niqe": {"type": "calculate_niqe"}}, "lost", "niqe", "calculate_ni"),
+        (IMAGES, {"val.metrics.fid": {"type": "calculate_fid"}}, "lost", "fid", "calculate_fid"),
+        (IMAGES, {"val.metrics.niqe": NIQE_Y}, "differs", "niqe", "niqe_pris_params.npz in model"),
+        (
+            IMAGES,
+            {"val.metrics.niqe": {**NIQE_Y, "convert_to": "gray"}},
+            *("lost", "convert_to", "always of luma"),
+        ),
         (
             IMAGES,
             {"val.metrics.psnr_y": {**PSNR_RGB, "test_y_channel": True}},

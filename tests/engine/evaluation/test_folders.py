@@ -17,12 +17,13 @@ from srtoolbox import cli
 from srtoolbox.engine.evaluation.folders import (
     Limit,
     build_metrics,
+    metric_specs,
     read_limit,
     score_folders,
 )
 from srtoolbox.engine.evaluation.pairs import pair_files
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.metrics import CPSNR, LPIPS, PSNR, SAM, TOF, get_protocol
+from srtoolbox.metrics import CPSNR, LPIPS, NIQE, PSNR, SAM, TOF, get_protocol
 from srtoolbox.registry import METRIC_REGISTRY
 
 
@@ -670,3 +671,84 @@ def test_bands_on_the_command_line(four_bands, tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.main([*arguments, "--white-level", "4095;1"])
     assert "expected a number, or one for each band" in capsys.readouterr().err
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of two clips without a ground truth."""
+    monkeypatch.delenv("SRTOOLBOX_NIQE_MODEL", raising=False)
+    for clip, number in (("city", 2), ("walk", 1)):
+        for t in range(number):
+            _write(tmp_path / "sr" / clip / f"{t}.png", t + number, 100, 200)
+    return tmp_path / "sr"
+
+
+def test_without_ground_truth(alone: Path, tmp_path: Path) -> None:
+    scores = score_folders(alone, protocol="rgb", metrics=["niqe"])
+    assert [record["key"] for record in scores.records] == ["city/0", "city/1", "walk/0"]
+    for record in scores.records:
+        image = _read(alone / f"{record['key']}.png")
+        expected = NIQE()(image, protocol=get_protocol("rgb"), scale=4)
+        assert record["metrics"] == {"niqe": expected}
+    assert scores.notes[-1].startswith("niqe uses srtoolbox's own model (SHA-256 ")
+    scores.write_json(tmp_path / "scores.json")
+    content = json.loads((tmp_path / "scores.json").read_text())
+    assert content["sources"]["niqe"]["content"] == NIQE().model.content
+    with_truth = score_folders(alone, alone, protocol="rgb", metrics=["niqe", "psnr"])
+    assert [r["metrics"]["niqe"] for r in with_truth.records] == [
+        r["metrics"]["niqe"] for r in scores.records
+    ]
+
+
+def test_what_needs_a_ground_truth(alone: Path) -> None:
+    with pytest.raises(UserError, match=r"sr: psnr, ssim need the ground truth: give its folder"):
+        score_folders(alone, protocol="rgb")
+    with pytest.raises(UserError, match=r"sr: tof needs the ground truth"):
+        score_folders(alone, protocol="rgb", metrics=["niqe", "tof"])
+    with pytest.raises(UserError, match="template, subset, bands_gt: for a ground truth, but"):
+        score_folders(
+            alone, protocol="rgb", metrics=["niqe"], template="{}_x4", subset=True, bands_gt=[1]
+        )
+
+
+def test_missing_pixels_without_ground_truth(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(1, 256, (192, 300), dtype=np.uint8)
+    pixels[2:4, 290:294] = 0
+    (tmp_path / "sr").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "sr" / "a.png")
+    whole = score_folders(tmp_path / "sr", protocol="rgb", metrics=["niqe"])
+    scores = score_folders(tmp_path / "sr", protocol="rgb", metrics=["niqe"], nodata=0)
+    assert scores.mean == whole.mean  # they are beyond the last whole block
+    assert "less than 0.1% of the images is missing or masked and was not scored" in scores.notes
+
+
+def test_dark_files_without_ground_truth(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "sr").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 4000, (100, 200), dtype=np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "sr" / "a.png")
+    score_folders(tmp_path / "sr", protocol="rgb", metrics=["niqe"])
+    (message,) = caplog.messages
+    assert message.startswith(f"{tmp_path / 'sr'}: uint16 pixels of at most ")
+    assert "scores will be wrong" in message and "--white-level 4095" in message
+
+
+def test_texts_of_metrics() -> None:
+    specs = metric_specs(["psnr,lpips:net=vgg,fetch=true", "ssim:bands=[3,2]", "niqe,pyiqa:musiq"])
+    assert specs == {
+        "psnr": {"type": "PSNR"},
+        "lpips:net=vgg,fetch=true": {"type": "LPIPS", "net": "vgg", "fetch": True},
+        "ssim:bands=[3,2]": {"type": "SSIM", "bands": [3, 2]},
+        "niqe": {"type": "NIQE"},
+        "pyiqa:musiq": {"type": "pyiqa", "name": "musiq"},
+    }
+
+
+def test_command_without_ground_truth(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["metrics", str(alone), "--metrics", "niqe"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "NIQE (srtoolbox" in out and "Protocol rgb v1" in out
+    assert "note: niqe uses srtoolbox's own model" in out
+    assert cli.main(["metrics", str(alone)]) == 2
+    assert "psnr, ssim need the ground truth" in capsys.readouterr().err
+    assert cli.main(["metrics", str(alone), str(alone)]) == 2
+    assert "--protocol is missing" in capsys.readouterr().err
