@@ -17,6 +17,7 @@ from srtoolbox.comparison.study.reuse import index_finished_runs, is_finished
 from srtoolbox.config.files import Tree, merge, plain
 from srtoolbox.config.schema import OptionErrors, check
 from srtoolbox.data.base import EvalDataset, dataset_info
+from srtoolbox.data.files.archives import file_state
 from srtoolbox.engine.build import (
     assemble,
     build_dataset,
@@ -43,6 +44,7 @@ _LOCATION_OPTIONS = (
     "dataroot_gt",
     "dataroot_lq",
     "dataroot_mask",
+    "meta_info_file",
     "cache",
     "cache_limit",
 )
@@ -375,6 +377,6 @@ def _content(spec: Mapping[str, Any], data: EvalDataset) -> dict[str, Any]:
     options, paths = plain(spec), dataset_info(data).paths
     if paths is None:
         return options
-    files = sorted([path.parent.name, path.name, path.stat().st_size] for path in paths())
+    files = sorted([path.parent.name, path.name, file_state(path)[0]] for path in paths())
     kept = {key: value for key, value in options.items() if key not in _LOCATION_OPTIONS}
     return {**kept, "files": digest(files)}
