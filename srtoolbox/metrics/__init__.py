@@ -1,6 +1,13 @@
 """Image and clip quality metrics, and the protocols under which they are computed."""
 
 from srtoolbox.metrics.base import ClipMetric, Metric, MetricUnavailable, build_metric
+from srtoolbox.metrics.consistency import (
+    Hallucination,
+    Improvement,
+    Omission,
+    ReflectanceConsistency,
+    SpectralConsistency,
+)
 from srtoolbox.metrics.lpips import LPIPS
 from srtoolbox.metrics.proba_v import CPSNR, ProbaVScore
 from srtoolbox.metrics.protocol import PROTOCOLS, Protocol, get_protocol
@@ -20,10 +27,15 @@ __all__ = [
     "TOF",
     "UIQI",
     "ClipMetric",
+    "Hallucination",
+    "Improvement",
     "Metric",
     "MetricUnavailable",
+    "Omission",
     "ProbaVScore",
     "Protocol",
+    "ReflectanceConsistency",
+    "SpectralConsistency",
     "TemporalPSNR",
     "WarpingError",
     "build_metric",
