@@ -68,7 +68,7 @@ class _Measure:
             return None
         return (
             f"protocol '{protocol.name}' scores grey or RGB images, not {number} bands; choose "
-            "protocol: bands"
+            "protocol: bands (--set val.protocol=bands; `srtoolbox metrics`: --protocol bands)"
         )
 
     def source(self) -> dict[str, str] | None:

@@ -253,7 +253,8 @@ def test_chosen_bands(name):
 def test_what_metrics_cannot_score(build) -> None:
     rgb, luma, bands = (get_protocol(name) for name in ("rgb", "matlab-y", "bands"))
     for protocol in (rgb, luma):
-        assert "not 4 bands; choose protocol: bands" in build("PSNR").unsuited(4, protocol)
+        reason = build("PSNR").unsuited(4, protocol)
+        assert "not 4 bands; choose protocol: bands (--set val.protocol=bands; " in reason
         assert build("PSNR").unsuited(3, protocol) is None
         assert build("PSNR").unsuited(1, protocol) is None
         assert build("PSNR", bands=[4]).unsuited(4, protocol) is None

@@ -191,7 +191,10 @@ class StudyPlan:
 
     def _probe(self) -> None:
         """Runs users' own components once, before the first training."""
-        probe_metrics(self.opt.val, self.opt.scale)
+        test_sets = [test_set for method in self.methods.values() for test_set in method.test_sets]
+        numbers = {dataset_info(test_set.data).gt_channels or 3 for test_set in test_sets}
+        for channels in sorted(numbers):
+            probe_metrics(self.opt.val, self.opt.scale, channels)
         for job in {job.method: job for job in reversed(self.jobs)}.values():
             if not own_parts(job.opt):  # `_prepare` has built its network and dataset already
                 continue
