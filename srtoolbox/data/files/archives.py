@@ -108,6 +108,11 @@ class ArchiveEntry:
         return not self._is_folder
 
 
+def is_in_archive(path: Path) -> bool:
+    """Returns whether a path is an archive or lies in one."""
+    return _place(path) is not None
+
+
 def is_folder(path: Path) -> bool:
     """Returns whether a path is a folder, an archive, or a folder in an archive.
 

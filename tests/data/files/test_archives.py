@@ -211,6 +211,21 @@ def test_checks_of_prepare_and_doctor_read_archives(pairs: Path) -> None:
     assert examined is not None and len(examined.items) == 10 and not examined.faults
 
 
+def test_lr_files_are_not_written_into_an_archive(pairs: Path) -> None:
+    for name in ("gt.lmdb", "set.h5"):
+        with pytest.raises(UserError, match=rf"{name}: --make-lr writes no files into an archive"):
+            prepare("folder", pairs / name, scale=4, make_lr=True, cache=None)
+    prepared = prepare(
+        "folder", pairs / "gt.lmdb", scale=4, make_lr=True, cache=None, out=pairs / "made"
+    )
+    assert prepared.parts[0].made == 12
+    made, expected = (
+        PairedImages(dataroot_gt=str(pairs / "gt.lmdb"), scale=4, gt_size=8, **more)
+        for more in ({"dataroot_lq": str(pairs / "made")}, {})
+    )
+    assert_same(whole(made), whole(expected))
+
+
 def change_value(folder: Path, key: str, value: bytes | None) -> None:
     with lmdb.open(str(folder), map_size=2**26) as environment, environment.begin(write=True) as f:
         f.delete(key.encode()) if value is None else f.put(key.encode(), value)
