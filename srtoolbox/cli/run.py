@@ -309,4 +309,6 @@ def doctor(arguments: Namespace) -> None:
     found = diagnose(runs, pick_device(arguments.device), repeats)
     print_rich(to_terminal(found, title))
     found.raise_faults()
-    print("all checks passed")
+    number = len(found.warnings)
+    warnings = f" with {number} {'warning' if number == 1 else 'warnings'}" if number else ""
+    print(f"all checks passed{warnings}")

@@ -30,6 +30,7 @@ from srtoolbox.engine.weights.load import load_weights
 from srtoolbox.errors import ComponentError, UserError
 from srtoolbox.inference.cascade import Cascade, stage_scale
 from srtoolbox.inference.padding import accepts_size
+from srtoolbox.losses.base import Loss
 from srtoolbox.metrics import (
     AnyMetric,
     ClipMetric,
@@ -290,11 +291,18 @@ def build_model(opt: RunOptions, net: nn.Module, dataset: TrainDataset) -> Model
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     cls = MODEL_REGISTRY.get(opt.model_type)
     known = constructor_parameters(cls)
+    channels = _gt_channels(net, dataset)
+    for name, spec in opt.train.losses.items():
+        loss = LOSS_REGISTRY.get(spec["type"])
+        if channels is not None and issubclass(loss, Loss):
+            try:
+                loss.check_options(spec, channels)
+            except UserError as error:
+                raise type(error)(f"train.losses.{name}: {error}") from error
     losses = {
         name: _as_module(build("loss", spec), f"train.losses.{name}").to(device)
         for name, spec in opt.train.losses.items()
     }
-    channels = _gt_channels(net, dataset)
     _check_loss_channels(losses, channels)
     given: dict[str, Any] = {"loss_schedule": opt.train.loss_schedule, "gan": opt.gan}
     given["loss_crop_border"] = opt.train.loss_crop_border

@@ -106,8 +106,13 @@ def probe_network(net: nn.Module, num_frame: int | None, reference: int | None) 
     _run_in_eval_mode(net, lq, reference)
 
 
-def probe_metrics(val: ValOptions, scale: int) -> None:
+def probe_metrics(val: ValOptions, scale: int, channels: int = 3) -> None:
     """Scores random images with the users' own metrics.
+
+    Args:
+        val: The metrics and the protocol.
+        scale: Scale of the run.
+        channels: Bands of the ground truth.
 
     Raises:
         ComponentError: if the code of a metric fails or returns no number.
@@ -119,12 +124,14 @@ def probe_metrics(val: ValOptions, scale: int) -> None:
         metric = build_metric(spec)
         if not is_own(metric) or metric.needs_key or metric.available():
             continue  # names of images are not known here
-        sr, gt = torch.rand((2, 2, 3, *[_SIDE + 2 * border] * 2), generator=generator)
+        side = scale * -(-(_SIDE + 2 * border) // scale)
+        sr, gt = torch.rand((2, 2, channels, side, side), generator=generator)
+        more: dict[str, Any] = {"lq": gt[0, :, ::scale, ::scale]} if metric.needs_lq else {}
         try:
             if isinstance(metric, ClipMetric):
                 metric(sr, gt, protocol=rules, scale=scale)
             else:
-                metric(sr[0], gt[0], protocol=rules, scale=scale)
+                metric(sr[0], gt[0], protocol=rules, scale=scale, **more)
         except ComponentError:
             raise
         except (UserError, MetricUnavailable):  # it may need other images than these

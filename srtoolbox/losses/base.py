@@ -79,6 +79,14 @@ class Loss(nn.Module):
         """
         raise NotImplementedError("implement value(sr, gt)")
 
+    @classmethod
+    def check_options(cls, options: Mapping[str, Any], channels: int) -> None:
+        """As ``check_channels``, before a loss with these options is built, which may need files.
+
+        Raises:
+            UserError: if images of so many channels cannot be compared.
+        """
+
     def check_channels(self, channels: int) -> None:
         """Checks, before the training starts, that images of so many channels can be compared.
 

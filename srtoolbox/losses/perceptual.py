@@ -106,6 +106,11 @@ class PerceptualLoss(Loss):
                 raise BackboneUnavailable(missing("PerceptualLoss", VGG19))
             download(VGG19)
 
+    @classmethod
+    def check_options(cls, options: Mapping[str, Any], channels: int) -> None:
+        bands = _checked_bands("PerceptualLoss", options.get("bands"))
+        _check_channels("PerceptualLoss", bands, channels)
+
     def check_channels(self, channels: int) -> None:
         _check_channels("PerceptualLoss", self.bands, channels)
 
@@ -157,6 +162,10 @@ class LPIPSLoss(Loss):
         if reason := lpips_lacks(net, fetch, backbone):
             raise BackboneUnavailable(reason)
         self.net, self.fetch, self.backbone = net, fetch, backbone
+
+    @classmethod
+    def check_options(cls, options: Mapping[str, Any], channels: int) -> None:
+        _check_channels("LPIPSLoss", _checked_bands("LPIPSLoss", options.get("bands")), channels)
 
     def check_channels(self, channels: int) -> None:
         _check_channels("LPIPSLoss", self.bands, channels)

@@ -8,6 +8,13 @@ from srtoolbox.metrics.base import (
     NoReferenceMetric,
     build_metric,
 )
+from srtoolbox.metrics.consistency import (
+    Hallucination,
+    Improvement,
+    Omission,
+    ReflectanceConsistency,
+    SpectralConsistency,
+)
 from srtoolbox.metrics.iqa import PyIQA
 from srtoolbox.metrics.lpips import LPIPS
 from srtoolbox.metrics.niqe import NIQE
@@ -31,12 +38,17 @@ __all__ = [
     "UIQI",
     "AnyMetric",
     "ClipMetric",
+    "Hallucination",
+    "Improvement",
     "Metric",
     "MetricUnavailable",
     "NoReferenceMetric",
+    "Omission",
     "ProbaVScore",
     "Protocol",
     "PyIQA",
+    "ReflectanceConsistency",
+    "SpectralConsistency",
     "TemporalPSNR",
     "WarpingError",
     "build_metric",

@@ -33,6 +33,7 @@ class _Measure:
         needs_key: Whether ``score`` gets the name of the image or clip as ``key``.
         needs_gt: Whether a ground truth is needed.
         kind: Words that tell the metric from others of its name in a table; empty: none.
+        needs_lq: Whether ``score`` of a ``Metric`` gets the LR image as ``lq``.
         bands: Numbers, from 1, of the bands that ``score`` gets; None: all.
     """
 
@@ -44,6 +45,7 @@ class _Measure:
     needs_key: bool = False
     needs_gt: bool = True
     kind: str = ""
+    needs_lq: bool = False
     bands: Sequence[int] | None = None
 
     def available(self) -> str | None:
@@ -78,7 +80,7 @@ class _Measure:
             return None
         return (
             f"protocol '{protocol.name}' scores grey or RGB images, not {number} bands; choose "
-            "protocol: bands"
+            "protocol: bands (--set val.protocol=bands; `srtoolbox metrics`: --protocol bands)"
         )
 
     def source(self) -> dict[str, str] | None:
@@ -175,6 +177,7 @@ class Metric(_Measure):
         scale: int,
         mask: Tensor | None = None,
         key: str | None = None,
+        lq: Tensor | None = None,
     ) -> float:
         """Scores one image.
 
@@ -186,6 +189,8 @@ class Metric(_Measure):
             scale: Super-resolution factor; some protocols crop this many pixels.
             mask: Pixels of the ground truth that count, (1, H, W) bool; None: all.
             key: Name of the image, for metrics with ``needs_key``.
+            lq: The LR image (C, h, w), float in [0, 1], for metrics with ``needs_lq``: the frame
+                that belongs to the ground truth.
 
         Raises:
             UserError: if the shapes differ, or if the image is too small for protocol or metric.
@@ -193,16 +198,39 @@ class Metric(_Measure):
             MetricUnavailable: if the metric cannot be computed on this machine.
         """
         sr, gt, mask = self._match(sr, gt, mask, protocol, scale)
-        return self._value(sr, gt, protocol, scale, **self._extra(mask, key))
+        extra = self._extra(mask, key)
+        if self.needs_lq:
+            extra["lq"] = self._match_lq(lq, sr, scale)
+        return self._value(sr, gt, protocol, scale, **extra)
 
     def score(self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int) -> float:
         """Returns the value for two images with the same shape. Subclasses implement it.
 
         With ``takes_mask`` it has one more parameter ``mask``: None if all pixels count, otherwise
         bool (1, h, w), cropped as the protocol crops images. With ``needs_key`` it has a parameter
-        ``key``.
+        ``key``, with ``needs_lq`` a parameter ``lq``: the LR image, with the bands of ``sr``.
         """
         raise NotImplementedError("implement score(sr, gt, protocol, scale)")
+
+    def _match_lq(self, lq: Tensor | None, sr: Tensor, scale: int) -> Tensor:
+        """Returns the LR image with the bands of the result, which ``_match`` returned."""
+        name = type(self).__name__
+        if lq is None:
+            raise UserError(
+                f"{name}: needs the LR image of each result, which is not known here; leave the "
+                "metric out, or evaluate a network (srtoolbox test, train or compare)"
+            )
+        if self.bands is not None and len(lq) >= max(self.bands):
+            lq = lq[[band - 1 for band in self.bands]]
+        elif {len(lq), len(sr)} == {1, 3}:  # a grey image that the network got as RGB, or reverse
+            lq = lq.mean(0, keepdim=True).expand(len(sr), -1, -1)
+        wanted = len(sr), sr.shape[1] // scale, sr.shape[2] // scale
+        if tuple(lq.shape) != wanted:
+            raise UserError(
+                f"{name}: the LR image has shape {tuple(lq.shape)}, but the result needs {wanted}; "
+                "it compares the same bands of LR and HR"
+            )
+        return lq.to(sr.device)
 
 
 class NoReferenceMetric(_Measure):

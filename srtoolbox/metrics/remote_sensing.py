@@ -51,12 +51,8 @@ class SAM(Metric):
     def score(
         self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int, mask: Tensor | None = None
     ) -> float:
-        x, y = (_directions(protocol.prepare_spectrum(image, scale)) for image in (sr, gt))
-        # The tangent of the half angle is exact for small angles, where the cosine is not.
-        half = torch.atan2(vector_norm(x - y, dim=0), vector_norm(x + y, dim=0))
-        dark = (x == 0).all(dim=0) != (y == 0).all(dim=0)
-        angle = half.mul(2).masked_fill(dark, math.pi / 2).rad2deg()
-        return valid_pixels(angle[None], mask).mean().item()
+        x, y = (protocol.prepare_spectrum(image, scale) for image in (sr, gt))
+        return valid_pixels(spectral_angles(x, y), mask).mean().item()
 
 
 @METRIC_REGISTRY.register()
@@ -145,6 +141,15 @@ class UIQI(Metric):
         if mean is None:
             raise self._nothing_left(f"window of {self.window}×{self.window} pixels")
         return mean
+
+
+def spectral_angles(x: Tensor, y: Tensor) -> Tensor:
+    """Returns the angles, in degrees (1, H, W), between the pixels of two images (C, H, W)."""
+    x, y = _directions(x), _directions(y)
+    # The tangent of the half angle is exact for small angles, where the cosine is not.
+    half = torch.atan2(vector_norm(x - y, dim=0), vector_norm(x + y, dim=0))
+    dark = (x == 0).all(dim=0) != (y == 0).all(dim=0)
+    return half.mul(2).masked_fill(dark, math.pi / 2).rad2deg()[None]
 
 
 def _directions(image: Tensor) -> Tensor:

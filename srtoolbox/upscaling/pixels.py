@@ -108,6 +108,11 @@ def prepare(upscaler: Upscaler, picture: Picture, options: UpscaleOptions) -> Pr
                 f"{number}"
             )
         picture = _chosen(picture, options.bands)
+    elif options.bands is not None:
+        notes.append(
+            f"--bands has no effect on {picture.format.upper()} files; it chooses bands of TIFF, "
+            "JPEG 2000 and NPY files"
+        )
     elif _are_bands(picture, facts.bands):
         picture = _chosen(picture, facts.bands or ())
         used.append(f"bands {', '.join(map(str, facts.bands or ()))} (--bands chooses others)")

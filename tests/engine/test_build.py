@@ -423,6 +423,19 @@ def test_a_discriminator_has_the_channels_of_the_ground_truth(options, channels:
     )
 
 
+@pytest.mark.parametrize("kind", ["PerceptualLoss", "LPIPSLoss"])
+def test_bands_are_named_before_the_missing_backbone(
+    options, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    dataset = SimpleNamespace(reference=0, gt_channels=4)
+    with pytest.raises(UserError, match=rf"l_x: {kind}: needs RGB images, got 4 channels; .*bands"):
+        build_model(options(f"train.losses={{l_x: {{type: {kind}}}}}"), _Bands(4), dataset)
+    opt = options(f"train.losses={{l_x: {{type: {kind}, bands: [3, 2, 1]}}}}")
+    with pytest.raises(UserError, match="srtoolbox fetch"):
+        build_model(opt, _Bands(4), dataset)
+
+
 def test_channels_that_a_loss_or_discriminator_cannot_take_are_found_at_once(options) -> None:
     class Grey(torch.nn.L1Loss):
         def check_channels(self, channels: int) -> None:

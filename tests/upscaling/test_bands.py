@@ -327,6 +327,15 @@ class TestPictures:
         upscale(Nearest(3, facts=PixelFacts(3, (3, 2, 1))), tmp_path / "a.png", tmp_path / "b.png")
         assert np.array_equal(read_picture(tmp_path / "b.png").pixels, repeated(values))
 
+    def test_bands_without_effect_are_named(self, tmp_path: Path) -> None:
+        write_picture(tmp_path / "a.png", Picture(texture(8, 9)))
+        notes = upscale(Nearest(3), tmp_path / "a.png", tmp_path / "b.png", bands=[3, 2, 1])
+        assert notes == (
+            "--bands has no effect on PNG files; it chooses bands of TIFF, JPEG 2000 and NPY files",
+        )
+        values = texture(8, 9)
+        assert np.array_equal(read_picture(tmp_path / "b.png").pixels, repeated(values))
+
     def test_a_sequence_and_a_burst(self, tmp_path: Path) -> None:
         class Clip(Nearest):
             num_frame = 3

@@ -226,7 +226,10 @@ class StudyEvaluator:
                 missing.remove(stem)
                 for kind, pixels in (("lq", lq), ("gt", gt)):
                     image = to_float(torch.from_numpy(pixels))
-                    save_image(folder / f"{stem}_{kind}.png", image, self._opt.val.rgb_bands)
+                    shown = self._opt.val.rgb_bands
+                    if shown is not None and max(shown) > len(image):
+                        shown = None  # LR has other bands than the ground truth
+                    save_image(folder / f"{stem}_{kind}.png", image, shown)
             if not missing:
                 break
 

@@ -17,6 +17,7 @@ from srtoolbox.comparison.study.reuse import index_finished_runs, is_finished
 from srtoolbox.config.files import Tree, merge, plain
 from srtoolbox.config.schema import OptionErrors, check
 from srtoolbox.data.base import EvalDataset, dataset_info
+from srtoolbox.data.files.archives import file_state
 from srtoolbox.engine.build import (
     assemble,
     build_dataset,
@@ -43,6 +44,7 @@ _LOCATION_OPTIONS = (
     "dataroot_gt",
     "dataroot_lq",
     "dataroot_mask",
+    "meta_info_file",
     "cache",
     "cache_limit",
 )
@@ -256,7 +258,10 @@ class StudyPlan(EvaluationPlan):
 
     def _probe(self) -> None:
         """Runs users' own components once, before the first training."""
-        probe_metrics(self.opt.val, self.opt.scale)
+        test_sets = [test_set for method in self.methods.values() for test_set in method.test_sets]
+        numbers = {dataset_info(test_set.data).gt_channels or 3 for test_set in test_sets}
+        for channels in sorted(numbers):
+            probe_metrics(self.opt.val, self.opt.scale, channels)
         for job in {job.method: job for job in reversed(self.jobs)}.values():
             if not own_parts(job.opt):  # `_prepare` has built its network and dataset already
                 continue
@@ -471,6 +476,6 @@ def _content(spec: Mapping[str, Any], data: EvalDataset) -> dict[str, Any]:
     options, paths = plain(spec), dataset_info(data).paths
     if paths is None:
         return options
-    files = sorted([path.parent.name, path.name, path.stat().st_size] for path in paths())
+    files = sorted([path.parent.name, path.name, file_state(path)[0]] for path in paths())
     kept = {key: value for key, value in options.items() if key not in _LOCATION_OPTIONS}
     return {**kept, "files": digest(files)}

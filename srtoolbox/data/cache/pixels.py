@@ -22,6 +22,7 @@ from typing import Any, cast
 import numpy as np
 
 from srtoolbox.data.cache.build import Place, SourceFile, build
+from srtoolbox.data.files.archives import file_state
 from srtoolbox.data.files.image_info import PLAIN, ReadOptions
 from srtoolbox.data.files.reader import image_info
 from srtoolbox.data.files.windows import open_image
@@ -157,12 +158,12 @@ def _list_sources(
         real = os.path.join(folders[folder], name)  # noqa: PTH118 (this runs for each of 10⁵ files)
         try:
             real = os.path.realpath(real) if os.path.islink(real) else real  # noqa: PTH114
-            state = os.stat(real)  # noqa: PTH116
+            size, mtime_ns = file_state(real)
         except OSError as error:
             image_info(Path(path), options)  # raises an error with a better message
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         resolved[path] = real
-        states[real] = SourceFile(real, state.st_size, state.st_mtime_ns)
+        states[real] = SourceFile(real, size, mtime_ns)
     sources = sorted(states.values())
     order = {source.path: number for number, source in enumerate(sources)}
     return {path: order[real] for path, real in resolved.items()}, sources

@@ -25,7 +25,8 @@ class Clips(FileDataset):
     For training, a clip is a source: each draw takes a random window of ``num_frame`` frames from
     it. For evaluation, every frame is the centre of one window, or, if ``num_frame`` is null, a
     clip is one sample. A clip with a ground truth for its middle frame only gives one window. The
-    header of every file is checked when the dataset is built.
+    folder of the clips may also be an LMDB folder of BasicSR (``NAME.lmdb``). The header of every
+    file is checked when the dataset is built.
 
     Args:
         layout: Name of a known file layout.
@@ -70,6 +71,8 @@ class Clips(FileDataset):
             the ground truth out. A training crop without any other pixel is drawn again, up to ten
             times in all.
         scale_floats: Apply the levels to float files, too, which may then have any range.
+        meta_info_file: Text file of BasicSR that names the clips to use, one in each line, such as
+            ``00001/0001 7 (256,448,3)``; null: all.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -105,6 +108,7 @@ class Clips(FileDataset):
         bands_gt: Sequence[int] | None = None,
         nodata: float | None = None,
         scale_floats: bool = False,
+        meta_info_file: str | None = None,
     ) -> None:
         self.num_frame, self.target = num_frame, target
         self.interval_list, self.random_reverse = list(interval_list), random_reverse
@@ -116,7 +120,8 @@ class Clips(FileDataset):
         if dataroot is None:
             raise UserError("Clips: dataroot is missing; give the folder of the dataset")
         known_layout = choose_layout(layout, "clip")
-        found = find_items(known_layout, dataroot, split, scale, dataroot_lq, recursive)
+        place = dataroot, split, scale, dataroot_lq, recursive, meta_info_file
+        found = find_items(known_layout, *place)
         reading = Reading(
             convert,
             channels,

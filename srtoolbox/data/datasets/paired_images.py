@@ -10,7 +10,7 @@ import numpy as np
 
 from srtoolbox.data.base import Sample
 from srtoolbox.data.datasets.reading import Level, Reading
-from srtoolbox.data.datasets.source import FileDataset, choose_layout, find_items
+from srtoolbox.data.datasets.source import FileDataset, choose_layout, find_items, meta_info_path
 from srtoolbox.data.files.find import scan_pair
 from srtoolbox.data.transforms.orientation import random_orientation
 from srtoolbox.errors import UserError
@@ -26,9 +26,10 @@ class PairedImages(FileDataset):
     """Pairs of an HR image and its LR version.
 
     The files are those of a known dataset (``layout``, ``dataroot``, ``split``) or of plain folders
-    (``dataroot_gt``, ``dataroot_lq``). The headers of every pair are checked when the dataset is
-    built. A ground truth that is larger than scale × LR by less than one LR pixel is cropped at its
-    right and bottom edge, as the benchmark sets expect.
+    (``dataroot_gt``, ``dataroot_lq``). A folder may also be an LMDB folder of BasicSR
+    (``NAME.lmdb``) or a group of an HDF5 file (``NAME.h5/HR``). The headers of every pair are
+    checked when the dataset is built. A ground truth that is larger than scale × LR by less than
+    one LR pixel is cropped at its right and bottom edge, as the benchmark sets expect.
 
     Args:
         layout: Name of a known file layout.
@@ -70,6 +71,8 @@ class PairedImages(FileDataset):
         scales: Scales of training, such as [2, 3, 4], for a network that takes several (MDSR).
             Each step draws one of them for its whole batch. ``scale`` is among them. ``gt_size`` is
             that of ``scale``; crops of other scales have as many LR pixels. Null: ``scale`` alone.
+        meta_info_file: Text file of BasicSR that names the HR images to use, one in each line, such
+            as ``0001_s001.png (480,480,3)``; null: all.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -105,6 +108,7 @@ class PairedImages(FileDataset):
         scale_floats: bool = False,
         dataroot_mask: str | None = None,
         scales: Sequence[int] | None = None,
+        meta_info_file: str | None = None,
     ) -> None:
         given = dict(locals())  # the options, for the same dataset at other scales
         super().__init__(scale, gt_size, use_hflip, use_rot)
@@ -120,13 +124,16 @@ class PairedImages(FileDataset):
                     "defines the file names; remove one of them"
                 )
             root = dataroot
-            found = find_items(known_layout, root, split, scale, dataroot_lq, recursive)
+            place = root, split, scale, dataroot_lq, recursive, meta_info_file
+            found = find_items(known_layout, *place)
         elif dataroot_gt is not None and dataroot is None:
             if split is not None:
                 raise UserError("PairedImages: split works with dataroot only; remove one of them")
             root, root_lq = dataroot_gt, None if dataroot_lq is None else user_path(dataroot_lq)
             root_mask = None if dataroot_mask is None else user_path(dataroot_mask)
-            found = scan_pair(user_path(root), root_lq, filename_tmpl, recursive, root_mask)
+            listing = None if meta_info_file is None else meta_info_path(meta_info_file)
+            roots = user_path(root), root_lq
+            found = scan_pair(*roots, filename_tmpl, recursive, root_mask, listing)
         else:
             raise UserError(
                 "PairedImages: give either dataroot (the folder of a dataset, with layout and "

@@ -15,6 +15,7 @@ from srtoolbox.data.files.levels import Levels
 from srtoolbox.data.files.reader import image_info
 from srtoolbox.data.layouts import Layout
 from srtoolbox.errors import UserError
+from srtoolbox.utils.console import warn_once
 from srtoolbox.utils.cpu import map_threads
 
 Convert = Literal["rgb"]
@@ -135,19 +136,31 @@ class Reading:
         any_range = self.levels.changed
         nodata: float | Literal["file"] | None = self.nodata
         if nodata is None or (any_range and not self.scale_floats):
-            for info in self._headers(items, any_range):
+            for path, info in self._headers(items, any_range):
                 if self.nodata is None and info.nodata is not None:
                     nodata = "file"
-                if info.dtype == "float32" and not self.scale_floats:
+                if info.dtype == "float32" and any_range and not self.scale_floats:
                     any_range = False  # levels do not apply to floats, which must be in [0, 1]
+                    self._warn_of_floats(path, layout)
         shared = replace(plain, nodata=nodata, any_range=any_range)
         lq = _with_bands(shared, self.bands, self.num_band)
         if self.bands_gt is None:
             return lq, lq
         return _with_bands(shared, self.bands_gt, self.num_band_gt), lq
 
-    def _headers(self, items: Sequence[Item], any_range: bool) -> Iterator[ImageInfo]:
-        """Yields the headers of files that may be float or state a value of missing pixels."""
+    def _warn_of_floats(self, path: Path, layout: Layout) -> None:
+        """Says that the levels do not apply to a float file, unless the layout states them."""
+        given = {"white_level": self.white_level is not None, "black_level": self.black_level != 0}
+        stated = {"white_level": layout.white_level, "black_level": layout.black_level or 0}
+        names = [name for name in given if given[name] and getattr(self, name) != stated[name]]
+        if names:
+            warn_once(
+                f"{path}: {' and '.join(names)} does not apply to float files, which must be in "
+                "[0, 1]; set scale_floats: true (prepare: --scale-floats) to apply it to them"
+            )
+
+    def _headers(self, items: Sequence[Item], any_range: bool) -> Iterator[tuple[Path, ImageInfo]]:
+        """Yields path and header of files that may be float or state a value of missing pixels."""
         suffixes = _MAY_BE_FLOAT if any_range else _MAY_STATE_NODATA
         paths = {
             path: side
@@ -162,9 +175,9 @@ class Reading:
         if self.bands_gt is not None:
             gt = _with_bands(base, self.bands_gt, self.num_band_gt)
 
-        def read(path: Path) -> ImageInfo | None:
+        def read(path: Path) -> tuple[Path, ImageInfo] | None:
             try:
-                return image_info(path, gt if paths[path] == "gt" else lq)
+                return path, image_info(path, gt if paths[path] == "gt" else lq)
             except (UserError, OSError):
                 return None  # the check of the files reports it
 

@@ -82,6 +82,7 @@ def find_items(
     scale: int,
     dataroot_lq: str | None = None,
     recursive: bool = False,
+    meta_info: str | None = None,
 ) -> Found:
     """Returns the items of a split, and the faults in names and places of its files.
 
@@ -92,6 +93,7 @@ def find_items(
         scale: Scale of the LR images.
         dataroot_lq: Another folder for the LR files.
         recursive: As of ``scan``.
+        meta_info: File that names the items, as of ``scan``.
 
     Raises:
         UserError: if there is no such folder or split, or no LR images of that scale.
@@ -103,10 +105,23 @@ def find_items(
         )
     split = next(iter(layout.splits)) if split is None else split
     root_lq = None if dataroot_lq is None else user_path(dataroot_lq)
-    items, faults = scan(layout, user_path(dataroot), split, scale, root_lq, recursive)
+    listing = None if meta_info is None else meta_info_path(meta_info)
+    items, faults = scan(layout, user_path(dataroot), split, scale, root_lq, recursive, listing)
     if any(item.lq for item in items):
         layout.check_scale(scale)
     return items, faults
+
+
+def meta_info_path(meta_info: str) -> Path:
+    """Returns the path of a file that names items.
+
+    Raises:
+        UserError: if there is no such file.
+    """
+    path = user_path(meta_info)
+    if not path.is_file():
+        raise UserError(f"meta_info_file: {path}: no such file")
+    return path
 
 
 def check_gt_size(dataset: object, gt_size: int, scale: int) -> None:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from srtoolbox.data.files.archives import is_folder
+from srtoolbox.data.files.reader import IMAGE_SUFFIXES
 from srtoolbox.data.files.walk import (
     Fault,
     FoundFile,
@@ -74,7 +76,7 @@ class _Side:
     def has_folder(self) -> bool:
         """Returns whether the folder of the files exists, whatever it contains."""
         folder, _ = split_fixed(self.template, self.scale)
-        return bool(folder) and (self.root / folder).is_dir()
+        return bool(folder) and is_folder(self.root / folder)
 
     def __str__(self) -> str:
         return re.sub(r"\{([\w-]+)\}", r"<\1>", self.template.replace("{scale}", str(self.scale)))
@@ -91,6 +93,7 @@ class _Arrangement:
         scale: Scale of the LR files.
         recursive: As of ``walk``.
         root_mask: Folder that the split's template of masks is relative to; None: ``root``.
+        meta_info: A file with the names of the items, instead of the split's listing.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class _Arrangement:
         scale: int,
         recursive: bool = False,
         root_mask: Path | None = None,
+        meta_info: Path | None = None,
     ) -> None:
         self.split, self.root, self.recursive = split, root, recursive
         self.left_out = LeftOut()
@@ -112,6 +116,9 @@ class _Arrangement:
         lq_mask = None if lq is None else split.lq_mask
         self.lq_mask = None if lq_mask is None else _Side("mask", lq_mask, root_lq, scale)
         self.listing = None if split.listing is None else root / split.listing
+        self.meta_info = meta_info
+        if meta_info is not None:
+            self.listing = meta_info
 
     @property
     def sides(self) -> list[_Side]:
@@ -120,6 +127,8 @@ class _Arrangement:
     def wanted(self, key: str) -> bool:
         """Returns whether an item belongs to the split."""
         only = self.split.only
+        if self._in_meta_info is not None and composed(key) not in self._in_meta_info:
+            return False
         return (not only or key in only) and key not in self.split.without
 
     def walk(self, side: _Side, faults: list[Fault]) -> Iterator[FoundFile]:
@@ -130,7 +139,13 @@ class _Arrangement:
     @cached_property
     def keys(self) -> list[str] | None:
         """Names in the listing; None if there is no listing."""
+        if self.meta_info is not None:
+            return _read_meta_info(self.meta_info)
         return None if self.listing is None else _read_listing(self.listing)
+
+    @cached_property
+    def _in_meta_info(self) -> frozenset[str] | None:
+        return None if self.meta_info is None else frozenset(map(composed, self.keys or ()))
 
     def __str__(self) -> str:
         shown = [str(side) for side in self.sides]
@@ -151,6 +166,7 @@ def scan(
     scale: int,
     root_lq: Path | None = None,
     recursive: bool = False,
+    meta_info: Path | None = None,
 ) -> tuple[list[Item], list[Fault]]:
     """Finds the items of one split of a dataset.
 
@@ -162,6 +178,7 @@ def scan(
         root_lq: Another folder that contains the LR files: in the folders of the arrangement, in
             those of HR, or directly. The LR files must then exist.
         recursive: As of ``walk``.
+        meta_info: A file of BasicSR that names the items, one in each line; None: all.
 
     Returns:
         The items, in natural order of their names, each with the frames that could be paired; and
@@ -173,9 +190,9 @@ def scan(
     """
     layout.check_split(split)
     for folder in (root, root_lq):
-        if folder is not None and not folder.is_dir():
+        if folder is not None and not is_folder(folder):
             raise UserError(f"{folder}: no such folder; it should hold {layout.title}")
-    candidates = _arrangements(layout.splits[split], root, root_lq, scale, recursive)
+    candidates = _arrangements(layout.splits[split], root, root_lq, scale, recursive, meta_info)
     faults: list[Fault] = []
     chosen = _choose(candidates, faults)
     if chosen is None:
@@ -192,6 +209,7 @@ def scan_pair(
     filename_tmpl: str = "{}",
     recursive: bool = False,
     mask_dir: Path | None = None,
+    meta_info: Path | None = None,
 ) -> tuple[list[Item], list[Fault]]:
     """Finds the image pairs of two plain folders.
 
@@ -203,6 +221,7 @@ def scan_pair(
         recursive: As of ``walk``.
         mask_dir: Folder of the masks of the HR images, which have the same stems; None: there are
             none.
+        meta_info: As of ``scan``.
 
     Returns:
         The items and the faults, as ``scan``.
@@ -211,12 +230,13 @@ def scan_pair(
         UserError: if a folder does not exist, or the template has not one ``{}``.
     """
     for folder in (gt_dir, lq_dir, mask_dir):
-        if folder is not None and not folder.is_dir():
+        if folder is not None and not is_folder(folder):
             raise UserError(f"{folder}: no such folder")
     template = name_template(filename_tmpl, "{stem}", "filename_tmpl")
     lq = None if lq_dir is None else template
     split = Split("{stem}", lq, mask=None if mask_dir is None else "{stem}")
-    arrangement = _Arrangement(split, lq, gt_dir, lq_dir or gt_dir, 1, recursive, mask_dir)
+    roots = gt_dir, lq_dir or gt_dir
+    arrangement = _Arrangement(split, lq, *roots, 1, recursive, mask_dir, meta_info)
     items, faults = _pair("image", arrangement)
     if not items and not faults:
         text = f"no images here{arrangement.left_out.clause()}"
@@ -257,17 +277,23 @@ def compare_counts(layout: Layout, split: str, items: Sequence[Item]) -> list[st
 
 
 def _arrangements(
-    splits: Sequence[Split], root: Path, root_lq: Path | None, scale: int, recursive: bool
+    splits: Sequence[Split],
+    root: Path,
+    root_lq: Path | None,
+    scale: int,
+    recursive: bool,
+    meta_info: Path | None = None,
 ) -> list[_Arrangement]:
     """Returns all arrangements in which the files may be found, preferred ones first."""
+    search: dict[str, Any] = {"scale": scale, "recursive": recursive, "meta_info": meta_info}
     if root_lq is None:
-        return [_Arrangement(split, split.lq, root, root, scale, recursive) for split in splits]
+        return [_Arrangement(split, split.lq, root, root, **search) for split in splits]
     own = [(split, lq) for split in splits if (lq := split.lq or split.gt) is not None]
     # Option files of other toolboxes point directly at the folder of the LR clips or images.
     direct = [(split, split_fixed(lq, scale)[1]) for split, lq in own]
     same = root.resolve() == root_lq.resolve()
     return [
-        _Arrangement(split, lq, root, root_lq, scale, recursive)
+        _Arrangement(split, lq, root, root_lq, **search)
         for split, lq in (*own, *direct)
         if not (same and lq == split.gt)
     ]
@@ -342,6 +368,27 @@ def _read_listing(path: Path) -> list[str]:
     return list(dict.fromkeys(key for key in keys if key))
 
 
+_SHAPE = re.compile(r"(\s+\d+)?\s+\([\d, ]*\)(\s+\d+)?$")
+
+
+def _read_meta_info(path: Path) -> list[str]:
+    """Reads the names of the items in a file of BasicSR, without shapes, numbers and suffixes.
+
+    Its lines are ``0001.png (480,480,3)`` for images, ``00001/0001 7 (256,448,3)`` for clips.
+
+    Raises:
+        UserError: as ``_read_listing``, or if the file has no names.
+    """
+    names = []
+    for line in _read_listing(path):
+        name = _SHAPE.sub("", line)
+        stem, _, suffix = name.rpartition(".")
+        names.append(stem if stem and f".{suffix.lower()}" in IMAGE_SUFFIXES else name)
+    if not names:
+        raise UserError(f"{path}: names no images or clips; give one in each line")
+    return names
+
+
 def _pair(kind: str, arrangement: _Arrangement) -> tuple[list[Item], list[Fault]]:
     """Pairs the files of an arrangement.
 
@@ -377,7 +424,7 @@ def _pair(kind: str, arrangement: _Arrangement) -> tuple[list[Item], list[Fault]
             continue
         if kind != "image":
             faults += _gaps(kind, key, {**truth, **low})
-        if by_frame:
+        if by_frame and not (kind == "clip" and _is_middle(truth, low)):
             faults += _lacking(kind, key, "HR", truth, low) + _lacking(kind, key, "LR", low, truth)
             truth = {frame: path for frame, path in truth.items() if frame in low}
             low = {frame: path for frame, path in low.items() if frame in truth}
@@ -465,6 +512,12 @@ def _masks(
         path = side.root / fill(side.template, side.scale, key, frame or "*")
         faults.append(Fault(Path(files[frame]), "missing mask", f"has no mask {path}"))
     return {frame: path for frame, path in have.items() if frame in files}, faults
+
+
+def _is_middle(truth: _Frames, low: _Frames) -> bool:
+    """Returns whether a clip has an odd number of frames, and a ground truth for the middle one."""
+    frames = sorted(low, key=natural)
+    return len(frames) % 2 == 1 and len(frames) > 1 and [*truth] == [frames[len(frames) // 2]]
 
 
 def _lacking(kind: str, key: str, side: str, have: _Frames, other: _Frames) -> list[Fault]:

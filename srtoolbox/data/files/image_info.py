@@ -151,7 +151,10 @@ def check_form(path: Path, info: ImageInfo, options: ReadOptions = PLAIN) -> Non
     ):
         advice = "convert it first"
         if info.dtype == "int16":
-            advice = "set white_level, the value that becomes 1 (and black_level, which becomes 0)"
+            advice = (
+                "set white_level, the value that becomes 1, and black_level, which becomes 0 "
+                "(commands metrics and prepare: --white-level, --black-level)"
+            )
         raise ImageFault(
             f"{path}: {info.dtype} pixels; expected uint8, uint16, or float32 in [0, 1]; {advice}",
             "wrong depth",

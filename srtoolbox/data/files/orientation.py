@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from srtoolbox.data.files.archives import open_encoded
+
 _TAG = 0x0112
 _SHORT = 3
 _PNG_START = 8  # bytes of the signature
@@ -41,7 +43,7 @@ def exif_orientation(exif: bytes) -> int:
 
 def png_exif(path: Path) -> bytes:
     """Returns the EXIF block of a PNG, which may be before or behind its pixels; empty: none."""
-    with path.open("rb", buffering=0) as file:
+    with open_encoded(path) as file:
         size = file.seek(0, 2)
         start = _PNG_START
         for _ in range(_MAX_CHUNKS):

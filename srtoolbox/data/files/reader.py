@@ -13,17 +13,17 @@ import stat
 import struct
 import tokenize
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from srtoolbox.data.files import other_formats, tiff
+from srtoolbox.data.files import archives, other_formats, tiff
 from srtoolbox.data.files.image_info import (
     ADVICE,
     PLAIN,
@@ -36,6 +36,7 @@ from srtoolbox.data.files.image_info import (
 )
 from srtoolbox.data.files.orientation import exif_orientation, png_exif, turn
 from srtoolbox.data.transforms.missing import fill_missing, known_pixels
+from srtoolbox.errors import UserError
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".npy"}
@@ -57,6 +58,7 @@ _UNSUPPORTED_MODES = {
 }
 _PNG, _JPEG, _RIFF, _BMP, _NPY = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"RIFF", b"BM", b"\x93NUMPY"
 _PNM_SPACE = (b" ", b"\n", b"\t", b"\r", b"#")
+_IN_LMDB = (_PNG, _JPEG, _RIFF, _BMP)
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # The errors that the decoders raise for damaged files.
 DECODER_ERRORS = (
@@ -166,7 +168,7 @@ def decoding(path: Path) -> Iterator[None]:
     """Turns the errors of decoders into those for files of users."""
     try:
         yield
-    except ImageFault:
+    except UserError:
         raise
     except DECODER_ERRORS as error:
         raise broken_file(path, error) from error
@@ -210,7 +212,9 @@ def ends_whole(path: Path) -> bool:
     This finds most truncated files without decoding. A file without its end marker may still be
     valid, with bytes appended. TIFF and NPY always pass: ``image_info`` checks their length.
     """
-    with path.open("rb") as file:
+    if archives.open_array(path) is not None:
+        return True
+    with archives.open_encoded(path) as file:
         head = file.read(12)
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 12))
@@ -247,9 +251,18 @@ def open_file(path: Path, options: ReadOptions) -> OpenedFile:
     Raises:
         UserError: as ``image_info``.
     """
-    head = read_head(path)
     try:
-        if head.startswith(_NPY):
+        array = archives.open_array(path)
+        head = read_head(path) if array is None else b""
+        if array is not None:
+            info, decode = _array_form(path, *array)
+        elif archives.in_lmdb(path) and not head.startswith(_IN_LMDB):
+            raise ImageFault(
+                f"{path}: neither a PNG, JPEG, BMP nor WebP image; store one of these in the LMDB "
+                "folder",
+                "not an image",
+            )
+        elif head.startswith(_NPY):
             info, decode = _open_npy(path)
         elif head.startswith(_TIFF):
             info, decode = tiff.open_tiff(path, options)
@@ -259,7 +272,7 @@ def open_file(path: Path, options: ReadOptions) -> OpenedFile:
             info, decode = other_formats.open_jpeg_2000(path, options)
         else:
             info, decode = _open_pillow(path, options)
-    except ImageFault:
+    except UserError:
         raise
     except UnidentifiedImageError as error:
         known = head.startswith((_PNG, _JPEG, _RIFF, _BMP))
@@ -272,6 +285,7 @@ def open_file(path: Path, options: ReadOptions) -> OpenedFile:
     except DECODER_ERRORS as error:
         raise broken_file(path, error) from error
     check_form(path, info, options)
+    _check_stated(path, info, options)
     if options.raw:
         info = info._replace(orientation=1)
     channels = info.channels if options.bands is None else len(options.bands)
@@ -290,13 +304,14 @@ def read_head(path: Path) -> bytes:
         ImageFault: if the path is no regular file that can be read, or the file is empty.
     """
     try:
+        if archives.in_lmdb(path):
+            return _begin(path)
         kind = path.stat().st_mode
         if stat.S_ISDIR(kind):
             raise ImageFault(f"{path}: a folder, not an image file", "not an image")
         if not stat.S_ISREG(kind):  # opening a pipe would block
             raise ImageFault(f"{path}: not a regular file", "not an image")
-        with path.open("rb") as file:
-            head = file.read(8)
+        head = _begin(path)
     except FileNotFoundError as error:
         if path.is_symlink():
             raise ImageFault(
@@ -307,6 +322,12 @@ def read_head(path: Path) -> bytes:
         raise ImageFault(f"{path}: no such file", "missing") from error
     except OSError as error:
         raise ImageFault(f"{path}: cannot be read ({error.strerror})", "unreadable") from error
+    return head
+
+
+def _begin(path: Path) -> bytes:
+    with archives.open_encoded(path) as file:
+        head = file.read(8)
     if not head:
         raise ImageFault(f"{path}: an empty file (0 bytes); replace or remove it", "empty file")
     return head
@@ -322,20 +343,52 @@ def broken_file(path: Path, error: Exception) -> ImageFault:
 
 def _open_npy(path: Path) -> tuple[ImageInfo, Decode]:
     array = np.lib.format.open_memmap(path, mode="r")  # raises ValueError for pickled objects
-    if array.ndim not in (2, 3):
+    return _array_form(path, array.shape, array.dtype, lambda: array)
+
+
+def _array_form(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype, read: Callable[[], np.ndarray]
+) -> tuple[ImageInfo, Decode]:
+    """Returns the form of an array (H, W) or (H, W, C), and the function that decodes it."""
+    if len(shape) not in (2, 3):
         raise ImageFault(
-            f"{path}: an array of shape {array.shape}; expected (H, W) or (H, W, C)",
+            f"{path}: an array of shape {shape}; expected (H, W) or (H, W, C)",
             "wrong channels",
         )
-    array = array[..., None] if array.ndim == 2 else array
-    height, width, channels = array.shape
-    info = ImageInfo(channels, height, width, array.dtype.name)
-    return info, lambda: np.array(array, dtype=info.dtype).transpose(2, 0, 1)
+    height, width, channels = (*shape, 1)[:3]
+    info = ImageInfo(channels, height, width, dtype.name)
+
+    def decode() -> np.ndarray:
+        return (
+            np.array(read(), dtype=info.dtype).reshape(height, width, channels).transpose(2, 0, 1)
+        )
+
+    return info, decode
+
+
+def _check_stated(path: Path, info: ImageInfo, options: ReadOptions) -> None:
+    """Checks that an image in an LMDB folder has the shape that ``meta_info.txt`` states.
+
+    Raises:
+        ImageFault: if it has not.
+    """
+    stated = archives.stated_shape(path)
+    found = info.height, info.width, info.channels
+    compared = 2 if options.convert else 3  # a conversion changes the channels
+    if stated is not None and stated[:compared] != found[:compared]:
+        raise ImageFault(
+            f"{path}: its shape (H, W, C) is {found}, but meta_info.txt states {stated}; make the "
+            "LMDB folder again",
+            "wrong shape",
+        )
 
 
 def _open_pillow(path: Path, options: ReadOptions) -> tuple[ImageInfo, Decode]:
     raw, convert, keep = options.raw, options.convert, options.keeps_alpha
-    with Image.open(path, formats=_PILLOW_FORMATS) as image:
+    with (
+        archives.image_source(path) as source,
+        Image.open(source, formats=_PILLOW_FORMATS) as image,
+    ):
         # Pillow reduces 16-bit colour to 8 bits; only the decoder's argument shows it: "RGB;16B".
         deep = image.format == "PNG" and ";16" in str(image.tile)
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
@@ -364,13 +417,19 @@ def _open_pillow(path: Path, options: ReadOptions) -> tuple[ImageInfo, Decode]:
     if not plain:
         if deep:
             return info, lambda: _drop_alpha(tiff.decode_opencv(read_whole_png(path), raw=True))
-        return info, lambda: tiff.decode_as_rgb(path, _PILLOW_FORMATS)
+        return info, partial(_with_source, path, tiff.decode_as_rgb, _PILLOW_FORMATS)
     if keep and deep:
         order = [0, 3] if mode == "LA" else [2, 1, 0, 3]
         return info, lambda: tiff.decode_opencv(read_whole_png(path), raw=True)[order]
     if packed or (deep and mode == "RGB"):
         return info, lambda: tiff.decode_opencv(read_whole_png(path), raw)
-    return info, lambda: tiff.decode_pillow(path, _PILLOW_FORMATS, info.dtype, raw)
+    decode = tiff.decode_pillow
+    return info, partial(_with_source, path, decode, _PILLOW_FORMATS, info.dtype, raw)
+
+
+def _with_source(path: Path, decode: Callable[..., np.ndarray], *arguments: Any) -> np.ndarray:
+    with archives.image_source(path) as source:
+        return decode(source, *arguments)
 
 
 def _drop_alpha(pixels: np.ndarray) -> np.ndarray:
@@ -386,7 +445,8 @@ def read_whole_png(path: Path) -> bytes:
     Raises:
         ValueError: names the byte where the damage begins.
     """
-    content = path.read_bytes()
+    with archives.open_encoded(path) as file:
+        content = file.read()
     view, start = memoryview(content), len(_PNG)
     while start + 12 <= len(view):
         end = start + 8 + int.from_bytes(view[start : start + 4], "big")

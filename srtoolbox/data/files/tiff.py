@@ -14,7 +14,7 @@ import struct
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import cv2
 import numpy as np
@@ -356,7 +356,7 @@ def _mapped(path: Path, page: TiffPage) -> np.ndarray:
     return pixels if page.planarconfig == _SEPARATE else pixels.transpose(2, 0, 1)
 
 
-def decode_as_rgb(source: Path | io.BytesIO, formats: tuple[str, ...]) -> np.ndarray:
+def decode_as_rgb(source: Path | BinaryIO, formats: tuple[str, ...]) -> np.ndarray:
     """Decodes an image of 8 bits or less to RGB (3, H, W); alpha is dropped without blending."""
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     with Image.open(source, formats=formats) as image:
@@ -366,7 +366,7 @@ def decode_as_rgb(source: Path | io.BytesIO, formats: tuple[str, ...]) -> np.nda
 
 
 def decode_pillow(
-    path: Path | io.BytesIO, formats: tuple[str, ...], dtype: str, raw: bool
+    path: Path | BinaryIO, formats: tuple[str, ...], dtype: str, raw: bool
 ) -> np.ndarray:
     """Decodes an image of 8 bits, or grey of 16 bits, to (C, H, W)."""
     # Other libraries enable this for the whole process; truncated files then read as half black.

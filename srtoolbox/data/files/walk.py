@@ -17,6 +17,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
+from srtoolbox.data.files.archives import scan_folder
 from srtoolbox.data.files.reader import IMAGE_SUFFIXES
 from srtoolbox.errors import UserError
 
@@ -308,7 +309,7 @@ class _Search:
 
     def _entries(self, folder: str) -> Iterator[os.DirEntry[str]]:
         try:
-            with os.scandir(folder) as entries:
+            with scan_folder(folder) as entries:
                 # Hidden files belong to the system: macOS writes "._0001.png", which is no image.
                 yield from (entry for entry in entries if not entry.name.startswith("."))
         except FileNotFoundError:

@@ -21,6 +21,8 @@ def _reds(part: str, count: int, *roots: str, **items: tuple[str, ...]) -> tuple
     for root in roots:
         gt = f"{root}{part}_sharp/{{clip}}/{{frame}}"
         pairs += [(gt, f"{root}{part}_sharp_bicubic/X{{scale}}/{{clip}}/{{frame}}"), (gt, None)]
+    if part == "train":
+        pairs.append(("{clip}/{frame}", None))  # an LMDB folder, or the folder of the clips itself
     return arrangements(*pairs, num_item=count, num_frame=100, **items)
 
 

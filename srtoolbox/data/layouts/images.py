@@ -138,6 +138,7 @@ IMAGES = (
                 ("HR/{stem}", "LR/{stem}"),
                 ("HR/{stem}", "LR_bicubic/X{scale}/{stem}x{scale}"),
                 ("HR/{stem}", "LR_bicubic/X{scale}/{stem}"),
+                ("HR/{stem}", "X{scale}/{stem}"),
                 ("GT/{stem}", None),
                 ("gt/{stem}", None),
                 ("HR/{stem}", None),

@@ -15,6 +15,7 @@ from typing import Any
 from srtoolbox.data.cache.pixels import open_pixels
 from srtoolbox.data.datasets.reading import Level, Reading, for_check
 from srtoolbox.data.datasets.source import find_items
+from srtoolbox.data.files.archives import is_in_archive
 from srtoolbox.data.files.checks import check_items
 from srtoolbox.data.files.find import Fault, Item
 from srtoolbox.data.files.image_info import ImageFault, ReadOptions
@@ -131,6 +132,11 @@ def prepare(
         if layout.name == "multiband":
             options = {"channels": channels or 4, "nodata": _whole(nodata)}
         source = _generate(layout, source, out, scale, reading, options)
+    elif make_lr and out is None and is_in_archive(source):
+        raise UserError(
+            f"{source}: --make-lr writes no files into an archive; name a folder for them with "
+            "--out, or remove --make-lr: LR is then made whenever it is read"
+        )
     elif make_lr and layout.kind == "burst":
         raise UserError(f"layout '{name}': --make-lr is for images and clips, not for bursts")
     elif out is not None and not make_lr:

@@ -13,7 +13,7 @@ import numpy as np
 
 from srtoolbox.config.components import parameters_of
 from srtoolbox.data.datasets.reading import Reading, for_check
-from srtoolbox.data.datasets.source import find_items
+from srtoolbox.data.datasets.source import find_items, meta_info_path
 from srtoolbox.data.files.checks import check_items
 from srtoolbox.data.files.find import Fault, Item, scan_pair
 from srtoolbox.data.files.image_info import PLAIN, ImageInfo, ReadOptions
@@ -85,13 +85,21 @@ def examine(
         lq = given["dataroot_lq"]
         root, root_lq = user_path(given["dataroot_gt"]), lq and user_path(lq)
         masks = given["dataroot_mask"] and user_path(given["dataroot_mask"])
-        found = scan_pair(root, root_lq, given["filename_tmpl"], given["recursive"], masks)
+        listing = given["meta_info_file"] and meta_info_path(given["meta_info_file"])
+        how = given["filename_tmpl"], given["recursive"], masks, listing
+        found = scan_pair(root, root_lq, *how)
     elif given["dataroot"] is None:
         return None  # the dataset itself reports what is missing
     else:
         lq = given.get("dataroot_lq")
         found = find_items(
-            layout, given["dataroot"], given["split"], published, lq, given.get("recursive", False)
+            layout,
+            given["dataroot"],
+            given["split"],
+            published,
+            lq,
+            given.get("recursive", False),
+            given.get("meta_info_file"),
         )
     items, faults = found
     items = items[: given.get("num_image")]

@@ -110,8 +110,8 @@ def _make(gt: Path, lq: Path, layout: Layout, scale: int, options: ReadOptions) 
     image = image[: len(image) - options.num_extra]  # missing pixels are filled
     if image.dtype.kind != "u":
         raise UserError(
-            f"{gt}: {image.dtype} pixels, but LR files are made only from 8 and 16 bits; remove "
-            "--make-lr: LR is then made whenever it is read"
+            f"{gt}: {image.dtype} pixels; --make-lr writes LR files of uint8 and uint16 only: "
+            "convert the files to uint16, or remove --make-lr: LR is then made whenever it is read"
         )
     height, width = (side // scale for side in image.shape[1:])
     small = imresize_window(

@@ -13,6 +13,11 @@ _TRAIN_CLIPS = ("REDSDataset", "Vimeo90KDataset")
 _TEST_CLIPS = ("VideoTestDataset", "VideoTestVimeo90KDataset")
 
 
+def _is_lmdb(section: Section) -> bool:
+    backend = section.tree.get("io_backend")
+    return isinstance(backend, dict) and backend.get("type") == "lmdb"
+
+
 class DatasetTranslator:
     """Translates the ``datasets`` of a file.
 
@@ -104,9 +109,11 @@ class DatasetTranslator:
             section.note("unneeded", "filename_tmpl", "'{}' is the default")
         else:
             section.move("filename_tmpl", out)
-        if section.take("meta_info_file") is not None:
-            text = "all images of dataroot_gt are used; put those of the list into their own folder"
-            section.note("lost", "meta_info_file", text)
+        if not _is_lmdb(section):
+            section.move("meta_info_file", out)
+        elif section.take("meta_info_file") is not None:
+            text = "meta_info.txt in the LMDB folder names the images, also in BasicSR"
+            section.note("unneeded", "meta_info_file", text)
         if "color" in section and str(section.tree["color"]) in ("n", "rgb"):
             section.take("color")
             section.note("unneeded", "color", "images are RGB here")
@@ -122,16 +129,19 @@ class DatasetTranslator:
         listing = section.take("meta_info_file")
         listed = PurePosixPath(listing).name if isinstance(listing, str) else ""
         test, name = kind in _TEST_CLIPS, str(section.tree.get("name", "")).lower()
-        layout, split, parent = "clips", None, False
-        if "Vimeo90K" in kind:
+        layout, split, parent, lmdb = "clips", None, False, root.suffix == ".lmdb"
+        if "Vimeo90K" in kind and lmdb:
+            out.put("recursive", True, section.place("type"))  # clips have names of two parts
+        elif "Vimeo90K" in kind:
             layout, split, parent = "vimeo90k", "test" if test else "train", True
             if root.name != "sequences":
                 parent = False
                 text = f"let datasets.….dataroot be the folder that contains sequences, not {gt}"
                 section.note("lost", "dataroot_gt", text)
-        elif root.name in ("train_sharp", "train_sharp.lmdb") and self.scale == 4:
-            if not test or "REDS4" in listed:
-                layout, split, parent = "reds", "test" if test else "train", True
+        elif (root.name == "train_sharp" or (lmdb and "train_sharp" in root.name)) and (
+            self.scale == 4 and (not test or "REDS4" in listed)
+        ):
+            layout, split, parent = "reds", "test" if test else "train", not lmdb
         elif test and name == "vid4" and root.name == "GT":
             layout, split, parent = "vid4", "test", True
         mark = section.place("dataroot_gt")
@@ -142,7 +152,7 @@ class DatasetTranslator:
             out.put("split", split, section.place("type"))
         out.put("dataroot_lq", lq, section.place("dataroot_lq"))
         section.move("num_frame", out, integer=True)
-        self._clip_selection(section, layout, partition, listing, listed)
+        self._clip_selection(section, out, layout, partition, listing, listed)
         if test:
             self._clip_windows(section, layout, kind)
         elif kind == "Vimeo90KDataset" and out.get("num_frame", 7) < 7:
@@ -150,7 +160,13 @@ class DatasetTranslator:
             section.note("differs", "num_frame", text)
 
     def _clip_selection(
-        self, section: Section, layout: str, partition: Any, listing: Any, listed: str
+        self,
+        section: Section,
+        out: Tree,
+        layout: str,
+        partition: Any,
+        listing: Any,
+        listed: str,
     ) -> None:
         """Compares the clips that BasicSR and the layout use."""
         if partition is not None:
@@ -179,8 +195,7 @@ class DatasetTranslator:
         elif listed == "meta_info_REDS_GT.txt":
             section.note("unneeded", "meta_info_file", "it lists all clips of REDS")
         else:
-            text = "all clips of dataroot are used; put those of the list into their own folder"
-            section.note("lost", "meta_info_file", text)
+            out.put("meta_info_file", listing, section.place("meta_info_file"))
 
     def _clip_windows(self, section: Section, layout: str, kind: str) -> None:
         if kind == "VideoTestVimeo90KDataset":
@@ -197,7 +212,7 @@ class DatasetTranslator:
         self.unequal |= not reds and layout not in ("reds", "vimeo90k")
 
     def _backend(self, section: Section, out: Tree) -> None:
-        """Translates ``io_backend``: files are always read from folders here."""
+        """Translates ``io_backend``: a path says whether it is a folder or an LMDB folder here."""
         backend = section.take_section("io_backend")
         if backend is None:
             return
@@ -205,19 +220,19 @@ class DatasetTranslator:
         if kind == "disk":
             backend.note("unneeded", "type", "files are read from folders")
         elif kind == "lmdb":
-            roots = [key for key in out if key.startswith("dataroot")]
-            for key in roots:
-                if isinstance(out[key], str):
-                    out.put(key, out[key].removesuffix(".lmdb"), out.marks[key])
-            names = " and ".join(roots)
-            backend.note(
-                "lost",
-                "type",
-                f"lmdb is not read; let {names} be the folders of images that the lmdb was made "
-                "from (cache: FOLDER keeps decoded pixels)",
-            )
+            roots = {key: str(out[key]) for key in out if key.startswith("dataroot")}
+            others = [key for key, root in roots.items() if not root.rstrip("/").endswith(".lmdb")]
+            if others:
+                text = f"let {' and '.join(others)} name a folder that ends in .lmdb"
+                backend.note("lost", "type", text)
+            else:
+                text = (
+                    'folders that end in .lmdb are read as such (pip install "srtoolbox[lmdb]"); '
+                    "cache: FOLDER decodes them once"
+                )
+                backend.note("unneeded", "type", text)
         else:
-            text = f"{shown(kind)} is not read; files are read from folders"
+            text = f"{shown(kind)} is not read; files are read from folders and LMDB folders"
             backend.note("lost", "type", text)
         backend.finish(dict.fromkeys(backend.left, "it belongs to the backend"))
 

@@ -189,14 +189,15 @@ class Evaluator:
         mask = torch.from_numpy(sample["mask"]).to(self.device) if "mask" in sample else None
         frames = []
         parts = list(self._frames(sample, sr, gt, mask))
-        for facts, frame_sr, frame_gt, frame_mask in parts:
+        for facts, frame_sr, frame_gt, frame_mask, t in parts:
             images, key = (frame_sr, frame_gt, frame_mask), facts["key"]
+            low = _reference_frame(lq[0], dataset.reference, t, len(gt) if gt.ndim == 4 else None)
             records: dict[str, Record] = {}
             for protocol in self.protocols:
                 scores = {
                     name: None
                     if isinstance(metric, ClipMetric)
-                    else self._measure(name, protocol, images, dataset.scale, key)
+                    else self._measure(name, protocol, images, dataset.scale, key, low)
                     for name, metric in self.metrics.items()
                 }
                 records[protocol] = {**facts, "seconds": seconds / len(parts), "metrics": scores}
@@ -246,10 +247,10 @@ class Evaluator:
 
     def _frames(
         self, sample: Sample, sr: Tensor, gt: Tensor, mask: Tensor | None
-    ) -> Iterator[tuple[Record, Tensor, Tensor, Tensor | None]]:
-        """Yields key and kind, sr, gt and mask of an image, or of each frame that is scored."""
+    ) -> Iterator[tuple[Record, Tensor, Tensor, Tensor | None, int]]:
+        """Yields key and kind, sr, gt, mask, and number of an image or of each scored frame."""
         if gt.ndim == 3:
-            yield {"key": sample["key"]}, sr, gt, mask
+            yield {"key": sample["key"]}, sr, gt, mask, 0
             return
         if len(sr) != len(gt):
             raise UserError(
@@ -269,10 +270,16 @@ class Evaluator:
         for t in scored:
             kind = {"kind": sample["kinds"][t]} if "kinds" in sample else {}
             frame_mask = None if mask is None else mask[t]
-            yield {"key": f"{sample['key']}/{names[t]}", **kind}, sr[t], gt[t], frame_mask
+            yield {"key": f"{sample['key']}/{names[t]}", **kind}, sr[t], gt[t], frame_mask, t
 
     def _measure(
-        self, name: str, protocol: str, images: tuple[Any, Any, Any], scale: int, key: str
+        self,
+        name: str,
+        protocol: str,
+        images: tuple[Any, Any, Any],
+        scale: int,
+        key: str,
+        lq: Tensor | None = None,
     ) -> float | None:
         """Returns a metric's value of an image or clip; None if the metric is unavailable."""
         if name in self._unavailable:
@@ -280,13 +287,32 @@ class Evaluator:
         sr, gt, mask = images
         rules = self.protocols[protocol]
         try:
-            return self.metrics[name](sr, gt, protocol=rules, scale=scale, mask=mask, key=key)
+            metric, more = self.metrics[name], {"mask": mask, "key": key}
+            if metric.needs_lq:
+                more["lq"] = lq
+            return metric(sr, gt, protocol=rules, scale=scale, **more)
         except MetricUnavailable as error:
             self._unavailable.add(name)
             warn_once(f"{name} is left out: {error}")
             return None
         except RunError as error:
             raise RunError(f"{key}: {error}") from error
+
+
+def _reference_frame(
+    lq: Tensor, reference: int | None, index: int, num_gt: int | None
+) -> Tensor | None:
+    """Returns the LR frame (C, h, w) of a ground truth; None if it has none.
+
+    Args:
+        lq: LR frames (T, C, h, w).
+        reference: Frame that is restored; None: all frames are.
+        index: Number of the ground truth's frame.
+        num_gt: Number of frames of the ground truth; None: it is an image.
+    """
+    if num_gt is None:
+        return lq[reference or 0]
+    return lq[index] if num_gt == len(lq) else None
 
 
 def _on_cpu(frame: _Frame) -> _Frame:

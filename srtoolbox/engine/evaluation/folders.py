@@ -184,7 +184,12 @@ class Scores:
         return {name: value for name, value in means.items() if value is not None}  # none missing
 
     def _levels_text(self) -> str:
-        texts = [f"{name} {_shown(value)}" for name, value in self.options.items()]
+        given = dict(self.options)
+        texts = []
+        if given.get("nodata") == "file":
+            del given["nodata"]
+            texts = ["pixels with the nodata value that they state are not scored"]
+        texts = [f"{name} {_shown(value)}" for name, value in given.items()] + texts
         options = f" Files: {', '.join(texts)}." if texts else ""
         if not self.levels.changed:
             return options
@@ -295,7 +300,9 @@ def score_folders(
     if levels.changed and not any(side & used for side in types):
         given = {"white": white_level is not None, "black": black_level != 0}
         unused = " and ".join(level for level, is_given in given.items() if is_given)
-        notes.append(f"no 16-bit files: {unused or 'white'} level not used")
+        floats = any("float32" in side for side in types)
+        advice = "; --scale-floats applies it to float files" if floats else ""
+        notes.append(f"no 16-bit files: {unused or 'white'} level not used{advice}")
         levels = Levels()
     missing: float | Literal["file"] | None = nodata
     if nodata is None and any(truth.nodata is not None for _, truth in infos):

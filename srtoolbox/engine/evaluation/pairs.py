@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -214,7 +215,8 @@ def _check(pairs: Sequence[Pair], scale: int, shared: ReadOptions, bands: Bands)
     )
     for pair, sr, gt in infos:
         if isinstance(sr, Fault) or isinstance(gt, Fault):
-            yield from (info for info in (sr, gt) if isinstance(info, Fault))
+            faults = [info for info in (sr, gt) if isinstance(info, Fault)]
+            yield from (_of_bands(fault, bands) for fault in faults)
         elif sr.channels == 1 and gt.channels == 3:
             yield Fault(pair.sr, "wrong channels", f"is grey, but {pair.gt} is RGB")
         elif sr.channels != gt.channels and (sr.channels, gt.channels) != (3, 1):
@@ -231,6 +233,19 @@ def _check(pairs: Sequence[Pair], scale: int, shared: ReadOptions, bands: Bands)
             yield Fault(pair.sr, "wrong size", text)
         elif pair.mask is not None:
             yield from _mask_faults(pair.mask, pair.gt, gt)
+
+
+def _of_bands(fault: Fault, bands: Bands) -> Fault:
+    """Returns the fault with the options of the command for files of too many bands."""
+    found = re.match(r"\d+ channels; expected 1 \(grey\) or 3 \(RGB\)", fault.text)
+    if found is None or bands.any_number:
+        return fault
+    convert = ", an alpha channel is dropped by --convert rgb" if found[0][0] in "24" else ""
+    text = (
+        f"{found[0]}, as the protocol does; --protocol bands scores all bands, --bands 3 2 1 three "
+        f"of them{convert}"
+    )
+    return replace(fault, text=text)
 
 
 def _mask_faults(path: Path, truth: Path, gt: ImageInfo) -> Iterator[Fault]:

@@ -15,11 +15,15 @@ from torch import nn
 from srtoolbox.archs.base import arch_info
 from srtoolbox.config.files import Tree, as_tree, dump, merge, read
 from srtoolbox.config.load import check_options
+from srtoolbox.data.files.find import scan_pair
+from srtoolbox.data.files.image_info import ReadOptions
+from srtoolbox.data.files.reader import image_info
 from srtoolbox.engine.build import assemble, build_dataset, build_network, fingerprint
 from srtoolbox.engine.evaluation.evaluator import Evaluator, Record, average, not_finite
 from srtoolbox.engine.evaluation.images import image_writer
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.weights.load import load_weights, read_weights, weights_hash
+from srtoolbox.engine.weights.pixels import PixelFacts
 from srtoolbox.errors import UserError
 from srtoolbox.utils.environment import describe_environment
 from srtoolbox.utils.files import user_path, write_atomic
@@ -141,28 +145,59 @@ def load_test_options(
         overrides: As for ``read``.
         weights: Weight file; default: ``path.pretrain_network_g``.
         data: Folders of LR and GT images that form one more test set, with the name of the GT
-            folder.
+            folder. Bands and levels are those of the training data that the weight file states; for
+            other numbers of bands than one or three the protocol is "bands".
 
     Raises:
         UserError: if there is no network or no dataset, or the options are faulty.
     """
     tree = read(path, overrides)
-    if data is not None:
-        lq, gt = data
-        spec = {"type": "PairedImages", "dataroot_lq": str(lq), "dataroot_gt": str(gt)}
-        tests = {"datasets": {"test": {gt.resolve().name: spec}}}
-        tree = merge(as_tree(tests, "--data"), tree)
-    if path is None and "datasets" not in tree:
+    if path is None and data is None and "datasets" not in tree:
         raise UserError("no images to test on: give an option file, or --data LR_DIR GT_DIR")
     paths = tree.get("path")
     paths = paths if isinstance(paths, Tree) else Tree()
     if weights is None and isinstance(paths.get("pretrain_network_g"), str):
         weights = user_path(paths["pretrain_network_g"])
+    if data is not None:
+        facts = PixelFacts()
+        if weights is not None:
+            facts = read_weights(weights, paths.get("param_key_g")).pixels
+        tree = merge(as_tree(_data_options(*data, facts), "--data"), tree)
     if weights is not None:
         tree = merge(_weights_options(weights, tree, paths.get("param_key_g")), tree)
     elif path is None and "network_g" not in tree:
         raise UserError("no network to test: give an option file, or --weights FILE")
     return check_options(tree, RunOptions)
+
+
+def _data_options(lq: Path, gt: Path, facts: PixelFacts) -> dict[str, Any]:
+    """Returns the options of a test set of two folders, read as the training data were."""
+    spec: dict[str, Any] = {"dataroot_lq": str(lq), "dataroot_gt": str(gt)}
+    found = facts.to_json()
+    if facts.bands is not None and _has_bands(lq, facts.bands):
+        spec["bands"] = found["bands"]
+    if facts.has_levels:
+        levels = ("white_level", "black_level", "scale_floats")
+        spec |= {name: found[name] for name in levels if name in found}
+    options: dict[str, Any] = {}
+    if facts.channels not in (1, 3):
+        options["val"] = {"protocol": "bands"}
+    stated = [f"{name}: {value}" for name, value in spec.items() if not name.startswith("dataroot")]
+    stated += [f"val.protocol: {value['protocol']}" for value in options.values()]
+    if stated:
+        _log.info("--data: as in the training of the weights, unless set: %s", ", ".join(stated))
+    name = gt.resolve().name
+    return {"datasets": {"test": {name: {"type": "PairedImages", **spec}}}, **options}
+
+
+def _has_bands(folder: Path, bands: tuple[int, ...]) -> bool:
+    """Returns whether the first image of a folder has all these bands."""
+    try:
+        items, _ = scan_pair(folder)
+        image_info(items[0].gt[0], ReadOptions(bands=bands, any_range=True))
+    except (UserError, IndexError):
+        return False  # if there is no image, the dataset reports it
+    return True
 
 
 def _weights_options(weights: Path, tree: Tree, key: str | None) -> Tree:

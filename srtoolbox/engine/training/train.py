@@ -15,6 +15,7 @@ from torch import nn
 
 from srtoolbox.archs.base import arch_info
 from srtoolbox.config.files import dump, plain
+from srtoolbox.data.base import dataset_info
 from srtoolbox.engine.build import build_dataset, build_network, fingerprint, load_pretrained
 from srtoolbox.engine.device.distributed import SINGLE_PROCESS, Ranks
 from srtoolbox.engine.device.precision import resolve
@@ -117,7 +118,7 @@ def train(
         if line := load_pretrained(opt, net):
             _log.info("%s", line)
         dataset = build_dataset("train", opt.datasets.train, opt, net)
-        probe_metrics(opt.val, opt.scale)
+        probe_metrics(opt.val, opt.scale, dataset_info(dataset).gt_channels or 3)
         probe_training(opt, dataset, device, ranks.size)
         num_frame = arch_info(net).num_frame or 1
         if opt.train.num_frame_range and num_frame > 1:

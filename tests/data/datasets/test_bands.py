@@ -179,6 +179,18 @@ class TestDepth:
         with pytest.raises(UserError, match="scale"):
             build("dataset", spec(tmp_path, "PairedImages", **scaled), channels=4)[0]
 
+    def test_levels_that_do_not_apply_to_floats_are_named(self, tmp_path: Path, caplog) -> None:
+        tif(tmp_path / "gt" / "a.tif", bands(4, (16, 18), 0, "float32"))
+        given = spec(tmp_path, "PairedImages", dataroot_lq=None)
+        words = "a.tif: white_level does not apply to float files, which must be in [0, 1]; set"
+        with caplog.at_level("WARNING", "srtoolbox"):
+            build("dataset", given, channels=4)
+            assert words not in caplog.text
+            build("dataset", {**given, "white_level": 1, "scale_floats": True}, channels=4)
+            assert words not in caplog.text
+            build("dataset", {**given, "white_level": 3000}, channels=4)
+        assert f"{words} scale_floats: true" in caplog.text
+
     def test_synthetic_frames_keep_more_bits(self, tmp_path: Path) -> None:
         write(tmp_path, "PairedImages", 4, "uint16")
         given = {"white_level": 4095, "bit_depth": 12, "noise_sigma": (0, 0)}

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from srtoolbox.data.files import walk
@@ -456,6 +456,8 @@ FRAMES = st.sets(st.integers(0, 12), min_size=1)
 @settings(deadline=None)
 @given(FRAMES, FRAMES)
 def test_the_frames_of_a_clip_are_paired_and_others_are_named(hr: set[int], lr: set[int]):
+    middle = sorted(lr)[len(lr) // 2 : len(lr) // 2 + 1] if len(lr) % 2 and len(lr) > 1 else []
+    assume(sorted(hr) != middle)  # a clip may have a ground truth for its middle frame only
     with TemporaryDirectory() as folder:
         root = Path(folder)
         for side, frames in (("GT", hr), ("LR", lr)):

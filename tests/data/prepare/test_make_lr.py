@@ -8,11 +8,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
 from srtoolbox.data.files.find import scan
 from srtoolbox.data.files.reader import read_image
 from srtoolbox.data.layouts import get_layout
+from srtoolbox.data.prepare.dataset import prepare
 from srtoolbox.data.prepare.make_lr import make_lr
+from srtoolbox.errors import UserError
+
+PLANES = {"photometric": "minisblack", "planarconfig": "contig"}
 
 
 def run(name: str, split: str, root: Path, scale: int, out: Path | None = None) -> int:
@@ -69,3 +74,17 @@ def test_16_bits_keep_their_colours(tmp_path: Path) -> None:
     run("folder", "all", tmp_path, 4)
     (path,) = (tmp_path / "LR").iterdir()
     assert read_image(path)[:, 0, 0].tolist() == [40000, 0, 0]
+
+
+def test_files_that_png_cannot_store_are_named(tmp_path: Path) -> None:
+    (tmp_path / "HR").mkdir()
+    pixels = np.zeros((16, 16, 4), np.int16)
+    tifffile.imwrite(
+        tmp_path / "HR" / "a.tif", pixels, photometric="minisblack", planarconfig="contig"
+    )
+    given = {"scale": 2, "channels": 4, "make_lr": True, "cache": None}
+    with pytest.raises(UserError, match=r"a\.tif: int16 .*prepare: --white-level, --black-level"):
+        prepare("folder", tmp_path, **given)
+    words = r"a\.tif: int16 pixels; --make-lr writes LR files of uint8 and uint16 only: convert"
+    with pytest.raises(UserError, match=words):
+        prepare("folder", tmp_path, **given, white_level=10000)

@@ -425,8 +425,13 @@ def test_unknown_keys_are_named_with_their_line(run: Translate, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("options", "changes", "kind", "key", "text"),
     [
-        (IMAGES, {"datasets.train.io_backend.type": "lmdb"}, "lost", "io_backend.type", "lmdb is"),
-        (IMAGES, {"datasets.train.meta_info_file": "x.txt"}, "lost", "meta_info_file", "all image"),
+        (IMAGES, {"datasets.train.io_backend.type": "lmdb"}, "lost", "io_backend.type", "in .lmdb"),
+        (
+            IMAGES,
+            {"datasets.train.io_backend.type": "lmdb", "datasets.train.meta_info_file": "x.txt"},
+            *("unneeded", "meta_info_file", "meta_info.txt in the LMDB folder"),
+        ),
+        (IMAGES, {"datasets.train.io_backend.type": "petrel"}, "lost", "io_backend.type", "petrel"),
         (IMAGES, {"datasets.train.color": "y"}, "lost", "color", "no such option"),
         (IMAGES, {"datasets.val.color": "n"}, "unneeded", "color", "RGB"),
         (IMAGES, {"logger.wandb.project": "p"}, "differs", "logger.wandb.project", "mode: online"),
@@ -667,15 +672,74 @@ def test_names_of_2020(load: Callable[..., RunOptions]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "roots", "dataset"),
+    [
+        (
+            "REDSDataset",
+            ("REDS/train_sharp_with_val.lmdb", "REDS/train_sharp_bicubic_with_val.lmdb"),
+            {"layout": "reds", "split": "train"},
+        ),
+        (
+            "Vimeo90KDataset",
+            ("vimeo90k/vimeo90k_train_GT_only4th.lmdb", "vimeo90k/vimeo90k_train_LR7frames.lmdb"),
+            {"recursive": True},
+        ),
+    ],
+)
+def test_lmdb_folders_of_clips(
+    kind: str, roots: tuple[str, str], dataset: Options, run: Translate
+) -> None:
+    changes = {"type": kind, "dataroot_gt": roots[0], "dataroot_lq": roots[1]}
+    changes |= {"meta_info_file": None, "io_backend.type": "lmdb"}
+    changes["val_partition"] = "REDS4" if kind == "REDSDataset" else None
+    translation = run(CLIPS, {f"datasets.train.{key}": value for key, value in changes.items()})
+    train = yaml.safe_load(translation.text)["datasets"]["train"]
+    assert {name: train[name] for name in dataset} == dataset
+    assert (train["dataroot"], train["dataroot_lq"]) == roots
+    assert ("layout" in train) == (kind == "REDSDataset")
+    assert not [key for key in notes(translation, "lost") if key.startswith("datasets.train")]
+
+
+def test_lmdb_folders_of_images(run: Translate) -> None:
+    roots = {"dataroot_gt": "d/HR_sub.lmdb", "dataroot_lq": "d/LR_bicubic_X3_sub.lmdb"}
+    changes = {"io_backend": {"type": "lmdb", "db_paths": ["a", "b"]}, **roots}
+    translation = run(IMAGES, {f"datasets.train.{key}": value for key, value in changes.items()})
+    train = yaml.safe_load(translation.text)["datasets"]["train"]
+    assert {name: train[name] for name in roots} == roots
+    assert "srtoolbox[lmdb]" in notes(translation, "unneeded")["datasets.train.io_backend.type"]
+    assert not notes(translation, "lost")
+
+
+def test_lists_of_images_are_kept(run: Translate) -> None:
+    translation = run(IMAGES, {"datasets.train.meta_info_file": "d/meta_info_DIV2K800sub_GT.txt"})
+    train = yaml.safe_load(translation.text)["datasets"]["train"]
+    assert train["meta_info_file"] == "d/meta_info_DIV2K800sub_GT.txt"
+
+
+@pytest.mark.parametrize(
     ("changes", "dataset"),
     [
         (
-            {"name": "Vid4", "dataroot_gt": "d/Vid4/GT", "dataroot_lq": "d/Vid4/BIx4"},
+            {
+                "name": "Vid4",
+                "dataroot_gt": "d/Vid4/GT",
+                "dataroot_lq": "d/Vid4/BIx4",
+                "meta_info_file": None,
+            },
             {"layout": "vid4", "dataroot": "d/Vid4", "dataroot_lq": "d/Vid4/BIx4"},
         ),
         (
-            {"name": "mine", "dataroot_gt": "d/gt", "dataroot_lq": "d/lq"},
-            {"dataroot": "d/gt", "dataroot_lq": "d/lq"},
+            {
+                "name": "mine",
+                "dataroot_gt": "d/gt",
+                "dataroot_lq": "d/lq",
+                "meta_info_file": "d/meta_info_mine.txt",
+            },
+            {
+                "dataroot": "d/gt",
+                "dataroot_lq": "d/lq",
+                "meta_info_file": "d/meta_info_mine.txt",
+            },
         ),
         (
             {

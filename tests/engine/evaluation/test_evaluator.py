@@ -141,6 +141,25 @@ def test_too_few_frames_are_reported() -> None:
         run(Evaluator(val_options(), CPU), Halved(), WholeClips())
 
 
+class LowFrame(Metric):
+    """Whether LR is the frame of the ground truth, with every pixel repeated."""
+
+    needs_lq = True
+
+    def score(self, sr: Tensor, gt: Tensor, protocol: Protocol, scale: int, lq: Tensor) -> float:
+        return (gt - lq.repeat_interleave(2, -1).repeat_interleave(2, -2)).abs().max().item()
+
+
+def test_metrics_get_the_lr_frame_of_the_ground_truth() -> None:
+    evaluator = Evaluator(val_options(), CPU)
+    evaluator.metrics["low"] = LowFrame()
+    windows = run(evaluator, Nearest(), Repeated())
+    assert [record["metrics"]["low"] for record in windows] == [0] * 4
+    clips = run(evaluator, EveryFrame(), WholeClips())
+    wrong = {r["key"] for r in clips if r["metrics"]["low"] > 0}
+    assert wrong == {"clip0/001", "clip1/001"}  # their ground truth differs
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_training_mode_is_restored(training: bool) -> None:
     net = Nearest().train(training)

@@ -526,8 +526,10 @@ def test_bands_of_the_truth_alone(four_bands):
 
 def test_bands_that_a_protocol_does_not_score(four_bands):
     sr, gt, *_ = four_bands
-    with pytest.raises(UserError, match=r"sr/a\.tif: 4 channels; expected 1 .grey. or 3"):
+    with pytest.raises(UserError, match=r"sr/a\.tif: 4 channels; expected 1 .grey. or 3") as error:
         score_folders(sr, gt, protocol="rgb")
+    assert "--protocol bands scores all bands, --bands 3 2 1 three of them" in str(error.value)
+    assert "prepare" not in str(error.value)
     with pytest.raises(UserError, match=r"gt: psnr: protocol 'rgb' scores .* not 2 bands"):
         score_folders(sr, gt, protocol="rgb", bands=[1, 2], metrics=["psnr"])
 
@@ -648,6 +650,32 @@ def test_masks_of_clips(clips, tmp_path):
     mean = score_folders(sr, gt, mask=tmp_path / "masks", **options).mean
     assert list(mean.values()) == [math.inf, math.inf]
     assert math.isfinite(score_folders(sr, gt, **options).mean["psnr"])
+
+
+def test_the_note_on_missing_values_that_files_state(four_bands, capsys):
+    sr, gt, _, y = four_bands
+    planes = np.ascontiguousarray(y.transpose(1, 2, 0))
+    tag = (42113, "s", 0, "7", True)  # how GDAL states the value of missing pixels
+    form = {"photometric": "minisblack", "planarconfig": "contig", "extratags": (tag,)}
+    tifffile.imwrite(gt / "a.tif", planes, **form)
+    assert cli.main(["metrics", str(sr), str(gt), "--protocol", "bands", "--device", "cpu"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Files: pixels with the nodata value that they state are not scored." in text
+
+
+def test_metrics_that_need_lr_are_refused(images):
+    with pytest.raises(UserError, match="Omission: needs the LR image"):
+        score_folders(*images, protocol="rgb", metrics=["omission"])
+
+
+def test_levels_of_floats_are_named(tmp_path, capsys):
+    for name in ("sr", "gt"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "a.npy", np.full((20, 24), 0.5, np.float32))
+    arguments = ["metrics", str(tmp_path / "sr"), str(tmp_path / "gt"), "--protocol", "rgb"]
+    cli.main([*arguments, "--metrics", "psnr", "--white-level", "4095", "--device", "cpu"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "white level not used; --scale-floats applies it to float files" in printed
 
 
 def test_bands_on_the_command_line(four_bands, tmp_path, capsys):

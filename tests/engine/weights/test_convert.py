@@ -6,18 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
 from srtoolbox.archs.edsr import EDSR
 from srtoolbox.cli import main
-from srtoolbox.engine.evaluation.test import load_test_options
+from srtoolbox.engine.evaluation.test import load_test_options, run_test
 from srtoolbox.engine.weights.convert import convert
 from srtoolbox.engine.weights.load import load, read_weights, save_weights, weights_hash
+from srtoolbox.engine.weights.pixels import PixelFacts
 from srtoolbox.errors import UserError
 from srtoolbox.utils.files import read_lines
 
 CPU = torch.device("cpu")
+PLANES = {"photometric": "minisblack", "planarconfig": "contig"}
 SIZES = ["num_feat=4", "num_block=1"]
 ARCH = {"type": "EDSR", "num_feat": 4, "num_block": 1, "scale": 2}
 
@@ -115,6 +118,40 @@ class TestWithoutOptionFile:
         assert opt.network_g == ARCH
         assert opt.datasets.test["GT"]["filename_tmpl"] == "{}x2"
         assert opt.datasets.test["GT"]["dataroot_lq"] == "LR"
+
+    def test_bands_levels_and_protocol_are_those_of_the_training(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        rng = np.random.default_rng(0)
+        for folder, side in (("LR", 16), ("GT", 32)):
+            Path(folder).mkdir()
+            pixels = rng.integers(0, 4096, (side, side, 5)).astype(np.uint16)
+            tifffile.imwrite(
+                f"{folder}/a.tif", pixels, photometric="minisblack", planarconfig="contig"
+            )
+        facts = PixelFacts(4, (4, 3, 2, 1), 4095)
+        arch = {**ARCH, "num_in_ch": 4}
+        save_weights(Path("net.pth"), arch, EDSR(2, 4, 1, num_in_ch=4), pixels=facts)
+        data = (Path("LR"), Path("GT"))
+        opt = load_test_options(None, [], Path("net.pth"), data)
+        spec = opt.datasets.test["GT"]
+        assert (spec["bands"], spec["white_level"]) == ([4, 3, 2, 1], 4095)
+        assert "scale_floats" not in spec and opt.val.protocol == "bands"
+        result = run_test(opt, CPU, Path("net.pth"))
+        assert 0 < result.scores["GT"]["psnr"] < 20
+        overrides = ["val.protocol=probav", "datasets.test.GT.white_level=10000"]
+        opt = load_test_options(None, overrides, Path("net.pth"), data)
+        assert (opt.val.protocol, opt.datasets.test["GT"]["white_level"]) == ("probav", 10000)
+        save_weights(Path("all.pth"), arch, EDSR(2, 4, 1, num_in_ch=4), pixels=PixelFacts(4))
+        spec = load_test_options(None, [], Path("all.pth"), data).datasets.test["GT"]
+        assert "bands" not in spec and "white_level" not in spec
+        # Files that have only the bands of the training are read as they are.
+        facts = PixelFacts(4, (13, 3, 2, 1))
+        save_weights(Path("more.pth"), arch, EDSR(2, 4, 1, num_in_ch=4), pixels=facts)
+        assert (
+            "bands" not in load_test_options(None, [], Path("more.pth"), data).datasets.test["GT"]
+        )
 
     def test_an_option_file_without_network(self, tmp_path: Path) -> None:
         weights, file = tmp_path / "net.pth", tmp_path / "own.yml"
