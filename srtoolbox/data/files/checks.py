@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from srtoolbox.data.files.find import Fault, Item
@@ -27,6 +27,7 @@ def check_items(
     training: bool = False,
     options: ReadOptions = PLAIN,
     lq_options: ReadOptions | None = None,
+    known: dict[Path, ImageInfo] | None = None,
     progress: Progress = lambda done, total: None,
 ) -> list[Fault]:
     """Checks the files of a dataset.
@@ -46,6 +47,8 @@ def check_items(
         training: The images will be stacked to batches, so all must have one bit depth.
         options: How ground truth and LR are read; ``raw`` is that of the layout.
         lq_options: How LR is read; None: as the ground truth.
+        known: Forms of files that are not to be read again, by path; gets those of the others. The
+            caller knows that these files are as they were.
         progress: Called with the number of files checked so far and the number of all files.
 
     Returns:
@@ -59,17 +62,20 @@ def check_items(
     jobs |= {path: MASK_OPTIONS for path in masks if path not in jobs}
     # In the order of the items.
     paths = list(dict.fromkeys(path for item in items for path in _paths(item)))
-    infos: dict[Path, ImageInfo] = {}
+    known = {} if known is None else known
+    unread = [path for path in paths if path not in known]
     faults: dict[Path, Fault] = {}
-    examined = map_threads(lambda path: examine_file(path, jobs[path], deep), paths)
-    for count, (path, found) in enumerate(zip(paths, examined, strict=True), 1):
+    examined = map_threads(lambda path: examine_file(path, jobs[path], deep), unread)
+    for count, (path, found) in enumerate(zip(unread, examined, strict=True), 1):
         if isinstance(found, Fault):
             faults[path] = found
         else:
-            infos[path] = found
-        progress(count, len(paths))
-    for path, info in infos.items():  # the channel of known pixels is no band
-        infos[path] = info._replace(channels=info.channels - jobs[path].num_extra)
+            known[path] = found
+        progress(len(paths) - len(unread) + count, len(paths))
+    infos = {path: known[path] for path in paths if path in known}
+    if any(options.num_extra for options in (gt_options, lq_options)):
+        for path, info in infos.items():  # the channel of known pixels is no band
+            infos[path] = info._replace(channels=info.channels - jobs[path].num_extra)
     is_grey_asked = lq_options.channels == 1
     check = _ItemCheck(infos, 2 * scale if layout.raw else scale, layout, gt_size, is_grey_asked)
     for item in items:
@@ -165,14 +171,23 @@ class _ItemCheck:
     layout: Layout
     gt_size: int | None
     is_grey_asked: bool = False
+    _sound_forms: set[tuple[object, ...]] = field(default_factory=set)
 
     def item(self, item: Item, faults: dict[Path, Fault]) -> None:
         """Adds the item's faults; each file keeps the first one."""
+        # The rules look at the forms of an item's files only: most items are like one before.
+        paths = _paths(item)
+        counts = len(item.gt), len(item.lq), len(item.mask), len(item.lq_mask)
+        forms = (*counts, *map(self.infos.get, paths))
+        if forms in self._sound_forms:
+            return
         for rule in (self._channels, self._frames, self._scale, self._min_size, self._masks):
             # A rule sees only files without faults, so that one problem is reported once.
-            sound = [path for path in _paths(item) if path not in faults]
+            sound = [path for path in paths if path not in faults]
             for fault in rule(item, sound):
                 faults.setdefault(fault.path, fault)
+        if not any(path in faults for path in paths):
+            self._sound_forms.add(forms)
 
     def _channels(self, item: Item, sound: list[Path]) -> Iterator[Fault]:
         if self.layout.raw:
