@@ -3,18 +3,70 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from srtoolbox.data.files.find import Fault, Item
 from srtoolbox.data.files.image_info import PLAIN, ImageFault, ImageInfo, ReadOptions, bands_text
-from srtoolbox.data.files.reader import MASK_OPTIONS, ends_whole, image_info, read_image
+from srtoolbox.data.files.reader import MASK_OPTIONS, ends_whole, open_file, read_opened
 from srtoolbox.data.files.windows import WindowedImage, is_large, open_image
 from srtoolbox.data.layouts.base import Layout
 from srtoolbox.errors import UserError
 from srtoolbox.utils.console import Progress
 from srtoolbox.utils.cpu import map_threads
+
+_State = tuple[int, int, int, int] | None
+_memory: ContextVar[_Memory | None] = ContextVar("checked files", default=None)
+
+
+@contextmanager
+def remember_checked_files() -> Iterator[None]:
+    """Inside, ``check_items`` opens a file that it has checked before only if the file changed.
+
+    It is for a command that checks the same files several times.
+    """
+    token = _memory.set(_Memory())
+    try:
+        yield
+    finally:
+        _memory.reset(token)
+
+
+class _Memory:
+    """The forms of checked files, with the states by which changes are recognised."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Path, ReadOptions], tuple[_State, ImageInfo]] = {}
+
+    def states(self, paths: Iterable[Path]) -> dict[Path, _State]:
+        """Returns device, inode, size and time of change of files; None of a missing file."""
+        return {path: _state(path) for path in paths}
+
+    def keep(self, path: Path, options: ReadOptions, state: _State, info: ImageInfo) -> None:
+        """Keeps the form of a file that was read with some options."""
+        self._known[path, options] = state, info
+
+    def recall(
+        self, jobs: Mapping[Path, ReadOptions], paths: Iterable[Path]
+    ) -> dict[Path, ImageInfo]:
+        """Returns the forms of those files that are as they were when they were read."""
+        found = {}
+        for path in paths:
+            state, info = self._known.get((path, jobs[path]), (None, None))
+            if info is not None and state is not None and state == _state(path):
+                found[path] = info
+        return found
+
+
+def _state(path: Path) -> _State:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def check_items(
@@ -63,7 +115,11 @@ def check_items(
     # In the order of the items.
     paths = list(dict.fromkeys(path for item in items for path in _paths(item)))
     known = {} if known is None else known
+    memory = _memory.get()
+    if memory is not None and not deep:
+        known |= memory.recall(jobs, [path for path in paths if path not in known])
     unread = [path for path in paths if path not in known]
+    states = {} if memory is None else memory.states(unread)  # before the files are read
     faults: dict[Path, Fault] = {}
     examined = map_threads(lambda path: examine_file(path, jobs[path], deep), unread)
     for count, (path, found) in enumerate(zip(unread, examined, strict=True), 1):
@@ -71,6 +127,8 @@ def check_items(
             faults[path] = found
         else:
             known[path] = found
+            if memory is not None:
+                memory.keep(path, jobs[path], states[path], found)
         progress(len(paths) - len(unread) + count, len(paths))
     infos = {path: known[path] for path in paths if path in known}
     if any(options.num_extra for options in (gt_options, lq_options)):
@@ -133,17 +191,17 @@ def raise_faults(faults: Sequence[Fault], title: str) -> None:
 def examine_file(path: Path, options: ReadOptions = PLAIN, deep: bool = False) -> ImageInfo | Fault:
     """Returns the facts in a file's header, or its fault; for the options see ``check_items``."""
     try:
-        info = image_info(path, options)
+        file = open_file(path, options)
         if deep or not ends_whole(path):
-            if is_large(info):
+            if is_large(file.info):
                 _read_large(path, options)
             else:
-                read_image(path, options)
+                read_opened(path, options, file)
     except ImageFault as fault:
         return Fault(path, fault.kind, str(fault).removeprefix(f"{path}: "))
     except OSError as error:
         return Fault(path, "unreadable", f"cannot be read ({error.strerror})")
-    return info
+    return file.info
 
 
 def _read_large(path: Path, options: ReadOptions) -> None:

@@ -15,7 +15,8 @@ from support.pixel_cache import the_store
 
 from srtoolbox.data.datasets.paired_images import PairedImages
 from srtoolbox.data.files import checks
-from srtoolbox.data.files.image_info import ImageInfo, ReadOptions
+from srtoolbox.data.files.image_info import ReadOptions
+from srtoolbox.data.files.reader import OpenedFile
 from srtoolbox.errors import UserError
 
 SCALE = 2
@@ -36,13 +37,13 @@ def root(tmp_path: Path) -> Path:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files whose headers are read, as ``gt/0.npy``."""
     names: list[str] = []
-    read = checks.image_info
+    read = checks.open_file
 
-    def image_info(path: Path, options: ReadOptions) -> ImageInfo:
+    def open_file(path: Path, options: ReadOptions) -> OpenedFile:
         names.append(f"{path.parent.name}/{path.name}")
         return read(path, options)
 
-    monkeypatch.setattr(checks, "image_info", image_info)
+    monkeypatch.setattr(checks, "open_file", open_file)
     return names
 
 
@@ -64,8 +65,10 @@ def test_no_file_is_opened(root: Path, opened: list[str]) -> None:
     pairs = dataset(root)
     assert opened == []
     plain = dataset(root, cache=None)
-    assert sorted(opened) == [f"{side}/{i}.npy" for side in ("gt", "lq") for i in range(3)]  # once
-    assert pairs.gt_sizes() == plain.gt_sizes() == {root / f"gt/{i}.npy": (12, 12) for i in range(3)}
+    once = [f"{side}/{i}.npy" for side in ("gt", "lq") for i in range(3)]
+    assert sorted(opened) == once
+    sizes = {root / "gt" / f"{i}.npy": (12, 12) for i in range(3)}
+    assert pairs.gt_sizes() == plain.gt_sizes() == sizes
     assert_same(samples(pairs), samples(plain))
 
 
