@@ -13,10 +13,11 @@ import math
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -231,11 +232,17 @@ def _write_strips(blob: int, image: WindowedImage, offset: int) -> None:
             _write(blob, np.ascontiguousarray(rows), start)
 
 
+def index_checksum(files: list[list[Any]]) -> int:
+    """Returns the checksum of the files, places and forms in an index of a cache."""
+    return zlib.crc32(json.dumps(files).encode())
+
+
 def _finish(
     store: Path, part: Path, sources: list[SourceFile], places: list[Place], size: int
 ) -> None:
     files = [[source.path, *place] for source, place in zip(sources, places, strict=True)]
-    write_synced(part / "index.json", json.dumps({"size": size, "files": files}))
+    index = {"size": size, "crc32": index_checksum(files), "files": files}
+    write_synced(part / "index.json", json.dumps(index))
     sync_folder(part)
     part.rename(store)
     sync_folder(store.parent)

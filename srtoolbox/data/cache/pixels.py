@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,9 +22,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from srtoolbox.data.cache.build import Place, SourceFile, build
+from srtoolbox.data.cache.build import Place, SourceFile, build, index_checksum
 from srtoolbox.data.files.archives import file_state
-from srtoolbox.data.files.image_info import PLAIN, ReadOptions
+from srtoolbox.data.files.image_info import PLAIN, ImageInfo, ReadOptions, fits_channels
 from srtoolbox.data.files.reader import image_info
 from srtoolbox.data.files.windows import open_image
 from srtoolbox.errors import UserError
@@ -71,30 +72,61 @@ def open_pixels(
         return cast("PixelReader", partial(open_image, options=options))
     cache = user_path(cache).absolute()
     numbers, sources = _list_sources(files, options)
+    if (found := _find_pixels(cache, numbers, sources, options)) is not None:
+        return found
+    if options.any_range:
+        store = _store_of_any_range(cache, sources, options)
+    else:
+        store = _store(cache, sources, options)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cache: {cache} cannot be created ({error.strerror}); name another folder"
+        ) from error
+    with _locked(store):
+        places = _find(store, sources)  # another process may have built it meanwhile
+        if places is None:
+            if store.exists():
+                _log.warning("%s: damaged; building it again", store)
+                shutil.rmtree(store)
+            places = build(
+                store, sources, options, limit_gib, lambda: _list_sources(files, options)[1]
+            )
+    return CachedPixels(store, numbers, places)
+
+
+def find_pixels(
+    files: Sequence[Path], cache: str | Path | None, options: ReadOptions = PLAIN
+) -> CachedPixels | None:
+    """Returns what ``open_pixels`` returns if the cache has the pixels of all files as they are.
+
+    No file is opened. A cache of files that changed (path, size or time of change) is not found.
+
+    Args:
+        files: As of ``open_pixels``.
+        cache: Folder for decoded pixels; None: there is none.
+        options: How the files are read.
+    """
+    if cache is None:
+        return None
+    try:
+        numbers, sources = _list_sources(files, options)
+        return _find_pixels(user_path(cache).absolute(), numbers, sources, options)
+    except UserError:  # ``open_pixels`` and the check of the files report it
+        return None
+
+
+def _find_pixels(
+    cache: Path, numbers: dict[str, int], sources: list[SourceFile], options: ReadOptions
+) -> CachedPixels | None:
+    """Returns the pixels of files from the cache; None if they are missing or damaged there."""
     store = _store(cache, sources, options)
     places = _find(store, sources)
     if places is None and options.any_range:
-        store = _store_of_any_range(cache, sources, options)
+        store = _of_any_range(store)
         places = _find(store, sources)
-    if places is None:
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"cache: {cache} cannot be created ({error.strerror}); name another folder"
-            ) from error
-        with _locked(store):
-            places = _find(store, sources)  # another process may have built it meanwhile
-            if places is None:
-                if store.exists():
-                    _log.warning("%s: damaged; building it again", store)
-                    shutil.rmtree(store)
-                places = build(
-                    store, sources, options, limit_gib, lambda: _list_sources(files, options)[1]
-                )
-    return _MappedPixels(
-        store / "pixels.bin", {path: places[number] for path, number in numbers.items()}
-    )
+    return None if places is None else CachedPixels(store, numbers, places)
 
 
 def _store(cache: Path, sources: list[SourceFile], options: ReadOptions) -> Path:
@@ -118,20 +150,46 @@ def _store_of_any_range(cache: Path, sources: list[SourceFile], options: ReadOpt
     infos = map_threads(lambda source: image_info(Path(source.path), options), sources)
     if all(info.dtype in ("uint8", "uint16") for info in infos):
         return store
+    return _of_any_range(store)
+
+
+def _of_any_range(store: Path) -> Path:
     return store.with_name(f"{store.name}-any")
 
 
-class _MappedPixels:
-    """Reads images from a file of decoded pixels.
+class CachedPixels:
+    """Reads images from a folder of decoded pixels; a ``PixelReader``.
 
     Args:
-        blob: The file.
-        places: The place of each image, by the path under which it is requested.
+        store: The folder.
+        numbers: The number of each image, by the path under which it is requested.
+        places: The places of the images.
     """
 
-    def __init__(self, blob: Path, places: dict[str, Place]) -> None:
-        self._blob, self._places = blob, places
+    def __init__(self, store: Path, numbers: dict[str, int], places: list[Place]) -> None:
+        self._blob = store / "pixels.bin"
+        self._places = {path: places[number] for path, number in numbers.items()}
         self._map: np.memmap | None = None
+
+    def infos(self, paths: Sequence[Path], options: ReadOptions) -> dict[Path, ImageInfo]:
+        """Returns the forms of images as they are read, without those that do not suit ``options``.
+
+        Options that change no pixel share a cache, although they allow other numbers of channels.
+        ``orientation`` and ``nodata`` of the forms have their defaults.
+
+        Args:
+            paths: Some of the files.
+            options: How they are read.
+        """
+        known: dict[tuple[tuple[int, int, int], str], ImageInfo] = {}  # most images are alike
+        found = {}
+        for path in paths:
+            _, shape, dtype = self._places[os.fspath(path)]
+            if (info := known.get((shape, dtype))) is None:
+                info = known[shape, dtype] = ImageInfo(*shape, dtype)
+            found[path] = info
+        suited = {info for info in known.values() if fits_channels(info, options)}
+        return {path: info for path, info in found.items() if info in suited}
 
     def __call__(self, path: Path) -> np.ndarray:
         """Returns a read-only view of the pixels (C, H, W) of a file."""
@@ -157,8 +215,14 @@ def _list_sources(
             folders[folder] = os.path.realpath(folder)
         real = os.path.join(folders[folder], name)  # noqa: PTH118 (this runs for each of 10⁵ files)
         try:
-            real = os.path.realpath(real) if os.path.islink(real) else real  # noqa: PTH114
-            size, mtime_ns = file_state(real)
+            try:
+                state = os.lstat(real)
+                if stat.S_ISLNK(state.st_mode):
+                    real = os.path.realpath(real)
+                    state = os.stat(real)  # noqa: PTH116
+                size, mtime_ns = state.st_size, state.st_mtime_ns
+            except OSError:  # an image in an archive has no file of its own
+                size, mtime_ns = file_state(real)
         except OSError as error:
             image_info(Path(path), options)  # raises an error with a better message
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
@@ -175,8 +239,12 @@ def _find(store: Path, sources: list[SourceFile]) -> list[Place] | None:
         index = json.loads((store / "index.json").read_bytes())
         size = (store / "pixels.bin").stat().st_size
         places = [Place(offset, tuple(shape), dtype) for _, offset, shape, dtype in index["files"]]
-        ends = (p.offset + math.prod(p.shape) * np.dtype(p.dtype).itemsize for p in places)
+        sizes = {dtype: np.dtype(dtype).itemsize for dtype in {place.dtype for place in places}}
+        ends = (p.offset + math.prod(p.shape) * sizes[p.dtype] for p in places)
         if [path for path, *_ in index["files"]] != [source.path for source in sources]:
+            return None
+        # A cache that an earlier version of the package wrote has no checksum.
+        if "crc32" in index and index["crc32"] != index_checksum(index["files"]):
             return None
         return places if size == index["size"] >= max(ends, default=0) else None
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):

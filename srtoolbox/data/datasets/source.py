@@ -9,7 +9,7 @@ equals that window of the whole LR image, bit for bit.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache as remember
 from functools import partial
@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from srtoolbox.data.base import Sample
-from srtoolbox.data.cache.pixels import open_pixels
+from srtoolbox.data.cache.pixels import CachedPixels, find_pixels, open_pixels
 from srtoolbox.data.datasets.masked import MaskedImage
 from srtoolbox.data.datasets.reading import Reading, for_check
 from srtoolbox.data.files.checks import check_items, raise_faults
 from srtoolbox.data.files.find import Fault, Item, scan
+from srtoolbox.data.files.image_info import ImageInfo, ReadOptions
 from srtoolbox.data.files.levels import Levels, check_levels
 from srtoolbox.data.files.reader import MASK_OPTIONS, image_info
 from srtoolbox.data.layouts import Layout, get_layout
@@ -39,6 +40,7 @@ DATASET_TYPES = {"image": "PairedImages", "clip": "Clips", "burst": "Bursts"}
 """The dataset that reads a layout, by the layout's kind."""
 
 Found = tuple[list[Item], list[Fault]]
+_FileSet = tuple[list[Path], str | None, ReadOptions]  # files, the folder of their cache
 Window = tuple[int, int, int, int]  # top, left, height, width
 
 MAX_DRAWS = 10
@@ -205,20 +207,26 @@ class FileDataset:
         self._layout = replace(layout, **rules)
         self._items, faults = found
         self._gt_options, self._lq_options = reading.options(layout, self._items)
+        gt, lq = self._files()
+        masks = [path for item in self._items for path in item.mask]
+        lq_options = replace(self._lq_options, raw=layout.raw)
+        # Two caches, so that datasets that differ only in their LR images share the HR images.
+        sets = (
+            (gt, cache, self._gt_options),
+            (masks, cache if masks else None, MASK_OPTIONS),
+            (lq, cache if lq else None, lq_options),
+        )
+        cached = [find_pixels(*files) for files in sets]
+        self._infos = self._known_infos(sets, cached)
         raise_faults([*faults, *self._check()], self._title)
         if not self._items:
             raise UserError(f"{self._title}: no {layout.kind}s found")
-        masks = [path for item in self._items for path in item.mask]
         self._masked = bool(masks) or self._gt_options.nodata is not None
-        # Two caches, so that datasets that differ only in their LR images share the HR images.
-        gt, lq = self._files()
         limits: dict[str, Any] = {"limit_gib": cache_limit}
-        self._open_gt = open_pixels(gt, cache, options=self._gt_options, **limits)
-        self._open_mask = open_pixels(
-            masks, cache if masks else None, options=MASK_OPTIONS, **limits
+        self._open_gt, self._open_mask, self._open_lq = (
+            found or open_pixels(files, folder, options=options, **limits)
+            for found, (files, folder, options) in zip(cached, sets, strict=True)
         )
-        lq_options = replace(self._lq_options, raw=layout.raw)
-        self._open_lq = open_pixels(lq, cache if lq else None, options=lq_options, **limits)
         # Reads the files that LR is made from; they may have other bands than the ground truth.
         self._open_source = self._open_gt
         if self._lq_options != self._gt_options and not all(item.lq for item in self._items):
@@ -251,11 +259,13 @@ class FileDataset:
     def gt_sizes(self) -> dict[Path, tuple[int, int]]:
         """Returns (H, W) of each ground truth as it is scored, from the first file of each item."""
         paths = [item.gt[0] for item in self._items if item.gt]
-        infos = map_threads(partial(image_info, options=self._gt_options), paths)
-        return {
-            path: (info.height // self.scale * self.scale, info.width // self.scale * self.scale)
-            for path, info in zip(paths, infos, strict=True)
-        }
+        infos = self._infos
+        if self._layout.raw:  # they were checked as RAW files, whose orientation has no effect
+            read = map_threads(partial(image_info, options=self._gt_options), paths)
+            infos = dict(zip(paths, read, strict=True))
+        sizes = {path: infos[path].size for path in paths}
+        scale = self.scale
+        return {path: (h // scale * scale, w // scale * scale) for path, (h, w) in sizes.items()}
 
     def check_training(self) -> None:
         """Checks whether every item can give training crops.
@@ -361,6 +371,20 @@ class FileDataset:
             [path for item in self._items for path in item.lq],
         )
 
+    def _known_infos(
+        self, sets: Iterable[_FileSet], cached: Iterable[CachedPixels | None]
+    ) -> dict[Path, ImageInfo]:
+        """Returns the forms of the files that the cache has: it has read them as they are."""
+        infos: dict[Path, ImageInfo] = {}
+        seen: set[Path] = set()  # a file of several sets is checked with the options of the first
+        for (files, _, options), pixels in zip(sets, cached, strict=True):
+            own = [path for path in files if path not in seen]
+            seen.update(own)
+            # In a layout of RAW files, the check reads the ground truth, too, as RAW.
+            if pixels is not None and (options.raw or not self._layout.raw):
+                infos |= pixels.infos(own, options)
+        return infos
+
     def _check(self, gt_size: int | None = None, training: bool = False) -> list[Fault]:
         # A packed pixel of RAW holds 2 × 2 sensor pixels, in which the checks count.
         scale = self.scale // 2 if self._layout.raw else self.scale
@@ -372,6 +396,7 @@ class FileDataset:
             training=training,
             options=for_check(self._gt_options),
             lq_options=for_check(self._lq_options),
+            known=self._infos,
         )
 
     def _reduce(self, image: Any, window: Window) -> np.ndarray:

@@ -3,18 +3,70 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from srtoolbox.data.files.find import Fault, Item
 from srtoolbox.data.files.image_info import PLAIN, ImageFault, ImageInfo, ReadOptions, bands_text
-from srtoolbox.data.files.reader import MASK_OPTIONS, ends_whole, image_info, read_image
+from srtoolbox.data.files.reader import MASK_OPTIONS, ends_whole, open_file, read_opened
 from srtoolbox.data.files.windows import WindowedImage, is_large, open_image
 from srtoolbox.data.layouts.base import Layout
 from srtoolbox.errors import UserError
 from srtoolbox.utils.console import Progress
 from srtoolbox.utils.cpu import map_threads
+
+_State = tuple[int, int, int, int] | None
+_memory: ContextVar[_Memory | None] = ContextVar("checked files", default=None)
+
+
+@contextmanager
+def remember_checked_files() -> Iterator[None]:
+    """Inside, ``check_items`` opens a file that it has checked before only if the file changed.
+
+    It is for a command that checks the same files several times.
+    """
+    token = _memory.set(_Memory())
+    try:
+        yield
+    finally:
+        _memory.reset(token)
+
+
+class _Memory:
+    """The forms of checked files, with the states by which changes are recognised."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Path, ReadOptions], tuple[_State, ImageInfo]] = {}
+
+    def states(self, paths: Iterable[Path]) -> dict[Path, _State]:
+        """Returns device, inode, size and time of change of files; None of a missing file."""
+        return {path: _state(path) for path in paths}
+
+    def keep(self, path: Path, options: ReadOptions, state: _State, info: ImageInfo) -> None:
+        """Keeps the form of a file that was read with some options."""
+        self._known[path, options] = state, info
+
+    def recall(
+        self, jobs: Mapping[Path, ReadOptions], paths: Iterable[Path]
+    ) -> dict[Path, ImageInfo]:
+        """Returns the forms of those files that are as they were when they were read."""
+        found = {}
+        for path in paths:
+            state, info = self._known.get((path, jobs[path]), (None, None))
+            if info is not None and state is not None and state == _state(path):
+                found[path] = info
+        return found
+
+
+def _state(path: Path) -> _State:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def check_items(
@@ -27,6 +79,7 @@ def check_items(
     training: bool = False,
     options: ReadOptions = PLAIN,
     lq_options: ReadOptions | None = None,
+    known: dict[Path, ImageInfo] | None = None,
     progress: Progress = lambda done, total: None,
 ) -> list[Fault]:
     """Checks the files of a dataset.
@@ -46,6 +99,8 @@ def check_items(
         training: The images will be stacked to batches, so all must have one bit depth.
         options: How ground truth and LR are read; ``raw`` is that of the layout.
         lq_options: How LR is read; None: as the ground truth.
+        known: Forms of files that are not to be read again, by path; gets those of the others. The
+            caller knows that these files are as they were.
         progress: Called with the number of files checked so far and the number of all files.
 
     Returns:
@@ -59,17 +114,26 @@ def check_items(
     jobs |= {path: MASK_OPTIONS for path in masks if path not in jobs}
     # In the order of the items.
     paths = list(dict.fromkeys(path for item in items for path in _paths(item)))
-    infos: dict[Path, ImageInfo] = {}
+    known = {} if known is None else known
+    memory = _memory.get()
+    if memory is not None and not deep:
+        known |= memory.recall(jobs, [path for path in paths if path not in known])
+    unread = [path for path in paths if path not in known]
+    states = {} if memory is None else memory.states(unread)  # before the files are read
     faults: dict[Path, Fault] = {}
-    examined = map_threads(lambda path: examine_file(path, jobs[path], deep), paths)
-    for count, (path, found) in enumerate(zip(paths, examined, strict=True), 1):
+    examined = map_threads(lambda path: examine_file(path, jobs[path], deep), unread)
+    for count, (path, found) in enumerate(zip(unread, examined, strict=True), 1):
         if isinstance(found, Fault):
             faults[path] = found
         else:
-            infos[path] = found
-        progress(count, len(paths))
-    for path, info in infos.items():  # the channel of known pixels is no band
-        infos[path] = info._replace(channels=info.channels - jobs[path].num_extra)
+            known[path] = found
+            if memory is not None:
+                memory.keep(path, jobs[path], states[path], found)
+        progress(len(paths) - len(unread) + count, len(paths))
+    infos = {path: known[path] for path in paths if path in known}
+    if any(options.num_extra for options in (gt_options, lq_options)):
+        for path, info in infos.items():  # the channel of known pixels is no band
+            infos[path] = info._replace(channels=info.channels - jobs[path].num_extra)
     is_grey_asked = lq_options.channels == 1
     check = _ItemCheck(infos, 2 * scale if layout.raw else scale, layout, gt_size, is_grey_asked)
     for item in items:
@@ -127,17 +191,17 @@ def raise_faults(faults: Sequence[Fault], title: str) -> None:
 def examine_file(path: Path, options: ReadOptions = PLAIN, deep: bool = False) -> ImageInfo | Fault:
     """Returns the facts in a file's header, or its fault; for the options see ``check_items``."""
     try:
-        info = image_info(path, options)
+        file = open_file(path, options)
         if deep or not ends_whole(path):
-            if is_large(info):
+            if is_large(file.info):
                 _read_large(path, options)
             else:
-                read_image(path, options)
+                read_opened(path, options, file)
     except ImageFault as fault:
         return Fault(path, fault.kind, str(fault).removeprefix(f"{path}: "))
     except OSError as error:
         return Fault(path, "unreadable", f"cannot be read ({error.strerror})")
-    return info
+    return file.info
 
 
 def _read_large(path: Path, options: ReadOptions) -> None:
@@ -165,14 +229,23 @@ class _ItemCheck:
     layout: Layout
     gt_size: int | None
     is_grey_asked: bool = False
+    _sound_forms: set[tuple[object, ...]] = field(default_factory=set)
 
     def item(self, item: Item, faults: dict[Path, Fault]) -> None:
         """Adds the item's faults; each file keeps the first one."""
+        # The rules look at the forms of an item's files only: most items are like one before.
+        paths = _paths(item)
+        counts = len(item.gt), len(item.lq), len(item.mask), len(item.lq_mask)
+        forms = (*counts, *map(self.infos.get, paths))
+        if forms in self._sound_forms:
+            return
         for rule in (self._channels, self._frames, self._scale, self._min_size, self._masks):
             # A rule sees only files without faults, so that one problem is reported once.
-            sound = [path for path in _paths(item) if path not in faults]
+            sound = [path for path in paths if path not in faults]
             for fault in rule(item, sound):
                 faults.setdefault(fault.path, fault)
+        if not any(path in faults for path in paths):
+            self._sound_forms.add(forms)
 
     def _channels(self, item: Item, sound: list[Path]) -> Iterator[Fault]:
         if self.layout.raw:

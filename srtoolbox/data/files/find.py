@@ -458,6 +458,8 @@ def _collect(
 
 
 def _in_order(frames: _Frames) -> tuple[Path, ...]:
+    if len(frames) == 1:  # of 10⁵ images
+        return tuple(map(Path, frames.values()))
     return tuple(Path(frames[frame]) for frame in sorted(frames, key=natural))
 
 

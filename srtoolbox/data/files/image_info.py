@@ -163,6 +163,13 @@ def check_form(path: Path, info: ImageInfo, options: ReadOptions = PLAIN) -> Non
         raise ImageFault(f"{path}: no pixels ({info.width}×{info.height})", "not an image")
 
 
+def fits_channels(info: ImageInfo, options: ReadOptions) -> bool:
+    """Returns whether an image, as it was read with some options, has the channels they ask for."""
+    if options.bands is not None:
+        return info.channels == len(options.bands) + options.num_extra
+    return not _channel_fault(info.channels - options.num_extra, options)
+
+
 def _channel_fault(found: int, options: ReadOptions) -> str:
     """Returns what is wrong with the number of channels of a file; empty if nothing is."""
     wanted = options.channels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,14 @@ class Examined:
     Attributes:
         items: The items that could be paired.
         faults: All faults.
+        infos: The forms of the files, by path; a channel of known pixels is counted.
         gt_options: How the ground truth is read.
         lq_options: How LR is read.
     """
 
     items: list[Item]
     faults: list[Fault]
+    infos: Mapping[Path, ImageInfo] = field(default_factory=dict)
     gt_options: ReadOptions = PLAIN
     lq_options: ReadOptions = PLAIN
 
@@ -106,6 +108,7 @@ def examine(
     if layout.raw or given.get("pipeline") == "raw":
         given["channels"] = None  # those of the network do not matter
     gt_options, lq_options = Reading.of(given).in_layout(layout).options(layout, items)
+    infos: dict[Path, ImageInfo] = {}
     faults += check_items(
         items,
         layout,
@@ -115,9 +118,10 @@ def examine(
         training=training,
         options=for_check(gt_options),
         lq_options=for_check(lq_options),
+        known=infos,
         progress=progress,
     )
-    return Examined(items, faults, gt_options, replace(lq_options, raw=layout.raw))
+    return Examined(items, faults, infos, gt_options, replace(lq_options, raw=layout.raw))
 
 
 def report_by_kind(faults: Sequence[Fault], title: str) -> str:

@@ -18,8 +18,8 @@ from srtoolbox.archs.base import arch_info
 from srtoolbox.config.files import plain
 from srtoolbox.data.base import EvalDataset, Sample, TrainDataset, dataset_info
 from srtoolbox.data.datasets.paired_images import at_scale
-from srtoolbox.data.files.reader import MASK_OPTIONS
-from srtoolbox.data.prepare.examine import decoded_size, examine, headers, report_by_kind
+from srtoolbox.data.files.checks import remember_checked_files
+from srtoolbox.data.prepare.examine import decoded_size, examine, report_by_kind
 from srtoolbox.data.stream import SampleStream, split_batch
 from srtoolbox.engine.build import assemble, build_dataset, build_network, load_pretrained
 from srtoolbox.engine.doctor.report import Diagnosis, Estimate, find_warnings
@@ -60,9 +60,10 @@ def diagnose(runs: Mapping[str, RunOptions], device: torch.device, repeats: int 
     folder = next(iter(runs.values())).path.experiments_root
     found = Diagnosis(folder=folder, repeats=repeats)
     decoded: dict[str, bool] = {}
-    for name, opt in runs.items():
-        label = f"{name}: " if len(runs) > 1 else ""
-        _RunCheck(found, opt, device, label, decoded, Estimate(name)).run()
+    with remember_checked_files():  # every method of a study has the same ones
+        for name, opt in runs.items():
+            label = f"{name}: " if len(runs) > 1 else ""
+            _RunCheck(found, opt, device, label, decoded, Estimate(name)).run()
     # Several runs may leave out the same metric.
     warnings = found.warnings + find_warnings(found, list(runs.values()), device)
     found.warnings = list(dict.fromkeys(warnings))
@@ -162,8 +163,10 @@ class _RunCheck:
         say(f"{len(gt) + len(lq):,} files decoded")
         if folder := spec.get("cache"):
             masks = list(dict.fromkeys(path for item in items for path in item.mask))
-            found = [*headers(gt, seen.gt_options), *headers(lq, seen.lq_options)]
-            size = decoded_size([*found, *headers(masks, MASK_OPTIONS)])
+            infos = {
+                path: info for result in results if result for path, info in result.infos.items()
+            }
+            size = decoded_size([infos[path] for path in (*gt, *lq, *masks)])
             caches = self.found.caches
             caches[user_path(folder)] = caches.get(user_path(folder), 0) + size
 

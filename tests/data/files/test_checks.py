@@ -12,10 +12,16 @@ import numpy as np
 import pytest
 import tifffile
 
-from srtoolbox.data.files import windows
-from srtoolbox.data.files.checks import check_items, raise_faults, report_faults
+from srtoolbox.data.files import checks, reader, windows
+from srtoolbox.data.files.checks import (
+    check_items,
+    raise_faults,
+    remember_checked_files,
+    report_faults,
+)
 from srtoolbox.data.files.find import Fault, Item
 from srtoolbox.data.files.image_info import ReadOptions
+from srtoolbox.data.files.reader import OpenedFile
 from srtoolbox.data.layouts import Layout
 from srtoolbox.errors import UserError
 
@@ -89,15 +95,13 @@ def test_order_and_progress(folder: Folder) -> None:
 def test_cut_off_files_are_found_without_decoding_the_others(
     folder: Folder, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from srtoolbox.data.files import checks
-
     items = [folder.pair(name, suffix=suffix) for name in "ab"]
     path = items[1].gt[0]
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
     opened: list[Path] = []
-    read = checks.read_image
+    read = checks.read_opened
     monkeypatch.setattr(
-        checks, "read_image", lambda path, *args: (opened.append(path), read(path, *args))[1]
+        checks, "read_opened", lambda path, *args: (opened.append(path), read(path, *args))[1]
     )
     name, kind, text = only(check(*items))
     assert (name, kind) == (f"b.{suffix}", "truncated")
@@ -307,3 +311,82 @@ def test_large_files_are_decoded_by_strips(tmp_path: Path, monkeypatch: pytest.M
     assert only(check(item, options=options, deep=True))[1] == "wrong range"
     assert check(item, options=options) == []
     assert check(item, options=replace(options, any_range=True), deep=True) == []
+
+
+class TestRememberedFiles:
+    @pytest.fixture
+    def opened(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Names of the files that are opened."""
+        names: list[str] = []
+
+        def open_file(path: Path, options: ReadOptions) -> OpenedFile:
+            names.append(path.stem)
+            return reader.open_file(path, options)
+
+        monkeypatch.setattr(checks, "open_file", open_file)
+        return names
+
+    def test_each_file_is_opened_once(self, folder: Folder, opened: list[str]) -> None:
+        items = [folder.pair(name) for name in "abc"]
+        with remember_checked_files():
+            assert check(*items, deep=True) == check(*items) == []
+            assert len(opened) == 6
+            assert check(*items[:2], folder.pair("d")) == []
+            assert opened[6:] == ["d", "d"]
+            assert only(check(*items, gt_size=64)[:1])[1] == "too small"
+            assert len(opened) == 8
+            check(*items, deep=True)  # decodes all files, whatever is known
+            assert len(opened) == 14
+        opened.clear()
+        check(*items)
+        check(*items)
+        assert len(opened) == 12  # nothing is remembered outside
+
+    def test_other_options_are_another_check(self, folder: Folder, opened: list[str]) -> None:
+        item = folder.pair("a")
+        with remember_checked_files():
+            assert check(item) == []
+            found = check(item, options=ReadOptions(channels=1))
+            assert [fault.kind for fault in found] == ["wrong channels"] * 2
+
+    @pytest.mark.parametrize("change", ["in place", "replaced", "removed", "cut off"])
+    def test_a_changed_file_is_opened_again(self, folder: Folder, change: str) -> None:
+        item = folder.pair("a", suffix="bmp")
+        path = item.lq[0]
+        with remember_checked_files():
+            assert check(item) == []
+            state = path.stat()
+            if change == "removed":
+                path.unlink()
+            elif change == "cut off":
+                os.truncate(path, state.st_size // 2)
+            else:
+                if change == "replaced":
+                    path.rename(path.with_name("old.bmp"))  # keeps the inode
+                folder("lq/a.bmp", 12, 8)  # rows of 24 and 36 bytes need no padding
+                assert path.stat().st_size == state.st_size
+                later = state.st_mtime_ns + (change == "in place")
+                os.utime(path, ns=(state.st_atime_ns, later))
+            wanted = {"removed": "missing", "cut off": "truncated"}.get(change, "wrong scale")
+            assert only(check(item))[1] == wanted
+
+    def test_a_fault_is_not_remembered(self, folder: Folder) -> None:
+        item = folder.pair("a")
+        content = item.lq[0].read_bytes()
+        item.lq[0].write_bytes(content[:30])
+        with remember_checked_files():
+            assert only(check(item))[1] == "truncated"
+            item.lq[0].write_bytes(content)
+            assert check(item) == []
+
+
+def test_items_like_others_share_the_check_of_forms_only(folder: Folder) -> None:
+    """An item with the forms of one without faults has none; other items are checked."""
+    items = [folder.pair("a"), folder.pair("b"), folder.pair("c", (32, 52)), folder.pair("d")]
+    items.append(replace(items[0], key="e", lq=()))
+    items.append(Item("f", items[0].gt, folder.pair("f", (8, 8), (8, 12, 1)).lq))
+    found = check(*items)
+    assert [(fault.path.name, fault.kind) for fault in found] == [
+        ("c.png", "wrong scale"),
+        ("f.png", "wrong channels"),
+    ]
