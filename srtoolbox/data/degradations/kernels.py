@@ -71,10 +71,8 @@ def gaussian_kernel(
     across = math.cos(angle) * y - math.sin(angle) * x
     form = (along / sigma[0]) ** 2 + (across / sigma[1]) ** 2
     power = form**beta
-    if plateau:
-        kernel = 1 / (1 + power)
-    else:  # the largest value is 1, so that a narrow kernel beside the pixels' centres is not 0
-        kernel = np.exp(-0.5 * (power - power.min()))
+    # Without the smallest power, a narrow Gaussian between the pixels' centres would be 0.
+    kernel = 1 / (1 + power) if plateau else np.exp(-0.5 * (power - power.min()))
     return kernel / kernel.sum()
 
 
