@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from srtoolbox.data.base import Sample
+from srtoolbox.data.base import Sample, UnfinishedSample
+from srtoolbox.data.datasets.degraded import FIXED_SEED, DegradableDataset, Spec
 from srtoolbox.data.datasets.reading import Level, Reading
-from srtoolbox.data.datasets.source import FileDataset, choose_layout, find_items
+from srtoolbox.data.datasets.source import choose_layout, find_items
 from srtoolbox.data.files.find import scan_pair
 from srtoolbox.data.transforms.orientation import random_orientation
 from srtoolbox.errors import UserError
@@ -18,7 +19,7 @@ from srtoolbox.utils.files import user_path
 
 
 @DATASET_REGISTRY.register()
-class PairedImages(FileDataset):
+class PairedImages(DegradableDataset):
     """Pairs of an HR image and its LR version.
 
     The files are those of a known dataset (``layout``, ``dataroot``, ``split``) or of plain folders
@@ -63,6 +64,13 @@ class PairedImages(FileDataset):
             the ground truth out. A training crop without any other pixel is drawn again, up to ten
             times in all.
         scale_floats: Apply the levels to float files, too, which may then have any range.
+        degradation: Make LR images by a random degradation, ``{type: real_esrgan, …}``, instead of
+            using LR files or bicubic reduction. Training samples get a new one at each draw; in
+            evaluation it depends on the name of the image and on ``degradation_seed``.
+        degradation_seed: Selects other degradations of evaluation images.
+        bit_depth: Bits to which degraded LR is rounded: 8 gives 8-bit images, 9 to 16 give float32.
+        on_device: Make degraded training samples on the training device, one batch at a time;
+            otherwise in the workers. The samples are the same.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -97,9 +105,20 @@ class PairedImages(FileDataset):
         nodata: float | None = None,
         scale_floats: bool = False,
         dataroot_mask: str | None = None,
+        degradation: Spec | None = None,
+        degradation_seed: int = FIXED_SEED,
+        bit_depth: int = 8,
+        on_device: bool = True,
     ) -> None:
         super().__init__(scale, gt_size, use_hflip, use_rot)
-        known_layout = choose_layout(layout, "image")
+        known_layout = self._choose_degradation(
+            degradation,
+            choose_layout(layout, "image"),
+            dataroot_lq=dataroot_lq,
+            bands_gt=bands_gt,
+            edge=edge,
+            round_between_passes=round_between_passes,
+        )
         if dataroot_mask is not None and dataroot_gt is None:
             raise UserError(
                 "PairedImages: dataroot_mask works with dataroot_gt only; remove one of them"
@@ -143,15 +162,22 @@ class PairedImages(FileDataset):
             cache_limit,
             reading,
         )
+        self._open_degradation(degradation, on_device, bit_depth=bit_depth, seed=degradation_seed)
 
     def __getitem__(self, index: int) -> Sample:
         """Returns a whole pair, for evaluation: lq (1, C, h, w) and gt (C, H, W), as stored."""
         item = self._items[index]
-        return self._read(item, [0], [0]).as_sample(item.key, single=True)
+        read = self._read if self._degrader is None else self._read_degraded
+        return read(item, [0], [0]).as_sample(item.key, single=True)
 
-    def draw(self, index: int, rng: np.random.Generator) -> Sample:
-        """Returns a random aligned crop of pair ``index``: lq (1, C, h, w) and gt (C, H, W)."""
+    def draw(self, index: int, rng: np.random.Generator) -> Sample | UnfinishedSample:
+        """Returns a random aligned crop of pair ``index``: lq (1, C, h, w) and gt (C, H, W).
+
+        With a degradation, ``finish`` makes them on the device; see ``Degrader``.
+        """
         item = self._items[index]
+        if self._degrader is not None:
+            return self._draw_degraded(item, [0], rng)
         sample = self._read(item, [0], [0], rng).as_sample(item.key, single=True)
         sample["orientation"] = random_orientation(self.use_hflip, self.use_rot, rng)
         return sample

@@ -119,10 +119,10 @@ class BlurOptions:
         beta = 1.0
         plateau = name.startswith("plateau")
         if plateau or name.startswith("generalized"):
-            # Half of the exponents are below 1, half above, wherever 1 lies in the range.
             low, high = self.betap_range if plateau else self.betag_range
-            beta = rng.uniform(min(low, 1), 1) if rng.random() < 0.5 else rng.uniform(1, high)
-            beta = min(max(beta, low), high)
+            if low <= 1 <= high:  # half of the exponents are at most 1
+                low, high = (low, 1.0) if rng.random() < 0.5 else (1.0, high)
+            beta = rng.uniform(low, high)
         return Blur(gaussian_kernel(size, sigma, angle, beta=beta, plateau=plateau), name)
 
 
@@ -148,9 +148,9 @@ class NoiseOptions:
 class FirstOrder:
     """The classical model: blur, reduction, noise, then JPEG if asked for.
 
-    The defaults of blur are those of blind methods at x4: 21 pixels, isotropic kernels with standard
-    deviations of 0.2 to 4 (Gu et al., "Blind super-resolution with iterative kernel correction",
-    CVPR 2019) and as many anisotropic ones; those of noise are our choice.
+    The sizes and widths of the isotropic kernels are those of Gu et al., "Blind super-resolution
+    with iterative kernel correction", CVPR 2019, at x4. The other defaults are our choice: as many
+    anisotropic kernels, and noise of up to 25 levels.
 
     Args:
         kernel_list: Blur kernels to choose from: iso, aniso, generalized_iso, generalized_aniso,

@@ -111,7 +111,7 @@ class Blur(Step):
         return correlate(images, torch.from_numpy(kernels).to(images.device))
 
     def __str__(self) -> str:
-        return f"{self.name} {len(self.kernel)}×{len(self.kernel)}"
+        return f"{self.name.replace('_', ' ')} {len(self.kernel)}×{len(self.kernel)}"
 
 
 def correlate(images: Tensor, kernels: Tensor) -> Tensor:
