@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ CARD = "degradation.json"
 """File beside the LR files with all options that they depend on."""
 
 _REVISION = 1  # raise it when the same options give other pixels
+_TRAINING_ONLY = ("margin", "gt_usm")
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,8 @@ def _card(
     options: DegradationFile, degradation: Any, scale: int, seed: int
 ) -> Mapping[str, object]:
     """Returns everything that LR files depend on besides their HR files, with all defaults."""
-    spec = {"type": options.degradation["type"], **plain(vars(degradation))}
+    defaults = plain(degradation) if is_dataclass(degradation) else {}
+    spec = {**defaults, **plain(options.degradation)}
     return {
         "revision": _REVISION,
         "scale": scale,
@@ -147,6 +149,3 @@ def _card(
         "video_compression": plain(options.video_compression),
         "per_frame": options.per_frame,
     }
-
-
-_TRAINING_ONLY = ("margin", "gt_usm")
