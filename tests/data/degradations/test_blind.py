@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,7 @@ from srtoolbox.data.degradations.steps import (
 )
 from srtoolbox.data.prepare.degrade import DegradationFile
 from srtoolbox.errors import UserError
+from srtoolbox.plugins import load_plugins
 from srtoolbox.registry import DEGRADATION_REGISTRY
 
 NAMES = ("bsrgan", "first_order", "real_esrgan")
@@ -289,3 +292,15 @@ def test_mistakes_are_found_in_the_option_file(spec: dict[str, Any], words: str)
         check(as_tree({"degradation": spec}, "own.yml:3"), DegradationFile)
     assert words in str(caught.value)
     assert str(caught.value).startswith("own.yml:3: degradation")
+
+
+def test_the_example_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[3] / "docs" / "degradations.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "shaken.py").write_text(code, encoding="utf-8")
+    monkeypatch.setattr(DEGRADATION_REGISTRY, "_entries", dict(DEGRADATION_REGISTRY._entries))
+    load_plugins([str(tmp_path / "shaken.py")])
+    recipe = build("degradation", {"type": "shaken", "quality": 30}).draw(rng(), (64, 96), 4, 3)
+    (made,) = apply_recipes(torch.full((1, 3, 64, 96), 90.0, dtype=torch.float64), [recipe])
+    assert made.shape == (3, 16, 24)
+    assert [str(step) for step in recipe] == ["blur 31×31", "area to 24×16", "JPEG 30"]
