@@ -7,7 +7,7 @@ the versions of the encoder and of FFmpeg.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from srtoolbox.config.schema import option
 from srtoolbox.data.degradations.jpeg import enlarge_chroma, shrink_chroma, to_rgb, to_ycc
 from srtoolbox.errors import RunError, UserError, check_choice
 
@@ -51,10 +52,14 @@ class VideoCompression:
         UserError: names the invalid option, or PyAV if it is not installed.
     """
 
-    prob: float = field(default=1.0, metadata={"min": 0, "max": 1})
-    codec: Sequence[CodecName] = ("libx264", "mpeg4")
-    crf: tuple[int, int] = field(default=(18, 35), metadata={"min": 0, "max": 51})
-    qscale: tuple[int, int] = field(default=(2, 15), metadata={"min": 1, "max": 31})
+    prob: float = option(1.0, doc="Probability that a clip is compressed.", min=0, max=1)
+    codec: Sequence[CodecName] = option(("libx264", "mpeg4"), doc="Encoders, equally probable.")
+    crf: tuple[int, int] = option(
+        (18, 35), doc="Range of the rate factor of libx264.", min=0, max=51
+    )
+    qscale: tuple[int, int] = option(
+        (2, 15), doc="Range of the quantizer of the other encoders.", min=1, max=31
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.prob <= 1:

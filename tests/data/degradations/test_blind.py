@@ -97,6 +97,27 @@ def test_one_seed_one_recipe(name: str) -> None:
     assert torch.equal(*(apply_recipes(image, [recipe])[0] for recipe in (first, second)))
 
 
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 2**31)), min_size=1, max_size=5),
+    st.randoms(use_true_random=False),
+)
+def test_an_image_does_not_depend_on_its_batch(samples: list[tuple[str, int]], order: Any) -> None:
+    """Whatever other images there are, and in whatever order."""
+    made = {}
+    for batch in (samples, order.sample(samples, len(samples)), *([sample] for sample in samples)):
+        recipes = [
+            build("degradation", {"type": name}).draw(rng(seed), (36, 44), 2, 3)
+            for name, seed in batch
+        ]
+        pixels = [rng(seed).uniform(0, 255, (3, 36, 44)) for _, seed in batch]
+        for sample, result in zip(
+            batch, apply_recipes(torch.from_numpy(np.stack(pixels)), recipes), strict=True
+        ):
+            expected = made.setdefault(sample, result)
+            torch.testing.assert_close(result, expected, rtol=0, atol=1e-6)
+
+
 @every_degradation
 def test_objects_are_immutable(name: str) -> None:
     degradation = build("degradation", {"type": name})
