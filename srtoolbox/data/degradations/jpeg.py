@@ -139,17 +139,9 @@ def _code(planes: Tensor, tables: Tensor) -> Tensor:
 
 
 def _both_axes(blocks: Tensor, matrix: np.ndarray) -> Tensor:
-    """Multiplies rows and columns of blocks (..., 8, 8) by a matrix, in a fixed order of sums."""
-    for dim in (-1, -2):
-        parts = blocks.unbind(dim)
-        columns = []
-        for row in matrix.tolist():
-            total = parts[0] * row[0]
-            for part, factor in zip(parts[1:], row[1:], strict=True):
-                total = total + part * factor
-            columns.append(total)
-        blocks = torch.stack(columns, dim)
-    return blocks
+    """Returns M B Mᵀ of blocks B (..., 8, 8), in float64, so that no device rounds to TF32."""
+    turned = torch.from_numpy(np.ascontiguousarray(matrix.T)).to(blocks.device)
+    return ((blocks @ turned).transpose(-2, -1) @ turned).transpose(-2, -1)
 
 
 def _tables(quality: list[int], chroma: bool, device: torch.device) -> Tensor:

@@ -15,7 +15,7 @@ from srtoolbox.errors import UserError
 odd_sizes = st.integers(0, 20).map(lambda half: 2 * half + 1)
 widths = st.floats(1e-4, 20)
 angles = st.floats(-math.pi, math.pi)
-fast = settings(max_examples=100, deadline=None)
+fast = settings(max_examples=50, deadline=None)
 
 
 def moments(kernel: np.ndarray) -> np.ndarray:
