@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage import data
 
 from srtoolbox.config.files import as_tree
 from srtoolbox.config.schema import OptionErrors, build, check
@@ -29,6 +30,7 @@ from srtoolbox.data.degradations.steps import (
     GaussianNoise,
     Jpeg,
     PoissonNoise,
+    Quantize,
     Recipe,
     Resize,
     Subsample,
@@ -95,6 +97,25 @@ def test_one_seed_one_recipe(name: str) -> None:
     assert list(map(str, first)) != list(map(str, other))
     image = torch.from_numpy(rng().uniform(0, 255, (1, 3, 64, 64)))
     assert torch.equal(*(apply_recipes(image, [recipe])[0] for recipe in (first, second)))
+
+
+@every_degradation
+def test_the_rounding_of_another_device_changes_no_pixel(name: str) -> None:
+    """Errors as of another order of sums are put behind every step; only rounding follows."""
+    degradation, numbers = build("degradation", {"type": name}), rng(3)
+    photograph = torch.from_numpy(data.astronaut().transpose(2, 0, 1).copy()).double()
+    for place in range(0, 320, 20):
+        image = photograph[:, place : place + 64, 100 : 100 + 64]
+        image = image if place % 80 else torch.full_like(image, place / 2)  # ties
+        recipe = (*degradation.draw(numbers, (64, 64), 4, 3), Quantize())
+        (expected,) = apply_recipes(image[None], [recipe])
+        made = image[None]
+        for step in recipe:
+            made = type(step).apply([step], made)
+            if not isinstance(step, Jpeg | Quantize):  # their results are whole levels
+                error = numbers.uniform(-2e-13, 2e-13, made.shape)
+                made = made * (1 + torch.from_numpy(error))
+        assert torch.equal(made[0], expected)
 
 
 @pytest.mark.slow
