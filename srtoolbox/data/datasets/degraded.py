@@ -25,6 +25,7 @@ from srtoolbox.data.degradations.rgb import crop_centre
 from srtoolbox.data.degradations.steps import (
     Quantize,
     Recipe,
+    Step,
     apply_recipes,
     for_frame,
     sharpen,
@@ -43,7 +44,8 @@ from srtoolbox.data.transforms.orientation import (
     random_crop_origin,
     random_orientation,
 )
-from srtoolbox.errors import UserError
+from srtoolbox.errors import ComponentError, UserError
+from srtoolbox.utils.own_code import calling, describe_value, place_of
 
 Spec = Annotated[dict[str, Any], Component("degradation")]
 """Options of a degradation: ``{"type": name, option: value, …}``."""
@@ -97,6 +99,7 @@ class Degrader:
     reference: int | None = 0
 
     def __post_init__(self) -> None:
+        _check_members(self.degradation)
         if not 8 <= self.bit_depth <= 16:
             raise UserError(f"bit_depth must be from 8 to 16, got {self.bit_depth}")
         if self.video is not None:
@@ -117,14 +120,24 @@ class Degrader:
             size: Height and width of a frame, multiples of the scale.
             num_frame: Number of frames.
         """
-        options = size, self.scale, self.channels
-        final = (Quantize(self.bit_depth),)
         if self.per_frame:
-            drawn = [(*self.degradation.draw(rng, *options), *final) for _ in range(num_frame)]
+            drawn = [self._draw_recipe(rng, size) for _ in range(num_frame)]
         else:
-            recipe = (*self.degradation.draw(rng, *options), *final)
+            recipe = self._draw_recipe(rng, size)
             drawn = [for_frame(recipe, frame) for frame in range(num_frame)]
         return Plan(tuple(drawn), self.video.draw(rng) if self.video else None)
+
+    def _draw_recipe(self, rng: np.random.Generator, size: tuple[int, int]) -> Recipe:
+        with calling(self.degradation, "draw"):
+            steps = self.degradation.draw(rng, size, self.scale, self.channels)
+        is_recipe = isinstance(steps, list | tuple) and all(isinstance(s, Step) for s in steps)
+        if not is_recipe:
+            cls = type(self.degradation)
+            raise ComponentError(
+                f"{cls.__name__}.draw{place_of(cls, 'draw')} returned {describe_value(steps)}; "
+                "return a tuple of steps, as in srtoolbox.data.degradations.steps"
+            )
+        return (*steps, Quantize(self.bit_depth))
 
     def fixed(self, key: str, size: tuple[int, int], num_frame: int = 1) -> Plan:
         """Returns the choices that belong to the name of an image or clip and to the seed."""
@@ -144,7 +157,7 @@ class Degrader:
         for frame, recipe in zip(frames, plan.recipes, strict=True):
             whole = np.broadcast_to(frame, (self.channels, *frame.shape[1:]))
             levels = to_levels(torch.from_numpy(np.stack([whole])))
-            made.append(apply_recipes(levels, [recipe])[0])
+            made += self._reduced(levels, [recipe])
         return self._stored(self._compressed(torch.stack(made), plan)).numpy()
 
     def finish(self, batch: StoredBatch) -> StoredBatch:
@@ -170,13 +183,28 @@ class Degrader:
             levels = sharpen(levels)
             truth = (levels / 255).float().unflatten(0, (num, num_frame))
         recipes = [recipe for plan in plans for recipe in plan.recipes]
-        small = torch.stack(apply_recipes(levels, recipes)).unflatten(0, (num, num_frame))
+        small = torch.stack(self._reduced(levels, recipes)).unflatten(0, (num, num_frame))
         clips = [self._compressed(clip, plan) for clip, plan in zip(small, plans, strict=True)]
         size = height - 2 * self.margin, width - 2 * self.margin
         lq = crop_centre(torch.stack(clips), (size[0] // self.scale, size[1] // self.scale))
         gt = crop_centre(truth, size)
         gt = gt if self.reference is None else gt[:, self.reference]
         return {**others, "lq": self._stored(lq).to(device), "gt": gt.contiguous().to(device)}
+
+    def _reduced(self, levels: Tensor, recipes: Sequence[Recipe]) -> list[Tensor]:
+        """Applies recipes, which must make LR of the right size."""
+        height, width = levels.shape[-2:]
+        expected = levels.shape[1], height // self.scale, width // self.scale
+        made = apply_recipes(levels, recipes)
+        for image in made:
+            if image.shape != expected:
+                cls = type(self.degradation)
+                raise ComponentError(
+                    f"{cls.__name__}.draw{place_of(cls, 'draw')}: its steps make "
+                    f"{tuple(image.shape)} of {tuple(levels.shape[1:])}; at scale {self.scale} "
+                    f"they must make {expected}"
+                )
+        return made
 
     @staticmethod
     def _compressed(clip: Tensor, plan: Plan) -> Tensor:
@@ -187,6 +215,18 @@ class Degrader:
         if self.bit_depth == 8:
             return levels.to(torch.uint8)
         return (levels / 255).float()
+
+
+def _check_members(degradation: Any) -> None:
+    """Raises a ``ComponentError`` for an object that has not the members of ``Degradation``."""
+    cls = type(degradation)
+    name = f"{cls.__name__}{place_of(cls, '__init__')}"
+    members = ("margin", "gt_usm", "draw")
+    if missing := [member for member in members if not hasattr(degradation, member)]:
+        raise ComponentError(f"{name} lacks {', '.join(missing)}")
+    margin = degradation.margin
+    if isinstance(margin, bool) or not isinstance(margin, int) or margin < 0:
+        raise ComponentError(f"{name}: margin must be an integer from 0 on, got {margin!r}")
 
 
 def to_levels(hr: Tensor) -> Tensor:

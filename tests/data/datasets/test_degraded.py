@@ -17,10 +17,11 @@ from srtoolbox.config.schema import build
 from srtoolbox.data.base import dataset_info
 from srtoolbox.data.datasets.degraded import Degrader
 from srtoolbox.data.degradations.blind import FirstOrder, RealESRGAN
-from srtoolbox.data.degradations.steps import for_frame
+from srtoolbox.data.degradations.steps import Resize, for_frame
 from srtoolbox.data.resize.tensor import imresize_tensor
 from srtoolbox.data.stream import SampleStream
 from srtoolbox.errors import UserError
+from srtoolbox.registry import DEGRADATION_REGISTRY
 
 CLEAN = {"type": "first_order", "blur_prob": 0, "gaussian_noise_prob": 0, "margin": 16}
 NAMES = ("bsrgan", "first_order", "real_esrgan")
@@ -281,22 +282,47 @@ def test_lr_files_of_a_layout_are_not_read(tmp_path: Path) -> None:
     assert build("dataset", spec)[0]["lq"].min() == 100
 
 
-def test_own_degradations(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from srtoolbox.data.degradations.steps import Resize
-    from srtoolbox.registry import DEGRADATION_REGISTRY
+class Own:
+    """A plain reduction."""
 
-    class Own:
-        """A plain reduction."""
+    margin, gt_usm = 8, False
 
-        margin, gt_usm = 8, False
+    def __init__(self, kernel: str = "nearest", factor: int = 1) -> None:
+        self.kernel, self.factor = kernel, factor
 
-        def __init__(self, kernel: str = "nearest") -> None:
-            self.kernel = kernel
+    def draw(
+        self, rng: np.random.Generator, size: tuple[int, int], scale: int, channels: int
+    ) -> Any:
+        if self.kernel == "none":
+            return None
+        small = size[0] // scale // self.factor, size[1] // scale // self.factor
+        return [Resize(small, self.kernel)]  # pyright: ignore[reportArgumentType]
 
-        def draw(self, rng: Any, size: tuple[int, int], scale: int, channels: int) -> tuple:
-            return (Resize((size[0] // scale, size[1] // scale), self.kernel),)  # pyright: ignore[reportArgumentType]
 
-    entries = {**DEGRADATION_REGISTRY._entries, "Own": Own}
-    monkeypatch.setattr(DEGRADATION_REGISTRY, "_entries", entries)
-    made = batch(images(root, {"type": "Own"}, use_rot=False, use_hflip=False))
-    assert torch.equal(made["lq"][:, 0], made["gt"][..., 2::4, 2::4])
+class TestOwnDegradations:
+    @pytest.fixture(autouse=True)
+    def registry(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        entries = {**DEGRADATION_REGISTRY._entries, "Own": Own, "Poor": object}
+        monkeypatch.setattr(DEGRADATION_REGISTRY, "_entries", entries)
+
+    def test_is_used(self, root: Path) -> None:
+        made = batch(images(root, {"type": "Own"}, use_rot=False, use_hflip=False))
+        assert torch.equal(made["lq"][:, 0], made["gt"][..., 2::4, 2::4])
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"kernel": "none"}, "returned None (is the return statement missing?)"),
+            ({"factor": 2}, "make (3, 6, 6) of (3, 48, 48); at scale 4 they must make (3, 12, 12)"),
+            ({"kernel": 3}, "kernel must be 'nearest'"),
+        ],
+    )
+    def test_mistakes(self, root: Path, options: dict[str, Any], words: str) -> None:
+        dataset = images(root, {"type": "Own", **options})
+        with pytest.raises(UserError) as caught:
+            batch(dataset)
+        assert words in str(caught.value)
+
+    def test_missing_members(self, root: Path) -> None:
+        with pytest.raises(UserError, match="object lacks margin, gt_usm, draw"):
+            images(root, {"type": "Poor"})
