@@ -140,6 +140,36 @@ def test_an_image_does_not_depend_on_its_batch(samples: list[tuple[str, int]], o
             torch.testing.assert_close(result, expected, rtol=0, atol=1e-6)
 
 
+PINNED = {
+    "bsrgan": (
+        "bicubic-aa to 48×32, iso 23×23, iso 21×21, Gaussian noise 19.0, bicubic to 13×9, bilinear "
+        "to 24×16, JPEG 59",
+        145432,
+        [54, 120, 152],
+    ),
+    "first_order": ("aniso 21×21, bicubic-aa to 24×16, Gaussian noise 4.4", 145522, [54, 125, 128]),
+    "real_esrgan": (
+        "iso 11×11, bilinear to 126×84, Gaussian noise 29.0, JPEG 48, aniso 17×17, area to 26×17, "
+        "Gaussian noise 11.7, bilinear to 24×16, sinc 9×9, JPEG 42",
+        145767,
+        [55, 129, 138],
+    ),
+}
+
+
+@every_degradation
+def test_samples_do_not_change_by_accident(name: str) -> None:
+    """Trained weights and test sets depend on these numbers."""
+    y, x = np.mgrid[:64, :96]
+    planes = [(x * 5 + y * 3) % 256, (x * y) % 256, (255 - x * 2 - y) % 256]
+    image = torch.from_numpy(np.stack(planes).astype(np.float64))[None]
+    degradation = build("degradation", {"type": name})
+    recipe = degradation.draw(rng(2026), (64, 96), 4, 3)
+    (made,) = apply_recipes(image, [(*recipe, Quantize())])
+    steps = ", ".join(map(str, recipe))
+    assert (steps, int(made.sum()), made[:, 7, 11].int().tolist()) == PINNED[name]
+
+
 @every_degradation
 def test_objects_are_immutable(name: str) -> None:
     degradation = build("degradation", {"type": name})
