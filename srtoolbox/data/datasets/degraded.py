@@ -119,6 +119,9 @@ class Degrader:
             rng: Source of the choices.
             size: Height and width of a frame, multiples of the scale.
             num_frame: Number of frames.
+
+        Raises:
+            ComponentError: if a user's own degradation returns no steps.
         """
         if self.per_frame:
             drawn = [self._draw_recipe(rng, size) for _ in range(num_frame)]

@@ -39,7 +39,7 @@ class Codec:
 
 @dataclass(frozen=True)
 class VideoCompression:
-    """Compression of training clips, drawn for each clip; it needs PyAV (extra ``video``).
+    """Compression of clips, drawn for each of them; it needs PyAV (extra ``video``).
 
     Args:
         prob: Probability that a clip is compressed.
