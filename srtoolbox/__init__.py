@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from srtoolbox.registry import (
     ARCH_REGISTRY,
     DATASET_REGISTRY,
+    DEGRADATION_REGISTRY,
     DISCRIMINATOR_REGISTRY,
     FLOW_REGISTRY,
     LOGGER_REGISTRY,
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ARCH_REGISTRY",
     "DATASET_REGISTRY",
+    "DEGRADATION_REGISTRY",
     "DISCRIMINATOR_REGISTRY",
     "FLOW_REGISTRY",
     "LOGGER_REGISTRY",

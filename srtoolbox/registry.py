@@ -215,6 +215,8 @@ def _where(cls: type) -> str:
 ARCH_REGISTRY = Registry("arch", "srtoolbox.archs", own="srtoolbox.engine.weights.spandrel_arch")
 DISCRIMINATOR_REGISTRY = Registry("discriminator", "srtoolbox.archs")
 DATASET_REGISTRY = Registry("dataset", "srtoolbox.data")
+DEGRADATION_REGISTRY = Registry("degradation", "srtoolbox.data")
+"""Degradations that make LR images: see ``srtoolbox.data.degradations.blind.Degradation``."""
 LOSS_REGISTRY = Registry("loss", "srtoolbox.losses")
 LOGGER_REGISTRY = Registry("logger", "srtoolbox.engine.training.trackers")
 METRIC_REGISTRY = Registry("metric", "srtoolbox.metrics")
@@ -236,6 +238,7 @@ REGISTRIES: dict[str, Registry] = {
     for registry in (
         ARCH_REGISTRY,
         DATASET_REGISTRY,
+        DEGRADATION_REGISTRY,
         DISCRIMINATOR_REGISTRY,
         FLOW_REGISTRY,
         LOGGER_REGISTRY,

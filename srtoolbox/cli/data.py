@@ -43,6 +43,19 @@ def add_prepare(commands: Commands) -> None:
     )
     command.add_argument("--make-lr", action="store_true", help="write LR files")
     command.add_argument(
+        "--degradation",
+        metavar="NAME|FILE",
+        help="write LR files of a blind degradation to --out: its name (`list degradations`), or "
+        "an option file with a section degradation",
+    )
+    command.add_argument(
+        "--degradation-seed",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="select other degradations (default 0)",
+    )
+    command.add_argument(
         "--cache",
         type=Path,
         metavar="DIR",
@@ -111,6 +124,8 @@ def prepare(arguments: Namespace) -> None:
         scale=arguments.scale,
         splits=arguments.split,
         make_lr=arguments.make_lr,
+        degradation=arguments.degradation,
+        degradation_seed=arguments.degradation_seed,
         cache=None if arguments.no_cache else arguments.cache,
         convert=arguments.convert == "rgb",
         recursive=arguments.recursive,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 KINDS = {
     "archs": "arch",
     "datasets": "dataset",
+    "degradations": "degradation",
     "discriminators": "discriminator",
     "flows": "flow",
     "loggers": "logger",

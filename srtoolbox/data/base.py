@@ -50,7 +50,7 @@ class Sample(_SamplePixels, total=False):
 class _UnfinishedPixels(TypedDict):
     key: str
     hr: np.ndarray
-    synthesis: dict[str, np.ndarray]
+    synthesis: dict[str, Any]
 
 
 class UnfinishedSample(_UnfinishedPixels, total=False):
@@ -58,8 +58,9 @@ class UnfinishedSample(_UnfinishedPixels, total=False):
 
     Attributes:
         key: Name of the sample in messages.
-        hr: HR image (C, H, W) with a margin, as stored.
-        synthesis: The random choices from which the dataset's ``finish`` makes ``lq`` and ``gt``.
+        hr: HR image (C, H, W) with a margin, as stored; (T, C, H, W) if frames have their own.
+        synthesis: The random choices from which the dataset's ``finish`` makes ``lq`` and ``gt``:
+            arrays, and objects that stay on the host.
         mask: As of ``Sample``.
     """
 

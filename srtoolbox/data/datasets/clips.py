@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
-from srtoolbox.data.base import Sample
+from srtoolbox.data.base import Sample, UnfinishedSample
+from srtoolbox.data.datasets.degraded import FIXED_SEED, DegradableDataset, Spec
 from srtoolbox.data.datasets.reading import Level, Reading
-from srtoolbox.data.datasets.source import FileDataset, choose_layout, find_items
+from srtoolbox.data.datasets.source import choose_layout, find_items
 from srtoolbox.data.datasets.window import Rule, window_indices
+from srtoolbox.data.degradations.video import VideoCompression
 from srtoolbox.data.files.find import Fault, Item
 from srtoolbox.data.transforms.orientation import random_orientation
 from srtoolbox.errors import UserError
@@ -19,7 +21,7 @@ from srtoolbox.registry import DATASET_REGISTRY
 
 
 @DATASET_REGISTRY.register()
-class Clips(FileDataset):
+class Clips(DegradableDataset):
     """Clips of HR frames and their LR versions.
 
     For training, a clip is a source: each draw takes a random window of ``num_frame`` frames from
@@ -73,6 +75,17 @@ class Clips(FileDataset):
         scale_floats: Apply the levels to float files, too, which may then have any range.
         meta_info_file: Text file of BasicSR that names the clips to use, one in each line, such as
             ``00001/0001 7 (256,448,3)``; null: all.
+        degradation: Make LR images by a random degradation, ``{type: real_esrgan, …}``, instead of
+            using LR files or bicubic reduction. Training samples get a new one at each draw; in
+            evaluation it depends on the name of the clip and on ``degradation_seed``.
+        degradation_seed: Selects other degradations of evaluation clips.
+        bit_depth: Bits to which degraded LR is rounded: 8 gives 8-bit images, 9 to 16 give float32.
+        on_device: Make degraded training samples on the training device, one batch at a time;
+            otherwise in the workers. The samples are the same.
+        per_frame: Draw a degradation for each frame. Otherwise a clip has one, and its frames
+            differ only in the numbers of their noise.
+        video_compression: Compress degraded clips by a video codec (extra ``video``), after all
+            other steps: ``{prob: 1.0, codec: [libx264, mpeg4], crf: [18, 35], qscale: [2, 15]}``.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -109,6 +122,12 @@ class Clips(FileDataset):
         nodata: float | None = None,
         scale_floats: bool = False,
         meta_info_file: str | None = None,
+        degradation: Spec | None = None,
+        degradation_seed: int = FIXED_SEED,
+        bit_depth: int = 8,
+        on_device: bool = True,
+        per_frame: bool = False,
+        video_compression: VideoCompression | None = None,
     ) -> None:
         self.num_frame, self.target = num_frame, target
         self.interval_list, self.random_reverse = list(interval_list), random_reverse
@@ -119,7 +138,20 @@ class Clips(FileDataset):
         self._check_options()
         if dataroot is None:
             raise UserError("Clips: dataroot is missing; give the folder of the dataset")
-        known_layout = choose_layout(layout, "clip")
+        if video_compression is not None and degradation is None:
+            raise UserError("Clips: video_compression is part of a degradation; add degradation")
+        if mirror_sequence and degradation is not None:
+            raise UserError(
+                "Clips: mirror_sequence needs LR files; remove it, or remove degradation"
+            )
+        known_layout = self._choose_degradation(
+            degradation,
+            choose_layout(layout, "clip"),
+            dataroot_lq=dataroot_lq,
+            bands_gt=bands_gt,
+            edge=edge,
+            round_between_passes=round_between_passes,
+        )
         place = dataroot, split, scale, dataroot_lq, recursive, meta_info_file
         found = find_items(known_layout, *place)
         reading = Reading(
@@ -141,6 +173,17 @@ class Clips(FileDataset):
             cache,
             cache_limit,
             reading,
+        )
+        if isinstance(video_compression, Mapping):  # given from Python
+            video_compression = VideoCompression(**video_compression)
+        self._open_degradation(
+            degradation,
+            on_device,
+            bit_depth=bit_depth,
+            seed=degradation_seed,
+            video=video_compression,
+            per_frame=per_frame,
+            reference=self.reference,
         )
         self._samples = [(item, centre) for item in self._items for centre in self._centres(item)]
 
@@ -174,9 +217,10 @@ class Clips(FileDataset):
         ``frames`` are the names of its frames.
         """
         item, centre = self._samples[index]
+        read = self._read if self._degrader is None else self._read_degraded
         if centre is None or self.num_frame is None:
             frames = list(range(item.num_frame))
-            sample = self._read(item, frames, frames).as_sample(item.key, single=False)
+            sample = read(item, frames, frames).as_sample(item.key, single=False)
             sample["frames"] = [path.stem for path in item.gt]
             return sample
         if self.target == "all":
@@ -186,13 +230,14 @@ class Clips(FileDataset):
             )
         frames = window_indices(centre, self.num_frame, item.num_frame, self.missing_neighbours)
         key = f"{item.key}/{item.gt[_truth_index(item, centre)].stem}"
-        return self._read(item, frames, self._truths(item, frames)).as_sample(key, single=True)
+        return read(item, frames, self._truths(item, frames)).as_sample(key, single=True)
 
-    def draw(self, index: int, rng: np.random.Generator) -> Sample:
+    def draw(self, index: int, rng: np.random.Generator) -> Sample | UnfinishedSample:
         """Returns a random crop of a random window of clip ``index``, for training.
 
         lq is (T, C, h, w); gt is (C, H, W) or (T, C, H, W). T is ``num_frame``, or twice that with
-        ``mirror_sequence``.
+        ``mirror_sequence``. With a degradation, ``finish`` makes them on the device; see
+        ``Degrader``.
 
         Raises:
             UserError: if the clip is too short for a window, or its frames for a crop.
@@ -205,6 +250,8 @@ class Clips(FileDataset):
         step, centres = steps[rng.integers(len(steps))]
         centre = centres[rng.integers(len(centres))]
         frames = [centre + step * (t - num_frame // 2) for t in range(num_frame)]
+        if self._degrader is not None:
+            return self._draw_degraded(item, frames, rng)
         pixels = self._read(item, frames, self._truths(item, frames), rng)
         sample = pixels.as_sample(item.key, single=self.target == "centre")
         if self.mirror_sequence:

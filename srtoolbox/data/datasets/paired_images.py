@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from srtoolbox.data.base import Sample
+from srtoolbox.data.base import Sample, UnfinishedSample
+from srtoolbox.data.datasets.degraded import FIXED_SEED, DegradableDataset, Spec
 from srtoolbox.data.datasets.reading import Level, Reading
-from srtoolbox.data.datasets.source import FileDataset, choose_layout, find_items, meta_info_path
+from srtoolbox.data.datasets.source import choose_layout, find_items, meta_info_path
 from srtoolbox.data.files.find import scan_pair
 from srtoolbox.data.transforms.orientation import random_orientation
 from srtoolbox.errors import UserError
@@ -22,7 +23,7 @@ DEFAULT_GT_SIZE = 192
 
 
 @DATASET_REGISTRY.register()
-class PairedImages(FileDataset):
+class PairedImages(DegradableDataset):
     """Pairs of an HR image and its LR version.
 
     The files are those of a known dataset (``layout``, ``dataroot``, ``split``) or of plain folders
@@ -73,6 +74,13 @@ class PairedImages(FileDataset):
             that of ``scale``; crops of other scales have as many LR pixels. Null: ``scale`` alone.
         meta_info_file: Text file of BasicSR that names the HR images to use, one in each line, such
             as ``0001_s001.png (480,480,3)``; null: all.
+        degradation: Make LR images by a random degradation, ``{type: real_esrgan, …}``, instead of
+            using LR files or bicubic reduction. Training samples get a new one at each draw; in
+            evaluation it depends on the name of the image and on ``degradation_seed``.
+        degradation_seed: Selects other degradations of evaluation images.
+        bit_depth: Bits to which degraded LR is rounded: 8 gives 8-bit images, 9 to 16 give float32.
+        on_device: Make degraded training samples on the training device, one batch at a time;
+            otherwise in the workers. The samples are the same.
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -109,10 +117,21 @@ class PairedImages(FileDataset):
         dataroot_mask: str | None = None,
         scales: Sequence[int] | None = None,
         meta_info_file: str | None = None,
+        degradation: Spec | None = None,
+        degradation_seed: int = FIXED_SEED,
+        bit_depth: int = 8,
+        on_device: bool = True,
     ) -> None:
         given = dict(locals())  # the options, for the same dataset at other scales
         super().__init__(scale, gt_size, use_hflip, use_rot)
-        known_layout = choose_layout(layout, "image")
+        known_layout = self._choose_degradation(
+            degradation,
+            choose_layout(layout, "image"),
+            dataroot_lq=dataroot_lq,
+            bands_gt=bands_gt,
+            edge=edge,
+            round_between_passes=round_between_passes,
+        )
         if dataroot_mask is not None and dataroot_gt is None:
             raise UserError(
                 "PairedImages: dataroot_mask works with dataroot_gt only; remove one of them"
@@ -159,8 +178,13 @@ class PairedImages(FileDataset):
             cache_limit,
             reading,
         )
+        self._open_degradation(degradation, on_device, bit_depth=bit_depth, seed=degradation_seed)
         self.scales, self._others = None, {}
         if scales is not None:
+            if degradation is not None:
+                raise UserError(
+                    "PairedImages: a degradation makes LR at one scale; remove scales or degradation"
+                )
             options = {key: given[key] for key in constructor_parameters(PairedImages)}
             options["scales"] = None
             self.scales = _check_scales(scales, scale, dataroot_lq, filename_tmpl)
@@ -192,11 +216,17 @@ class PairedImages(FileDataset):
     def __getitem__(self, index: int) -> Sample:
         """Returns a whole pair, for evaluation: lq (1, C, h, w) and gt (C, H, W), as stored."""
         item = self._items[index]
-        return self._read(item, [0], [0]).as_sample(item.key, single=True)
+        read = self._read if self._degrader is None else self._read_degraded
+        return read(item, [0], [0]).as_sample(item.key, single=True)
 
-    def draw(self, index: int, rng: np.random.Generator) -> Sample:
-        """Returns a random aligned crop of pair ``index``: lq (1, C, h, w) and gt (C, H, W)."""
+    def draw(self, index: int, rng: np.random.Generator) -> Sample | UnfinishedSample:
+        """Returns a random aligned crop of pair ``index``: lq (1, C, h, w) and gt (C, H, W).
+
+        With a degradation, ``finish`` makes them on the device; see ``Degrader``.
+        """
         item = self._items[index]
+        if self._degrader is not None:
+            return self._draw_degraded(item, [0], rng)
         sample = self._read(item, [0], [0], rng).as_sample(item.key, single=True)
         sample["orientation"] = random_orientation(self.use_hflip, self.use_rot, rng)
         return sample

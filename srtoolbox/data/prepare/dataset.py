@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from srtoolbox.data.cache.pixels import open_pixels
+from srtoolbox.data.datasets.degraded import FIXED_SEED
 from srtoolbox.data.datasets.reading import Level, Reading, for_check
 from srtoolbox.data.datasets.source import find_items
 from srtoolbox.data.files.archives import is_in_archive
@@ -21,6 +22,7 @@ from srtoolbox.data.files.find import Fault, Item
 from srtoolbox.data.files.image_info import ImageFault, ReadOptions
 from srtoolbox.data.files.reader import MASK_OPTIONS
 from srtoolbox.data.layouts import Layout, get_layout
+from srtoolbox.data.prepare.degrade import DegradationFile, degrade, read_degradation
 from srtoolbox.data.prepare.examine import decoded_size, headers, report_by_kind
 from srtoolbox.data.prepare.make_lr import make_lr as write_lr
 from srtoolbox.data.prepare.multiband import generate_multiband
@@ -78,6 +80,8 @@ def prepare(
     scale: int = 4,
     splits: Sequence[str] = (),
     make_lr: bool = False,
+    degradation: str | None = None,
+    degradation_seed: int = FIXED_SEED,
     cache: Path | None = CACHE,
     convert: bool = False,
     recursive: bool = False,
@@ -101,6 +105,9 @@ def prepare(
         splits: Splits to prepare and decode; by default all that exist are prepared, and those used
             for training are decoded.
         make_lr: Write missing LR files.
+        degradation: Make LR files by a random degradation that is fixed by the names of images and
+            clips: its name, or an option file with a section ``degradation``; needs ``out``.
+        degradation_seed: Selects other degradations.
         cache: Folder for decoded images; None: they are not kept.
         convert: Convert palette, CMYK and 1-bit images to RGB, and drop alpha channels.
         recursive: Also take images, clips and bursts in sub-folders.
@@ -127,6 +134,15 @@ def prepare(
         layout.check_split(split)
     layout.check_scale(scale)
     reading = _Reading(Reading(), recursive)
+    if degradation is not None and (is_made or layout.kind == "burst" or layout.raw):
+        raise UserError(f"layout '{name}': --degradation is for images and clips from files")
+    if degradation is not None and (out is None or out.resolve() == source.resolve()):
+        raise UserError(
+            "--degradation needs --out DIR, a folder of its own for the LR files, so that they are "
+            "not mistaken for others"
+        )
+    degraded = None if degradation is None else read_degradation(degradation)
+    make_lr = make_lr or degraded is not None
     if is_made and not _is_made(layout, source, scale, reading):
         options: dict[str, Any] = {}
         if layout.name == "multiband":
@@ -162,7 +178,8 @@ def prepare(
     made: dict[str, int] = {}
     if make_lr:
         root_lq = out if out is not None and out.resolve() != source.resolve() else None
-        made = _make_lr(layout, source, out or source, scale, splits, reading)
+        rules = degraded, degradation_seed
+        made = _make_lr(layout, source, out or source, scale, splits, reading, *rules)
     parts, missing = _find(layout, source, scale, splits, reading, root_lq)
     decoded = [
         part
@@ -263,6 +280,8 @@ def _make_lr(
     scale: int,
     splits: Sequence[str],
     reading: _Reading,
+    degradation: DegradationFile | None,
+    seed: int,
 ) -> dict[str, int]:
     """Writes missing LR files; returns their number by split."""
     bare = layout.without_lq()
@@ -273,11 +292,24 @@ def _make_lr(
     for part in parts:
         try:
             with progress_bar(f"making LR of {part.split}") as progress:
-                made[part.split] = write_lr(
-                    *(layout, part.split, part.items, source, out, scale, progress),
-                    options=reading.options(layout, part.items)[1],
-                    recursive=reading.recursive,
-                )
+                places = layout, part.split, part.items, source, out, scale
+                options = reading.options(layout, part.items)[1]
+                if degradation is None:
+                    made[part.split] = write_lr(
+                        *places, progress, options=options, recursive=reading.recursive
+                    )
+                else:
+                    pixels = reading.pixels.in_layout(layout)
+                    made[part.split] = degrade(
+                        *places,
+                        degradation,
+                        channels=pixels.num_band,
+                        seed=seed,
+                        read_options=options,
+                        levels=pixels.levels,
+                        recursive=reading.recursive,
+                        progress=progress,
+                    )
         except ImageFault:
             _raise_all(bare, source, _faults(bare, parts, scale, True, reading))
             raise

@@ -60,7 +60,7 @@ def generate(
             )
     if not sources:
         raise UserError("no images to generate a dataset from")
-    _check_card(out / card, options)
+    check_card(out / card, options)
     made = 0
     for done, (key, path) in enumerate(sources.items()):
         progress(done, len(sources))
@@ -126,8 +126,12 @@ def _write_item(out: Path, files: Mapping[str, bytes]) -> None:
         (work / part).replace(out / part)
 
 
-def _check_card(path: Path, options: Mapping[str, object]) -> None:
-    """Writes the options of a new dataset, or compares them with those of an existing one."""
+def check_card(path: Path, options: Mapping[str, object]) -> None:
+    """Writes the options of a new dataset, or compares them with those of an existing one.
+
+    Raises:
+        UserError: if they differ.
+    """
     text = json.dumps(options, indent=2) + "\n"
     if not path.exists():
         write_atomic(path, text)

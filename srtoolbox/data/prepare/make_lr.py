@@ -58,7 +58,7 @@ def make_lr(
     """
     count = len(options.bands or ()) or options.channels or 3
     suffix = ".png" if count in (1, 3) else ".tif"
-    targets = _targets(layout, split, items, root, out, scale, recursive, suffix)
+    targets = lr_files(layout, split, items, root, out, scale, recursive, suffix)
     missing = [(gt, lq) for gt, lq in targets.items() if not lq.exists()]
     done = len(targets) - len(missing)
     made = map_threads(lambda pair: _make(*pair, layout, scale, options), missing)
@@ -67,7 +67,7 @@ def make_lr(
     return len(missing)
 
 
-def _targets(
+def lr_files(
     layout: Layout,
     split: str,
     items: Sequence[Item],
@@ -77,7 +77,11 @@ def _targets(
     recursive: bool,
     suffix: str,
 ) -> dict[Path, Path]:
-    """Returns the path of the LR file of each HR file."""
+    """Returns the path of the LR file of each HR file; the arguments are those of ``make_lr``.
+
+    Raises:
+        UserError: if the layout has no place for LR files.
+    """
     files = [path for item in items for path in item.gt]
     keys = [item.key for item in items]
     places: list[tuple[str, dict[str, tuple[str, str]]]] = []
@@ -121,15 +125,24 @@ def _make(gt: Path, lq: Path, layout: Layout, scale: int, options: ReadOptions) 
         edge=layout.edge,
         round_between_passes=layout.round_between_passes,
     )
-    if lq.suffix == ".png":
-        pixels = np.ascontiguousarray(small[::-1].transpose(1, 2, 0))
+    write_lr(lq, small)
+
+
+def write_lr(path: Path, image: np.ndarray) -> None:
+    """Writes an LR image (C, h, w) as PNG or, by its suffix, as TIFF.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    if path.suffix == ".png":
+        pixels = np.ascontiguousarray(image[::-1].transpose(1, 2, 0))
         content = cv2.imencode(".png", pixels)[1].tobytes()
     else:
-        content = plain_tiff(small)
+        content = plain_tiff(image)
     try:
-        write_atomic(lq, content)
+        write_atomic(path, content)
     except OSError as error:
         raise RunError(
-            f"{lq}: cannot be written ({error.strerror}); the finished LR files stay; fix this and "
-            "run the same command again"
+            f"{path}: cannot be written ({error.strerror}); the finished LR files stay; fix this "
+            "and run the same command again"
         ) from error

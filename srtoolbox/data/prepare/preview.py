@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,15 +11,18 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from srtoolbox.data.base import Batch, TrainDataset, dataset_info
+from srtoolbox.data.datasets.degraded import Plan
 from srtoolbox.data.stream import SampleStream
 from srtoolbox.errors import UserError
 
 _MIN_CELL, _GAP, _MARGIN = 160, 8, 24  # pixels
+_STEP_COLUMNS = 76  # characters in a line
 _RED = (200, 30, 30)  # of missing pixels
 _WHITE, _BLACK, _GREY, _BLUE = "#ffffff", "#1c1c1e", "#6e6e73", "#0a66c2"
 _GAMMA = 1 / 2.2  # brightens linear sensor values for display
 
-_Row = tuple[tuple[str, str], list[np.ndarray], list[np.ndarray]]  # caption, LR frames, GT images
+# caption, lines of steps, LR frames, GT images
+_Row = tuple[tuple[str, str], list[str], list[np.ndarray], list[np.ndarray]]
 
 
 def draw_batch(
@@ -31,9 +35,10 @@ def draw_batch(
     """Draws the first samples of a step, one per row: all LR frames, enlarged, and ground truth.
 
     The pixels are those that ``SampleStream.batches`` returns: after crop, orientation and
-    synthesis. RAW frames are shown as R, the mean of both G, and B, brightened by a gamma. Of other
-    images with more than three bands, three are shown. Pixels of the ground truth that do not count
-    are red.
+    synthesis. The steps of a degradation are listed; with one for each frame, those of the first.
+    RAW frames are shown as R, the mean of both G, and B, brightened by a gamma. Of other images
+    with more than three bands, three are shown. Pixels of the ground truth that do not count are
+    red.
 
     Args:
         stream: The training samples of a run.
@@ -54,10 +59,11 @@ def draw_batch(
     for index in range(min(num_sample, len(batch["key"]))):
         lq, gt = batch["lq"][index], batch["gt"][index]
         mask = batch["mask"][index] if "mask" in batch else None
-        code = stream[first + index].get("orientation")
+        drawn = stream[first + index]
+        plan = drawn.get("synthesis", {}).get("plan")
         cells = _cells(lq, gt, mask, stream.dataset, rgb_bands)
-        rows.append((_caption(batch, index, code), *cells))
-    names = _column_names(rows[0][1], rows[0][2], stream.dataset.reference)
+        rows.append((_caption(batch, index, drawn.get("orientation")), _steps(plan), *cells))
+    names = _column_names(rows[0][2], rows[0][3], stream.dataset.reference)
     line = (
         f"seed {stream.seed}, step {step}, batch of {stream.batch_size}"
         + (f" ({len(rows)} shown)" if len(rows) < stream.batch_size else "")
@@ -120,6 +126,14 @@ def _caption(batch: Batch, index: int, code: int | None) -> tuple[str, str]:
     return batch["key"][index], text
 
 
+def _steps(plan: Plan | None) -> list[str]:
+    """Returns the steps of a degradation in lines of text; none without a degradation."""
+    steps = [] if plan is None else plan.steps
+    # Lines break between steps only: textwrap does not break at these spaces.
+    text = ", ".join(step.replace(" ", "\u00a0") for step in steps)
+    return textwrap.wrap(text, _STEP_COLUMNS, break_long_words=False)
+
+
 def _orientation(code: int | None) -> str:
     if code is None:
         return "orientation drawn with the sample"
@@ -152,7 +166,7 @@ def _compose(title: str, line: str, names: Sequence[str], rows: Sequence[_Row]) 
         names: Titles of the columns.
         rows: The samples.
     """
-    height, width = rows[0][2][0].shape[:2]
+    height, width = rows[0][3][0].shape[:2]
     num_column = len(names)
     zoom = max(1, -(-_MIN_CELL // width))
     height, width = height * zoom, width * zoom
@@ -161,8 +175,10 @@ def _compose(title: str, line: str, names: Sequence[str], rows: Sequence[_Row]) 
     unit = max(1.0, sheet_width / 1800)
     head, body, small = (_font(int(unit * size)) for size in (20, 13, 12))
     # Space for the title and column names, and for the caption of a row.
-    top, above = _MARGIN + int(unit * 74), int(unit * 26)
-    texts = [line, *("   ".join(caption) for caption, _, _ in rows)]
+    top, line_height = _MARGIN + int(unit * 74), int(unit * 17)
+    above = int(unit * 26) + line_height * max(len(steps) for _, steps, _, _ in rows)
+    texts = [line, *("   ".join(caption) for caption, _, _, _ in rows)]
+    texts += [text for _, steps, _, _ in rows for text in steps]
     text_width = max(int(head.getlength(title)), *(int(body.getlength(text)) for text in texts))
     sheet_width = max(sheet_width, 2 * _MARGIN + text_width + 8)
     sheet = Image.new(
@@ -171,7 +187,7 @@ def _compose(title: str, line: str, names: Sequence[str], rows: Sequence[_Row]) 
     draw = ImageDraw.Draw(sheet)
     draw.text((_MARGIN, _MARGIN - 6), title, _BLACK, head)
     draw.text((_MARGIN, _MARGIN + 26 * unit), line, _GREY, body)
-    num_frame = len(rows[0][1])
+    num_frame = len(rows[0][2])
 
     def column(index: int) -> int:  # with a gap before the ground truth
         return _MARGIN + index * (width + _GAP) + (2 * _GAP if index >= num_frame else 0)
@@ -179,10 +195,12 @@ def _compose(title: str, line: str, names: Sequence[str], rows: Sequence[_Row]) 
     for index, name in enumerate(names):
         colour = _BLUE if name.startswith("GT") or "(" in name else _BLACK
         draw.text((column(index), top - 22 * unit), name, colour, small)
-    for number, ((key, facts), frames, truths) in enumerate(rows):
+    for number, ((key, facts), steps, frames, truths) in enumerate(rows):
         y = top + number * (height + above + 2 * _GAP)
         draw.text((_MARGIN, y + 4), key, _BLACK, body)
         draw.text((_MARGIN + body.getlength(key) + 14 * unit, y + 4), facts, _GREY, body)
+        for count, text in enumerate(steps, 1):
+            draw.text((_MARGIN, y + 4 + count * line_height), text, _GREY, small)
         for index, image in enumerate([*frames, *truths]):
             cell = Image.fromarray(np.ascontiguousarray(image))
             cell = cell.resize((width, height), Image.Resampling.NEAREST)

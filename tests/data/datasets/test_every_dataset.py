@@ -69,6 +69,26 @@ CASES: dict[str, dict[str, Any]] = {
         "random_reverse": True,
         "cache": "cache",
     },
+    "degraded images": {
+        "type": "PairedImages",
+        "dataroot_gt": "images",
+        "gt_size": 16,
+        "degradation": {"type": "real_esrgan", "margin": 8},
+    },
+    "degraded images of the workers": {
+        "type": "PairedImages",
+        "dataroot_gt": "images",
+        "gt_size": 16,
+        "degradation": {"type": "bsrgan", "margin": 8},
+        "on_device": False,
+    },
+    "degraded clips": {
+        "type": "Clips",
+        "dataroot": "clips",
+        "num_frame": 3,
+        "gt_size": 16,
+        "degradation": {"type": "first_order", "margin": 8},
+    },
     "bursts": {
         "type": "Bursts",
         "layout": "sbsr",

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from srtoolbox.cli import main
+from srtoolbox.config.schema import build
 from srtoolbox.data import SampleStream
 from srtoolbox.data.datasets.sample_bursts import SampleBursts
 from srtoolbox.data.prepare.preview import draw_batch
@@ -181,3 +182,28 @@ def test_the_bands_shown_can_be_chosen(tmp_path: Path, capsys) -> None:
     assert main([*command, "--rgb-bands", "5", "4", "3"]) == 0
     assert main([*command, "--rgb-bands", "6"]) == 2
     assert "the images have 5 bands" in capsys.readouterr().err
+
+
+def test_the_steps_of_degradations_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    spec = {"type": "PairedImages", "dataroot_gt": str(tmp_path), "gt_size": 32}
+    shown: list[str] = []
+    write = ImageDraw.ImageDraw.text
+
+    def text(self: ImageDraw.ImageDraw, place: Any, words: str, *rest: Any) -> None:
+        shown.append(words)
+        write(self, place, words, *rest)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    data = build("dataset", {**spec, "degradation": {"type": "real_esrgan"}})
+    stream = SampleStream(data, seed=0, batch_size=2)
+    sheet = np.asarray(draw_batch(stream, 0, ""))
+    batch = next(stream.batches(0, 1))
+    listed = " ".join(shown).replace("\u00a0", " ")
+    for index in range(2):
+        plan: Any = stream[index].get("synthesis")
+        assert all(step in listed for step in plan["plan"].steps)
+        assert contains(sheet, enlarged(batch["lq"][index, 0], 20))
