@@ -183,7 +183,8 @@ class PairedImages(DegradableDataset):
         if scales is not None:
             if degradation is not None:
                 raise UserError(
-                    "PairedImages: a degradation makes LR at one scale; remove scales or degradation"
+                    "PairedImages: degradation makes LR at one scale; remove scales, or "
+                    "remove degradation"
                 )
             options = {key: given[key] for key in constructor_parameters(PairedImages)}
             options["scales"] = None

@@ -257,6 +257,12 @@ class TestClips:
         with pytest.raises(UserError, match="video_compression needs bit_depth 8"):
             clips(root, CLEAN, video_compression={}, bit_depth=10)
 
+    def test_options_that_a_degradation_does_not_take(self, root: Path) -> None:
+        with pytest.raises(UserError, match="mirror_sequence needs LR files; remove it, or"):
+            clips(root, CLEAN, target="all", mirror_sequence=True)
+        with pytest.raises(UserError, match="makes LR at one scale; remove scales, or"):
+            images(root, CLEAN, scales=[2, 4])
+
     def test_compression_needs_a_degradation(self, root: Path) -> None:
         spec = {"type": "Clips", "dataroot": str(root / "clips"), "video_compression": {}}
         with pytest.raises(UserError, match="part of a degradation; add degradation"):
