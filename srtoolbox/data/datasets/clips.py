@@ -255,9 +255,9 @@ class Clips(DegradableDataset):
         pixels = self._read(item, frames, self._truths(item, frames), rng)
         sample = pixels.as_sample(item.key, single=self.target == "centre")
         if self.mirror_sequence:
-            for name in ("lq", "gt", "mask"):
-                if name in sample:
-                    sample[name] = np.concatenate([sample[name], sample[name][::-1]])
+            sample["lq"], sample["gt"] = _mirrored(sample["lq"]), _mirrored(sample["gt"])
+            if "mask" in sample:
+                sample["mask"] = _mirrored(sample["mask"])
         sample["orientation"] = random_orientation(self.use_hflip, self.use_rot, rng)
         return sample
 
@@ -339,6 +339,11 @@ class Clips(DegradableDataset):
             f"{item.key} has {item.num_frame} frames, too few for windows of {num_frame} at "
             f"interval {min(self.interval_list)}; lower num_frame or remove the clip",
         )
+
+
+def _mirrored(frames: np.ndarray) -> np.ndarray:
+    """Returns frames (T, …) followed by the same frames in reverse."""
+    return np.concatenate([frames, frames[::-1]])
 
 
 def _truth_index(item: Item, frame: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -100,7 +101,7 @@ class SpyNet(nn.Module):
             levels.insert(0, F.avg_pool2d(levels[0], 2))
         return levels
 
-    def _estimate(self, fixed: list[Tensor], moving: list[Tensor], size: list[int]) -> Tensor:
+    def _estimate(self, fixed: list[Tensor], moving: list[Tensor], size: Sequence[int]) -> Tensor:
         """Returns the flow (B, 2, *size) of two pyramids.
 
         The smallest level starts with no motion. In the published code it starts with an enlarged
@@ -116,7 +117,7 @@ class SpyNet(nn.Module):
                 )
             flow = step(torch.cat([one, warp(other, flow), flow], 1)) + flow
         height, width = fixed[-1].shape[-2:]
-        flow = F.interpolate(flow, size, mode="bilinear", align_corners=False)
+        flow = F.interpolate(flow, list(size), mode="bilinear", align_corners=False)
         # An exported program cannot make a tensor of ratios of free sizes.
         return torch.cat([flow[:, :1] * (size[1] / width), flow[:, 1:] * (size[0] / height)], 1)
 
