@@ -227,7 +227,8 @@ def _place(path: str | Path) -> _Place | None:
             suffix in _HDF5 and archive.is_file()
         )
         if is_archive:
-            return _Place(archive, path.relative_to(archive).as_posix().removeprefix("."))
+            name = path.relative_to(archive).as_posix()
+            return _Place(archive, "" if name == "." else name)
     return None
 
 
