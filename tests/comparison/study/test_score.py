@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -210,20 +211,21 @@ def test_nothing_is_trained(
     store = compare(study_file(frame_use))
     monkeypatch.setattr(Trainer, "run", lambda *_: pytest.fail("trained again"))
     before, card = by_method(store), store.load_card()
-    uses = {e.method: store.frame_use(e.evaluations["sample"]) for e in card.entries}
-    assert uses["EDVR"] and not uses["EDSR"]
+    file = store.folder / "frame_use.jsonl"
+    (use,) = map(json.loads, file.read_text().splitlines())
+    # Other values than those that a measurement has, to see that they are copied.
+    use["psnr"] = {frames: number for number, frames in enumerate(use["psnr"])}
+    file.write_text(json.dumps(use) + "\n")
     # Another version of the toolbox has other hashes of trainings, but the weights are the same.
     monkeypatch.setattr("srtoolbox.engine.build._TRAINING_REVISION", 99)
-    monkeypatch.setattr(
-        "srtoolbox.comparison.study.evaluate.frame_use", lambda *_: pytest.fail("measured again")
-    )
     store = score_study(store.folder, ["uiqi"])
     new = store.load_card()
     for method, scores in by_method(store).items():
         assert [{k: v for k, v in s.items() if k != "uiqi"} for s in scores] == before[method]
         assert all(s["uiqi"] is not None for s in scores)
     for old, entry in zip(card.entries, new.entries, strict=True):
-        assert store.frame_use(entry.evaluations["sample"]) == uses[entry.method]
+        expected = use["psnr"] if entry.method == "EDVR" else None
+        assert store.frame_use(entry.evaluations["sample"]) == expected
         assert (entry.run, entry.cost, entry.steps, entry.train_seconds) == (
             *(old.run, old.cost, old.steps, old.train_seconds),
         )
