@@ -51,7 +51,7 @@ def run_tiled(net: nn.Module, lq: Tensor, tile: int, halo: int, run: Runner = ru
             -(-max(own, least) // multiple) * multiple
             for own, least in ((height, size[0]), (width, size[1]))
         ]
-        lq = pad_to(lq, *full, info.pad_mode)
+        lq = pad_to(lq, full[0], full[1], info.pad_mode)
         rows = list(_fixed_spans(full[0], size[0], halo, multiple))
         columns = list(_fixed_spans(full[1], size[1], halo, multiple))
     result = None

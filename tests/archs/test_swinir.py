@@ -8,6 +8,8 @@ from torch import nn
 from srtoolbox.archs.layers.bands import mean_of_bands
 from srtoolbox.archs.layers.window import SwinAttention, self_index
 from srtoolbox.archs.swinir import RSTB, SwinIR, mask_of_image
+from srtoolbox.engine.options import TrainOptions
+from srtoolbox.engine.training.acceleration import accelerate
 from srtoolbox.engine.weights.load import load_weights, save_weights
 from srtoolbox.errors import UserError
 from srtoolbox.inference.halo import measure_halo
@@ -180,6 +182,7 @@ def test_weights_of_another_training_patch_load(tmp_path):
     load_weights(other, tmp_path / "wrapped.pth")
 
 
+@pytest.mark.slow
 def test_weights_without_shifts_do_not_load_into_a_network_with_them(tmp_path):
     net = SwinIR(2, **{**SMALL, "img_size": 4})
     save_weights(tmp_path / "net.pth", {"type": "SwinIR", "scale": 2}, net)
@@ -218,6 +221,19 @@ def test_tiles_with_a_halo_of_the_receptive_field_are_exact():
         whole = run_padded(net, lq)
         torch.testing.assert_close(run_tiled(net, lq, 14, 12), whole)
         assert (run_tiled(net, lq, 14, 4) - whole).abs().max() > 1e-6
+
+
+def test_recomputed_groups_give_the_same_gradients():
+    torch.manual_seed(0)
+    net, x = SwinIR(2, **SMALL, drop_path_rate=0.3).train(), torch.rand(2, 3, 8, 8)
+    gradients = []
+    for _ in range(2):
+        net.zero_grad()
+        torch.manual_seed(4)
+        net(x).square().mean().backward()
+        gradients.append([p.grad.clone() for p in net.parameters()])
+        accelerate(net, TrainOptions(total_iter=1, checkpointing=True), generator=True)
+    torch.testing.assert_close(*gradients)
 
 
 def test_branches_are_dropped_more_often_from_block_to_block():

@@ -42,6 +42,12 @@ def _compact(scale: int) -> nn.Module:
     return Compact(num_feat=8, num_conv=2, upscale=scale)
 
 
+def _rcan(scale: int) -> nn.Module:
+    from spandrel.architectures.RCAN import RCAN
+
+    return RCAN(scale=scale, n_resgroups=2, n_resblocks=2, n_feats=16, reduction=4)
+
+
 def _cugan(scale: int) -> nn.Module:
     from spandrel.architectures.RealCUGAN import UpCunet2x, UpCunet3x, UpCunet4x
 
@@ -103,6 +109,7 @@ SR: dict[str, Callable[[int], nn.Module]] = {
     "HAT": _hat,
     "SPAN": _span,
     "SAFMN": _safmn,
+    "RCAN": _rcan,
 }
 """Networks for super-resolution by spandrel's names of their architectures."""
 

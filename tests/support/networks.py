@@ -97,8 +97,8 @@ SMALL: dict[str, dict] = {
     "SwinIR": {
         "img_size": 8,
         "embed_dim": 12,
-        "depths": (2, 2),
-        "num_heads": (2, 3),
+        "depths": (2,),
+        "num_heads": (3,),
         "window_size": 4,
     },
     "TDAN": {

@@ -31,7 +31,7 @@ from srtoolbox.engine.options import RunOptions, SharedOptions
 from srtoolbox.engine.probe import own_parts, probe_metrics, probe_network, probe_training
 from srtoolbox.engine.training.trackers.build import build_trackers
 from srtoolbox.errors import UserError
-from srtoolbox.metrics import ClipMetric, Metric, get_protocol
+from srtoolbox.metrics import AnyMetric, get_protocol
 from srtoolbox.models.frames import IncompatibleInput
 from srtoolbox.utils.environment import describe_environment, digest
 
@@ -126,7 +126,7 @@ class EvaluationPlan(Protocol):
     opt: StudyOptions
     device: torch.device
     folder: Path
-    metrics: Mapping[str, Metric | ClipMetric]
+    metrics: Mapping[str, AnyMetric]
     methods: dict[str, Method]
     environment: dict[str, Any]
 

@@ -11,9 +11,8 @@ _WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # of DataParallel, Averaged
 _OWNERS = re.compile(r"^((module|_orig_mod|generator(_ema)?|model(_ema)?|net_?[gG])\.)+")
 
 _EDSR_HEAD, _EDSR_BODY = "head.0.weight", "body.0.body.0.weight"
-_OTHER_PARTS = re.compile(
-    r"(HG\d|fusion|input_proj|output_proj)"
-)  # of FBANet, with the same two names
+# Parts of FBANet, which has the same two names:
+_OTHER_PARTS = re.compile(r"(HG\d|fusion|input_proj|output_proj)")
 _SCALE_OF = {"0": "x2", "1": "x3", "2": "x4"}  # MDSR's parts in the order of its scales
 _BLOCK = r"body\.([02])\."
 _EDSR_NAMES = (  # (pattern, replacement) for the names of EDSR-PyTorch; the first match counts
@@ -29,6 +28,24 @@ _EDSR_NAMES = (  # (pattern, replacement) for the names of EDSR-PyTorch; the fir
     (r"tail\.0\.(\d+\.\w+)", lambda m: f"upsample.{m[1]}"),
     (r"tail\.[01]\.(\w+)", lambda m: f"conv_last.{m[1]}"),
 )
+_RCAN_BODY = "body.0.body.0.body.0.weight"
+_RCAN_NAMES = (  # the same for the names of RCAN's authors, whose code is based on EDSR-PyTorch
+    (r"(sub|add)_mean\..*", lambda m: None),
+    (r"head\.0\.(\w+)", lambda m: f"conv_first.{m[1]}"),
+    (
+        r"body\.(\d+)\.body\.(\d+)\.body\.([02])\.(\w+)",
+        lambda m: f"body.{m[1]}.residual_group.{m[2]}.rcab.{m[3]}.{m[4]}",
+    ),
+    (
+        r"body\.(\d+)\.body\.(\d+)\.body\.3\.conv_du\.([02])\.(\w+)",
+        lambda m: f"body.{m[1]}.residual_group.{m[2]}.rcab.3.attention.{int(m[3]) + 1}.{m[4]}",
+    ),
+    (r"body\.(\d+)\.body\.\d+\.(\w+)", lambda m: f"body.{m[1]}.conv.{m[2]}"),
+    (r"body\.\d+\.(\w+)", lambda m: f"conv_after_body.{m[1]}"),
+    (r"tail\.0\.(\d+\.\w+)", lambda m: f"upsample.{m[1]}"),
+    (r"tail\.1\.(\w+)", lambda m: f"conv_last.{m[1]}"),
+)
+_NAMES = {_EDSR_BODY: _EDSR_NAMES, _RCAN_BODY: _RCAN_NAMES}  # by a tensor that only they have
 
 
 def bare_name(key: str) -> str:
@@ -42,19 +59,20 @@ def likely_names(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def edsr_names(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the tensors of an EDSR or MDSR of EDSR-PyTorch under the names here.
+    """Returns the tensors of an EDSR or MDSR of EDSR-PyTorch, or of RCAN's authors, by names here.
 
     Its constant layers ``sub_mean`` and ``add_mean`` are left out. Other files are not changed.
     """
     heads = [key for key in state if key.endswith(_EDSR_HEAD)]
     start = min(heads, key=len).removesuffix(_EDSR_HEAD) if heads else ""
     others = (key for key in state if _OTHER_PARTS.match(key.removeprefix(start)))
-    if not heads or start + _EDSR_BODY not in state or any(others):
+    tables = [names for body, names in _NAMES.items() if start + body in state]
+    if not heads or not tables or any(others):
         return dict(state)
     renamed: dict[str, Any] = {}
     for key, value in state.items():
         name: str | None = key
-        for pattern, replacement in _EDSR_NAMES if key.startswith(start) else ():
+        for pattern, replacement in tables[0] if key.startswith(start) else ():
             if match := re.fullmatch(pattern, key.removeprefix(start)):
                 name = replacement(match)
                 break

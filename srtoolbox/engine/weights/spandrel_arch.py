@@ -143,6 +143,7 @@ class Spandrel(nn.Module):
                 return torch.cat([self._run(image) for image in lq.split(1)])
 
     def _run(self, lq: Tensor) -> Tensor:
+        lq = lq.clone()  # some architectures (RCAN) change their input
         try:
             return self._call(self.network, lq)
         except Exception as error:  # code of forty projects

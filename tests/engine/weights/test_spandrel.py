@@ -90,8 +90,10 @@ class TestNetworks:
     def test_any_size_and_every_batch(self, name: str, tmp_path: Path) -> None:
         net = load_spandrel(file_of(tmp_path, name))
         lq = image(7, 19, n=2)
+        before = lq.clone()
         with torch.no_grad():
             both = run_padded(net, lq)
+            assert torch.equal(lq, before), "the network changed its input"
             assert both.shape == (2, 3, 7 * net.scale, 19 * net.scale)
             assert torch.equal(both[1:], run_padded(net, lq[1:]))
 
@@ -186,7 +188,8 @@ class TestPrecision:
 class TestLoad:
     @pytest.mark.slow
     @pytest.mark.parametrize(
-        ("name", "arch"), [("SwinIR", "SwinIR"), ("RealESRGAN Compact", "SRVGGNetCompact")]
+        ("name", "arch"),
+        [("SwinIR", "SwinIR"), ("RealESRGAN Compact", "SRVGGNetCompact"), ("RCAN", "RCAN")],
     )
     def test_what_is_registered_here_agrees(self, name: str, arch: str, tmp_path: Path) -> None:
         path = file_of(tmp_path, name)
@@ -195,6 +198,8 @@ class TestLoad:
         with torch.no_grad():
             expected = load_spandrel(path)(lq)
             torch.testing.assert_close(net(lq), expected, rtol=0, atol=1e-5)
+        if name == "RCAN":  # by the names of its authors
+            assert spec["squeeze_factor"] == 4 and "conv_after_body.bias" in net.state_dict()
 
     @pytest.mark.slow
     def test_a_file_without_arch_is_read_by_spandrel(self, tmp_path: Path) -> None:
