@@ -138,9 +138,11 @@ def test_there_is_a_limit(path: Path) -> None:
         load_options(path, [sweep], StudyOptions)
 
 
-def test_editors_know_the_option(path: Path) -> None:
+def test_editors_know_the_options(path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     validator = jsonschema.Draft202012Validator(json_schema(StudyOptions))
     content = plain(read(path))
+    content["launcher"] = {"partition": "gpu", "setup": ["module load cuda"]}
     assert validator.is_valid(content)
+    assert not validator.is_valid({**content, "launcher": {"partitio": "gpu"}})
     assert not validator.is_valid({**content, "sweep": {"EDSR": 3}})
