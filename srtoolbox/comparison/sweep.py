@@ -11,7 +11,7 @@ from typing import Any
 
 from srtoolbox.config.files import merge, plain
 from srtoolbox.config.schema import OptionErrors, check
-from srtoolbox.config.yaml import DELETE, Items, Tree
+from srtoolbox.config.yaml import DELETE, MAX_DEPTH, TOO_DEEP, Items, Tree
 from srtoolbox.registry import close_names
 
 _KEY = "sweep"
@@ -107,6 +107,9 @@ class _Expansion:
         """Checks that the values are a list of different ones which the method accepts."""
         if not isinstance(values, Items):
             self.errors.append(f"{place}: expected a list of values, got {_short(values)}")
+            return
+        if key.count(".") >= MAX_DEPTH:
+            self.errors.append(f"{place[:200]}…: {TOO_DEEP}")
             return
         if not values:
             self.errors.append(f"{place}: name at least one value")

@@ -131,6 +131,13 @@ def test_a_sweep_must_not_make_a_method_that_exists(path: Path) -> None:
         load_options(path, (), StudyOptions)
 
 
+def test_a_key_of_many_parts_is_refused(path: Path) -> None:
+    path.write_text(STUDY.replace("train.optim_g.lr:", f"train{'.a' * 400}:"))
+    with pytest.raises(UserError, match="nested more than 50 levels") as caught:
+        load_options(path, (), StudyOptions)
+    assert len(str(caught.value)) < 1000
+
+
 def test_there_is_a_limit(path: Path) -> None:
     values = list(range(1, 18))
     sweep = f"sweep.TDAN={{train: {{total_iter: {values}, epoch_iter: {values}}}}}"
@@ -138,9 +145,11 @@ def test_there_is_a_limit(path: Path) -> None:
         load_options(path, [sweep], StudyOptions)
 
 
-def test_editors_know_the_option(path: Path) -> None:
+def test_editors_know_the_options(path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     validator = jsonschema.Draft202012Validator(json_schema(StudyOptions))
     content = plain(read(path))
+    content["launcher"] = {"partition": "gpu", "setup": ["module load cuda"]}
     assert validator.is_valid(content)
+    assert not validator.is_valid({**content, "launcher": {"partitio": "gpu"}})
     assert not validator.is_valid({**content, "sweep": {"EDSR": 3}})

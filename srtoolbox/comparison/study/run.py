@@ -20,7 +20,13 @@ from srtoolbox.comparison.store import (
 from srtoolbox.comparison.study.facts import metric_facts, protocol_facts
 from srtoolbox.comparison.study.job import JobRunner
 from srtoolbox.comparison.study.launcher import Launch
-from srtoolbox.comparison.study.parallel import Processes, Workers, count_workers, run_in_parallel
+from srtoolbox.comparison.study.parallel import (
+    Processes,
+    Task,
+    Workers,
+    count_workers,
+    run_in_parallel,
+)
 from srtoolbox.comparison.study.parts import Part
 from srtoolbox.comparison.study.plan import Job, StudyPlan
 from srtoolbox.comparison.study.reuse import copy_training, is_finished
@@ -174,50 +180,61 @@ class _StudyRun:
 
         Those on this machine leave the costs to ``run``, as nothing else may run meanwhile.
         """
-        launch, opt = self._launch, self._opt
-        tasks = StudyTasks(self._plan, self._store, self._runner.evaluator, launch is not None)
-        done = tasks.finished(self._before) if launch is not None else {}
+        elsewhere = self._launch is not None
+        tasks = StudyTasks(self._plan, self._store, self._runner.evaluator, elsewhere)
+        done = tasks.finished(self._before) if elsewhere else {}
         for job in self._plan.jobs:
             if (part := tasks.part(job)) is not None:  # of an interrupted run
                 self._merge(job, part) if part.entry.failure is None else part.remove()
             elif entry := done.get((job.method, job.seed)):
                 self._enter(job, entry)
         waiting = tasks.pending(self._entries)
-        if launch is None:
-            count = count_workers(opt.jobs, len(waiting), self._device, opt.threads)
-            waiting = waiting if count > 1 else []
-            tasks.train_threads = opt.threads or max(1, torch.get_num_threads() // count)
-            # As many as without processes, because sums of floats depend on their number.
-            tasks.evaluate_threads = opt.threads or torch.get_num_threads()
-            waiting = tasks.longest_first(waiting)
-            workers: Workers = Processes(count, self._device, opt.plugins)
-        else:
-            workers = launch.workers(opt, self._plan.folder, len(waiting))
-        if waiting:
+        if (workers := self._workers(tasks, len(waiting))) is not None:
             trainings = sum(task.is_training for task in waiting)
             counts = trainings, len(waiting) - trainings, workers.count
             _log.info("%d trainings and %d evaluations, %d at a time", *counts)
-        for task, failure in run_in_parallel(waiting, workers) if waiting else ():
-            job = task.job
+            if not elsewhere:
+                waiting = tasks.longest_first(waiting)
+            for task, failure in run_in_parallel(waiting, workers):
+                self._end(task, failure, tasks)
+        self._store.arrange([id for job in self._plan.jobs for id in tasks.evaluations(job)])
+        tasks.remove_old_parts()
+
+    def _workers(self, tasks: StudyTasks, count: int) -> Workers | None:
+        """Returns the processes for a number of tasks; None if this process does them."""
+        opt = self._opt
+        if self._launch is not None:
+            return self._launch.workers(opt, self._plan.folder, count) if count else None
+        workers = count_workers(opt.jobs, count, self._device, opt.threads)
+        if workers == 1:
+            return None
+        tasks.train_threads = opt.threads or max(1, torch.get_num_threads() // workers)
+        # As many as without other processes, because sums of floats depend on their number.
+        tasks.evaluate_threads = opt.threads or torch.get_num_threads()
+        return Processes(workers, self._device, opt.plugins)
+
+    def _end(self, task: Task, failure: str | None, tasks: StudyTasks) -> None:
+        """Enters what a task of another process has done."""
+        job = task.job
+        if failure is None:
+            done = "trained" if task.is_training else "evaluated"
+            _log.info("%s, seed %d: %s", job.method, job.seed, done)
+        else:
+            _log.error("%s, seed %d: %s", job.method, job.seed, failure)
+        if not task.is_training:
             if failure is not None:
-                _log.error("%s, seed %d: %s", job.method, job.seed, failure)
-            else:
-                done = "trained" if task.is_training else "evaluated"
-                _log.info("%s, seed %d: %s", job.method, job.seed, done)
-            if task.is_training:
-                if failure is not None and job.folder is not None:
-                    self._failures[job.folder] = failure
-            elif failure is not None:
                 self._enter(job, self._runner.new_entry(job, failure))
             elif (part := tasks.part(job)) is not None:
                 self._merge(job, part)
-        self._store.arrange([id for job in self._plan.jobs for id in tasks.evaluations(job)])
-        tasks.remove_old_parts()
+        elif failure is not None and job.folder is not None:
+            self._failures[job.folder] = failure
 
     def _merge(self, job: Job, part: Part) -> None:
         """Enters the results of another process."""
         part.merge_into(self._store)
         if self._launch is not None:
+            if part.entry.failure is not None:  # it is in the log of the job alone
+                _log.error("%s, seed %d: %s", job.method, job.seed, part.entry.failure)
             self._card.environment = part.environment
             budget = self._plan.budget.describe()
             self._card.training = _describe_training(self._opt, part.precision, budget)

@@ -16,7 +16,7 @@ from srtoolbox.comparison.study import launcher
 from srtoolbox.comparison.study.launcher import Launch
 from srtoolbox.config.load import load_options
 from srtoolbox.config.schema import OptionErrors, check
-from srtoolbox.errors import UserError
+from srtoolbox.errors import RunError, UserError
 
 # A network that ends its process: once in a training by SIGKILL, once in a training by the signal
 # before the time limit, and once in an evaluation. Where no job of submitit runs it does nothing.
@@ -154,6 +154,9 @@ def test_what_a_slurm_job_asks_for(
     ):  # fmt: skip
         assert f"#SBATCH {line}" in lines
     assert "module load cuda" in lines
+    (programs / "sbatch").write_text("#!/bin/sh\necho invalid partition >&2\nexit 1\n")
+    with pytest.raises(RunError, match="train-EDVR cannot be submitted: invalid partition"):
+        jobs.start("train-EDVR", work)
 
 
 @pytest.mark.parametrize(
