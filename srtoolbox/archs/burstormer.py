@@ -258,11 +258,15 @@ class BackProjection(nn.Module):
             pairs = torch.cat((x[:, :1].expand_as(x), x), 2)
             pairs = self.encoder1(pairs.flatten(0, 1))
             fused = self.feat_fusion(pairs)
+            error = self.feat_expand(fused) - pairs
         else:
             feat = _each(self.encoder1, x)
             fused = F.gelu(beside(self.feat_fusion[0], feat[:, 0], feat))
-            pairs = torch.cat((feat[:, :1].expand_as(feat), feat), 2).flatten(0, 1)
-        change = self.diff_fusion(self.feat_expand(fused) - pairs)
+            # The halves apart: a concatenation of the reference would be in another memory format.
+            first, own = self.feat_expand(fused).chunk(2, 1)
+            first = (first.unflatten(0, x.shape[:2]) - feat[:, :1]).flatten(0, 1)
+            error = torch.cat((first, own - feat.flatten(0, 1)), 1)
+        change = self.diff_fusion(error)
         return (fused + change).unflatten(0, x.shape[:2])
 
 

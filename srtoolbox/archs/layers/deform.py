@@ -270,7 +270,9 @@ def _by_grid_sample(
         columns = F.grid_sample(folded, grid, align_corners=False).to(x.dtype)
         columns = columns.unflatten(0, (-1, groups))
         if mask is not None:
-            columns = columns * mask[..., part]
+            factors = mask[..., part]
+            in_place = not torch.is_grad_enabled() and factors.dtype == columns.dtype
+            columns = columns.mul_(factors) if in_place else columns * factors
         if weight_groups == 1:
             return matrix @ columns.reshape(len(columns), channels * points, -1)
         columns = columns.reshape(len(columns), weight_groups, matrix.shape[1], -1)
