@@ -138,7 +138,7 @@ class Upscaler:
             UserError: if the network does not take this number of channels.
             RunError: if memory does not suffice, or the network's output is not finite.
         """
-        least = 2 if self.restores_all else 1
+        least = 2 if self.time_scale > 1 else 1
         return self.one_of([pixels] * (self._first.num_frame or least), 0)
 
     def one_of(self, frames: Sequence[np.ndarray], reference: int) -> np.ndarray:

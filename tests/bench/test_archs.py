@@ -63,6 +63,16 @@ def test_other_numbers_of_bands() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["BasicVSR", "BasicVSRPlusPlus"])
+def test_networks_that_restore_all_frames(name: str) -> None:
+    spec = {"type": name, "num_feat": 8, "num_block": 1, "num_flow_level": 2, "num_flow_feat": 4}
+    opt = options(archs={name: spec}, input=[1, 3, 3, 8, 12], modes=["fp32"], rounds=1)
+    reference, ours = measure_archs(opt, CPU)
+    assert reference.deviation == 0
+    assert ours.deviation < 1e-5
+
+
+@pytest.mark.slow
 def test_only_the_reference_is_computed_by_the_reference_path(monkeypatch) -> None:
     seen = []
     original = deform._by_grid_sample
