@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from srtoolbox.comparison.stored_files import (
+    LIMIT,
     Damage,
     RecordFile,
     check_path,
@@ -25,8 +26,7 @@ from srtoolbox.comparison.stored_files import (
     read_object,
     shape,
 )
-from srtoolbox.engine.evaluation.evaluator import Record
-from srtoolbox.engine.evaluation.frame_use import BLIND
+from srtoolbox.engine.evaluation.records import BLIND, Record
 from srtoolbox.errors import UserError
 from srtoolbox.utils.files import append_lines, arrange_lines, write_atomic
 from srtoolbox.utils.portable import to_json
@@ -205,7 +205,8 @@ class ResultStore:
         self.folder = folder
         self._records: dict[str, dict[str, Record]] = {}  # by evaluation and key
         self._sorted: dict[str, list[Record]] = {}
-        results = RecordFile(folder / "results.jsonl", _RecordCheck())
+        check = _RecordCheck()
+        results = RecordFile(folder / "results.jsonl", check, check.quick)
         costs = RecordFile(folder / "costs.jsonl", _check_cost)
         uses = RecordFile(folder / "frame_use.jsonl", _check_use)
         for record in results:
@@ -347,6 +348,7 @@ _check_record_types = shape(
     seed=int | None,
     dataset=str | None,
 )
+_SCORE_TYPES = {float, type(None)}
 _check_use_types = shape(evaluation=str, psnr=dict[str, float | None])
 _check_cost_types = shape(
     cost=str,
@@ -373,8 +375,48 @@ _check_environment = shape(
 class _RecordCheck:
     """Checks the records of images; those of one evaluation must have the same metrics."""
 
+    # The types of a usual record, which needs no conversion.
+    _USUAL: ClassVar[dict[str, type]] = {
+        **dict.fromkeys(("evaluation", "key", "kind", "method", "dataset"), str),
+        **dict.fromkeys(("index", "of", "seed"), int),
+        "seconds": float,
+        "metrics": dict,
+    }
+    _NEEDED: ClassVar[set[str]] = {"evaluation", "key", "index", "of", "metrics"}
+
     def __init__(self) -> None:
         self._metrics: dict[str, set[str]] = {}
+        self._shared: dict[Any, Any] = {}  # each text, number and tuple of keys is kept once
+        self._types: dict[tuple[str, ...], list[type]] = {}
+
+    def quick(self, record: Any) -> Record | None:
+        """Returns an equal record, which shares memory with others; None if it is unusual."""
+        if type(record) is not dict:
+            return None
+        names = tuple(record)
+        types = self._types.get(names)
+        if types is None:
+            if not self._NEEDED <= {*names} <= self._USUAL.keys():
+                return None
+            types = self._types[names] = [self._USUAL[name] for name in names]
+        if [*map(type, record.values())] != types:
+            return None
+        metrics = record["metrics"]
+        found = self._metrics.setdefault(record["evaluation"], set(metrics))
+        if metrics.keys() != found or not {*map(type, metrics.values())} <= _SCORE_TYPES:
+            return None
+        if not -LIMIT < record["index"] < LIMIT or not -LIMIT < record["of"] < LIMIT:
+            return None
+        if not -LIMIT < record.get("seed", 0) < LIMIT:
+            return None
+        share = self._shared.setdefault
+        names, scores = share(names, names), tuple(metrics)
+        metrics = dict(zip(share(scores, scores), metrics.values(), strict=True))
+        values = [
+            metrics if kind is dict else value if kind is float else share(value, value)
+            for kind, value in zip(types, record.values(), strict=True)
+        ]
+        return dict(zip(names, values, strict=True))
 
     def __call__(self, record: Record) -> None:
         _check_record_types(record)

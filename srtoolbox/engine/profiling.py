@@ -16,17 +16,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from srtoolbox.archs.layers.winograd import direct_convolutions
 from srtoolbox.data.base import Batch
+from srtoolbox.engine.counting import COUNTING as COUNTING
 from srtoolbox.engine.device.precision import Precision, autocast, resolve, synchronize
 from srtoolbox.inference.prediction import PLAIN, EnhanceOptions, predict
 from srtoolbox.models.base import Model, compute_losses, sum_losses
 from srtoolbox.utils.environment import device_name
 from srtoolbox.utils.torch_private import TorchDispatchMode, storage_id, tree_leaves
-
-COUNTING = (
-    "FLOPs are 2 per multiply-add of convolutions, matrix products, attention, sampling "
-    "(4 multiply-adds per bilinear value, 16 per bicubic one) and deformable convolution "
-    "(sampling, then a convolution); element-wise work is not counted"
-)
 
 _NUM_WARM_UP, _MIN_RUNS, _MAX_RUNS = 2, 7, 40
 _MAX_EXTRA_SECONDS = 1.5  # for more than the minimum of runs

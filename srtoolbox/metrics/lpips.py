@@ -9,9 +9,13 @@ of torchvision; `srtoolbox.utils.imagenet.lpips_file` describes where they are f
 
 from __future__ import annotations
 
+import copy
+import hashlib
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -106,6 +110,9 @@ class LPIPS(Metric):
         x, y = (protocol.prepare_rgb(image, scale).float() / 255 for image in (sr, gt))
         protocol.check_size(f"LPIPS: '{self.net}'", self.min_size(protocol), x, sr)
         network = self._network(x.device)
+        if x.device.type == "cpu":  # elsewhere the network is fast, and a look at pixels slow
+            network = _with_memory(network)
+            cast("_Memory", network.net).expect_result()
         with torch.inference_mode(), torch.autocast(x.device.type, enabled=False):
             return network(x[None], y[None], normalize=protocol.lpips_range == "signed").item()
 
@@ -118,3 +125,62 @@ class LPIPS(Metric):
         except BackboneUnavailable as error:
             self._failed = str(error)
             raise MetricUnavailable(self._failed) from error
+
+
+_MEMORY_SIZE = 2**28  # bytes of features of ground truths that are kept
+_MAX_SHARE = 1 / 8  # of the memory that the features of one image may take
+
+
+@lru_cache(maxsize=2)
+def _with_memory(network: nn.Module) -> nn.Module:
+    """Returns a network with the same weights that keeps the features of ground truths.
+
+    Each evaluation during a training, and each method of a study, is scored on the same ones. They
+    are recognised by their pixels, so the value is the same, bit for bit.
+    """
+    twin = copy.copy(network)
+    twin.__dict__["_modules"] = {**network._modules, "net": _Memory(network.net)}
+    return twin
+
+
+class _Memory(nn.Module):
+    """Wraps the backbone, which gets the result, then the ground truth.
+
+    Args:
+        backbone: Returns the features of images (1, 3, H, W), a tuple of tensors.
+    """
+
+    def __init__(self, backbone: Any) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self._is_truth = False
+        self._size = 0
+        self._known: OrderedDict[object, Any] = OrderedDict()  # the least recently used ones first
+
+    def expect_result(self) -> None:
+        """States that the next image is a result, also after an error."""
+        self._is_truth = False
+
+    def forward(self, image: Tensor) -> Any:
+        """Returns the features of an image."""
+        is_truth, self._is_truth = self._is_truth, not self._is_truth
+        if not is_truth:
+            return self.backbone(image)
+        pixels = hashlib.sha256(image.contiguous().numpy()).digest()
+        # Kernels may add in another order with another number of threads.
+        key = pixels, image.shape, image.dtype, torch.get_num_threads()
+        if key in self._known:
+            self._known.move_to_end(key)
+            return self._known[key]
+        features = self.backbone(image)
+        if _num_bytes(features) <= _MAX_SHARE * _MEMORY_SIZE:
+            self._known[key] = features
+            self._size += _num_bytes(features)
+        while self._size > _MEMORY_SIZE:
+            _, oldest = self._known.popitem(last=False)
+            self._size -= _num_bytes(oldest)
+        return features
+
+
+def _num_bytes(features: Sequence[Tensor]) -> int:
+    return sum(part.numel() * part.element_size() for part in features)

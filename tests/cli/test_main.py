@@ -42,6 +42,12 @@ def test_import_and_help_take_little_cpu_time(command: list[str]) -> None:
     assert min(seconds() for _ in range(3)) < 0.3
 
 
+def test_a_report_does_not_load_torch() -> None:
+    """It would take most of the memory, and seconds."""
+    code = "import srtoolbox.comparison.report.write, srtoolbox.comparison.report.table"
+    assert "torch" not in loaded_by(code)
+
+
 @pytest.mark.slow
 def test_the_trunk_does_not_load_torchvision_or_lpips() -> None:
     found = loaded_by(

@@ -12,7 +12,8 @@ from support.backbones import write_backbone
 
 from srtoolbox.errors import UserError
 from srtoolbox.metrics import LPIPS, MetricUnavailable, Protocol, get_protocol
-from srtoolbox.utils.imagenet import LPIPS_BACKBONES
+from srtoolbox.metrics import lpips as lpips_metric
+from srtoolbox.utils.imagenet import LPIPS_BACKBONES, lpips_network
 
 _PLAIN = Protocol("t")
 
@@ -80,8 +81,45 @@ def test_agrees_with_the_package(torch_home, monkeypatch, net, lpips_range):
     if lpips_range == "signed":
         x, y = 2 * x - 1, 2 * y - 1
     protocol = Protocol("t", color="y", crop_border=2, lpips_range=lpips_range)  # RGB all the same
-    ours = LPIPS(net)(sr, gt, protocol=protocol, scale=4)
+    metric = LPIPS(net)
+    ours = metric(sr, gt, protocol=protocol, scale=4)
     assert ours == pytest.approx(theirs(x, y).item(), rel=1e-5)
+    # The features of the ground truth are known now, and another result does not change them.
+    assert metric(sr.flip(1), gt, protocol=protocol, scale=4) != ours
+    assert metric(sr, gt, protocol=protocol, scale=4) == ours
+
+
+@pytest.mark.parametrize("room", [0, 10, 12])
+def test_features_of_ground_truths_are_computed_once(weights, monkeypatch, room):
+    """As long as there is room for them; the distances are those of the network, bit for bit."""
+    metric, generator = LPIPS(), torch.Generator().manual_seed(2)
+    network, seen = lpips_network("alex", torch.device("cpu")), []
+    pairs = [torch.rand(2, 3, 40, 48, generator=generator) for _ in range(12)]
+    prepared = [(pair.double() * 255).round().float() / 255 for pair in pairs]
+    with torch.inference_mode():
+        wanted = [network(x[None], y[None], normalize=True).item() for x, y in prepared]
+        size = lpips_metric._num_bytes(network.net(prepared[0][:1]))
+    monkeypatch.setattr(lpips_metric, "_MEMORY_SIZE", room * size)
+    lpips_metric._with_memory.cache_clear()
+    with network.net.register_forward_hook(lambda *_: seen.append(1)):
+        for _ in range(2):
+            assert [metric(*pair, protocol=_PLAIN, scale=4) for pair in pairs] == wanted
+    assert len(seen) == (3 if room == 12 else 4) * len(pairs)
+    memory = lpips_metric._with_memory(network).net
+    assert len(memory._known) == room and memory._size == room * size
+
+
+def test_an_error_between_two_images_does_no_harm(weights):
+    metric, (sr, gt) = LPIPS(), _pair()
+    wanted = metric(sr, gt, protocol=_PLAIN, scale=4)
+    network = lpips_network("alex", torch.device("cpu"))
+    with network.net.register_forward_pre_hook(_fail), pytest.raises(MemoryError):
+        metric(sr, gt, protocol=_PLAIN, scale=4)
+    assert metric(sr, gt, protocol=_PLAIN, scale=4) == wanted
+
+
+def _fail(*_: object) -> None:
+    raise MemoryError
 
 
 @pytest.mark.slow

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, cached_property
 from itertools import chain, product
 from typing import Any
 
 import numpy as np
 
-from srtoolbox.comparison.analysis.statistics import best_of, not_distinguishable, p_of_pairs
+from srtoolbox.comparison.analysis.statistics import (
+    Difference,
+    Interval,
+    best_of,
+    intervals_and_differences,
+    not_distinguishable,
+    p_of_pairs,
+)
 from srtoolbox.comparison.store import Entry, ResultStore, StudyCard
-from srtoolbox.engine.evaluation.evaluator import Record, average, clip_of, not_finite
+from srtoolbox.engine.evaluation.records import Record, average, clip_of, not_finite
 
 
 class Scores:
@@ -35,6 +42,14 @@ class Scores:
             image with a score of -inf, the worst one, is never left out.
         images: Called with method, dataset and metric; returns the score of each image by key, the
             mean over seeds; empty if one is missing.
+        clips: Called with method, dataset and metric; returns the mean score of each clip by name;
+            infinite if all of its frames are left out. Frames of ``left_out`` do not count.
+        samples: Called with dataset and metric; returns the independent values (n,) of each
+            method, all for the same images. Methods without scores, or with scores of other
+            images, are left out, and so are the images of ``left_out`` and clips without other
+            frames.
+        intervals: Called with dataset, metric and a method of ``samples``; returns the interval of
+            the mean of each method, and the paired difference of each other method to this one.
     """
 
     def __init__(self, store: ResultStore, card: StudyCard | None = None) -> None:
@@ -56,8 +71,15 @@ class Scores:
         of_kinds = {name: self.card.metrics[metric] for name, (metric, _) in self._kinds.items()}
         self.metrics = {**self.card.metrics, **of_kinds}
         self.average = self.card.protocol["average"]
+        # Tables, notes and charts ask for the same values many times.
         self.images = cache(self._images)
+        self.clips = cache(self._clips)
         self.left_out = cache(self._left_out)
+        self.samples = cache(self._samples)
+        self.intervals = cache(self._intervals)
+        self.has_clips = cache(self._has_clips)
+        self._means_of = cache(self._means)
+        self._odd = cache(self._find_odd)
 
     @property
     def methods(self) -> list[str]:
@@ -98,7 +120,10 @@ class Scores:
 
     def means(self, entry: Entry, dataset: str) -> dict[str, float | None]:
         """Returns an entry's scores on a dataset by metric."""
-        records = self.records(entry, dataset)
+        return {**self._means_of(entry.evaluations.get(dataset, ""), dataset)}
+
+    def _means(self, evaluation: str, dataset: str) -> dict[str, float | None]:
+        records = self.store.records(evaluation)
         lower = [name for name in self.metrics if self.direction(name) < 0]
         means = average(records, self.average, lower)
         for metric in means:
@@ -112,11 +137,7 @@ class Scores:
                 means[metric] = average(kept, self.average).get(base)
         return means
 
-    def clips(self, method: str, dataset: str, metric: str) -> dict[str, float]:
-        """Returns the mean score of each clip by name; infinite if all of its frames are left out.
-
-        Frames of ``left_out`` do not count.
-        """
+    def _clips(self, method: str, dataset: str, metric: str) -> dict[str, float]:
         images, left_out = self.images(method, dataset, metric), self.left_out(dataset, metric)
         clips = {clip: set(keys) - left_out for clip, keys in by_clip(images).items()}
         kept = {
@@ -131,8 +152,7 @@ class Scores:
             for entry in self.card.entries
         )
 
-    def has_clips(self, dataset: str) -> bool:
-        """Returns whether the dataset's images are frames of clips."""
+    def _has_clips(self, dataset: str) -> bool:
         keys = self.keys(dataset)
         clips = {clip_of(key) for key in keys}
         return bool(keys) and "" not in clips and len(clips) < len(keys)
@@ -151,12 +171,7 @@ class Scores:
                 return [record["key"] for record in records]
         return []
 
-    def samples(self, dataset: str, metric: str) -> dict[str, np.ndarray]:
-        """Returns the independent values (n,) of each method, all for the same images.
-
-        Methods without scores, or with scores of other images, are left out, and so are the images
-        of ``left_out`` and clips without other frames.
-        """
+    def _samples(self, dataset: str, metric: str) -> dict[str, np.ndarray]:
         values_of = self.clips if self.has_clips(dataset) else self.images
         found: dict[str, np.ndarray] = {}
         order: list[str] = []
@@ -176,6 +191,16 @@ class Scores:
             found = {method: values[kept] for method, values in found.items()}
         return found
 
+    def _intervals(
+        self, dataset: str, metric: str, baseline: str
+    ) -> tuple[dict[str, Interval], dict[str, Difference]]:
+        samples = self.samples(dataset, metric)
+        others = [name for name in samples if name != baseline]
+        rest = [samples[name] for name in others]
+        intervals, differences = intervals_and_differences(samples[baseline], rest)
+        by_method = dict(zip([baseline, *others], intervals, strict=True))
+        return by_method, dict(zip(others, differences, strict=True))
+
     def tied_with_best(self, dataset: str, metric: str) -> set[str]:
         """Returns the methods that do not differ significantly from the best, without the best."""
         samples, best = self.samples(dataset, metric), self.best(dataset, metric)
@@ -192,15 +217,33 @@ class Scores:
     def matching(
         self, method: str, dataset: str, metric: str, test: Callable[[float], bool]
     ) -> list[str]:
-        """Returns the keys of the images with a score, of any seed, that meets a test."""
+        """Returns the keys of the images with a score, of any seed, that meets a test.
+
+        Args:
+            method: Name of the method.
+            dataset: Name of the dataset.
+            metric: Name of the metric.
+            test: Tests a score that is not finite; finite ones do not meet it.
+        """
+        odd = self._odd(method, dataset, metric)
+        return list(dict.fromkeys(key for key, value in odd if test(value)))
+
+    def _find_odd(self, method: str, dataset: str, metric: str) -> list[tuple[str, float]]:
+        """Returns the keys and scores of the images whose score, of any seed, is not finite."""
+        return [
+            (key, value)
+            for key, value in self._scored(method, dataset, metric)
+            if not math.isfinite(value)
+        ]
+
+    def _scored(self, method: str, dataset: str, metric: str) -> Iterator[tuple[str, float]]:
+        """Yields key and score of the images with a score, of all seeds."""
         metric, kind = self._kinds.get(metric, (metric, None))
-        keys: dict[str, None] = {}
         for entry in self.entries[method]:
             for record in self.records(entry, dataset):
                 value = record["metrics"].get(metric)
-                if value is not None and kind in (None, record.get("kind")) and test(value):
-                    keys[record["key"]] = None
-        return list(keys)
+                if value is not None and kind in (None, record.get("kind")):
+                    yield record["key"], value
 
     def cost(self, entry: Entry) -> dict[str, Any]:
         """Returns the cost record of an entry; empty if nothing was measured."""
@@ -209,11 +252,16 @@ class Scores:
     def _left_out(self, dataset: str, metric: str) -> frozenset[str]:
         if self.direction(metric) < 0:  # infinite is the worst value: no mean may leave it out
             return frozenset()
+        if not any(
+            self.matching(m, dataset, metric, lambda v: v == math.inf) for m in self.methods
+        ):
+            return frozenset()
         left_out: set[str] = set()
         worst: set[str] = set()
         kept: list[set[str]] = []
         for method in self.methods:
-            finite = set(self.matching(method, dataset, metric, lambda v: v != math.inf))
+            scored = self._scored(method, dataset, metric)
+            finite = {key for key, value in scored if value != math.inf}
             infinite = set(self.matching(method, dataset, metric, lambda v: v == math.inf))
             worst |= set(self.matching(method, dataset, metric, lambda v: v == -math.inf))
             if finite - infinite:

@@ -13,7 +13,7 @@ from srtoolbox.comparison.report.style import INK, Look, in_style, looks, new_fi
 from srtoolbox.comparison.report.tables import Differences
 from srtoolbox.comparison.store import Entry
 from srtoolbox.comparison.stored_files import Damage, RecordFile, check_value
-from srtoolbox.engine.evaluation.evaluator import mean
+from srtoolbox.engine.evaluation.records import mean
 from srtoolbox.utils.console import names_text
 
 if TYPE_CHECKING:

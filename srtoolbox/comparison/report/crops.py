@@ -11,8 +11,7 @@ import numpy as np
 
 from srtoolbox.comparison.analysis.scores import Scores, by_clip
 from srtoolbox.comparison.store import Entry, image_stem
-from srtoolbox.data.files.reader import read_image
-from srtoolbox.engine.evaluation.evaluator import clip_of
+from srtoolbox.engine.evaluation.records import clip_of
 from srtoolbox.errors import UserError
 
 _REGION_SHARE = 1 / 3  # side of a region, as a share of the image's shorter side
@@ -228,6 +227,8 @@ def read_shown(path: Path, shown: Shown | None = None) -> np.ndarray:
     """
     if shown is not None and (bands := _read_bands(path)) is not None:
         return shown.picture(bands)
+    from srtoolbox.data.files.reader import read_image  # imports torch; many studies keep no images
+
     image = read_image(path)
     if image.dtype != np.uint8:
         white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1

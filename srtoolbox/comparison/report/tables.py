@@ -17,7 +17,6 @@ from srtoolbox.comparison.analysis.statistics import (
     Interval,
     bootstrap,
     over_seeds,
-    paired,
 )
 from srtoolbox.comparison.report.footnotes import (
     behind_untrained,
@@ -38,8 +37,7 @@ from srtoolbox.comparison.report.table import (
     Table,
 )
 from srtoolbox.comparison.store import Entry, Published
-from srtoolbox.engine.evaluation.evaluator import mean
-from srtoolbox.engine.evaluation.frame_use import BLIND, gain_from_frames
+from srtoolbox.engine.evaluation.records import BLIND, gain_from_frames, mean
 
 _PARAMS = Column("params (K)", 0)
 _COSTS = (
@@ -156,7 +154,7 @@ def statistics(scores: Scores, dataset: str, metric: str, baseline: str | None =
     values: list[Row] = []
     spreads: dict[tuple[int, int], Spread] = {}
     for row, method in enumerate(samples):
-        parts: list[Interval | Difference | None] = [bootstrap(samples[method])]
+        parts: list[Interval | Difference | None] = [against.intervals[method]]
         parts += [_seed_interval(scores, method, dataset, metric)] if has_seeds else []
         parts.append(differences.get(method))
         p_value = p_values.get(frozenset({method, str(against.baseline)}), math.nan)
@@ -263,6 +261,7 @@ class Differences:
     Attributes:
         baseline: Name of the baseline; None if there are no scores.
         values: Differences (n,) by method, one per image or clip.
+        intervals: Mean and interval by method, of the baseline, too.
         differences: Mean difference, interval and p value by method.
     """
 
@@ -272,12 +271,19 @@ class Differences:
         samples = scores.samples(dataset, metric)
         self.baseline = baseline if baseline in samples else scores.best(dataset, metric)
         self.values: dict[str, np.ndarray] = {}
+        self.intervals: dict[str, Interval] = {}
         self.differences: dict[str, Difference] = {}
-        for method, values in samples.items():
-            if self.baseline is not None and method != self.baseline:
-                with np.errstate(invalid="ignore"):  # infinite minus infinite is NaN
-                    self.values[method] = values - samples[self.baseline]
-                self.differences[method] = paired(values, samples[self.baseline])
+        if self.baseline is None:  # all means are NaN, or there are no scores
+            self.intervals = {method: bootstrap(values) for method, values in samples.items()}
+            return
+        reference = samples[self.baseline]
+        with np.errstate(invalid="ignore"):  # infinite minus infinite is NaN
+            self.values = {
+                method: values - reference
+                for method, values in samples.items()
+                if method != self.baseline
+            }
+        self.intervals, self.differences = scores.intervals(dataset, metric, self.baseline)
 
 
 def _measured(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from srtoolbox.comparison.report.tables import all_tables
 from srtoolbox.comparison.store import ResultStore
 from srtoolbox.errors import UserError
 from srtoolbox.utils.files import write_atomic
-from srtoolbox.utils.portable import csv_text
+from srtoolbox.utils.portable import csv_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -148,14 +149,18 @@ def _file_stem(name: str) -> str:
     return re.sub(r"[^\w-]", "_", name)
 
 
-def _all_scores(views: Sequence[Scores]) -> str:
+def _all_scores(views: Sequence[Scores]) -> bytes:
     """Returns CSV with one line for each protocol, dataset, method, seed, image and metric."""
-    lines = [["protocol", "dataset", "method", "seed", "image", "metric", "value"]]
+    head = ["protocol", "dataset", "method", "seed", "image", "metric", "value"]
+    return csv_bytes(chain([head], _score_lines(views)))
+
+
+def _score_lines(views: Sequence[Scores]) -> Iterator[list[object]]:
     for scores in views:
         protocol = f"{scores.card.protocol['name']} {scores.card.protocol['hash']}"
         for dataset in scores.datasets:
             for entry in scores.card.entries:
                 for record in scores.records(entry, dataset):
                     image = [protocol, dataset, entry.method, entry.seed, record["key"]]
-                    lines += [[*image, *score] for score in record["metrics"].items()]
-    return csv_text(lines)
+                    for score in record["metrics"].items():
+                        yield [*image, *score]

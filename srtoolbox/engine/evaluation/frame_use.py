@@ -21,12 +21,14 @@ from srtoolbox.data.stream import nearest_frames
 from srtoolbox.engine.device.distributed import SINGLE_PROCESS, Ranks
 from srtoolbox.engine.device.precision import Precision
 from srtoolbox.engine.evaluation.evaluator import Evaluator, average
+from srtoolbox.engine.evaluation.records import BLIND as BLIND
+from srtoolbox.engine.evaluation.records import gain_from_frames as gain_from_frames
+from srtoolbox.engine.evaluation.records import gain_of
 from srtoolbox.engine.options import ValOptions
 from srtoolbox.errors import UserError
 from srtoolbox.inference.prediction import PLAIN, EnhanceOptions
 
 _log = logging.getLogger("srtoolbox")
-BLIND = "reference only"
 SHUFFLED = "shuffled"
 _SHUFFLE_SEED = 3  # separates these random numbers from those of the data
 _NEGLIGIBLE_DB = 0.05  # two trainings of one network differ by as much
@@ -100,12 +102,6 @@ def first_psnr(opt: ValOptions) -> str | None:
     return next((name for name, spec in opt.metrics.items() if spec["type"] == "PSNR"), None)
 
 
-def gain_from_frames(scores: Mapping[str, float | None]) -> float | None:
-    """Returns the gain from the other frames in dB, from the result of `frame_use`."""
-    full = [psnr for name, psnr in scores.items() if name.endswith(("frame", "frames"))][-1]
-    return _difference(full, scores[BLIND])
-
-
 class FrameGain:
     """Measures the gain from other frames during training.
 
@@ -151,7 +147,7 @@ class FrameGain:
             return None
         full = scores[self._psnr_name] if self._psnr_name else self._psnr(net, dataset)
         blind = _ReorderedFrames(dataset, lambda _: [reference] * num_frame)
-        gain = _difference(full, self._psnr(net, blind))
+        gain = gain_of(full, self._psnr(net, blind))
         late = 2 * step >= self._total_iter
         if gain is not None and gain < _NEGLIGIBLE_DB and late and not self._warned:
             self._warned = True
@@ -186,12 +182,6 @@ def _psnr(
     protocol = evaluator.protocol
     records = evaluator.run(net, dataset, enhance=enhance, ranks=ranks)[protocol.name]
     return average(records, protocol.average)["psnr"]
-
-
-def _difference(full: float | None, blind: float | None) -> float | None:
-    if full is None or blind is None:
-        return None
-    return 0.0 if full == blind else full - blind  # also where both are infinite
 
 
 def _orders(

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from srtoolbox.comparison.analysis import statistics
 from srtoolbox.comparison.analysis.statistics import (
     Interval,
     best_of,
     bootstrap,
+    bootstrap_all,
     holm,
+    intervals_and_differences,
     not_distinguishable,
     over_seeds,
     p_of_pairs,
@@ -48,6 +51,28 @@ def test_samples_of_one_length_share_their_resamples():
     assert bootstrap(values) == one
     assert bootstrap(values, seed=1) != one
     assert bootstrap(values, level=0.5).high < one.high
+
+
+@pytest.mark.parametrize("indices", [1, 1000, 1 << 18, 1 << 30])
+def test_samples_that_are_resampled_together_have_their_own_intervals(monkeypatch, indices):
+    """The number of values that are drawn at a time changes no bit."""
+    monkeypatch.setattr(statistics, "_INDICES_PER_CHUNK", indices)
+    n, draws = 130, 2500
+    samples = [_values(n), _values(7), _values(n, 1), np.array([*_values(n, 2), math.inf])]
+    samples += [_values(40), np.full(n, math.nan), np.full(20, math.inf)]
+    found = bootstrap_all(samples, draws=draws)
+    means = samples[0][np.random.default_rng(0).integers(0, n, (draws, n))].mean(axis=1)
+    assert np.array_equal(statistics._resampled_means(samples[:1], draws, 0)[0], means)
+    monkeypatch.undo()
+    assert repr(found) == repr([bootstrap(values, draws=draws) for values in samples])
+
+
+def test_intervals_and_differences_are_those_of_pairs():
+    base = _values(30)
+    samples = [_values(30, 1), base + 1, np.full(30, math.inf), base]
+    intervals, differences = intervals_and_differences(base, samples, draws=500)
+    assert repr(intervals) == repr([bootstrap(v, draws=500) for v in [base, *samples]])
+    assert repr(differences) == repr([paired(v, base, draws=500) for v in samples])
 
 
 @pytest.mark.parametrize("n", [2, 5, 9])

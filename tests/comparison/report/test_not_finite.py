@@ -109,6 +109,13 @@ def test_nan_is_named_and_is_neither_best_nor_tied(make) -> None:
     assert not table.tied_with_best
 
 
+def test_nan_everywhere_has_no_baseline(make) -> None:
+    scores = make({"A": [math.nan] * 12, "B": [math.nan] * 12})
+    table = statistics(scores, "Set", "psnr")
+    assert [row[1:] for row in table.values] == [[None, None]] * 2
+    assert all(table.cell(row, 0).text == "nan" for row in range(2))
+
+
 def test_all_files_are_written_and_valid(make) -> None:
     scores = make({"Net": [*_GOOD, math.inf], "Broken": [*_BAD, math.nan]})
     folder = scores.store.folder
