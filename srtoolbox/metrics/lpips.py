@@ -166,7 +166,7 @@ class _Memory(nn.Module):
         is_truth, self._is_truth = self._is_truth, not self._is_truth
         if not is_truth:
             return self.backbone(image)
-        pixels = hashlib.sha256(image.contiguous().numpy()).digest()
+        pixels = hashlib.sha256(image.contiguous().numpy().data).digest()
         # Kernels may add in another order with another number of threads.
         key = pixels, image.shape, image.dtype, torch.get_num_threads()
         if key in self._known:
