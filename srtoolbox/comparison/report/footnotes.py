@@ -17,7 +17,7 @@ from srtoolbox.comparison.report.table import (
 )
 from srtoolbox.comparison.store import Published
 from srtoolbox.engine.counting import COUNTING
-from srtoolbox.engine.evaluation.frame_use import BLIND, SHUFFLED
+from srtoolbox.engine.evaluation.records import BLIND, SHUFFLED
 from srtoolbox.utils.console import names_text
 
 _FRAME_USE_NOTES = {

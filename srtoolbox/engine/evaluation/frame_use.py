@@ -22,6 +22,7 @@ from srtoolbox.engine.device.distributed import SINGLE_PROCESS, Ranks
 from srtoolbox.engine.device.precision import Precision
 from srtoolbox.engine.evaluation.evaluator import Evaluator, average
 from srtoolbox.engine.evaluation.records import BLIND as BLIND
+from srtoolbox.engine.evaluation.records import SHUFFLED as SHUFFLED
 from srtoolbox.engine.evaluation.records import gain_from_frames as gain_from_frames
 from srtoolbox.engine.evaluation.records import gain_of
 from srtoolbox.engine.options import ValOptions
@@ -29,7 +30,6 @@ from srtoolbox.errors import UserError
 from srtoolbox.inference.prediction import PLAIN, EnhanceOptions
 
 _log = logging.getLogger("srtoolbox")
-SHUFFLED = "shuffled"
 _SHUFFLE_SEED = 3  # separates these random numbers from those of the data
 _NEGLIGIBLE_DB = 0.05  # two trainings of one network differ by as much
 

@@ -14,6 +14,8 @@ Record = dict[str, Any]
 
 BLIND = "reference only"
 """Name of the scores with every frame replaced by the reference."""
+SHUFFLED = "shuffled"
+"""Name of the scores with the other frames in random order."""
 
 
 def clip_of(key: str) -> str:
