@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from srtoolbox.archs.layers.bands import check_bands
 from srtoolbox.archs.layers.basic import conv3, enlarge, lrelu
 from srtoolbox.archs.layers.burst.frames import aligned
+from srtoolbox.archs.layers.transformer import drop_branch
 from srtoolbox.archs.layers.upsample import Upsample, check_scale
 from srtoolbox.archs.layers.window import WindowAttention, self_index
 from srtoolbox.errors import UserError
@@ -358,15 +359,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, h, w, C) to the same shape."""
-        x = x + self._drop(self.attn(self.norm1(x)))
-        return x + self._drop(self.mlp(self.norm2(x)))
-
-    def _drop(self, branch: Tensor) -> Tensor:
-        """Stochastic depth (Huang et al., ECCV 2016): in training, drops it for some images."""
-        if not self.training or self.drop == 0:
-            return branch
-        kept = branch.new_empty(len(branch), 1, 1, 1).bernoulli_(1 - self.drop)
-        return branch * (kept / (1 - self.drop))
+        x = x + drop_branch(self.attn(self.norm1(x)), self.drop, self.training)
+        return x + drop_branch(self.mlp(self.norm2(x)), self.drop, self.training)
 
 
 class IndexedAttention(WindowAttention):

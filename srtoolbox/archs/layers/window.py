@@ -60,6 +60,9 @@ class WindowAttention(nn.Module):
         Returns:
             (N, rows, columns, pixels, heads * d).
         """
+        learns = bias.requires_grad and torch.is_grad_enabled()
+        if learns and windows.device.type == "cpu":
+            return self._by_products(windows, bias)
         if self.mask is None:
             return attend(*windows, bias=bias)
         inner, last = slice(None, -1), slice(-1, None)
@@ -77,13 +80,24 @@ class WindowAttention(nn.Module):
         ]
         return torch.cat(rows, dim=1)
 
+    def _by_products(self, windows: Tensor, bias: Tensor) -> Tensor:
+        """The same without torch's operator, which computes gradients of biases slowly on a CPU.
+
+        The mask is added only to the windows that have one.
+        """
+        query, key, value = windows
+        scores = (query * query.shape[-1] ** -0.5 @ key.mT).add_(bias.to(query.dtype))
+        if self.mask is not None:
+            with torch.no_grad():  # a constant; the gradient of the scores is the same without it
+                _, right, lower, corner = torch.where(self.mask, 0.0, self.penalty)
+                scores[:, :-1, -1].add_(right)
+                scores[:, -1, :-1].add_(lower)
+                scores[:, -1, -1].add_(corner)
+        return (scores.softmax(-1) @ value).transpose(3, 4).flatten(4)
+
 
 class SwinAttention(WindowAttention):
-    """Window attention of SwinIR, with its mask: −100 instead of excluded keys.
-
-    In a training on a CPU, torch's operator computes the gradient of the biases slowly. There the
-    products are computed here, and the mask is added only to the windows that have one.
-    """
+    """Window attention of SwinIR, with its mask: −100 instead of excluded keys."""
 
     penalty = -100.0
     relative_position_index: Tensor
@@ -91,20 +105,6 @@ class SwinAttention(WindowAttention):
     def __init__(self, embed_dim: int, window_size: int, num_head: int, shifted: bool) -> None:
         super().__init__(embed_dim, window_size, num_head, shifted)
         self.register_buffer("relative_position_index", self_index(window_size))
-
-    def attend(self, windows: Tensor, bias: Tensor) -> Tensor:
-        learns = bias.requires_grad and torch.is_grad_enabled()
-        if not learns or windows.device.type != "cpu":
-            return super().attend(windows, bias)
-        query, key, value = windows
-        scores = (query * query.shape[-1] ** -0.5 @ key.mT).add_(bias.to(query.dtype))
-        if self.mask is not None:
-            with torch.no_grad():  # a constant; the gradient of the scores is the same without it
-                _, right, lower, corner = self.penalty * ~self.mask
-                scores[:, :-1, -1].add_(right)
-                scores[:, -1, :-1].add_(lower)
-                scores[:, -1, -1].add_(corner)
-        return (scores.softmax(-1) @ value).transpose(3, 4).flatten(4)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
