@@ -325,9 +325,7 @@ class _SubmittedJob:
             submissions = int(facts["submissions"])
         except (OSError, ValueError, KeyError, TypeError):
             return False
-        if launcher != self._launcher:
-            return False
-        if launcher == "local" and not str(identity).isdigit():
+        if launcher != self._launcher or not str(identity).isdigit():
             return False
         kinds = {"slurm": submitit.SlurmJob, "local": submitit.LocalJob}
         self._job = kinds[launcher](self._folder / _LOGS, identity)
