@@ -79,7 +79,7 @@ class _Scoring:
         jobs = {(job.method, job.seed): job for job in list_jobs(self._opt, self._tree)}
         self._jobs: list[tuple[Job, Entry]] = []
         for entry in self._card.entries:
-            if not entry.evaluations:  # it failed
+            if entry.failure is not None or not entry.evaluations:
                 continue
             if (entry.method, entry.seed) not in jobs:
                 raise UserError(

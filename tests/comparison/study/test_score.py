@@ -148,6 +148,18 @@ def test_a_metric_whose_name_another_one_has(untrained: ResultStore, earlier: di
         file.write_text(yaml.safe_dump(options))
 
 
+def test_a_failed_method_with_some_scores_stays_as_it_is(untrained: ResultStore) -> None:
+    card = untrained.load_card()
+    other, failed = card.entries
+    failed.failure = "non-finite output on the second test set"
+    untrained.save_card(card)
+    now = score_study(untrained.folder, ["uiqi"]).load_card()
+    assert now.entries[1] == failed
+    assert now.entries[0].evaluations.keys() == other.evaluations.keys()
+    assert now.entries[0].evaluations != other.evaluations
+    write_report(untrained.folder, ["md"])
+
+
 def test_metrics_of_pyiqa(untrained: ResultStore) -> None:
     pytest.importorskip("pyiqa")
     store = score_study(untrained.folder, ["pyiqa:piqe", "pyiqa:psnry,options.color_space=ycbcr"])
