@@ -160,6 +160,40 @@ def test_what_a_slurm_job_asks_for(
 
 
 @pytest.mark.parametrize(
+    ("number", "state", "waits", "ends"),
+    [
+        (101, "CANCELLED by 1000", False, True),  # while no command waited for it
+        (102, "OUT_OF_MEMORY", False, True),
+        (103, "PREEMPTED", False, True),
+        (104, "SUSPENDED", True, False),
+        (105, "RUNNING", True, False),
+    ],
+)
+def test_only_jobs_that_go_on_are_waited_for(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    state: str,
+    waits: bool,
+    ends: bool,
+) -> None:
+    submitit = pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+    (tmp_path / "sacct").write_text(
+        f"#!/bin/sh\necho 'JobID|State|NodeList'; echo '{number}|{state}|'\n"
+    )
+    (tmp_path / "sacct").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    work: Any = "work"
+    job = launcher._SubmittedJob("train-EDVR", work, tmp_path, "slurm")
+    job.submitted(submitit.SlurmJob(tmp_path / "logs", str(number)))
+    again = launcher._SubmittedJob("train-EDVR", work, tmp_path, "slurm")
+    assert again.resume() == waits
+    assert not job.has_ended()  # its result may come
+    monkeypatch.setattr(launcher, "_MAX_DELAY", -1)
+    assert job.has_ended() == ends
+
+
+@pytest.mark.parametrize(
     ("found", "extra", "kind", "message"),
     [
         (None, "", "local", r'--launcher local: needs submitit; pip install "srtoolbox\[slurm\]"'),
