@@ -35,9 +35,9 @@ _log = logging.getLogger("srtoolbox")
 LAUNCHERS = ("slurm", "local")
 _FOLDER, _LOGS = "launcher", "logs"
 _MIN_POLL, _MAX_POLL = 0.1, 5.0  # seconds between two looks at the jobs
-_MAX_DELAY = 20.0  # seconds that a file of another node may take to be seen here
+MAX_DELAY = 20.0  # seconds that a file of another node may take to be seen here
 # SLURM's states of a job that has ended. A preempted job may also be queued again: then it has
-# another state within `_MAX_DELAY`.
+# another state within `MAX_DELAY`.
 _ENDED = (
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
     *("PREEMPTED", "REVOKED", "TIMEOUT"),
@@ -355,7 +355,7 @@ class _SubmittedJob:
             self._ended = None
             return False
         self._ended = self._ended or time.monotonic()  # its result may not be seen here yet
-        return time.monotonic() - self._ended > _MAX_DELAY
+        return time.monotonic() - self._ended > MAX_DELAY
 
     def result(self) -> dict[str, str | None] | None:
         """Returns the result of a job that has ended; None if it died."""

@@ -12,7 +12,7 @@ from support.studies import compare, stored
 
 from srtoolbox.cli import main
 from srtoolbox.comparison.options import LauncherOptions, StudyOptions
-from srtoolbox.comparison.study import launcher
+from srtoolbox.comparison.study import launcher, run
 from srtoolbox.comparison.study.launcher import Launch
 from srtoolbox.config.load import load_options
 from srtoolbox.config.schema import OptionErrors, check
@@ -159,6 +159,35 @@ def test_what_a_slurm_job_asks_for(
         jobs.start("train-EDVR", work)
 
 
+class _JobsWithoutResults:
+    """Workers whose tasks succeed at once and leave no results."""
+
+    count = 1
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def start(self, name: str, work: Any) -> None:
+        self._name = name
+
+    def wait(self) -> tuple[str, None]:
+        return self._name, None
+
+
+def test_work_of_jobs_without_results_is_not_done_here(
+    study_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "MAX_DELAY", 0.1, raising=False)
+    monkeypatch.setattr(Launch, "check", lambda *_: None)
+    monkeypatch.setattr(Launch, "workers", lambda *_: _JobsWithoutResults())
+    path = study_file("methods: {EDSR: !delete, EDVR: !delete}")
+    store = compare(path, launch=Launch("local", "cpu"))
+    (entry,) = store.load_card().entries
+    assert entry.failure is not None and "left no results that fit" in entry.failure
+    assert not entry.evaluations and not store.evaluations() and not store.costs()
+
+
 @pytest.mark.parametrize(
     ("number", "state", "waits", "ends"),
     [
@@ -189,7 +218,7 @@ def test_only_jobs_that_go_on_are_waited_for(
     again = launcher._SubmittedJob("train-EDVR", work, tmp_path, "slurm")
     assert again.resume() == waits
     assert not job.has_ended()  # its result may come
-    monkeypatch.setattr(launcher, "_MAX_DELAY", -1)
+    monkeypatch.setattr(launcher, "MAX_DELAY", -1)
     assert job.has_ended() == ends
 
 
