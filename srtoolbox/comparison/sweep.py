@@ -71,8 +71,13 @@ class _Expansion:
                 text = "expected a mapping from options to lists of values"
                 self.errors.append(f"{where}: {path}: {text}")
             return
-        found = dict(_axes(axes))
         before = len(self.errors)
+        found: dict[str, Any] = {}
+        for key, values in _axes(axes):  # of equal keys, dotted and nested, the last one counts
+            if other := next((k for k in found if k.startswith(f"{key}.")), None):
+                text = f"would replace {other}; write {other} below it"
+                self.errors.append(f"{_place(axes, key)}: {path}.{key}: {text}")
+            found[key] = values
         for key, values in found.items():
             self._check_axis(base, key, values, f"{_place(axes, key)}: {path}.{key}")
         if not found:

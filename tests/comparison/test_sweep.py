@@ -131,6 +131,32 @@ def test_a_sweep_must_not_make_a_method_that_exists(path: Path) -> None:
         load_options(path, (), StudyOptions)
 
 
+def test_a_list_that_would_replace_another_one(path: Path) -> None:
+    axes = "{network_g.num_feat: [4, 8], network_g: [{type: EDSR}, {type: RCAN}]}"
+    text = STUDY[: STUDY.index("sweep:")]
+    path.write_text(text.replace("\ndatasets", f"\nsweep:\n  EDSR: {axes}\ndatasets"))
+    message = r"study\.yml:4: sweep\.EDSR\.network_g: would replace network_g\.num_feat; write"
+    with pytest.raises(UserError, match=message):
+        load_options(path, (), StudyOptions)
+
+
+def test_a_nested_key_overrides_a_dotted_one(path: Path) -> None:
+    opt, _ = load_options(path, ["sweep.EDSR.train.optim_g.lr=[3]"], StudyOptions)
+    assert [name for name in opt.methods if "lr=" in name] == [
+        "EDSR lr=3 num_feat=16",
+        "EDSR lr=3 num_feat=32",
+    ]
+
+
+def test_options_of_a_component_that_is_swept_too(path: Path) -> None:
+    axes = "{network_g: [{type: EDSR}, {type: RCAN}], network_g.num_feat: [16, 32]}"
+    overrides = ["sweep=!delete", f"sweep={{EDSR: {axes}}}"]
+    jobs = list_jobs(*load_options(path, overrides, StudyOptions))
+    found = {job.method: job.opt.network_g for job in jobs if "EDSR " in job.method}
+    assert list(found)[-1] == "EDSR network_g=RCAN num_feat=32"
+    assert found["EDSR network_g=RCAN num_feat=32"] == {"type": "RCAN", "num_feat": 32}
+
+
 def test_a_key_of_many_parts_is_refused(path: Path) -> None:
     path.write_text(STUDY.replace("train.optim_g.lr:", f"train{'.a' * 400}:"))
     with pytest.raises(UserError, match="nested more than 50 levels") as caught:

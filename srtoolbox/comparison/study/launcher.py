@@ -35,7 +35,13 @@ _log = logging.getLogger("srtoolbox")
 LAUNCHERS = ("slurm", "local")
 _FOLDER, _LOGS = "launcher", "logs"
 _MIN_POLL, _MAX_POLL = 0.1, 5.0  # seconds between two looks at the jobs
-_MAX_DELAY = 20.0  # seconds that a file of another node may take to be seen here
+MAX_DELAY = 20.0  # seconds that a file of another node may take to be seen here
+# SLURM's states of a job that has ended. A preempted job may also be queued again: then it has
+# another state within `MAX_DELAY`.
+_ENDED = (
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
+    *("PREEMPTED", "REVOKED", "TIMEOUT"),
+)
 _LAST_LINES = 3  # of the log of a job that died, for the message
 
 
@@ -329,8 +335,8 @@ class _SubmittedJob:
             return False
         kinds = {"slurm": submitit.SlurmJob, "local": submitit.LocalJob}
         self._job = kinds[launcher](self._folder / _LOGS, identity)
-        if self.has_ended() or self.state() == "UNKNOWN":  # SLURM forgets old jobs
-            return False
+        if self.has_ended() or self._is_over() or self.state() == "UNKNOWN":
+            return False  # the new job finds what it has finished; SLURM forgets old jobs
         self.submissions = submissions
         return True
 
@@ -340,13 +346,14 @@ class _SubmittedJob:
             return True
         if self._launcher == "local" and not self._is_child:
             return not _is_alive(int(self.id))
-        if not self._job.done():
+        if self._launcher == "local":
+            return self._job.done()
+        self._job.done()  # finds a result that another node has just written
+        if not self._is_over():
             self._ended = None
             return False
-        if self._launcher == "local":
-            return True
         self._ended = self._ended or time.monotonic()  # its result may not be seen here yet
-        return time.monotonic() - self._ended > _MAX_DELAY
+        return time.monotonic() - self._ended > MAX_DELAY
 
     def result(self) -> dict[str, str | None] | None:
         """Returns the result of a job that has ended; None if it died."""
@@ -360,6 +367,10 @@ class _SubmittedJob:
     def state(self) -> str:
         """Returns how a job without a result ended, in SLURM's words."""
         return str(self._job.state) if self._launcher == "slurm" else "KILLED"
+
+    def _is_over(self) -> bool:
+        """Returns whether SLURM will not continue the job; a suspended one may go on."""
+        return self._launcher == "slurm" and self.state().startswith(_ENDED)
 
     def last_lines(self) -> str:
         """Returns the last lines of the job's log for a message; empty if there are none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from srtoolbox.comparison.store import (
 )
 from srtoolbox.comparison.study.facts import metric_facts, protocol_facts
 from srtoolbox.comparison.study.job import JobRunner
-from srtoolbox.comparison.study.launcher import Launch
+from srtoolbox.comparison.study.launcher import MAX_DELAY, Launch
 from srtoolbox.comparison.study.parallel import (
     Processes,
     Task,
@@ -38,6 +39,12 @@ from srtoolbox.errors import UserError
 from srtoolbox.utils.files import locked, write_atomic
 
 _log = logging.getLogger("srtoolbox")
+
+_POLL = 0.5  # seconds between two looks for the results of a job
+_NO_PART = (
+    "its job ended, but left no results that fit this study; check that all machines see the same "
+    "folder and have the same packages and weights of metrics, then run the same command again"
+)
 
 
 def compare(
@@ -224,10 +231,20 @@ class _StudyRun:
         if not task.is_training:
             if failure is not None:
                 self._enter(job, self._runner.new_entry(job, failure))
-            elif (part := tasks.part(job)) is not None:
+            elif (part := self._part(job, tasks)) is not None:
                 self._merge(job, part)
+            elif self._launch is not None:  # it is no work for this machine
+                self._enter(job, self._runner.new_entry(job, _NO_PART))
+                _log.error("%s, seed %d: %s", job.method, job.seed, _NO_PART)
         elif failure is not None and job.folder is not None:
             self._failures[job.folder] = failure
+
+    def _part(self, job: Job, tasks: StudyTasks) -> Part | None:
+        """Returns the results of a job that has ended; those of another node may appear later."""
+        last = time.monotonic() + (MAX_DELAY if self._launch is not None else 0.0)
+        while (part := tasks.part(job)) is None and time.monotonic() < last:
+            time.sleep(_POLL)
+        return part
 
     def _merge(self, job: Job, part: Part) -> None:
         """Enters the results of another process."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ class _Scoring:
         jobs = {(job.method, job.seed): job for job in list_jobs(self._opt, self._tree)}
         self._jobs: list[tuple[Job, Entry]] = []
         for entry in self._card.entries:
-            if not entry.evaluations:  # it failed
+            if entry.failure is not None or not entry.evaluations:
                 continue
             if (entry.method, entry.seed) not in jobs:
                 raise UserError(
@@ -178,9 +179,7 @@ def _options(
     specs: dict[str, Any] = plain(opt.val.metrics)
     added = []
     for text, spec in metric_specs(metrics).items():
-        name = _name(text, spec)
-        if specs.get(name, spec) != spec:  # another metric has this name
-            name = re.sub(r"\W+", "_", text).strip("_").lower()
+        name = next(n for n in _names(text, spec) if specs.get(n, spec) == spec)
         specs[name] = spec
         added.append(name)
     names = list(dict.fromkeys([*opt.protocol_names, *protocols]))
@@ -190,7 +189,10 @@ def _options(
     return *load_options(file, overrides, StudyOptions), added
 
 
-def _name(text: str, spec: dict[str, Any]) -> str:
-    """Returns the name of a metric's column."""
+def _names(text: str, spec: dict[str, Any]) -> Iterator[str]:
+    """Yields the names that a metric's column may have, for the case that others have some."""
     name = spec["name"] if spec["type"] == "pyiqa" and "name" in spec else text.partition(":")[0]
-    return re.sub(r"[^\w+-]+", "_", str(name)).lower()
+    name = re.sub(r"[^\w+-]+", "_", str(name)).lower()
+    yield name
+    yield re.sub(r"\W+", "_", text).strip("_").lower()
+    yield from (f"{name}_{number}" for number in itertools.count(2))

@@ -12,7 +12,7 @@ from support.studies import compare, stored
 
 from srtoolbox.cli import main
 from srtoolbox.comparison.options import LauncherOptions, StudyOptions
-from srtoolbox.comparison.study import launcher
+from srtoolbox.comparison.study import launcher, run
 from srtoolbox.comparison.study.launcher import Launch
 from srtoolbox.config.load import load_options
 from srtoolbox.config.schema import OptionErrors, check
@@ -157,6 +157,69 @@ def test_what_a_slurm_job_asks_for(
     (programs / "sbatch").write_text("#!/bin/sh\necho invalid partition >&2\nexit 1\n")
     with pytest.raises(RunError, match="train-EDVR cannot be submitted: invalid partition"):
         jobs.start("train-EDVR", work)
+
+
+class _JobsWithoutResults:
+    """Workers whose tasks succeed at once and leave no results."""
+
+    count = 1
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def start(self, name: str, work: Any) -> None:
+        self._name = name
+
+    def wait(self) -> tuple[str, None]:
+        return self._name, None
+
+
+def test_work_of_jobs_without_results_is_not_done_here(
+    study_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "MAX_DELAY", 0.1, raising=False)
+    monkeypatch.setattr(Launch, "check", lambda *_: None)
+    monkeypatch.setattr(Launch, "workers", lambda *_: _JobsWithoutResults())
+    path = study_file("methods: {EDSR: !delete, EDVR: !delete}")
+    store = compare(path, launch=Launch("local", "cpu"))
+    (entry,) = store.load_card().entries
+    assert entry.failure is not None and "left no results that fit" in entry.failure
+    assert not entry.evaluations and not store.evaluations() and not store.costs()
+
+
+@pytest.mark.parametrize(
+    ("number", "state", "waits", "ends"),
+    [
+        (101, "CANCELLED by 1000", False, True),  # while no command waited for it
+        (102, "OUT_OF_MEMORY", False, True),
+        (103, "PREEMPTED", False, True),
+        (104, "SUSPENDED", True, False),
+        (105, "RUNNING", True, False),
+    ],
+)
+def test_only_jobs_that_go_on_are_waited_for(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    state: str,
+    waits: bool,
+    ends: bool,
+) -> None:
+    submitit = pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+    (tmp_path / "sacct").write_text(
+        f"#!/bin/sh\necho 'JobID|State|NodeList'; echo '{number}|{state}|'\n"
+    )
+    (tmp_path / "sacct").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    work: Any = "work"
+    job = launcher._SubmittedJob("train-EDVR", work, tmp_path, "slurm")
+    job.submitted(submitit.SlurmJob(tmp_path / "logs", str(number)))
+    again = launcher._SubmittedJob("train-EDVR", work, tmp_path, "slurm")
+    assert again.resume() == waits
+    assert not job.has_ended()  # its result may come
+    monkeypatch.setattr(launcher, "MAX_DELAY", -1)
+    assert job.has_ended() == ends
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from support.studies import compare
 
@@ -17,6 +18,7 @@ from srtoolbox.comparison.report.write import write_report
 from srtoolbox.comparison.store import Entry, ResultStore
 from srtoolbox.comparison.study import score as module
 from srtoolbox.comparison.study.score import score_study
+from srtoolbox.config.files import plain
 from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.metrics import NIQE
@@ -129,6 +131,33 @@ def test_a_protocol_is_added(untrained: ResultStore) -> None:
 def test_names_of_columns(untrained: ResultStore) -> None:
     store = score_study(untrained.folder, ["psnr:bands=[1]", "ssim"])
     assert list(store.load_card().metrics) == ["psnr", "ssim", "psnr_bands_1"]
+
+
+@pytest.mark.parametrize("earlier", [{"type": "PSNR", "bands": [1]}, {"type": "CPSNR"}])
+def test_a_metric_whose_name_another_one_has(untrained: ResultStore, earlier: dict) -> None:
+    """The earlier column stays, and the new one has the options that were asked for."""
+    file = untrained.folder / "study.yml"
+    options = yaml.safe_load(file.read_text())
+    options["val"] = {**(options.get("val") or {}), "metrics": {"psnr": earlier}}
+    file.write_text(yaml.safe_dump(options))
+    for _ in range(2):  # the second command finds both
+        opt, _, added = module._options(untrained.folder, ["psnr"], [])
+        assert plain(opt.val.metrics) == {"psnr": earlier, "psnr_2": {"type": "PSNR"}}
+        assert added == ["psnr_2"]
+        options["val"]["metrics"] = plain(opt.val.metrics)
+        file.write_text(yaml.safe_dump(options))
+
+
+def test_a_failed_method_with_some_scores_stays_as_it_is(untrained: ResultStore) -> None:
+    card = untrained.load_card()
+    other, failed = card.entries
+    failed.failure = "non-finite output on the second test set"
+    untrained.save_card(card)
+    now = score_study(untrained.folder, ["uiqi"]).load_card()
+    assert now.entries[1] == failed
+    assert now.entries[0].evaluations.keys() == other.evaluations.keys()
+    assert now.entries[0].evaluations != other.evaluations
+    write_report(untrained.folder, ["md"])
 
 
 def test_metrics_of_pyiqa(untrained: ResultStore) -> None:
