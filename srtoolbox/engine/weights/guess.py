@@ -41,11 +41,11 @@ def guess_arch(state: Mapping[str, Any]) -> dict[str, Any] | None:
         ``{"type": "EDSR", "scale": 2, "num_feat": 64, …}``; None if nothing fits, or several scales
         do, because the tensors are the same for all of them.
     """
+    if (found := read_options(state)) is not None:
+        return found
     name = closest_arch(state)
-    if name is None:
+    if name is None or hasattr(ARCH_REGISTRY.get(name), "options_from_shapes"):
         return None
-    if hasattr(ARCH_REGISTRY.get(name), "options_from_shapes"):
-        return read_options(state)
     for candidates in _ways(name, state):
         fitting = list(_fitting(name, state, candidates))
         if fitting:
@@ -64,23 +64,21 @@ def read_options(state: Mapping[str, Any]) -> dict[str, Any] | None:
         state: Tensors by name.
 
     Returns:
-        As `guess_arch`; None if the arch with the most similar names has no such method, or does
-        not have exactly these tensors.
+        As `guess_arch`; None if no arch with such a method has exactly these tensors.
     """
-    name = closest_arch(state)
-    reader = getattr(ARCH_REGISTRY.get(name), "options_from_shapes", None) if name else None
-    if name is None or reader is None:
-        return None
     named = likely_names(state).items()
-    try:
-        options = reader(
-            {key: tuple(value.shape) for key, value in named if hasattr(value, "shape")}
-        )
-    except (ArithmeticError, LookupError, TypeError, ValueError):  # its names, but other shapes
-        return None
-    if options is None or not any(_fitting(name, state, iter([options]))):
-        return None
-    return {"type": name, **options}
+    shapes = {key: tuple(value.shape) for key, value in named if hasattr(value, "shape")}
+    for name in ARCH_REGISTRY:
+        reader = getattr(ARCH_REGISTRY.get(name), "options_from_shapes", None)
+        if reader is None:
+            continue
+        try:
+            options = reader(shapes)
+        except (ArithmeticError, LookupError, TypeError, ValueError):  # its names, other shapes
+            continue
+        if options is not None and any(_fitting(name, state, iter([options]))):
+            return {"type": name, **options}
+    return None
 
 
 def _ways(name: str, state: Mapping[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:

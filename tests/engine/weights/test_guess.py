@@ -7,6 +7,7 @@ from support.networks import SMALL
 from srtoolbox.config.schema import build
 from srtoolbox.engine.weights.guess import guess_arch, read_options
 from srtoolbox.engine.weights.load import load
+from srtoolbox.registry import ARCH_REGISTRY
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,20 @@ def test_some_archs_read_all_options_from_their_tensors(spec, tmp_path):
     net, arch = load(tmp_path / "net.pth")
     assert arch == spec
     assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+
+
+def test_an_own_arch_with_similar_names_changes_nothing(monkeypatch):
+    class Plain(torch.nn.Module):
+        scales = (4,)
+
+        def __init__(self, scale: int = 4) -> None:
+            super().__init__()
+            self.scale = scale
+            self.body = torch.nn.Sequential(*(torch.nn.Conv2d(3, 3, 3) for _ in range(4)))
+
+    monkeypatch.setattr(ARCH_REGISTRY, "_entries", {**ARCH_REGISTRY._entries, "ZPlain": Plain})
+    spec = {"type": "SRVGGNetCompact", "scale": 2, **SRVGG}
+    assert guess_arch(build("arch", spec).state_dict()) == spec
 
 
 def test_what_tensors_do_not_decide_is_not_read():
