@@ -66,8 +66,7 @@ class _Place(NamedTuple):
 
     @property
     def state(self) -> _State:
-        state = self.file.stat()
-        return state.st_size, state.st_mtime_ns
+        return _state(self.file)
 
 
 @dataclass(frozen=True)
@@ -240,9 +239,13 @@ def _find(place: _Place) -> _Folder | _Key | None:
 def _meta_state(place: _Place) -> _State | None:
     """Returns size and time of ``meta_info.txt``; None if there is none."""
     try:
-        state = (place.archive / _META).stat()
+        return _state(place.archive / _META)
     except OSError:
         return None
+
+
+def _state(file: Path) -> _State:
+    state = file.stat()
     return state.st_size, state.st_mtime_ns
 
 
@@ -365,7 +368,7 @@ def _environment(archive: Path, path: Path) -> Any:
         raise ImageFault(text, "lmdb missing") from None
     real = archive.resolve()
     with _opening:
-        state = _Place(real, "").state
+        state = _state(real / _DATA)  # a link may lead to a folder without the suffix
         known = _opened.get(real)
         if known is not None and known[0] == state:
             return known[1]
