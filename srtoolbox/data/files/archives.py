@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
@@ -459,17 +459,26 @@ class _Value(io.RawIOBase):
 @lru_cache(maxsize=32)
 def _list_hdf5(archive: Path, state: _State, meta_state: _State | None) -> _Folder:
     """Returns the arrays of an HDF5 file; links to other files are not followed."""
-    found: dict[str, _Key] = {}
+    keys: list[str] = []
 
     with _hdf5(archive) as file:
         import h5py
 
         def add(key: str, node: Any) -> None:
             if isinstance(node, h5py.Dataset):
-                stem = str(Path(key).with_suffix("")) if Path(key).suffix in _ENCODED else key
-                found[f"{stem}.npy"] = _Key(key, None)
+                keys.append(key)
 
         file.visititems(add)
+    found: dict[str, _Key] = {}
+    for key in keys:
+        path = PurePosixPath(key)
+        stem = path.with_suffix("") if path.suffix.lower() in {*_ENCODED, ".npy"} else path
+        if (first := found.get(f"{stem}.npy")) is not None:
+            raise UserError(
+                f"{archive}: the keys {first.key!r} and {key!r} differ in their suffix only; "
+                "rename one"
+            )
+        found[f"{stem}.npy"] = _Key(key, None)
     return _tree(archive, found)
 
 

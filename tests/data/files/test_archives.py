@@ -358,6 +358,19 @@ def test_links_to_archives_without_their_suffix(pairs: Path, cache: bool) -> Non
     assert_same(without_keys(ours), without_keys(theirs))
 
 
+def test_keys_of_an_hdf5_file_with_suffixes(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        for key in ("a.PNG", "b.npy", "c"):
+            file[f"HR/{key}"] = picture(16, 16)
+    sizes = {"scale": 2, "gt_size": 8}
+    found = whole(PairedImages(dataroot_gt=str(tmp_path / "set.h5" / "HR"), **sizes))
+    assert [sample["key"] for sample in found] == ["a", "b", "c"]
+    with h5py.File(tmp_path / "set.h5", "a") as file:
+        file["HR/a"] = picture(16, 16)
+    with pytest.raises(UserError, match=r"'HR/a' and 'HR/a.PNG' differ in their suffix only"):
+        PairedImages(dataroot_gt=str(tmp_path / "set.h5" / "HR"), **sizes)
+
+
 def test_plain_folders_and_files_with_such_names(tmp_path: Path) -> None:
     path = save(tmp_path / "old.lmdb" / "set.h5" / "a.png", picture(8, 8))
     assert is_folder(path.parent) and is_folder(tmp_path / "old.lmdb")
