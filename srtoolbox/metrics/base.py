@@ -109,7 +109,7 @@ class _Measure:
 
     def _match(
         self, sr: Tensor, gt: Tensor, mask: Tensor | None, protocol: Protocol, scale: int
-    ) -> _Matched:
+    ) -> Matched:
         """Returns result and ground truth of one image with the same shape, and their mask."""
         if len(gt) == 1 and len(sr) == 3:
             sr, gt = protocol.match_grey(sr, gt)
@@ -120,7 +120,7 @@ class _Measure:
             )
         sr, gt = (self._chosen(image, protocol) for image in (sr, gt))
         if mask is None:
-            return _Matched(sr, gt, None)
+            return Matched(sr, gt, None)
         if mask.dtype != torch.bool or mask.shape != (1, *gt.shape[1:]):
             raise UserError(
                 f"{type(self).__name__}: the mask has {mask.dtype} values of shape "
@@ -129,12 +129,12 @@ class _Measure:
         mask = mask.to(gt.device)
         scored = protocol.crop(mask, scale)
         if scored.all():  # as without a mask, to the last bit
-            return _Matched(sr, gt, None)
+            return Matched(sr, gt, None)
         if not scored.any():
             raise self._nothing_left("pixel")
         if not self.takes_mask:
             sr = torch.where(mask, sr, gt)
-        return _Matched(sr, gt, scored)
+        return Matched(sr, gt, scored)
 
     def _chosen(self, image: Tensor, protocol: Protocol) -> Tensor:
         """Returns the bands of an image (C, H, W) that are scored."""
@@ -157,7 +157,7 @@ class _Measure:
         return {**extra, "key": key} if self.needs_key else extra
 
 
-class _Matched(NamedTuple):
+class Matched(NamedTuple):
     """Result and ground truth (C, H, W), and the cropped mask (1, h, w) if it has masked pixels."""
 
     sr: Tensor
@@ -347,7 +347,7 @@ class ClipMetric(_Measure):
         mask: Iterable[Tensor] | None,
         protocol: Protocol,
         scale: int,
-    ) -> Iterator[_Matched]:
+    ) -> Iterator[Matched]:
         if mask is None:
             frames = ((*frame, None) for frame in zip_longest(sr, gt))
         else:
@@ -362,7 +362,7 @@ class ClipMetric(_Measure):
 
 
 def _both(
-    previous: _Matched, current: _Matched, protocol: Protocol, scale: int
+    previous: Matched, current: Matched, protocol: Protocol, scale: int
 ) -> tuple[Tensor, Tensor] | None:
     """Returns the masks of two frames; None if neither has masked pixels."""
     if previous.mask is None and current.mask is None:

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from srtoolbox.errors import UserError, check_choice
-from srtoolbox.metrics.base import Metric, check_bands
+from srtoolbox.metrics.base import Matched, Metric, check_bands
 from srtoolbox.metrics.protocol import Protocol
 from srtoolbox.metrics.remote_sensing import spectral_angles
 from srtoolbox.metrics.windows import valid_pixels
@@ -54,10 +54,21 @@ class _Consistency(Metric):
         self.kernel = kernel
         self.bands = check_bands(name, bands)
 
+    def _match(
+        self, sr: Tensor, gt: Tensor, mask: Tensor | None, protocol: Protocol, scale: int
+    ) -> Matched:
+        """Returns the mask of the whole image: LR pixels depend on what the protocol crops, too."""
+        matched = super()._match(sr, gt, mask, protocol, scale)
+        is_whole = mask is None or bool(mask.all())
+        return matched._replace(mask=None if is_whole else mask)
+
     def _compared(
         self, sr: Tensor, protocol: Protocol, scale: int, mask: Tensor | None, lq: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Returns LR and the down-sampled result (C, h, w) in [0, 1], and the LR mask (1, h, w)."""
+        """Returns LR and the down-sampled result (C, h, w) in [0, 1], and the LR mask (1, h, w).
+
+        ``mask`` is that of the whole image.
+        """
         high, low = (_whole(image, protocol, scale) for image in (sr, lq))
         size = low.shape[1:]
         if self.kernel == "area":
@@ -67,9 +78,9 @@ class _Consistency(Metric):
                 high[None], size=tuple(size), mode=self.kernel, antialias=True
             )[0]
         crop = scale if protocol.crop_border == "scale" else protocol.crop_border
-        if mask is not None:  # what the protocol crops counts as valid
-            invalid = functional.pad((~mask).double(), [crop] * 4)
+        if mask is not None:
             reach = math.ceil(_REACH[self.kernel] * scale)
+            invalid = (~mask).to(high.device).double()
             mask = functional.max_pool2d(invalid, scale + 2 * reach, scale, reach) == 0
         border = -(-crop // scale)
         if min(size) <= 2 * border:

@@ -163,6 +163,16 @@ def test_masked_pixels_do_not_count(kind: type[Metric]) -> None:
         assert kind()(sr, torch.where(mask, gt, wrong), **given) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("kind", [ReflectanceConsistency, SpectralConsistency])
+def test_masked_pixels_that_the_protocol_crops_do_not_count(kind: type[Metric]) -> None:
+    gt, sr, wrong = scene(), scene(seed=1), scene(seed=2)
+    mask = torch.ones(1, 48, 48, dtype=torch.bool)
+    mask[:, :SCALE] = False
+    more: dict[str, Any] = {"protocol": BANDS, "scale": SCALE, "mask": mask, "lq": reduced(gt)}
+    expected = kind()(sr, gt, **more)
+    assert kind()(torch.where(mask, sr, wrong), gt, **more) == pytest.approx(expected, rel=1e-9)
+
+
 def test_a_mask_without_a_whole_lr_pixel_is_an_error() -> None:
     gt = scene()
     mask = torch.zeros(1, 48, 48, dtype=torch.bool)

@@ -23,7 +23,7 @@ from typing import Any, cast
 import numpy as np
 
 from srtoolbox.data.cache.build import Place, SourceFile, build, index_checksum
-from srtoolbox.data.files.archives import file_state
+from srtoolbox.data.files.archives import file_state, is_in_archive
 from srtoolbox.data.files.image_info import PLAIN, ImageInfo, ReadOptions, fits_channels
 from srtoolbox.data.files.reader import image_info
 from srtoolbox.data.files.windows import open_image
@@ -222,6 +222,8 @@ def _list_sources(
                     state = os.stat(real)  # noqa: PTH116
                 size, mtime_ns = state.st_size, state.st_mtime_ns
             except OSError:  # an image in an archive has no file of its own
+                if not is_in_archive(Path(real)):  # the archive is a link to a name without suffix
+                    real = os.fspath(Path(path).absolute())
                 size, mtime_ns = file_state(real)
         except OSError as error:
             image_info(Path(path), options)  # raises an error with a better message

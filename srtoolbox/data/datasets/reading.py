@@ -187,8 +187,8 @@ class Reading:
 def _with_bands(options: ReadOptions, bands: Sequence[int] | None, count: int) -> ReadOptions:
     if bands is not None:
         return replace(options, bands=tuple(bands))
-    # Grey files are repeated to three channels, so any of both fits.
-    return options if count == 3 else replace(options, channels=count)
+    # Grey files fit three channels, too: they are repeated.
+    return replace(options, channels=count)
 
 
 def for_check(options: ReadOptions) -> ReadOptions:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
@@ -66,8 +66,7 @@ class _Place(NamedTuple):
 
     @property
     def state(self) -> _State:
-        state = self.file.stat()
-        return state.st_size, state.st_mtime_ns
+        return _state(self.file)
 
 
 @dataclass(frozen=True)
@@ -240,9 +239,13 @@ def _find(place: _Place) -> _Folder | _Key | None:
 def _meta_state(place: _Place) -> _State | None:
     """Returns size and time of ``meta_info.txt``; None if there is none."""
     try:
-        state = (place.archive / _META).stat()
+        return _state(place.archive / _META)
     except OSError:
         return None
+
+
+def _state(file: Path) -> _State:
+    state = file.stat()
     return state.st_size, state.st_mtime_ns
 
 
@@ -365,7 +368,7 @@ def _environment(archive: Path, path: Path) -> Any:
         raise ImageFault(text, "lmdb missing") from None
     real = archive.resolve()
     with _opening:
-        state = _Place(real, "").state
+        state = _state(real / _DATA)  # a link may lead to a folder without the suffix
         known = _opened.get(real)
         if known is not None and known[0] == state:
             return known[1]
@@ -456,17 +459,26 @@ class _Value(io.RawIOBase):
 @lru_cache(maxsize=32)
 def _list_hdf5(archive: Path, state: _State, meta_state: _State | None) -> _Folder:
     """Returns the arrays of an HDF5 file; links to other files are not followed."""
-    found: dict[str, _Key] = {}
+    keys: list[str] = []
 
     with _hdf5(archive) as file:
         import h5py
 
         def add(key: str, node: Any) -> None:
             if isinstance(node, h5py.Dataset):
-                stem = str(Path(key).with_suffix("")) if Path(key).suffix in _ENCODED else key
-                found[f"{stem}.npy"] = _Key(key, None)
+                keys.append(key)
 
         file.visititems(add)
+    found: dict[str, _Key] = {}
+    for key in keys:
+        path = PurePosixPath(key)
+        stem = path.with_suffix("") if path.suffix.lower() in {*_ENCODED, ".npy"} else path
+        if (first := found.get(f"{stem}.npy")) is not None:
+            raise UserError(
+                f"{archive}: the keys {first.key!r} and {key!r} differ in their suffix only; "
+                "rename one"
+            )
+        found[f"{stem}.npy"] = _Key(key, None)
     return _tree(archive, found)
 
 

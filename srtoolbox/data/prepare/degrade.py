@@ -110,10 +110,19 @@ def degrade(
         video=options.video_compression,
         per_frame=options.per_frame,
     )
-    check_card(out / CARD, _card(options, degradation, scale, seed))
+    levels = levels or Levels()
+    reading = {
+        "channels": channels,
+        "bands": read_options.bands,
+        "convert": read_options.convert,
+        "nodata": read_options.nodata,
+        "white_level": levels.white,
+        "black_level": levels.black,
+        "scale_floats": levels.scale_floats,
+    }
+    check_card(out / CARD, {**_card(options, degradation, scale, seed), "reading": reading})
     suffix = ".png" if channels in (1, 3) else ".tif"
     targets = lr_files(layout, split, items, root, out, scale, recursive, suffix)
-    levels = levels or Levels()
     written = 0
     for done, item in enumerate(items):
         progress(done, len(items))
@@ -138,7 +147,7 @@ def degrade(
 def _card(
     options: DegradationFile, degradation: Any, scale: int, seed: int
 ) -> Mapping[str, object]:
-    """Returns everything that LR files depend on besides their HR files, with all defaults."""
+    """Returns all that LR depends on besides the HR files and their reading, with all defaults."""
     defaults = plain(degradation) if is_dataclass(degradation) else {}
     spec = {**defaults, **plain(options.degradation)}
     return {

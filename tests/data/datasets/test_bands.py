@@ -540,3 +540,12 @@ class TestFaults:
 def test_nan_is_no_value_of_missing_pixels() -> None:
     with pytest.raises(UserError, match="nodata must be a finite number, got nan; NaN counts as"):
         Reading(nodata=float("nan"))
+
+
+def test_float64_among_float32_is_read_as_checked(tmp_path: Path) -> None:
+    for number, dtype in enumerate([np.float32, np.float64]):
+        pixels = np.random.default_rng(number).random((16, 16, 3)).astype(dtype)
+        np.save(tmp_path / f"{number}.npy", pixels)
+    pairs = build("dataset", {"type": "PairedImages", "dataroot_gt": str(tmp_path), "gt_size": 8})
+    pairs.check_training()
+    assert [pairs[index]["gt"].dtype for index in (0, 1)] == [np.float32, np.float32]

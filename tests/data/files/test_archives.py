@@ -344,6 +344,33 @@ def test_a_changed_archive_is_read_anew(pairs: Path) -> None:
     assert np.array_equal(after, picture(24, 32, 99).transpose(2, 0, 1))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+@pytest.mark.parametrize("cache", [False, True])
+def test_links_to_archives_without_their_suffix(pairs: Path, cache: bool) -> None:
+    more = {"cache": str(pairs / "cache")} if cache else {}
+    (pairs / "gt.lmdb").rename(pairs / "blob")
+    (pairs / "gt.lmdb").symlink_to(pairs / "blob")
+    (pairs / "set.h5").rename(pairs / "file")
+    (pairs / "set.h5").symlink_to(pairs / "file")
+    theirs = whole(paired(pairs, "gt", "lq"))
+    assert_same(whole(paired(pairs, "gt.lmdb", "lq.lmdb", **more)), theirs)
+    ours = whole(paired(pairs, "set.h5/HR", "set.h5/X2", **more))
+    assert_same(without_keys(ours), without_keys(theirs))
+
+
+def test_keys_of_an_hdf5_file_with_suffixes(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        for key in ("a.PNG", "b.npy", "c"):
+            file[f"HR/{key}"] = picture(16, 16)
+    sizes = {"scale": 2, "gt_size": 8}
+    found = whole(PairedImages(dataroot_gt=str(tmp_path / "set.h5" / "HR"), **sizes))
+    assert [sample["key"] for sample in found] == ["a", "b", "c"]
+    with h5py.File(tmp_path / "set.h5", "a") as file:
+        file["HR/a"] = picture(16, 16)
+    with pytest.raises(UserError, match=r"'HR/a' and 'HR/a.PNG' differ in their suffix only"):
+        PairedImages(dataroot_gt=str(tmp_path / "set.h5" / "HR"), **sizes)
+
+
 def test_plain_folders_and_files_with_such_names(tmp_path: Path) -> None:
     path = save(tmp_path / "old.lmdb" / "set.h5" / "a.png", picture(8, 8))
     assert is_folder(path.parent) and is_folder(tmp_path / "old.lmdb")

@@ -63,6 +63,16 @@ def test_files_have_the_pixels_of_the_dataset(images: Path, tmp_path: Path, name
     assert_same(made, samples("PairedImages", images, dataroot_lq=str(out)))
 
 
+def test_files_that_are_read_otherwise_need_another_folder(tmp_path: Path) -> None:
+    pixels = data.astronaut()[:50, :62, ::-1].astype(np.uint16) * 16
+    (tmp_path / "photos").mkdir()
+    assert cv2.imwrite(str(tmp_path / "photos" / "0.png"), pixels)
+    given: dict[str, Any] = {"out": tmp_path / "lr", "degradation": "bsrgan", "cache": None}
+    prepare("folder", tmp_path / "photos", **given)
+    with pytest.raises(UserError, match="made with other options"):
+        prepare("folder", tmp_path / "photos", white_level=4095, **given)
+
+
 def test_options_of_a_file_and_the_card(images: Path, tmp_path: Path) -> None:
     out, file = tmp_path / "lr", tmp_path / "own.yml"
     file.write_text("degradation: {type: first_order, noise_range: [9, 9]}\n")
