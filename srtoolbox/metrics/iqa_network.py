@@ -36,6 +36,7 @@ EXTRA = 'pyiqa is not installed: pip install "srtoolbox[iqa]"'
 
 _WEIGHTS = (".pth", ".pt", ".pkl", ".mat", ".npz", ".npy", ".safetensors", ".bin", ".tar", ".ckpt")
 _DIGITS = 12  # of a hash
+_PACKAGES = {"pkg_resources": '"setuptools<81"'}  # where a module of another name comes from
 _LOCK = threading.RLock()
 # They score sets of images, or an image with its caption.
 _NO_IMAGE_METRICS = ("fid", "sfid", "fid_dinov2", "inception_score", "clipscore")
@@ -267,7 +268,8 @@ def _reason(error: BaseException) -> str:
                 "with the option fetch: true"
             )
         if isinstance(found, ModuleNotFoundError):
-            return f"needs the package '{found.name}': pip install {found.name}"
+            source = _PACKAGES.get(found.name or "", found.name)
+            return f"needs the package '{found.name}': pip install {source}"
         if isinstance(found, pickle.UnpicklingError):
             return (
                 "has a weight file with more than tensors, which is read by pickle and can run "
