@@ -11,7 +11,8 @@ import torch
 
 from srtoolbox import ARCH_REGISTRY
 from srtoolbox.archs.base import arch_info
-from srtoolbox.engine.profiling import COUNTING, count_flops
+from srtoolbox.engine.counting import COUNTING
+from srtoolbox.engine.profiling import count_flops
 
 PAGE = Path(__file__).with_name("methods.md")
 BEGIN, END = "<!-- counts: begin (made by docs/count_methods.py) -->", "<!-- counts: end -->"

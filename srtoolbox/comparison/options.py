@@ -101,7 +101,7 @@ class BudgetOptions:
 
 @dataclass(frozen=True)
 class LauncherOptions:
-    """What each job of ``srtoolbox compare --launcher`` asks the cluster for."""
+    """Resources that each job of ``srtoolbox compare --launcher`` asks the cluster for."""
 
     partition: str | None = option(default=None, doc="Partition; null: the cluster's default.")
     account: str | None = option(default=None, doc="Account that the jobs are charged to.")

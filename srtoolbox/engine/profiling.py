@@ -16,7 +16,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from srtoolbox.archs.layers.winograd import direct_convolutions
 from srtoolbox.data.base import Batch
-from srtoolbox.engine.counting import COUNTING as COUNTING
 from srtoolbox.engine.device.precision import Precision, autocast, resolve, synchronize
 from srtoolbox.inference.prediction import PLAIN, EnhanceOptions, predict
 from srtoolbox.models.base import Model, compute_losses, sum_losses

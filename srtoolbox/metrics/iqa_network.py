@@ -47,7 +47,7 @@ class IQAUnavailable(UserError):
 
 
 class Facts(NamedTuple):
-    """What pyiqa states about a metric.
+    """Facts that pyiqa states about a metric.
 
     Attributes:
         higher_is_better: Whether the higher of two values is better.

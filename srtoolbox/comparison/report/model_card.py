@@ -24,7 +24,7 @@ from srtoolbox.comparison.store import Entry, ResultStore, StudyCard
 from srtoolbox.config.components import build
 from srtoolbox.config.files import plain, read
 from srtoolbox.data.layouts import LAYOUTS
-from srtoolbox.engine.evaluation.evaluator import average
+from srtoolbox.engine.evaluation.records import average
 from srtoolbox.engine.weights.load import WeightFile, read_weights
 from srtoolbox.engine.weights.whole import BEST_WEIGHTS, FINAL_WEIGHTS, kept_hash, read_finished
 from srtoolbox.errors import RunError, UserError

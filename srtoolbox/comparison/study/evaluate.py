@@ -18,7 +18,7 @@ from srtoolbox.config.files import plain
 from srtoolbox.data.base import EvalDataset, Sample, dataset_info
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.build import build_network, network_identity
-from srtoolbox.engine.evaluation.evaluator import Evaluator, Record, average
+from srtoolbox.engine.evaluation.evaluator import Evaluator
 from srtoolbox.engine.evaluation.frame_use import (
     all_frames,
     first_psnr,
@@ -26,6 +26,7 @@ from srtoolbox.engine.evaluation.frame_use import (
     has_other_frames,
 )
 from srtoolbox.engine.evaluation.images import save_image
+from srtoolbox.engine.evaluation.records import Record, average
 from srtoolbox.engine.weights.load import weights_hash
 from srtoolbox.metrics import get_protocol
 from srtoolbox.utils.environment import digest

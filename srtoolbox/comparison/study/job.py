@@ -16,8 +16,9 @@ from srtoolbox.comparison.study.reuse import device_of
 from srtoolbox.config.files import plain
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.build import network_identity
+from srtoolbox.engine.counting import COUNTING
 from srtoolbox.engine.device.precision import cpu_threads
-from srtoolbox.engine.profiling import COUNTING, measure_inference
+from srtoolbox.engine.profiling import measure_inference
 from srtoolbox.engine.training.train import train
 from srtoolbox.errors import ComponentError, RunError
 from srtoolbox.utils.environment import digest

@@ -47,7 +47,7 @@ _LAST_LINES = 3  # of the log of a job that died, for the message
 
 @dataclass(frozen=True)
 class Launch:
-    """Where a study's trainings and evaluations run.
+    """The place of a study's trainings and evaluations.
 
     Attributes:
         launcher: ``"slurm"``, or ``"local"`` for processes on this machine.
@@ -230,7 +230,7 @@ class LaunchedJobs:
 
 
 class LaunchedTask:
-    """What a job of the cluster runs.
+    """The function that a job of the cluster calls.
 
     Args:
         work: The training or evaluation.

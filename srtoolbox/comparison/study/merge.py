@@ -20,7 +20,7 @@ from srtoolbox.comparison.study.reuse import (
 )
 from srtoolbox.config.files import dump, plain, read
 from srtoolbox.data.files.reader import read_image
-from srtoolbox.engine.evaluation.evaluator import Record
+from srtoolbox.engine.evaluation.records import Record
 from srtoolbox.errors import UserError
 from srtoolbox.utils.console import names_text
 from srtoolbox.utils.files import locked, write_atomic

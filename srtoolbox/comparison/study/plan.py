@@ -112,7 +112,7 @@ class Method:
 
 
 class EvaluationPlan(Protocol):
-    """What the evaluation of jobs needs of a study.
+    """The part of a study that the evaluation of jobs needs.
 
     Attributes:
         opt: The options of the study.
@@ -136,7 +136,7 @@ class EvaluationPlan(Protocol):
 
 
 class JobPlan(EvaluationPlan):
-    """What one job needs, for a process that runs nothing else of the study.
+    """The part of a study that one job needs, for a process that runs nothing else of the study.
 
     Args:
         opt: The options of the study.
@@ -345,7 +345,7 @@ def load_network(run: RunOptions, device: torch.device) -> nn.Module:
 
 
 class ScoringPlan(StudyPlan):
-    """What scoring stored weights again needs of a study; nothing is trained or measured.
+    """The part of a study that scoring stored weights again needs; nothing is trained or measured.
 
     Args:
         opt: The checked options.

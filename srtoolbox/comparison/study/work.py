@@ -15,7 +15,7 @@ from srtoolbox.comparison.study.job import JobRunner
 from srtoolbox.comparison.study.parts import Part, is_complete
 from srtoolbox.comparison.study.plan import Job, JobPlan
 from srtoolbox.engine.device.precision import cpu_threads, resolve
-from srtoolbox.engine.evaluation.evaluator import Record
+from srtoolbox.engine.evaluation.records import Record
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.training.train import train
 from srtoolbox.utils.files import locked, remove_torn

@@ -59,7 +59,7 @@ _REAL_RESIZE: tuple[Interpolation, ...] = ("area", "bilinear", "bicubic")
 
 
 class Degradation(Protocol):
-    """What a registered degradation has.
+    """The interface of a registered degradation.
 
     Attributes:
         margin: HR pixels around a training crop that are degraded, too, and then cut off.

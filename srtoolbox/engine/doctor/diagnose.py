@@ -23,8 +23,9 @@ from srtoolbox.data.prepare.examine import decoded_size, examine, report_by_kind
 from srtoolbox.data.stream import SampleStream, split_batch
 from srtoolbox.engine.build import assemble, build_dataset, build_network, load_pretrained
 from srtoolbox.engine.doctor.report import Diagnosis, Estimate, find_warnings
-from srtoolbox.engine.evaluation.evaluator import Evaluator, Record
+from srtoolbox.engine.evaluation.evaluator import Evaluator
 from srtoolbox.engine.evaluation.frame_use import has_other_frames
+from srtoolbox.engine.evaluation.records import Record
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.profiling import TrainingStep, peak_memory
 from srtoolbox.engine.training.checkpoint import CheckpointFolder

@@ -15,11 +15,7 @@ from srtoolbox.data.base import EvalDataset, Sample, dataset_info, read_sample
 from srtoolbox.data.stream import to_float
 from srtoolbox.engine.device.distributed import SINGLE_PROCESS, Ranks
 from srtoolbox.engine.device.precision import Precision, autocast, synchronize
-from srtoolbox.engine.evaluation.records import Record as Record
-from srtoolbox.engine.evaluation.records import average as average
-from srtoolbox.engine.evaluation.records import clip_of as clip_of
-from srtoolbox.engine.evaluation.records import mean as mean
-from srtoolbox.engine.evaluation.records import not_finite as not_finite
+from srtoolbox.engine.evaluation.records import Record, clip_of
 from srtoolbox.engine.options import ValOptions
 from srtoolbox.errors import RunError, UserError, is_out_of_memory
 from srtoolbox.inference.ensemble import Runner

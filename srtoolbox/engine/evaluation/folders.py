@@ -24,8 +24,8 @@ from srtoolbox.data.files.image_info import ImageInfo, ReadOptions
 from srtoolbox.data.files.levels import Levels, check_levels_of_pairs
 from srtoolbox.data.files.reader import MASK_OPTIONS, as_mask, image_info, read_image
 from srtoolbox.data.stream import to_float
-from srtoolbox.engine.evaluation.evaluator import Record, average, clip_of
 from srtoolbox.engine.evaluation.pairs import Bands, Pair, pair_files
+from srtoolbox.engine.evaluation.records import Record, average, clip_of
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.metrics import (
     AnyMetric,

@@ -20,11 +20,8 @@ from srtoolbox.data.base import EvalDataset, Sample
 from srtoolbox.data.stream import nearest_frames
 from srtoolbox.engine.device.distributed import SINGLE_PROCESS, Ranks
 from srtoolbox.engine.device.precision import Precision
-from srtoolbox.engine.evaluation.evaluator import Evaluator, average
-from srtoolbox.engine.evaluation.records import BLIND as BLIND
-from srtoolbox.engine.evaluation.records import SHUFFLED as SHUFFLED
-from srtoolbox.engine.evaluation.records import gain_from_frames as gain_from_frames
-from srtoolbox.engine.evaluation.records import gain_of
+from srtoolbox.engine.evaluation.evaluator import Evaluator
+from srtoolbox.engine.evaluation.records import BLIND, SHUFFLED, average, gain_of
 from srtoolbox.engine.options import ValOptions
 from srtoolbox.errors import UserError
 from srtoolbox.inference.prediction import PLAIN, EnhanceOptions

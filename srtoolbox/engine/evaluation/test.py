@@ -19,8 +19,9 @@ from srtoolbox.data.files.find import scan_pair
 from srtoolbox.data.files.image_info import ReadOptions
 from srtoolbox.data.files.reader import image_info
 from srtoolbox.engine.build import assemble, build_dataset, build_network, fingerprint
-from srtoolbox.engine.evaluation.evaluator import Evaluator, Record, average, not_finite
+from srtoolbox.engine.evaluation.evaluator import Evaluator
 from srtoolbox.engine.evaluation.images import image_writer
+from srtoolbox.engine.evaluation.records import Record, average, not_finite
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.weights.load import load_weights, read_weights, weights_hash
 from srtoolbox.engine.weights.pixels import PixelFacts

@@ -11,9 +11,10 @@ from torch import nn
 from srtoolbox.config.files import plain
 from srtoolbox.engine.build import build_dataset
 from srtoolbox.engine.device.distributed import Ranks
-from srtoolbox.engine.evaluation.evaluator import Evaluator, average
+from srtoolbox.engine.evaluation.evaluator import Evaluator
 from srtoolbox.engine.evaluation.frame_use import FrameGain
 from srtoolbox.engine.evaluation.images import image_writer
+from srtoolbox.engine.evaluation.records import average
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.training.reporter import Reporter
 from srtoolbox.engine.training.trainer import Trainer

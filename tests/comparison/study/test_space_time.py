@@ -15,7 +15,8 @@ from srtoolbox.archs.two_stage import TwoStage
 from srtoolbox.cli import main
 from srtoolbox.config.schema import check
 from srtoolbox.data.datasets.space_time_clips import SpaceTimeClips
-from srtoolbox.engine.evaluation.evaluator import Evaluator, average
+from srtoolbox.engine.evaluation.evaluator import Evaluator
+from srtoolbox.engine.evaluation.records import average
 from srtoolbox.engine.options import ValOptions
 
 MSTT = """{type: MSTTSTVSR, num_feat: 4, num_extract_block: 1, num_reconstruct_block: 1,

@@ -17,7 +17,8 @@ from srtoolbox.config.schema import check
 from srtoolbox.data import PairedImages, SampleBursts
 from srtoolbox.engine.device.distributed import Ranks
 from srtoolbox.engine.evaluation import evaluator as module
-from srtoolbox.engine.evaluation.evaluator import Evaluator, Record, average, mean
+from srtoolbox.engine.evaluation.evaluator import Evaluator
+from srtoolbox.engine.evaluation.records import Record, average, mean
 from srtoolbox.engine.options import ValOptions
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.metrics import Metric, MetricUnavailable, Protocol

@@ -11,13 +11,8 @@ from torch import Tensor, nn
 
 from srtoolbox.archs.edsr import EDSR
 from srtoolbox.config.schema import check
-from srtoolbox.engine.evaluation.frame_use import (
-    BLIND,
-    SHUFFLED,
-    all_frames,
-    frame_use,
-    gain_from_frames,
-)
+from srtoolbox.engine.evaluation.frame_use import all_frames, frame_use
+from srtoolbox.engine.evaluation.records import BLIND, SHUFFLED, gain_from_frames
 from srtoolbox.engine.options import ValOptions
 from srtoolbox.errors import UserError
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from srtoolbox.engine.build import build_dataset
 from srtoolbox.engine.doctor.diagnose import diagnose
-from srtoolbox.engine.evaluation.frame_use import frame_use, gain_from_frames
+from srtoolbox.engine.evaluation.frame_use import frame_use
+from srtoolbox.engine.evaluation.records import gain_from_frames
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.training import train as train_module
 from srtoolbox.engine.training.train import train

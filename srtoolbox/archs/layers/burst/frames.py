@@ -1,4 +1,4 @@
-"""What is computed for every frame of a burst together with the reference."""
+"""Computations for every frame of a burst together with the reference."""
 
 from __future__ import annotations
 

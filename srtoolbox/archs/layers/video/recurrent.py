@@ -1,4 +1,4 @@
-"""What BasicVSR and BasicVSR++ share: flow of a clip, trunks, and the layers that enlarge."""
+"""Parts that BasicVSR and BasicVSR++ share: flow of a clip, trunks, and the layers that enlarge."""
 
 from __future__ import annotations
 
