@@ -439,7 +439,7 @@ def check_scorable(dataset: EvalDataset, opt: ValOptions, protocol: Protocol) ->
             )
     if info.gt_sizes is None:
         return
-    crop = dataset.scale if protocol.crop_border == "scale" else protocol.crop_border
+    crop = protocol.border(dataset.scale)
     sizes = info.gt_sizes()
     needs: dict[str, AnyMetric] = {f"metric '{name}'": metric for name, metric in metrics.items()}
     needs["a score"] = Metric()  # a pixel

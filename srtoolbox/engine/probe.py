@@ -118,7 +118,7 @@ def probe_metrics(val: ValOptions, scale: int, channels: int = 3) -> None:
         ComponentError: if the code of a metric fails or returns no number.
     """
     rules = get_protocol(val.protocol)
-    border = scale if rules.crop_border == "scale" else rules.crop_border
+    border = rules.border(scale)
     generator = torch.Generator().manual_seed(0)
     for spec in val.metrics.values():
         metric = build_metric(spec)

@@ -77,12 +77,11 @@ class _Consistency(Metric):
             small = functional.interpolate(
                 high[None], size=tuple(size), mode=self.kernel, antialias=True
             )[0]
-        crop = scale if protocol.crop_border == "scale" else protocol.crop_border
         if mask is not None:
             reach = math.ceil(_REACH[self.kernel] * scale)
             invalid = (~mask).to(high.device).double()
             mask = functional.max_pool2d(invalid, scale + 2 * reach, scale, reach) == 0
-        border = -(-crop // scale)
+        border = -(-protocol.border(scale) // scale)
         if min(size) <= 2 * border:
             raise UserError(
                 f"{type(self).__name__}: protocol '{protocol.name}' leaves no pixel of an LR image "

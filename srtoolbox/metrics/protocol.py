@@ -172,13 +172,17 @@ class Protocol:
         """Returns whether images with this number of channels can be scored."""
         return self.color == "bands" or channels in (1, 3)
 
+    def border(self, scale: int) -> int:
+        """Returns how many pixels ``crop`` removes at each side."""
+        return scale if self.crop_border == "scale" else self.crop_border
+
     def crop(self, image: Tensor, scale: int) -> Tensor:
         """Crops an image or a mask (C, H, W) as ``prepare`` does; its values stay.
 
         Raises:
             UserError: if no pixel is left.
         """
-        crop = scale if self.crop_border == "scale" else self.crop_border
+        crop = self.border(scale)
         height, width = image.shape[1:]
         if min(height, width) <= 2 * crop:
             raise UserError(

@@ -334,7 +334,7 @@ class _Translator:
         for protocol in PROTOCOLS.values():
             if protocol.color != ("y" if luma else "rgb") or not _is_basicsr(protocol):
                 continue
-            own = self.scale if protocol.crop_border == "scale" else protocol.crop_border
+            own = protocol.border(self.scale)
             differences = []
             if own != crop:
                 differences.append(("crop_border", f"BasicSR's is {crop}, here it is {own}"))
