@@ -50,6 +50,7 @@ API = [
     "srtoolbox.engine.evaluation.evaluator",
     "srtoolbox.engine.evaluation.test",
     "srtoolbox.engine.evaluation.frame_use",
+    "srtoolbox.engine.evaluation.records",
     "srtoolbox.engine.weights.load",
     "srtoolbox.engine.profiling",
     "srtoolbox.comparison.study.run",
