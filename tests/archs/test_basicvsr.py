@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import re
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support.goldens import hash_of_names, load_golden, set_weights_by_rules
 from torch import Tensor, nn
 
 from srtoolbox.archs.basicvsr import BasicVSR
@@ -36,14 +32,9 @@ SMALL_PP: dict[str, Any] = {**SMALL, "num_extract_block": 1, "num_reconstruct_bl
 
 def load(reference: Path, name: str) -> tuple[dict[str, Any], Tensor, Tensor]:
     """Returns the description, the input and the output of a reference network."""
-    folder = reference / "goldens" / "video"
-    if not (folder / f"{name}.npz").is_file():
-        pytest.skip(f"no reference outputs at {folder / name}.npz")
-    entry = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))[name]
+    entry, arrays = load_golden(reference, "video", name)
     made = np.random.RandomState(entry["seed"] + 7).rand(*entry["input_shape"])
-    with np.load(folder / f"{name}.npz") as file:
-        output = torch.from_numpy(file["output"])
-    return entry, torch.from_numpy(made.astype(np.float32)), output
+    return entry, torch.from_numpy(made.astype(np.float32)), arrays["output"]
 
 
 def build(entry: dict[str, Any]) -> nn.Module:
@@ -52,17 +43,7 @@ def build(entry: dict[str, Any]) -> nn.Module:
     if not options.pop("is_low_res_input", True):
         options["scale"] = 1
     arch = {"spynet": SpyNet, "basicvsr": BasicVSR, "basicvsrpp": BasicVSRPlusPlus}[entry["kind"]]
-    net = arch(**options)
-    with torch.no_grad():
-        for name, parameter in net.named_parameters():
-            base, scale, mode = next(
-                rule for pattern, *rule in entry["weights"] if re.search(pattern, name)
-            )
-            seed = (zlib.crc32(name.encode()) + entry["seed"]) % 2**32
-            z = np.random.RandomState(seed).standard_normal(tuple(parameter.shape))
-            std = scale / math.sqrt(math.prod(parameter.shape[1:])) if mode == "fan" else scale
-            parameter.copy_(torch.from_numpy((base + std * z).astype(np.float32)))
-    return net.eval()
+    return set_weights_by_rules(arch(**options), entry)
 
 
 @torch.no_grad()
@@ -103,8 +84,7 @@ def test_agrees_with_the_published_code(reference: Path, name: str) -> None:
     entry, lq, expected = load(reference, name)
     net = build(entry)
     assert number_of_parameters(net) == entry["params"]
-    names = sorted(f"{key} {tuple(value.shape)}" for key, value in net.state_dict().items())
-    assert hashlib.sha256("\n".join(names).encode()).hexdigest()[:16] == entry["state_dict_hash"]
+    assert hash_of_names(net) == entry["state_dict_hash"]
     output = run(net, entry, lq)
     assert list(output.shape) == entry["output"]["full_shape"]
     step = entry["output"]["stride"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support.goldens import normal_of_name
 from torch import Tensor, nn
 
 from srtoolbox.registry import ARCH_REGISTRY
@@ -62,8 +62,7 @@ def make_weights(net: nn.Module, entry: dict[str, Any], rules: list[tuple[str, f
 
 
 def made(name: str, like: Tensor, seed: int, rules: list[tuple[str, float]]) -> Tensor:
-    random = np.random.RandomState((zlib.crc32(name.encode()) + seed) % 2**32)
-    z = random.standard_normal(tuple(like.shape))
+    z = normal_of_name(name, tuple(like.shape), seed)
     if name.endswith("temperature"):
         z = 8 + z
     elif name.endswith(".bias"):

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import re
-import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from support.goldens import hash_of_names, load_golden, set_weights_by_rules
+from torch import nn
 
 from srtoolbox.config.schema import build
 from srtoolbox.inference.padding import run_padded
@@ -22,41 +17,15 @@ NAMES = {"rcan": "RCAN", "swinir": "SwinIR", "srvgg": "SRVGGNetCompact"}
 KEYS = {"upscale": "scale", "in_chans": "num_in_ch"}  # their names here
 
 
-def load(reference: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Returns description and arrays of a reference network."""
-    folder = reference / "goldens" / "video"
-    if not (folder / f"{name}.npz").is_file():
-        pytest.skip(f"no reference outputs at {folder / name}.npz")
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    with np.load(folder / f"{name}.npz") as file:
-        return manifest[name], {key: torch.from_numpy(file[key]) for key in file.files}
-
-
 def make_net(entry: dict[str, Any]) -> nn.Module:
     """Builds the network with the weights of the reference, which follow from their names."""
     options = {KEYS.get(key, key): value for key, value in entry["config"].items()}
     net = build("arch", {"type": NAMES[entry["kind"]], **options})
-    with torch.no_grad():
-        for name, parameter in net.named_parameters():
-            parameter.copy_(made(name, tuple(parameter.shape), entry))
-    return net.eval()
-
-
-def made(name: str, shape: tuple[int, ...], entry: dict[str, Any]) -> Tensor:
-    base, scale, mode = next(rest for rule, *rest in entry["weights"] if re.search(rule, name))
-    seed = (zlib.crc32(name.encode()) + entry["seed"]) % 2**32
-    std = scale / math.sqrt(math.prod(shape[1:])) if mode == "fan" else scale
-    values = base + std * np.random.RandomState(seed).standard_normal(shape)
-    return torch.from_numpy(np.asarray(values, np.float32))
-
-
-def hash_of_names(net: nn.Module) -> str:
-    lines = sorted(f"{key} {tuple(value.shape)}" for key, value in net.state_dict().items())
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return set_weights_by_rules(net, entry)
 
 
 def check(reference: Path, name: str) -> None:
-    entry, arrays = load(reference, name)
+    entry, arrays = load_golden(reference, "video", name)
     net = make_net(entry)
     assert sum(parameter.numel() for parameter in net.parameters()) == entry["params"]
     assert len(net.state_dict()) == entry["tensors"]

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support.goldens import load_golden, normal_of_name
 from torch import Tensor, nn
 
 from srtoolbox.archs.lgtd import LGTD
 from srtoolbox.archs.mdsr import MDSR
 from srtoolbox.archs.msdtgp import MSDTGP
 from srtoolbox.archs.msttstvsr import MSTTSTVSR
-
-
-def load(reference: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Returns description and arrays of a reference network."""
-    folder = reference / "goldens" / "satellite"
-    if not (folder / f"{name}.npz").is_file():
-        pytest.skip(f"no reference outputs at {folder / name}.npz")
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    with np.load(folder / f"{name}.npz") as file:
-        return manifest[name], {key: torch.from_numpy(file[key]) for key in file.files}
 
 
 def make_weights(net: nn.Module, entry: dict[str, Any]) -> nn.Module:
@@ -39,8 +28,7 @@ def make_weights(net: nn.Module, entry: dict[str, Any]) -> nn.Module:
 
 
 def made(name: str, like: Tensor, entry: dict[str, Any]) -> Tensor:
-    seed = (zlib.crc32(name.encode()) + entry["seed"]) % 2**32
-    z = np.random.RandomState(seed).standard_normal(tuple(like.shape))
+    z = normal_of_name(name, tuple(like.shape), entry["seed"])
     if "bias_table" in name:
         values = 0.2 * z
     elif like.ndim >= 2:
@@ -72,7 +60,7 @@ def assert_agrees(output: Tensor, expected: Tensor) -> None:
     ],
 )
 def test_one_frame_agrees_with_the_authors(reference: Path, name: str, arch: type) -> None:
-    entry, arrays = load(reference, name)
+    entry, arrays = load_golden(reference, "satellite", name)
     net = make_weights(arch(**entry["config"]), entry)
     assert sum(parameter.numel() for parameter in net.parameters()) == entry["params"]
     with torch.no_grad():
@@ -82,7 +70,7 @@ def test_one_frame_agrees_with_the_authors(reference: Path, name: str, arch: typ
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mstt_20_legacy", "mstt_20_intended"])
 def test_space_and_time_agree_with_the_authors(reference: Path, name: str) -> None:
-    entry, arrays = load(reference, name)
+    entry, arrays = load_golden(reference, "satellite", name)
     net = make_weights(MSTTSTVSR(**entry["config"]), entry)
     assert sum(parameter.numel() for parameter in net.parameters()) == entry["params"]
     with torch.no_grad():
@@ -94,7 +82,7 @@ def test_space_and_time_agree_with_the_authors(reference: Path, name: str) -> No
     "name", [pytest.param("mdsr_64f_16b", marks=pytest.mark.slow), "mdsr_16f_3b"]
 )
 def test_every_scale_of_mdsr_agrees_with_the_authors(reference: Path, name: str) -> None:
-    entry, arrays = load(reference, name)
+    entry, arrays = load_golden(reference, "satellite", name)
     net = make_weights(MDSR(**entry["config"]), entry)
     assert sum(parameter.numel() for parameter in net.parameters()) == entry["params"]
     for scale in MDSR.scales:
