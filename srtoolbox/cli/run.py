@@ -206,8 +206,8 @@ def add_metrics(commands: Commands) -> None:
 
 def metrics(arguments: Namespace) -> None:
     from srtoolbox.engine.device.precision import pick_device
-    from srtoolbox.engine.evaluation.evaluator import not_finite
     from srtoolbox.engine.evaluation.folders import read_limit, score_folders
+    from srtoolbox.engine.evaluation.records import not_finite
 
     for option, path in (("--csv", arguments.csv), ("--json", arguments.json)):
         check_output(option, path)
