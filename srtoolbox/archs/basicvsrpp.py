@@ -6,13 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srtoolbox.archs.layers.basic import conv3
+from srtoolbox.archs.layers.basic import conv3, is_exporting
 from srtoolbox.archs.layers.burst.motion import warp
 from srtoolbox.archs.layers.deform import DeformConv
 from srtoolbox.archs.layers.video.recurrent import RecurrentNetwork, Trunk, to_fast_format
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
 
+_BLOCK_SIZE = 2**26  # bytes; twice the size that glibc returns to the system at once
 BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
 
 
@@ -109,7 +110,8 @@ class BasicVSRPlusPlus(RecurrentNetwork):
         to_next, to_previous = self.flows(small)
         frames = [to_fast_format(frame) for frame in lq.unbind(1)]
         # For each frame, the features that all passes up to now computed.
-        known = [[self.feat_extract(frame)] for frame in frames]
+        keep = _Keeper(len(BRANCHES) * len(frames))
+        known = [[keep(self.feat_extract(frame))] for frame in frames]
         restored = []
         for branch in BRANCHES:
             backward = branch.startswith("backward")
@@ -120,11 +122,12 @@ class BasicVSRPlusPlus(RecurrentNetwork):
                 feat = self._align(branch, known[i][0], previous, flows[max(step - 2, 0) : step])
                 feat = feat + self.backbone[branch](torch.cat([*known[i], feat], 1))
                 previous = [feat, *previous[:1]]
-                known[i].append(feat)
-                if branch == BRANCHES[-1]:
-                    final = self.reconstruction(torch.cat(known[i], 1))
-                    restored.append(self.enlarge_features(final, frames[i]))
-                    known[i] = []  # frees the memory
+                if branch != BRANCHES[-1]:
+                    known[i].append(keep(feat))
+                    continue
+                final = self.reconstruction(torch.cat([*known[i], feat], 1))
+                restored.append(self.enlarge_features(final, frames[i]))
+                known[i] = []  # frees the memory
         return torch.stack(restored, 1)
 
     def _align(
@@ -153,6 +156,33 @@ class BasicVSRPlusPlus(RecurrentNetwork):
         both = torch.cat([last, before], 1)
         aligned = self.deform_align[branch](both, to_fast_format(condition), flow, flow_before)
         return to_fast_format(aligned)
+
+
+class _Keeper:
+    """Keeps feature maps in blocks of memory that the system gets back as soon as they are unused.
+
+    The C library returns only large pieces of memory at once. Without blocks, a long clip needs
+    memory for all features and all SR frames at the same time.
+
+    Args:
+        num_map: How many maps will be kept.
+    """
+
+    def __init__(self, num_map: int) -> None:
+        self.num_map = num_map
+        self.free: list[Tensor] = []
+
+    def __call__(self, feat: Tensor) -> Tensor:
+        """Returns a copy of ``feat`` (N, C, h, w) in a block; in training, ``feat`` itself."""
+        if feat.requires_grad or feat.device.type != "cpu" or is_exporting():
+            return feat
+        if not self.free:
+            n, c, h, w = feat.shape
+            count = min(-(-_BLOCK_SIZE // max(feat.nbytes, 1)), self.num_map)
+            block = feat.new_empty(count, n, h, w, c).movedim(-1, 2)
+            self.free = list(block.unbind())
+        self.num_map -= 1
+        return self.free.pop().copy_(feat)
 
 
 class SecondOrderAlignment(DeformConv):

@@ -11,6 +11,7 @@ import torch
 from support.goldens import hash_of_names, load_golden, set_weights_by_rules
 from torch import Tensor, nn
 
+from srtoolbox.archs import basicvsrpp
 from srtoolbox.archs.basicvsr import BasicVSR
 from srtoolbox.archs.basicvsrpp import BasicVSRPlusPlus
 from srtoolbox.archs.layers.deform import offset_magnitudes, reference_path
@@ -283,9 +284,19 @@ def test_contradictions_are_refused(options: dict[str, Any], message: str) -> No
         BasicVSRPlusPlus(**options)
 
 
+@pytest.mark.parametrize("size", [1, 100_000, 2**26])
+def test_blocks_of_memory_change_nothing(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, lq = noisy(BasicVSRPlusPlus(**SMALL_PP)).eval(), clip(5, 9, 7)
+    expected = net(lq)  # with gradients, blocks are not used
+    monkeypatch.setattr(basicvsrpp, "_BLOCK_SIZE", size)
+    with torch.no_grad():
+        assert torch.equal(net(lq), expected)
+
+
 @pytest.mark.slow
-def test_memory_grows_by_four_maps_of_features_per_frame() -> None:
+def test_memory_grows_by_four_maps_of_features_per_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     """With 64 features a frame of 160×160 needs 25 MiB, so 100 frames fit into 4 GB."""
+    monkeypatch.setattr(basicvsrpp, "_BLOCK_SIZE", 2**17)  # of four maps, as few as of a large clip
     net = BasicVSRPlusPlus(**{**SMALL_PP, "num_feat": 64}).eval()
 
     def memory(frames: int) -> float:
