@@ -22,6 +22,7 @@ from srtoolbox.engine.build import build_network
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.inference.padding import accepts_size
 from srtoolbox.registry import DATASET_REGISTRY
+from srtoolbox.utils.meta import without_memory
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = ROOT / "options"
@@ -38,7 +39,7 @@ def name_of(path: Path) -> str:
 
 def build(opt: RunOptions) -> nn.Module:
     """The network without its numbers: the largest would take seconds and gigabytes."""
-    with torch.device("meta"):
+    with without_memory():
         return build_network(opt, torch.device("meta"))
 
 
@@ -147,7 +148,7 @@ def test_the_quickstart_compares_networks_of_comparable_size() -> None:
 )
 def test_small_burst_networks_have_the_stated_size(name: str, expected: int) -> None:
     path = OPTIONS / "_base_" / "networks" / f"{name}.yml"
-    with torch.device("meta"):
+    with without_memory():
         net = build_component("arch", read(path)["network_g"])
     assert sum(parameter.numel() for parameter in net.parameters()) == expected
     assert f"{expected / 1e6:.2f} M" in path.read_text(encoding="utf-8").splitlines()[0]
