@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,14 @@ def check_fit(opt: RunOptions, net: nn.Module, in_study: bool = False) -> None:
         assert accepts_size(net, value(opt.datasets.train, "gt_size") // opt.scale)
 
 
+@cache
+def options_of_run(path: Path) -> RunOptions:
+    return load_options(path, (), RunOptions)[0]
+
+
 @pytest.mark.parametrize("path", RUNS, ids=name_of)
 def test_run(path: Path) -> None:
-    opt, _ = load_options(path, (), RunOptions)
+    opt = options_of_run(path)
     check_fit(opt, build(opt))
     assert opt.train is not None or path.is_relative_to(OPTIONS / "test")
     assert opt.datasets.test or opt.datasets.val
@@ -120,14 +126,18 @@ def test_data(path: Path, tmp_path: Path) -> None:
 def test_names_of_runs_are_their_own() -> None:
     named: dict[str, Path] = {}
     for path in RUNS:
-        opt, _ = load_options(path, (), RunOptions)
+        opt = options_of_run(path)
         assert named.setdefault(opt.name, path) == path, opt.name
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=name_of)
-def test_option_files_that_a_text_names_exist(path: Path) -> None:
-    for named in re.findall(r"\boptions/[\w./-]+\.yml", path.read_text()):
-        assert (ROOT / named).is_file() or named.endswith("/mine.yml"), named
+def test_option_files_that_a_text_names_exist() -> None:
+    missing = [
+        f"{name_of(path)}: {named}"
+        for path in TEXTS
+        for named in re.findall(r"\boptions/[\w./-]+\.yml", path.read_text(encoding="utf-8"))
+        if not (ROOT / named).is_file() and not named.endswith("/mine.yml")
+    ]
+    assert not missing
 
 
 def test_the_quickstart_compares_networks_of_comparable_size() -> None:
