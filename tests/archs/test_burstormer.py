@@ -140,7 +140,7 @@ def test_real_bursts_are_fused_in_two_sets_of_pairs():
 
 
 @pytest.mark.parametrize("fusion", ["synthetic", "real"])
-@pytest.mark.parametrize("frames", [1, 3, 14])
+@pytest.mark.parametrize("frames", [1, 5])
 def test_bursts_of_a_batch_do_not_mix(fusion, frames):
     net = tiny(fusion=fusion).double()
     lq = torch.rand(3, frames, 3, 8, 12, dtype=torch.float64)
