@@ -109,6 +109,7 @@ def test_has_the_published_number_of_parameters(build_net: Any, expected: int) -
         assert number_of_parameters(build_net()) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["basicvsr_small", "basicvsrpp_small", "basicvsrpp_samesize_small"]
 )

@@ -99,6 +99,7 @@ def test_a_copied_file_has_all_that_the_original_inherits(
     assert copied == original
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", shipped_files())
 def test_every_shipped_file_can_be_copied(name: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -100,6 +100,7 @@ def test_multi_frame_networks(tmp_path, run, upscaler, name):
     assert np.array_equal(pixels_of(parts)[4], as_type(expected, np.uint8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pts", [None, VFR])
 def test_twice_the_frame_rate(tmp_path, run, pts):
     source = Clip(pts=pts, size=(32, 24), audio="aac").make(tmp_path / "a.mp4")

@@ -93,6 +93,7 @@ def test_what_tensors_do_not_decide_is_not_read():
     assert read_options(build("arch", {"type": "EDSR"}).state_dict()) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(), (0,), (0, 0, 0, 0), (3, 3)])
 def test_tensors_of_other_shapes_under_the_same_names(shape):
     for spec in (
