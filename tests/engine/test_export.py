@@ -106,7 +106,7 @@ def test_every_arch_is_exported(tmp_path: Path, name: str) -> None:
     assert all(getattr(own, fact) == getattr(theirs, fact) for fact in same)
     assert theirs.num_frame == (own.num_frame or frames(net))
     # Another size than those of the checks, which needs padding.
-    lq = clip(net, (29, 23) if not fixed else model.input_size)
+    lq = clip(net, model.input_size or (29, 23))
     with torch.no_grad():
         sr, expected = run_padded(model, lq), run_padded(net, lq)
     limit = TOLERANCE * max(1.0, expected.abs().max().item())
