@@ -336,15 +336,14 @@ def _frames(component: type) -> str:
 
 def _parameter_count(component: type) -> str:
     """Returns the number of parameters of the default configuration, built on the meta device."""
-    import torch
-
     from srtoolbox.errors import ComponentError
+    from srtoolbox.utils.meta import without_memory
     from srtoolbox.utils.own_code import calling
 
     if _arch_info(component).weight_option is not None:  # the file decides
         return "–"
     try:
-        with torch.device("meta"), calling(component, "__init__"):
+        with without_memory(), calling(component, "__init__"):
             net = component()
             count = sum(parameter.numel() for parameter in net.parameters())
     except ComponentError:  # of a plugin, for example if an option has no default

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -134,6 +135,12 @@ class Dumper(yaml.SafeDumper):
 Dumper.add_representer(list, Dumper.represent_list)
 
 
+@lru_cache(maxsize=64)
+def _compose(text: str) -> yaml.Node | None:
+    """Returns the nodes of a document; many files inherit from the same few."""
+    return yaml.compose(text, Loader=_Loader)
+
+
 def parse(text: str, source: str, line_numbers: bool = True) -> Any:
     """Parses a YAML document into a ``Tree``, ``Items``, a scalar, ``None`` or ``DELETE``.
 
@@ -152,7 +159,7 @@ def parse(text: str, source: str, line_numbers: bool = True) -> Any:
         return f"{source}:{mark.line + 1}" + (f":{mark.column + 1}" if column else "")
 
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        node = _compose(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         message = _explain(error)

@@ -29,6 +29,7 @@ from srtoolbox.utils.imagenet import (
     missing,
     read_convolutions,
 )
+from srtoolbox.utils.meta import without_memory
 
 _CHANNELS = (64, 128, 256, 512, 512)
 _CONVOLUTIONS = (2, 2, 4, 4, 4)
@@ -238,7 +239,7 @@ def load_vgg19(file: Path, depth: int, device: torch.device) -> _VGG19:
     """
     # If the first call is in inference mode, a later training loss still needs normal tensors.
     with torch.inference_mode(False):
-        with torch.device("meta"):
+        with without_memory():
             net = _VGG19(depth)
         net = net.to_empty(device=device).requires_grad_(False).eval()
         net.load_state_dict(read_convolutions("PerceptualLoss", file, VGG19, net.state_dict()))

@@ -21,6 +21,7 @@ from srtoolbox.bench.straightforward import straightforward
 from srtoolbox.engine.profiling import peak_memory
 from srtoolbox.engine.weights.load import load_weights
 from srtoolbox.errors import UserError
+from srtoolbox.utils.meta import without_memory
 
 OPTIONS = {  # names of options in the published code
     "mid_channels": "num_feat",
@@ -105,10 +106,11 @@ def test_agrees_with_the_published_code(reference: Path, name: str) -> None:
     ],
 )
 def test_has_the_published_number_of_parameters(build_net: Any, expected: int) -> None:
-    with torch.device("meta"):
+    with without_memory():
         assert number_of_parameters(build_net()) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["basicvsr_small", "basicvsrpp_small", "basicvsrpp_samesize_small"]
 )

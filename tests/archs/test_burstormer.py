@@ -8,6 +8,7 @@ from srtoolbox.archs import burstormer
 from srtoolbox.archs.burstormer import Burstormer, RolledPairFusion, burst_pool
 from srtoolbox.archs.layers.restormer import TransposedAttention
 from srtoolbox.errors import UserError
+from srtoolbox.utils.meta import without_memory
 
 RAW = {"scale": 8, "num_in_ch": 4, "num_out_ch": 3}
 
@@ -31,7 +32,7 @@ def tiny(seed: int = 0, **options) -> Burstormer:
     ],
 )
 def test_has_the_published_number_of_parameters(options, expected):
-    with torch.device("meta"):
+    with without_memory():
         net = Burstormer(**options)
     assert sum(p.numel() for p in net.parameters()) == expected
 
@@ -139,7 +140,7 @@ def test_real_bursts_are_fused_in_two_sets_of_pairs():
 
 
 @pytest.mark.parametrize("fusion", ["synthetic", "real"])
-@pytest.mark.parametrize("frames", [1, 3, 14])
+@pytest.mark.parametrize("frames", [1, 5])
 def test_bursts_of_a_batch_do_not_mix(fusion, frames):
     net = tiny(fusion=fusion).double()
     lq = torch.rand(3, frames, 3, 8, 12, dtype=torch.float64)

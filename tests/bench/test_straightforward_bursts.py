@@ -32,6 +32,7 @@ def gradients(net: nn.Module, lq: Tensor) -> Tensor:
     return torch.cat([grad.flatten() for grad in grads])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_agrees_with_the_straightforward_form(name: str, options: dict) -> None:
     torch.manual_seed(0)

@@ -20,13 +20,12 @@ time.sleep(60)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "number"),
     [
-        ["train", "EDSR/sample_x4", "--set", "plugins=[waiting.py]"],
-        ["compare", "quickstart", "--set", "plugins=[waiting.py]"],
-        ["list", "archs", "--plugin", "waiting.py"],
+        (["train", "EDSR/sample_x4", "--set", "plugins=[waiting.py]"], signal.SIGTERM),
+        (["compare", "quickstart", "--set", "plugins=[waiting.py]"], signal.SIGINT),
+        (["list", "archs", "--plugin", "waiting.py"], signal.SIGTERM),
     ],
 )
 def test_before_the_work(tmp_path: Path, arguments: list[str], number: signal.Signals) -> None:

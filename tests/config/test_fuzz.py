@@ -118,7 +118,7 @@ def _check(section: type, text: str) -> None:
 
 
 FUZZ = settings(
-    max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 
 

@@ -86,6 +86,7 @@ def test_nothing_changes_nothing(content: dict) -> None:
     assert merge(tree(content), tree(content)) == content
 
 
+@pytest.mark.slow
 @given(mappings(), mappings(), mappings())
 def test_it_is_associative_where_shapes_agree(first: dict, second: dict, third: dict) -> None:
     a, b, c = tree(first), tree(second), tree(third)
@@ -113,6 +114,7 @@ def test_the_later_one_wins(base: dict, over: dict) -> None:
     check(base, over, merge(tree(base), tree(over)))
 
 
+@pytest.mark.slow
 @given(mappings(), mappings())
 def test_every_key_keeps_the_place_of_its_last_value(base: dict, over: dict) -> None:
     merged = merge(tree(base, "base.yml:1"), tree(over, "over.yml:2"))
@@ -121,6 +123,7 @@ def test_every_key_keeps_the_place_of_its_last_value(base: dict, over: dict) -> 
         assert locate(merged, path) == expected
 
 
+@pytest.mark.slow
 @given(any_mappings(), st.data())
 def test_deleted_keys_are_gone_and_may_come_back(content: dict, data: st.DataObject) -> None:
     if not content:

@@ -82,15 +82,16 @@ def test_free_sizes_in_tiles_with_a_multiple(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_burst_network_equals_its_program_in_tiles(tmp_path: Path) -> None:
+def test_a_burst_network_of_four_bands_equals_its_program_in_tiles(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    options = SMALL["DSTCSRNetPlus"]
+    options = {**SMALL["DSTCSRNetPlus"], "num_in_ch": 4}
     net = DSTCSRNetPlus(2, **options).eval()
     arch = {"type": "DSTCSRNetPlus", **options}
-    export_network(net, arch, tmp_path / "net.onnx", "onnx", size=(24, 32), num_frame=2)
+    report = export_network(net, arch, tmp_path / "net.onnx", "onnx", size=(24, 32), num_frame=2)
+    assert (report.info.channels, report.info.out_channels) == (4, 4)
     model = load_onnx(tmp_path / "net.onnx")
     torch.manual_seed(1)
-    image = torch.nn.functional.interpolate(torch.rand(1, 3, 12, 16), (44, 58), mode="bilinear")
+    image = torch.nn.functional.interpolate(torch.rand(1, 4, 12, 16), (44, 58), mode="bilinear")
     lq = torch.stack([image, image.roll(1, -1)], 1)
     enhance = EnhanceOptions(back_projection=1)
     with torch.no_grad():

@@ -59,6 +59,7 @@ def test_an_overlap_as_long_as_the_reach_gives_the_result_of_the_whole_clip(segm
         assert not torch.equal(run_segments(net, lq, segment, 0), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arch", "options"), [(BasicVSR, SMALL), (BasicVSRPlusPlus, PLUS)])
 def test_results_change_less_with_more_overlap(arch: type[nn.Module], options: dict) -> None:
     net, lq = noisy(arch(**options)), clip(12)
@@ -72,6 +73,7 @@ def test_results_change_less_with_more_overlap(arch: type[nn.Module], options: d
     assert changes[3] < 1e-5
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_clip_but_for_its_result() -> None:
     net = noisy(BasicVSRPlusPlus(**PLUS))
 

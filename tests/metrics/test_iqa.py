@@ -87,6 +87,7 @@ def test_agrees_with_own_metrics(
     assert value == pytest.approx(own()(*pair, **arguments), abs=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "protocol", "own", "tolerance"),
     [("psnry", "basicsr-y", PSNR, 1e-3), ("ssim", "matlab-y", SSIM, 5e-4)],

@@ -48,6 +48,7 @@ def _pair() -> tuple[torch.Tensor, torch.Tensor]:
     return tuple(torch.rand(3, 40, 48, generator=generator) for _ in range(2))
 
 
+@pytest.mark.slow
 def test_distance(weights):
     metric, (sr, gt) = LPIPS(), _pair()
     assert metric.available() is None
@@ -57,6 +58,7 @@ def test_distance(weights):
     assert metric(gt, gt, protocol=_PLAIN, scale=4) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("net", "lpips_range"),
     [("alex", "signed"), ("alex", "unit"), ("vgg", "signed"), ("squeeze", "signed")],

@@ -82,6 +82,7 @@ def test_grey_image_as_basicsr(reference):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", ["calendar", "city", "foliage", "walk"])
 def test_a_peers_video_as_basicsr(reference, clip):
     (entry,) = _entries(reference, "duf_vid4_x4", model="52L", clip=clip, index=5)

@@ -212,10 +212,14 @@ def test_gradient_penalty() -> None:
         assert values["l_d_gp"].isfinite()
 
 
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    ("gan_type", "relativistic"),
-    [*((gan_type, False) for gan_type in GAN_TYPES), ("vanilla", True)],
+    ("gan_type", "relativistic", "precision"),
+    [
+        *((gan_type, False, torch.float32) for gan_type in GAN_TYPES),
+        ("vanilla", True, torch.float32),
+        ("vanilla", True, torch.bfloat16),
+        ("wgan-gp", False, torch.bfloat16),
+    ],
 )
 def test_the_discriminator_leads_the_generator(gan_type, relativistic, precision) -> None:
     """With the adversarial loss alone, results that are too dark become as bright as the truth.

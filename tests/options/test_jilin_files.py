@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.networks import SMALL
 
 from srtoolbox.cli import main
 from srtoolbox.comparison.options import StudyOptions
@@ -21,17 +24,9 @@ FILES = [
 ]
 SIDE = 64
 # Crops and batches for a CPU; that the files' own crops fit the networks is tested without data.
-SMALL = [f"datasets.train.gt_size={SIDE}", "train.batch_size=1", "train.num_worker=0"]
+SMALL_DATA = [f"datasets.train.gt_size={SIDE}", "train.batch_size=1", "train.num_worker=0"]
 # The published patches need crops of 320 pixels: a step would take half a minute.
 PATCHES = "network_g.patch_sizes=[8, 4, 2, 1]"
-# In studies, which have many; in files of their own MSDTGP and LGTD have all their parameters.
-SMALLER = {
-    "BasicVSR++": "network_g.num_block=1",
-    "EDVR-L": "network_g.num_reconstruct_block=1",
-    "MSDTGP": "network_g.num_wide_feat=32",
-    "LGTD": "network_g.num_group=1",
-    "MSTT-STVSR": PATCHES,
-}
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +43,14 @@ def jilin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def smaller(place: str, network: dict[str, Any]) -> list[str]:
+    """Overrides for the networks of studies, which have many; those of one run keep their sizes."""
+    if network["type"] == "TwoStage":
+        return smaller(f"{place}.network", network["network"])
+    options = SMALL.get(network["type"], {})
+    return [f"{place}.{key}={json.dumps(value)}" for key, value in options.items()]
+
+
 def name_of(path: Path) -> str:
     return str(path.relative_to(OPTIONS))
 
@@ -58,11 +61,12 @@ def test_doctor(path: Path, jilin: Path, monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.chdir(jilin)
     monkeypatch.setenv("COLUMNS", "200")  # names of methods are not broken
     monkeypatch.setattr(doctor, "_MAX_EXTRA_SECONDS", 0)  # two steps, none for a better timing
-    values, methods = list(SMALL), [""]
+    values, methods = list(SMALL_DATA), [""]
     if path.is_relative_to(OPTIONS / "compare"):
-        names = load_options(path, (), StudyOptions)[0].methods
-        methods = [f"{name}: " for name in names]
-        values += [f"methods.{name}.{SMALLER[name]}" for name in names if name in SMALLER]
+        study = load_options(path, (), StudyOptions)[0].methods
+        methods = [f"{name}: " for name in study]
+        for name, method in study.items():
+            values += smaller(f"methods.{name}.network_g", method.network_g)
     elif "MSTTSTVSR" in path.read_text():
         values.append(PATCHES)
     overrides = [part for value in values for part in ("--set", value)]

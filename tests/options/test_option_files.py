@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from srtoolbox.engine.build import build_network
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.inference.padding import accepts_size
 from srtoolbox.registry import DATASET_REGISTRY
+from srtoolbox.utils.meta import without_memory
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = ROOT / "options"
@@ -38,7 +40,7 @@ def name_of(path: Path) -> str:
 
 def build(opt: RunOptions) -> nn.Module:
     """The network without its numbers: the largest would take seconds and gigabytes."""
-    with torch.device("meta"):
+    with without_memory():
         return build_network(opt, torch.device("meta"))
 
 
@@ -88,9 +90,14 @@ def check_fit(opt: RunOptions, net: nn.Module, in_study: bool = False) -> None:
         assert accepts_size(net, value(opt.datasets.train, "gt_size") // opt.scale)
 
 
+@cache
+def options_of_run(path: Path) -> RunOptions:
+    return load_options(path, (), RunOptions)[0]
+
+
 @pytest.mark.parametrize("path", RUNS, ids=name_of)
 def test_run(path: Path) -> None:
-    opt, _ = load_options(path, (), RunOptions)
+    opt = options_of_run(path)
     check_fit(opt, build(opt))
     assert opt.train is not None or path.is_relative_to(OPTIONS / "test")
     assert opt.datasets.test or opt.datasets.val
@@ -119,14 +126,18 @@ def test_data(path: Path, tmp_path: Path) -> None:
 def test_names_of_runs_are_their_own() -> None:
     named: dict[str, Path] = {}
     for path in RUNS:
-        opt, _ = load_options(path, (), RunOptions)
+        opt = options_of_run(path)
         assert named.setdefault(opt.name, path) == path, opt.name
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=name_of)
-def test_option_files_that_a_text_names_exist(path: Path) -> None:
-    for named in re.findall(r"\boptions/[\w./-]+\.yml", path.read_text()):
-        assert (ROOT / named).is_file() or named.endswith("/mine.yml"), named
+def test_option_files_that_a_text_names_exist() -> None:
+    missing = [
+        f"{name_of(path)}: {named}"
+        for path in TEXTS
+        for named in re.findall(r"\boptions/[\w./-]+\.yml", path.read_text(encoding="utf-8"))
+        if not (ROOT / named).is_file() and not named.endswith("/mine.yml")
+    ]
+    assert not missing
 
 
 def test_the_quickstart_compares_networks_of_comparable_size() -> None:
@@ -147,7 +158,7 @@ def test_the_quickstart_compares_networks_of_comparable_size() -> None:
 )
 def test_small_burst_networks_have_the_stated_size(name: str, expected: int) -> None:
     path = OPTIONS / "_base_" / "networks" / f"{name}.yml"
-    with torch.device("meta"):
+    with without_memory():
         net = build_component("arch", read(path)["network_g"])
     assert sum(parameter.numel() for parameter in net.parameters()) == expected
     assert f"{expected / 1e6:.2f} M" in path.read_text(encoding="utf-8").splitlines()[0]

@@ -84,6 +84,7 @@ def test_windows_equal_the_whole(tmp_path, run, names, options):
     assert (whole != parts).mean() < 1e-3
 
 
+@pytest.mark.slow
 def test_windows_begin_where_the_network_s_do(tmp_path, run):
     net = small_network("MSTTSTVSR", 4)  # of patches: multiples of 8 pixels
     source = save(tmp_path / "a.tif", texture(40, 30))

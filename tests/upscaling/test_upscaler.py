@@ -29,6 +29,7 @@ class TestPictures:
         run = upscaler(small_network())
         assert np.allclose(run.image(other), run.image(eight), atol=1e-6)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["EDSR", "UpConv7", "DSRNet"])
     def test_tiles_of_measured_halo_equal_the_whole(self, upscaler, name):
         net, pixels = small_network(name), texture(70, 130)

@@ -131,6 +131,7 @@ class TestWindows:
         seen = windows(small_network("TDAN", 4), clip, scene_cut="off")
         assert seen[3][0] == [1, 2, 3, 4, 5]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["TDAN", "EDVR", "DSTCSRNetPlus"])
     def test_a_scene_is_restored_as_if_it_were_alone(self, upscaler, name):
         run = upscaler(small_network(name, 4), frames=None if name != "DSTCSRNetPlus" else 3)
@@ -189,6 +190,7 @@ class TestChunks:
         assert len(results) == 12
         assert all(np.array_equal(*pair) for pair in zip(results, expected, strict=True))
 
+    @pytest.mark.slow
     def test_a_scene_is_restored_as_if_it_were_alone(self, upscaler, net):
         run = upscaler(net)
         one, other = scene(0, 6, 16, 20), scene(1, 4, 16, 20)
@@ -213,6 +215,7 @@ class TestChunks:
 SLOW = pytest.param("DSTCSRNetPlus", marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["TDAN", SLOW, "MSTTSTVSR"])
 @pytest.mark.parametrize("cut", ["auto", "off"])
 def test_results_do_not_depend_on_the_borders_of_a_part(upscaler, name, cut):

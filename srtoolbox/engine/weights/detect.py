@@ -13,6 +13,7 @@ from torch import nn
 from srtoolbox.archs.base import arch_info
 from srtoolbox.engine.weights.names import likely_names
 from srtoolbox.registry import ARCH_REGISTRY
+from srtoolbox.utils.meta import without_memory
 
 _MIN_SIMILARITY = 0.5
 
@@ -51,7 +52,7 @@ def _default_shapes(arch: type[nn.Module]) -> dict[str, torch.Size] | None:
     try:
         if not arch_info(arch).own_weights:
             return None
-        with torch.device("meta"):
+        with without_memory():
             return {key: value.shape for key, value in arch().state_dict().items()}
     except Exception:  # an arch of a plugin that is faulty or has no defaults
         return None

@@ -18,6 +18,7 @@ from srtoolbox.engine.weights.detect import closest_arch, without_numbers
 from srtoolbox.engine.weights.names import likely_names, unwrapped
 from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
+from srtoolbox.utils.meta import without_memory
 
 _MAX_TRIES = 200
 _MAX_TRIES_OF_WORDS = 16  # after all others have failed
@@ -115,7 +116,7 @@ def _choices(arch: type[nn.Module], state: Mapping[str, Any]) -> Iterator[dict[s
 def _has_names(arch: type[nn.Module], options: dict[str, str], state: Mapping[str, Any]) -> bool:
     """Returns whether an arch has the names of a file, apart from numbers of blocks."""
     try:
-        with torch.device("meta"):
+        with without_memory():
             own = arch(**options).state_dict()
     except Exception:  # the arch refuses these options
         return False
@@ -142,7 +143,7 @@ def _fitting(
     """Yields the options with which an arch has exactly the tensors of a file."""
     for options in itertools.islice(candidates, _MAX_TRIES):
         try:
-            with torch.device("meta"):
+            with without_memory():
                 own = ARCH_REGISTRY.get(name)(**options).state_dict()
         except Exception:  # the arch refuses these options
             continue
@@ -182,7 +183,7 @@ def _bands(
         options = {**options, "num_block": 1}
 
     def shapes(**bands: int) -> dict[str, torch.Size]:
-        with torch.device("meta"):
+        with without_memory():
             return {k: v.shape for k, v in arch(**options, **bands).state_dict().items()}
 
     def number(base: Mapping[str, torch.Size], other: Mapping[str, torch.Size]) -> int | None:

@@ -94,7 +94,7 @@ def test_profiles_use_the_same_bands(store: ResultStore) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "rgb_bands"), [(1, None), (4, None), (13, [4, 3, 2])])
+@pytest.mark.parametrize(("count", "rgb_bands"), [(1, None), (13, [4, 3, 2])])
 def test_reports_of_any_number_of_bands(
     rich_study: Path, count: int, rgb_bands: list[int] | None
 ) -> None:

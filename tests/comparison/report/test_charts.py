@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from srtoolbox.comparison.analysis.scores import Scores
 from srtoolbox.comparison.report.charts import (
@@ -14,6 +15,7 @@ from srtoolbox.comparison.report.charts import (
 )
 
 
+@pytest.mark.slow
 def test_charts_show_every_method_that_has_numbers(scores: Scores) -> None:
     figure = draw_tradeoff(scores, "clips")
     labels = [text.get_text() for text in figure.legends[0].get_texts()]

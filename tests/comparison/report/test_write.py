@@ -46,6 +46,7 @@ def test_a_report_can_be_made_again(rich_study: Path) -> None:
         assert not image.info.get("Software")
 
 
+@pytest.mark.slow
 def test_a_study_that_was_run_is_reported(store: ResultStore) -> None:
     card = store.load_card()
     report = write_report(store.folder, ["md", "html"])

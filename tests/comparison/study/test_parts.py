@@ -71,6 +71,7 @@ def test_results_in_any_order_end_in_the_order_of_one_process(study: Path) -> No
     assert {path: path.read_bytes() for path in files} == files
 
 
+@pytest.mark.slow
 def test_an_interrupted_evaluation_repeats_no_finished_test_set(
     study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +95,7 @@ def test_an_interrupted_evaluation_repeats_no_finished_test_set(
     assert sorted(sizes) == sorted([2, 1, *2 * 2 * [2, 1], *2 * [2]])
 
 
+@pytest.mark.slow
 def test_a_part_of_other_options_is_removed(study: Path) -> None:
     folder = compare(study, "jobs=1").folder
     old = folder / "parts" / "EDSR-s0-01234567"

@@ -86,6 +86,7 @@ def test_command(untrained: ResultStore, capsys: pytest.CaptureFixture[str]) -> 
         assert "basicsr-y" in text or name.endswith(".csv")
 
 
+@pytest.mark.slow
 def test_niqe_is_added(untrained: ResultStore) -> None:
     before, folder = by_method(untrained), untrained.folder
     costs = (folder / "costs.jsonl").read_text()
@@ -128,6 +129,7 @@ def test_a_protocol_is_added(untrained: ResultStore) -> None:
     assert by_method(score_study(store.folder, ["sam"]), "basicsr-y")["Bicubic"][0]["sam"] > 0
 
 
+@pytest.mark.slow
 def test_names_of_columns(untrained: ResultStore) -> None:
     store = score_study(untrained.folder, ["psnr:bands=[1]", "ssim"])
     assert list(store.load_card().metrics) == ["psnr", "ssim", "psnr_bands_1"]
@@ -160,6 +162,7 @@ def test_a_failed_method_with_some_scores_stays_as_it_is(untrained: ResultStore)
     write_report(untrained.folder, ["md"])
 
 
+@pytest.mark.slow
 def test_metrics_of_pyiqa(untrained: ResultStore) -> None:
     pytest.importorskip("pyiqa")
     store = score_study(untrained.folder, ["pyiqa:piqe", "pyiqa:psnry,options.color_space=ycbcr"])
@@ -173,6 +176,7 @@ def test_metrics_of_pyiqa(untrained: ResultStore) -> None:
     assert "PIQE uses piqe of pyiqa " in (store.folder / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_moved_study(untrained: ResultStore, tmp_path: Path) -> None:
     moved = shutil.move(untrained.folder, tmp_path / "elsewhere")
     assert by_method(score_study(Path(moved), ["uiqi"]))["Bicubic"][0]["uiqi"] is not None
@@ -201,6 +205,7 @@ def test_mistakes(
         score_study(folder, ["sam"])
 
 
+@pytest.mark.slow
 def test_unavailable_metrics(untrained: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NIQE, "available", lambda _: "it lacks a file")
     with pytest.raises(RunError, match="niqe: it lacks a file"):
@@ -208,6 +213,7 @@ def test_unavailable_metrics(untrained: ResultStore, monkeypatch: pytest.MonkeyP
     assert "niqe" not in untrained.load_card().metrics
 
 
+@pytest.mark.slow
 def test_earlier_columns_stay_as_they_are(
     untrained: ResultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +232,7 @@ def test_earlier_columns_stay_as_they_are(
     assert by_method(ResultStore(folder)) == other
 
 
+@pytest.mark.slow
 def test_other_weights(untrained: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "weights_hash", lambda _: "0" * 12)
     with pytest.raises(RunError, match=r"Bicubic, seed 0: .* are not the weights that the study"):

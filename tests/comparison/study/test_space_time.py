@@ -70,6 +70,7 @@ def test_two_stages_with_bicubic(reference: Path) -> None:
     assert scores["psnr_interpolated"] == pytest.approx(30.27, abs=0.03)
 
 
+@pytest.mark.slow
 def test_train_and_test(write, tmp_path: Path, capsys) -> None:
     path = str(write(f"network_g: {MSTT}\n"))
     assert main(["train", path]) == 0

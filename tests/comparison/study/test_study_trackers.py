@@ -34,7 +34,7 @@ class GroupFile(Tracker):
 def test_each_training_is_a_run(study_file: Callable[..., Path], tmp_path: Path, jobs: int) -> None:
     (tmp_path / "group_file.py").write_text(PLUGIN.replace("NAME", f"GroupFile{jobs}"))
     logger = f"logger: {{trackers: {{group: {{type: GroupFile{jobs}}}}}}}"
-    text = f"plugins: [./group_file.py]\n{logger}\n"
+    text = f"plugins: [./group_file.py]\n{logger}\nmethods: {{Bicubic: !delete}}\n"
     store = compare(study_file(f"{text}jobs: {jobs}\nval: {{val_freq: 6}}\n"))
     runs = [Path(str(entry.run)).name for entry in store.load_card().entries if entry.run]
     assert len(runs) == 2

@@ -216,11 +216,11 @@ def test_samples_depend_on_nothing_but_seed_step_and_index(make, name: str) -> N
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-@pytest.mark.parametrize("workers", [1, 3])
 @every_dataset
-def test_any_number_of_workers(make, name: str, workers: int) -> None:
+def test_workers_change_nothing(make, name: str) -> None:
+    """Other numbers of workers are tested with the stream."""
     dataset = make(name)
-    assert_same(batches(dataset, 0, 2, workers=workers), batches(dataset, 0, 2))
+    assert_same(batches(dataset, 0, 2, workers=2), batches(dataset, 0, 2))
 
 
 @every_dataset

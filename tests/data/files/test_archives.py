@@ -102,6 +102,7 @@ def test_samples_of_an_hdf5_file_are_those_of_the_folder(pairs: Path, cache: boo
         assert_same(without_keys(draws(ours)), without_keys(draws(theirs)))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no fork")
 @pytest.mark.parametrize("name", ["gt.lmdb", "set.h5/HR"])
 def test_forked_workers_read_archives(pairs: Path, name: str) -> None:
@@ -162,6 +163,7 @@ def test_a_lone_frame_that_is_not_the_middle_is_a_fault(clips: Path) -> None:
         clips_of(clips, "train_sharp", "lr")
 
 
+@pytest.mark.slow
 def test_keys_without_meta_info(pairs: Path) -> None:
     for side in ("gt", "lq"):
         (pairs / f"{side}.lmdb" / "meta_info.txt").unlink()

@@ -429,6 +429,7 @@ def test_faulty_plain_folders(tmp_path: Path):
 STEMS = st.sets(st.text("ab019_", min_size=1, max_size=4), max_size=6)
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # a slow disk is no fault
 @given(STEMS, STEMS)
 def test_pairs_and_faults_account_for_every_image(hr: set[str], lr: set[str]):
@@ -453,6 +454,7 @@ def test_pairs_and_faults_account_for_every_image(hr: set[str], lr: set[str]):
 FRAMES = st.sets(st.integers(0, 12), min_size=1)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(FRAMES, FRAMES)
 def test_the_frames_of_a_clip_are_paired_and_others_are_named(hr: set[int], lr: set[int]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 import torch
 
 from srtoolbox.config.load import load_options
-from srtoolbox.engine.build import build_network, load_pretrained
+from srtoolbox.engine.build import build_dataset, build_network, load_pretrained
+from srtoolbox.engine.evaluation.evaluator import Evaluator
+from srtoolbox.engine.evaluation.records import average
 from srtoolbox.engine.evaluation.test import run_test
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.metrics import PROTOCOLS, Protocol
@@ -54,19 +57,28 @@ def test_outputs(reference: Path, branch: int) -> None:
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("protocol", "branch"), SCORES)
-def test_scores(
-    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, branch: int
-) -> None:
-    monkeypatch.setitem(PROTOCOLS, RGB.name, RGB)
-    opt = official(
-        reference,
-        f"network_g.branch={branch}",
-        f"val.protocol={protocol}",
-        f"path.experiments_root={tmp_path}",
-    )
-    scores = run_test(opt, CPU).scores["Set5"]
+def check(protocol: str, branch: int, scores: Mapping[str, float | None]) -> None:
     psnr, ssim = SCORES[protocol, branch]
-    assert scores["psnr"] == pytest.approx(psnr, abs=6e-4)
-    assert scores["ssim"] == pytest.approx(ssim, abs=6e-5)
+    assert scores["psnr"] == pytest.approx(psnr, abs=6e-4), protocol
+    assert scores["ssim"] == pytest.approx(ssim, abs=6e-5), protocol
+
+
+@pytest.mark.slow
+def test_scores_of_a_test(reference: Path, tmp_path: Path) -> None:
+    root = f"path.experiments_root={tmp_path}"
+    opt = official(reference, "network_g.branch=1", "val.protocol=basicsr-y", root)
+    check("basicsr-y", 1, run_test(opt, CPU).scores["Set5"])
+
+
+@pytest.mark.slow
+def test_scores_under_several_protocols(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROTOCOLS, RGB.name, RGB)
+    opt = official(reference, "network_g.branch=2")
+    net = build_network(opt, CPU).eval()
+    load_pretrained(opt, net)
+    dataset = build_dataset("Set5", opt.datasets.test["Set5"], opt, net)
+    names = [protocol for protocol, branch in SCORES if branch == 2]
+    evaluator = Evaluator(opt.val, CPU, protocols=names)
+    for name, records in evaluator.run(net, dataset).items():
+        means = average(records, evaluator.protocols[name].average, evaluator.lower_is_better)
+        check(name, 2, means)

@@ -53,7 +53,7 @@ def _check(opt: RunOptions, whole: str, original: Path, data: st.DataObject) -> 
 
 
 @pytest.mark.slow
-@settings(FUZZ, max_examples=150)
+@settings(FUZZ, max_examples=75)
 @given(data=st.data())
 def test_finished_runs(finished: tuple[RunOptions, str], data: st.DataObject) -> None:
     opt, whole = finished
@@ -64,7 +64,7 @@ def test_finished_runs(finished: tuple[RunOptions, str], data: st.DataObject) ->
 
 
 @pytest.mark.slow
-@settings(FUZZ, max_examples=60)
+@settings(FUZZ, max_examples=30)
 @given(data=st.data())
 def test_runs_that_go_on(finished: tuple[RunOptions, str], data: st.DataObject) -> None:
     opt, whole = finished

@@ -82,6 +82,7 @@ def spynet_of(trainer) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in state.items()}
 
 
+@pytest.mark.slow
 def test_spynet_is_frozen_first_and_has_a_rate_of_its_own(options: Options, tmp_path: Path) -> None:
     opt = options("train.total_iter=4")
     trainer = start(opt, tmp_path / "a")
@@ -112,6 +113,7 @@ def test_a_stop_while_spynet_is_frozen_and_after_it_changes_nothing(
         assert same(ours[part], expected[part])
 
 
+@pytest.mark.slow
 def test_every_frame_of_whole_clips_is_scored(options: Options) -> None:
     trained = train(options("train.total_iter=1", "val.val_freq=1"), CPU, resume=False)
     assert trained.weights
@@ -127,6 +129,7 @@ def scores(opt: RunOptions, weights: Path) -> tuple[list[float], str, str]:
     return [r["metrics"]["psnr"] for r in records], result.protocol, result.folder.name
 
 
+@pytest.mark.slow
 def test_segments_change_scores_and_are_stated(options: Options, tmp_path: Path) -> None:
     opt = options()
     net, path = build_network(opt, CPU), tmp_path / "w.pth"
@@ -149,6 +152,7 @@ def test_segments_change_scores_and_are_stated(options: Options, tmp_path: Path)
     assert note.endswith("Predicted with clips followed by their reversal.")
 
 
+@pytest.mark.slow
 def test_windows_with_one_ground_truth(options: Options) -> None:
     opt = options(
         "datasets.train.target=centre",

@@ -39,6 +39,7 @@ def nan_weight(trainer: Trainer) -> None:
 
 
 class TestNonFiniteWeights:
+    @pytest.mark.slow
     @pytest.mark.parametrize("at", [4, 6])
     @pytest.mark.parametrize("average", [0, 0.9])
     def test_they_are_never_saved(self, options, monkeypatch, at, average) -> None:
@@ -72,6 +73,7 @@ class TestNonFiniteWeights:
 
 
 class TestDamagedResults:
+    @pytest.mark.slow
     @pytest.mark.parametrize("average", [0, 0.9])
     @pytest.mark.parametrize("fault", ["changed", "cut", "gone"])
     def test_weights_come_from_the_checkpoint(self, options, caplog, average, fault) -> None:
@@ -102,6 +104,7 @@ class TestDamagedResults:
         with pytest.raises(RunError, match="is damaged, and no checkpoint"):
             run(opt, resume=True)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("average", [0, 0.9])
     def test_the_best_weights_are_checked(self, options, average) -> None:
         opt = options(f"train.ema_decay={average}")
@@ -191,6 +194,7 @@ class TestFolderOfARun:
             assert word in str(error.value)
         assert "val_freq" not in str(error.value)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("schedule", ["null", "{type: StepLR, step_size: 4}"])
     def test_more_steps(self, options, schedule) -> None:
         schedule = f"train.scheduler={schedule}"

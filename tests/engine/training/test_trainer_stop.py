@@ -64,6 +64,7 @@ class TestResume:
         opt = options(f"train.optim_g={optimizer}")
         self.check(opt, tmp_path, 3)
 
+    @pytest.mark.slow
     def test_with_workers(self, options, tmp_path) -> None:
         states = []
         for workers in (0, 2):
@@ -132,6 +133,7 @@ class TestSignals:
         assert f"{number.name}: saving after this step" in caplog.text
         assert signal.getsignal(number) is before
 
+    @pytest.mark.slow
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked")
     def test_workers_outlive_ctrl_c(self, options, tmp_path) -> None:
         """Ctrl-C reaches the workers too, but the loop may need one more batch."""

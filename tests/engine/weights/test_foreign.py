@@ -134,8 +134,9 @@ def test_names_of_edsr_pytorch(tmp_path: Path, arch: type[EDSR | MDSR], scale: i
     load_weights(ours, tmp_path / "net.pt")
     x = torch.rand(1, 3, 7, 9)
     torch.testing.assert_close(ours(x), theirs(x), atol=1e-5, rtol=0)
-    with pytest.raises(UserError, match=f"the names of {arch.__name__}"):
-        load(tmp_path / "net.pt")
+    if scale == 2:
+        with pytest.raises(UserError, match=f"the names of {arch.__name__}"):
+            load(tmp_path / "net.pt")
 
 
 class Spy:

@@ -93,6 +93,7 @@ def test_what_tensors_do_not_decide_is_not_read():
     assert read_options(build("arch", {"type": "EDSR"}).state_dict()) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(), (0,), (0, 0, 0, 0), (3, 3)])
 def test_tensors_of_other_shapes_under_the_same_names(shape):
     for spec in (
@@ -102,8 +103,9 @@ def test_tensors_of_other_shapes_under_the_same_names(shape):
         {"type": "SwinIR", **SWINIR, "upsampler": "pixelshuffledirect"},
     ):
         state = build("arch", spec).state_dict()
-        for key in state:
-            if key.endswith(("first.weight", "body.0.weight", "fc1.bias", "bias_table", "_mask")):
+        for end in ("first.weight", "body.0.weight", "fc1.bias", "bias_table", "_mask"):
+            key = next((key for key in state if key.endswith(end)), None)
+            if key is not None:
                 assert guess_arch({**state, key: torch.zeros(shape)}) is None
         assert guess_arch(dict.fromkeys(state, torch.zeros(shape))) is None
 
@@ -116,7 +118,7 @@ def test_another_number_of_tensors_is_no_match():
 
 
 def test_options_that_shapes_do_not_show_are_not_invented():
-    spec = {"type": "DSTCSRNetPlus", **SMALL["DSTCSRNetPlus"], "scale": 4}
+    spec = {"type": "TDAN", **SMALL["TDAN"], "scale": 4}
     assert guess_arch(build("arch", spec).state_dict()) is None
 
 

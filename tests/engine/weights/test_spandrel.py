@@ -229,6 +229,7 @@ class TestLoad:
             assert weights_hash(again) == weights_hash(net)
             assert found["file"] == str(tmp_path / name)
 
+    @pytest.mark.slow
     def test_convert(self, here: Path, capsys) -> None:
         source = file_of(here, "SPAN")
         assert main(["convert", source.name, "span.safetensors"]) == 0
