@@ -130,8 +130,12 @@ class SwinIR(nn.Module):
         self.conv_last = conv3(_NUM_FEAT, self.out_channels)
 
     @staticmethod
-    def options_from_shapes(shapes: Shapes) -> dict[str, Any] | None:
+    def options_from_shapes(shapes: Shapes) -> dict[str, Any] | list[dict[str, Any]] | None:
         """Returns the options of the network whose tensors have these shapes; None: of none.
+
+        With "pixelshuffledirect", several scales may fit: the last tensor has scale² times as many
+        channels as the output has bands. They are returned as a list; outputs of more than four
+        bands, and more than the input has, are left out.
 
         ``drop_path_rate`` and ``img_range`` have no effect on shapes.
         """
@@ -162,16 +166,23 @@ class SwinIR(nn.Module):
             "resi_connection": "3conv" if "conv_after_body.0.weight" in shapes else "1conv",
         }
         last, single = shapes.get("conv_last.weight"), shapes.get("upsample.0.weight")
-        if last is None and single is not None:  # with as many bands in the output as in the input
-            scale, tail, num_out = math.isqrt(single[0] // first[1]), "pixelshuffledirect", first[1]
+        if last is None and single is not None:
+            tails = [
+                (scale, "pixelshuffledirect", single[0] // scale**2)
+                for scale in SwinIR.scales
+                if single[0] % scale**2 == 0 and single[0] // scale**2 <= max(4, first[1])
+            ]
         elif last is not None and "conv_up2.weight" in shapes:
-            scale, tail, num_out = 4, "nearest+conv", last[0]
+            tails = [(4, "nearest+conv", last[0])]
         elif last is not None and single is not None:
-            scale, tail, num_out = scale_of_upsample(shapes, _NUM_FEAT), "pixelshuffle", last[0]
+            tails = [(scale_of_upsample(shapes, _NUM_FEAT), "pixelshuffle", last[0])]
         else:
             return None
-        bands = bands_as_options(first[1], num_out)
-        return {"scale": scale, **options, "upsampler": tail, **bands}
+        found = [
+            {"scale": scale, **options, "upsampler": tail, **bands_as_options(first[1], num_out)}
+            for scale, tail, num_out in tails
+        ]
+        return found[0] if len(found) == 1 else found
 
     def forward(self, lq: Tensor) -> Tensor:
         """Super-resolves images.

@@ -33,6 +33,10 @@ _STARTS = (  # first bytes of pictures
     *(b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"),
 )
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_NOT_WRITTEN = frozenset(  # formats of pictures that users may ask for
+    {".heic", ".heif", ".avif", ".jxl", ".j2k", ".psd", ".tga", ".ico", ".svg", ".pdf", ".eps"}
+    | {".exr", ".hdr", ".pfm", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw"}
+)
 _WRITABLE = {suffix for suffixes in WRITE_SUFFIXES.values() for suffix in suffixes}
 
 
@@ -138,6 +142,12 @@ class _Finder:
         )
         if output is not None and output.exists() and not (self.one_file or output.is_dir()):
             raise UserError(f"-o {output}: is a file, but no picture, animation or video")
+        if output is not None and not output.exists() and output.suffix.lower() in _NOT_WRITTEN:
+            known_pictures = ", ".join(sorted(_WRITABLE))
+            raise UserError(
+                f"-o {output}: pictures cannot be written as {output.suffix!r}; known are "
+                f"{known_pictures}"
+            )
 
     def add(self, path: Path) -> None:
         """Adds the jobs of an input."""

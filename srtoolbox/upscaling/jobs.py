@@ -24,7 +24,7 @@ from srtoolbox.upscaling.pictures import upscale_burst, upscale_picture
 from srtoolbox.upscaling.result import Result
 from srtoolbox.upscaling.sequences import names_between, upscale_sequence
 from srtoolbox.upscaling.upscaler import Upscaler
-from srtoolbox.upscaling.videos import upscale_video, video_path
+from srtoolbox.upscaling.videos import check_encoder, upscale_video, video_path
 from srtoolbox.utils.console import Progress
 from srtoolbox.utils.files import write_atomic
 from srtoolbox.utils.own_code import DEBUG
@@ -112,11 +112,14 @@ class Jobs:
             progress: Returns the function that shows the progress of a job.
 
         Raises:
-            UserError: if a result exists and ``existing`` is ``error``.
+            UserError: if a result exists and ``existing`` is ``error``, or the encoder of videos
+                refuses its options.
             RunError: at the first failure with ``fail_fast``.
         """
         if self.options.existing == "error":
             self._refuse_existing(jobs)
+        if any(job.kind == "video" for job in jobs):
+            check_encoder(self.options)
         for job in jobs:
             self._taken.update(map(os.path.realpath, (*job.sources, *job.results)))
         try:
@@ -141,7 +144,7 @@ class Jobs:
             manifest = self._manifest(job.target)
             with announcing(lambda file, path: manifest.add(job.target, key, path, file)):
                 result = self._upscaled(job, progress)
-            self._finished(result, key, job.target)
+            self._finished(result, key, job.target, log=job.kind != "video")
         except (UserError, RunError, OSError) as error:
             self._failed(job, _sentence(job, error), error)
         except Exception as error:  # of the network or a library; the other inputs may be fine
@@ -221,10 +224,11 @@ class Jobs:
         _log.warning("%s: exists and %s; --existing overwrite replaces it", path, reason)
         return False
 
-    def _finished(self, result: Result, key: str, target: Path) -> None:
+    def _finished(self, result: Result, key: str, target: Path, log: bool = True) -> None:
+        """Keeps a result; ``log``: its notes have not been logged yet."""
         self._manifest(target).add(target, key, result.path)
         self.report.done.append(result)
-        for note in result.notes:
+        for note in result.notes if log else ():
             _log.info("%s: %s", result.path, note)
         self._on_result(result)
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from torch import nn
 
+from srtoolbox.config.files import read
 from srtoolbox.config.schema import build
 from srtoolbox.engine.onnx_model import SUFFIX as ONNX_SUFFIX
 from srtoolbox.engine.onnx_model import load_onnx
 from srtoolbox.engine.weights.convert import network_options
-from srtoolbox.engine.weights.guess import guess_arch
 from srtoolbox.engine.weights.load import read_weights
 from srtoolbox.errors import UserError
 from srtoolbox.upscaling import waifu2x
@@ -90,7 +90,7 @@ def load_network(path: Path, arch: str | None = None, overrides: Sequence[str] =
         return load_onnx(path)
     file = read_weights(path)
     if file.arch is None and arch is None and not file.keras:
-        found = guess_arch(file.state)
+        found = file.guessed_arch(read(None, overrides).get("scale"))
         if found is not None:
             file = replace(file, arch=found)
             _log.warning(

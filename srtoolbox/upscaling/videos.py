@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from srtoolbox.media.picture import as_type, resize_to
 from srtoolbox.media.video import Frame, probe
-from srtoolbox.media.video_encoder import EncoderOptions
+from srtoolbox.media.video_colour import Colour
+from srtoolbox.media.video_encoder import EncoderOptions, SegmentEncoder, pixel_format
 from srtoolbox.media.video_join import plan_streams
 from srtoolbox.media.video_transform import transform_video
 from srtoolbox.upscaling.options import UpscaleOptions
@@ -17,6 +22,31 @@ from srtoolbox.upscaling.result import Result, result_size
 from srtoolbox.upscaling.upscaler import Upscaler
 from srtoolbox.upscaling.windows import ClipFrame, ClipRestorer
 from srtoolbox.utils.console import Progress
+
+_log = logging.getLogger("srtoolbox")
+
+_PROBE_SIZE, _PROBE_FORMAT = (64, 64), "yuv420p"  # of the frame that tries an encoder
+_PROBE_COLOUR = Colour("bt601", False, 2, 2, 2, False)
+
+
+def check_encoder(options: UpscaleOptions) -> None:
+    """Checks the options of the encoder, if they are not the default, by encoding a frame.
+
+    A missing PyAV is left to the job of each video, since other jobs do not need it.
+
+    Raises:
+        UserError: if the encoder does not exist, or refuses an option.
+    """
+    given = EncoderOptions(options.codec, options.crf, options.preset, options.pix_fmt)
+    if given == EncoderOptions() or find_spec("av") is None:
+        return
+    layout = pixel_format(given, _PROBE_FORMAT)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "probe.mkv"
+        form = _PROBE_COLOUR, Fraction(1), given, layout, *_PROBE_SIZE, Fraction(25)
+        encoder = SegmentEncoder(path, *form)
+        encoder.add(np.zeros((3, *_PROBE_SIZE), np.uint8))
+        encoder.finish()
 
 
 def video_path(source: Path, target: Path, options: UpscaleOptions) -> Path:
@@ -87,7 +117,7 @@ def upscale_video(
         key={**upscaler.key, "scene_cut": options.scene_cut, "size": size},
         on_progress=on_progress,
     )
-    notes = [*written.messages]
+    notes = []
     if size != (given[0] * upscaler.scale, given[1] * upscaler.scale):
         notes.append(f"the network enlarges by {upscaler.scale}; its result is resized")
     if (written.width, written.height) != size:
@@ -95,6 +125,7 @@ def upscale_video(
             f"the encoder needs an even size: {size[0]}×{size[1]} became "
             f"{written.width}×{written.height}"
         )
-    return Result(
-        written.path, written.width, written.height, written.frames_out, notes=tuple(notes)
-    )
+    for note in notes:
+        _log.info("%s: %s", written.path, note)
+    kept = (*written.messages, *notes)  # the messages were logged before the work
+    return Result(written.path, written.width, written.height, written.frames_out, notes=kept)

@@ -57,7 +57,7 @@ def test_impossible_outputs(folder):
         jobs(folder, output=folder / "notes")
     with pytest.raises(UserError, match=r"-o x\.png: does not fit --format jpg"):
         jobs(folder / "a.png", output=Path("x.png"), format="jpg")
-    for name in ("x.gif", "x.jp2"):
+    for name in ("x.gif", "x.jp2", "x.heic", "x.AVIF"):
         with pytest.raises(UserError, match=r"x\.\w+: pictures cannot be written as"):
             jobs(folder / "a.png", output=Path(name))
     with pytest.raises(UserError, match=r"in/a\.png: --burst takes folders"):

@@ -270,6 +270,28 @@ class TestVideosThatNeedAnotherSuffix:
         report = run(upscaler, crf=30, codec="libvpx")
         assert report.skipped[0][1] == "was made of another input or with other settings"
 
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"codec": "nothing"}, "no encoder 'nothing'"),
+            ({"codec": "libvpx", "pix_fmt": "rgb24"}, "libvpx cannot encode 'rgb24'"),
+            ({"codec": "libx264", "preset": "nothing"}, "libx264 refuses .* check codec, crf, pre"),
+        ],
+    )
+    def test_wrong_options_of_the_encoder_end_the_command(self, folder, upscaler, options, words):
+        """A UserError of the command (exit code 2), not a failed input (1)."""
+        with pytest.raises(UserError, match=words):
+            run(upscaler, **options)
+        assert not Path("out").exists()
+
+    def test_notes_are_logged_once(self, folder, upscaler, caplog):
+        with caplog.at_level("INFO", logger="srtoolbox"):
+            report = run(upscaler, codec="libvpx", width=65)
+        (result,) = report.done
+        assert len(result.notes) >= 2
+        for note in result.notes:
+            assert sum(note in line for line in caplog.messages) == 1
+
     def test_other_results_are_kept(self, folder, upscaler):
         from support.videos import Clip
 

@@ -26,9 +26,9 @@ class Clips(DegradableDataset):
 
     For training, a clip is a source: each draw takes a random window of ``num_frame`` frames from
     it. For evaluation, every frame is the centre of one window, or, if ``num_frame`` is null, a
-    clip is one sample. A clip with a ground truth for its middle frame only gives one window. The
-    folder of the clips may also be an LMDB folder of BasicSR (``NAME.lmdb``). The header of every
-    file is checked when the dataset is built.
+    clip is one sample. A clip of Vimeo-90K with a ground truth for its middle frame only gives one
+    window. The folder of the clips may also be an LMDB folder of BasicSR (``NAME.lmdb``). The
+    header of every file is checked when the dataset is built.
 
     Args:
         layout: Name of a known file layout.

@@ -27,6 +27,7 @@ import numpy as np
 
 from srtoolbox.data.files.image_info import ImageFault
 from srtoolbox.errors import UserError
+from srtoolbox.utils.console import warn_once
 
 _LMDB, _HDF5 = ".lmdb", (".h5", ".hdf5")
 _ENCODED = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp"})  # formats of entries
@@ -38,7 +39,7 @@ _FLAT = (
     (re.compile(r"(\d{5})_(\d{4})_(?:im)?(\d)"), r"\1/\2/im\3"),
 )
 
-_State = tuple[int, int]  # size and time of an archive's file
+_State = tuple[int, int, int]  # size and time of an archive's file, and which file it is
 _Shape = tuple[int, ...]
 
 
@@ -141,7 +142,7 @@ def file_state(path: str | Path) -> tuple[int, int]:
     """
     place = _place(path)
     if place is not None and isinstance(_find(place), _Key):
-        return place.state
+        return place.state[:2]
     state = os.stat(path)  # noqa: PTH116 (this runs for each of 10⁵ files)
     return state.st_size, state.st_mtime_ns
 
@@ -246,7 +247,7 @@ def _meta_state(place: _Place) -> _State | None:
 
 def _state(file: Path) -> _State:
     state = file.stat()
-    return state.st_size, state.st_mtime_ns
+    return state.st_size, state.st_mtime_ns, state.st_ino
 
 
 @contextmanager
@@ -353,55 +354,124 @@ def _text(archive: Path, key: Any) -> str:
         raise UserError(f"{archive}: the key {bytes(key)!r} is no UTF-8 text") from error
 
 
-# An environment may be opened once in a process, and a process that is forked inherits those of its
-# parent. They have no locks and write nothing, so any process and thread may read by them.
-_opened: dict[Path, tuple[_State, Any]] = {}
-_opening = threading.Lock()
+class _Opened:
+    """An opened LMDB folder.
+
+    Args:
+        state: State of its file when it was opened.
+        environment: It has no locks and writes nothing, so all threads may read by it.
+    """
+
+    def __init__(self, state: _State, environment: Any) -> None:
+        self.state, self.environment = state, environment
+        self.readers = 0
 
 
-def _environment(archive: Path, path: Path) -> Any:
-    """Returns the opened LMDB folder."""
-    try:
-        import lmdb
-    except ImportError:
-        text = f'{archive}: LMDB folders need lmdb; pip install "srtoolbox[lmdb]"'
-        raise ImageFault(text, "lmdb missing") from None
-    real = archive.resolve()
-    with _opening:
-        state = _state(real / _DATA)  # a link may lead to a folder without the suffix
-        known = _opened.get(real)
-        if known is not None and known[0] == state:
-            return known[1]
-        if known is not None:
-            known[1].close()
-            del _opened[real]
+class _Environments:
+    """The LMDB folders that this process has opened, each once, as LMDB requires.
+
+    A folder whose file was replaced is opened again as soon as no thread reads from it: closing
+    it takes the memory away that its images are read from.
+    """
+
+    def __init__(self) -> None:
+        self._opened: dict[Path, _Opened] = {}
+        self._changed = threading.Condition()
+        self._of_thread = threading.local()
+
+    @contextmanager
+    def reading(self, archive: Path, path: Path) -> Iterator[Any]:
+        """Gives the environment of a folder for reading; ``path`` begins the message of an error.
+
+        Raises:
+            ImageFault: if it is damaged, or was changed within the block.
+        """
+        real = archive.resolve()  # a link may lead to a folder without the suffix
+        held: dict[Path, _Opened] = self._of_thread.__dict__.setdefault("held", {})
+        if (outer := held.get(real)) is not None:
+            yield outer.environment
+            return
+        opened = held[real] = self._acquire(real, archive, path)
         try:
-            opened = lmdb.open(str(real), readonly=True, lock=False, create=False, readahead=False)
-        except lmdb.Error as error:
-            raise ImageFault(f"{path}: {_DATA} is damaged ({error})", "damaged archive") from error
-        pages, page = opened.info()["last_pgno"] + 1, opened.stat()["psize"]
-        if state[0] < pages * page:  # reading beyond the end of the file would end the process
-            opened.close()
+            yield opened.environment
+        finally:
+            del held[real]
+            with self._changed:
+                opened.readers -= 1
+                self._changed.notify_all()
+        if _state(real / _DATA) != opened.state:
             raise ImageFault(
-                f"{path}: {_DATA} is cut off: {state[0]} of {pages * page} bytes; copy it again",
-                "damaged archive",
+                f"{path}: {_DATA} was changed while it was read; start again, and do not change a "
+                "dataset that is in use",
+                "changed archive",
             )
-        _opened[real] = state, opened
-        return opened
+
+    def _acquire(self, real: Path, archive: Path, path: Path) -> _Opened:
+        with self._changed:
+            while True:
+                state = _state(real / _DATA)
+                opened = self._opened.get(real)
+                if opened is None:
+                    opened = self._opened[real] = _Opened(state, _open_lmdb(real, path, state[0]))
+                if opened.state == state:
+                    opened.readers += 1
+                    return opened
+                if opened.readers:
+                    self._changed.wait()
+                    continue
+                warn_once(
+                    f"{archive}: {_DATA} was changed after this process had read from it; the new "
+                    "images are read from now on"
+                )
+                self._close(real)
+
+    def _close(self, real: Path) -> None:
+        self._opened.pop(real).environment.close()
+
+    def after_fork(self) -> None:
+        """Forgets what the parent process had opened, and which of its threads were reading."""
+        for real in list(self._opened):
+            self._close(real)
+        self.__init__()
+
+
+def _open_lmdb(real: Path, path: Path, size: int) -> Any:
+    import lmdb
+
+    try:
+        opened = lmdb.open(str(real), readonly=True, lock=False, create=False, readahead=False)
+    except lmdb.Error as error:
+        raise ImageFault(f"{path}: {_DATA} is damaged ({error})", "damaged archive") from error
+    pages, page = opened.info()["last_pgno"] + 1, opened.stat()["psize"]
+    if size < pages * page:  # reading beyond the end of the file would end the process
+        opened.close()
+        raise ImageFault(
+            f"{path}: {_DATA} is cut off: {size} of {pages * page} bytes; copy it again",
+            "damaged archive",
+        )
+    return opened
+
+
+_environments = _Environments()
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_environments.after_fork)
 
 
 @contextmanager
 def _transaction(archive: Path, path: Path) -> Iterator[Any]:
     """Opens an LMDB folder for reading; ``path`` begins the message of an error."""
-    environment = _environment(archive, path)
-    import lmdb
-
     try:
-        with environment.begin(buffers=True) as transaction:
-            yield transaction
-    except lmdb.Error as error:
-        text = f"{path}: {_DATA} is damaged ({error}); make it again"
-        raise ImageFault(text, "damaged archive") from error
+        import lmdb
+    except ImportError:
+        text = f'{archive}: LMDB folders need lmdb; pip install "srtoolbox[lmdb]"'
+        raise ImageFault(text, "lmdb missing") from None
+    with _environments.reading(archive, path) as environment:
+        try:
+            with environment.begin(buffers=True) as transaction:
+                yield transaction
+        except lmdb.Error as error:
+            text = f"{path}: {_DATA} is damaged ({error}); make it again"
+            raise ImageFault(text, "damaged archive") from error
 
 
 @contextmanager

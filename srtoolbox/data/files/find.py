@@ -412,6 +412,7 @@ def _pair(kind: str, arrangement: _Arrangement) -> tuple[list[Item], list[Fault]
         return [], faults
     sides = arrangement.sides
     by_frame = len(sides) == 2 and all("{frame}" in side.template for side in sides)
+    middle_only = by_frame and arrangement.split.middle_only and _have_middle_only(gt, lq)
     items = []
     for key in sorted(found, key=natural):
         truth = {} if gt is None else gt.get(key, {})
@@ -424,7 +425,7 @@ def _pair(kind: str, arrangement: _Arrangement) -> tuple[list[Item], list[Fault]
             continue
         if kind != "image":
             faults += _gaps(kind, key, {**truth, **low})
-        if by_frame and not (kind == "clip" and _is_middle(truth, low)):
+        if by_frame and not middle_only:
             faults += _lacking(kind, key, "HR", truth, low) + _lacking(kind, key, "LR", low, truth)
             truth = {frame: path for frame, path in truth.items() if frame in low}
             low = {frame: path for frame, path in low.items() if frame in truth}
@@ -516,10 +517,20 @@ def _masks(
     return {frame: path for frame, path in have.items() if frame in files}, faults
 
 
+def _have_middle_only(gt: dict[str, _Frames] | None, lq: dict[str, _Frames] | None) -> bool:
+    """Returns whether all clips have Vimeo-90K's frames, and a ground truth for the middle one."""
+    found = [(truth, (lq or {}).get(key)) for key, truth in (gt or {}).items()]
+    return all(_is_middle(truth, low) for truth, low in found if low)
+
+
 def _is_middle(truth: _Frames, low: _Frames) -> bool:
-    """Returns whether a clip has an odd number of frames, and a ground truth for the middle one."""
-    frames = sorted(low, key=natural)
-    return len(frames) % 2 == 1 and len(frames) > 1 and [*truth] == [frames[len(frames) // 2]]
+    """Returns whether a clip has Vimeo-90K's frames, and a ground truth for the middle one."""
+    count = len(low)
+    if len(truth) != 1 or count not in (3, 7):
+        return False
+    named = {Path(path).stem for path in low.values()}
+    middle = [frame for frame, path in low.items() if Path(path).stem == f"im{count // 2 + 1}"]
+    return named == {f"im{number}" for number in range(1, count + 1)} and [*truth] == middle
 
 
 def _lacking(kind: str, key: str, side: str, have: _Frames, other: _Frames) -> list[Fault]:

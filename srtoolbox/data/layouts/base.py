@@ -34,6 +34,8 @@ class Split:
         lq_mask: Template of the status maps of the frames of bursts, with ``{frame}``: a pixel is
             clear where the map is not 0. Frames are then used in the order of their numbers of
             clear pixels, and bursts may have different numbers of frames.
+        middle_only: Whether the clips may be those of Vimeo-90K with a ground truth for the middle
+            frame only: im2 of im1 to im3, or im4 of im1 to im7, in every clip of the split.
     """
 
     gt: str | None
@@ -45,6 +47,7 @@ class Split:
     num_frame: int | None = None
     mask: str | None = None
     lq_mask: str | None = None
+    middle_only: bool = False
 
 
 def arrangements(*templates: tuple[str | None, str | None], **facts: Any) -> tuple[Split, ...]:

@@ -29,7 +29,7 @@ def _reds(part: str, count: int, *roots: str, **items: tuple[str, ...]) -> tuple
 def _vimeo(listing: str, count: int) -> tuple[Split, ...]:
     gt, frame = "vimeo_septuplet/sequences/{clip}/{clip}/im{frame}", "{clip}/{clip}/im{frame}"
     lq = f"vimeo_septuplet_matlabLRx{{scale}}/sequences/{frame}"
-    facts: dict[str, Any] = {"num_item": count, "num_frame": 7}
+    facts: dict[str, Any] = {"num_item": count, "num_frame": 7, "middle_only": True}
     # The listing is next to the folder `sequences` of the HR frames.
     return (
         *arrangements((gt, lq), (gt, None), listing=f"vimeo_septuplet/{listing}", **facts),
@@ -213,6 +213,7 @@ CLIPS = (
                 *((f"{gt}/{{clip}}/{{frame}}", None) for gt in ("GT", "gt", "HR")),
                 *((f"{{clip}}/{gt}/{{frame}}", None) for gt in ("GT", "gt", "HR", "truth")),
                 ("{clip}/{frame}", None),
+                middle_only=True,  # GT_only4th.lmdb of Vimeo-90K
             )
         },
         degradation="missing LR is made by the rule of Set5",

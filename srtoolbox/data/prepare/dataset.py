@@ -180,6 +180,11 @@ def prepare(
         root_lq = out if out is not None and out.resolve() != source.resolve() else None
         rules = degraded, degradation_seed
         made = _make_lr(layout, source, out or source, scale, splits, reading, *rules)
+        chosen = pixels.in_layout(layout)
+        if degraded is not None and chosen.bands is not None:  # degraded files have no others
+            numbers = list(range(1, chosen.num_band + 1))
+            bands_gt = chosen.bands_gt if chosen.bands_gt is not None else chosen.bands
+            reading = replace(reading, pixels=replace(chosen, bands=numbers, bands_gt=bands_gt))
     parts, missing = _find(layout, source, scale, splits, reading, root_lq)
     decoded = [
         part

@@ -18,13 +18,16 @@ from srtoolbox.data.files.levels import Levels
 from srtoolbox.data.files.reader import read_image
 from srtoolbox.data.layouts import Layout
 from srtoolbox.data.prepare.generate import check_card
-from srtoolbox.data.prepare.make_lr import lr_files, write_lr
+from srtoolbox.data.prepare.make_lr import (
+    DEGRADATION_CARD,
+    check_others,
+    lr_files,
+    lr_suffix,
+    write_lr,
+)
 from srtoolbox.errors import UserError
 from srtoolbox.registry import DEGRADATION_REGISTRY
 from srtoolbox.utils.console import Progress
-
-CARD = "degradation.json"
-"""File beside the LR files with all options that they depend on."""
 
 _REVISION = 1  # raise it when the same options give other pixels
 _TRAINING_ONLY = ("margin", "gt_usm")
@@ -84,7 +87,7 @@ def degrade(
         split: Name of the split.
         items: Items of the split with their HR files.
         root: Folder of the dataset.
-        out: Folder that gets the LR files and ``CARD``.
+        out: Folder that gets the LR files and ``DEGRADATION_CARD``.
         scale: Scale of the LR files.
         options: The degradation.
         channels: Bands of an image; grey files are repeated to three.
@@ -120,9 +123,15 @@ def degrade(
         "black_level": levels.black,
         "scale_floats": levels.scale_floats,
     }
-    check_card(out / CARD, {**_card(options, degradation, scale, seed), "reading": reading})
-    suffix = ".png" if channels in (1, 3) else ".tif"
-    targets = lr_files(layout, split, items, root, out, scale, recursive, suffix)
+    suffix = lr_suffix(channels)
+    targets = lr_files(layout, split, items, root, out, scale, recursive, lambda _: suffix)
+    check_others([path for path in targets.values() if not path.exists()])
+    card = out / DEGRADATION_CARD
+    if not card.exists() and (other := next(filter(Path.exists, targets.values()), None)):
+        raise UserError(
+            f"{other}: an LR file that was made otherwise; name an empty folder (--out DIR)"
+        )
+    check_card(card, {**_card(options, degradation, scale, seed), "reading": reading})
     written = 0
     for done, item in enumerate(items):
         progress(done, len(items))

@@ -9,8 +9,14 @@ from srtoolbox.config.yaml import Tree
 from srtoolbox.engine.basicsr.keys import OTHER_PHASE, Section, shown
 
 _PAIRED = "PairedImageDataset"
-_TRAIN_CLIPS = ("REDSDataset", "Vimeo90KDataset")
-_TEST_CLIPS = ("VideoTestDataset", "VideoTestVimeo90KDataset")
+_TRAIN_CLIPS = (
+    "REDSDataset",
+    "Vimeo90KDataset",
+    "REDSRecurrentDataset",
+    "Vimeo90KRecurrentDataset",
+)
+_TEST_CLIPS = ("VideoTestDataset", "VideoTestVimeo90KDataset", "VideoRecurrentTestDataset")
+_VIMEO_LENGTH = 7
 
 
 def _is_lmdb(section: Section) -> bool:
@@ -82,7 +88,7 @@ class DatasetTranslator:
             section.move("gt_size", out, integer=True)
             self._augmentation(section, out)
             if not images:
-                if kind == "Vimeo90KDataset":
+                if "Vimeo90K" in kind:
                     reasons["interval_list"] = "BasicSR does not read it for this dataset"
                 else:
                     section.move("interval_list", out)
@@ -151,13 +157,37 @@ class DatasetTranslator:
         if split is not None and layout != "vid4":
             out.put("split", split, section.place("type"))
         out.put("dataroot_lq", lq, section.place("dataroot_lq"))
-        section.move("num_frame", out, integer=True)
+        self._clip_frames(section, out, kind)
         self._clip_selection(section, out, layout, partition, listing, listed)
         if test:
             self._clip_windows(section, layout, kind)
         elif kind == "Vimeo90KDataset" and out.get("num_frame", 7) < 7:
             text = "BasicSR's windows have im4 in the centre; here any frame that has neighbours"
             section.note("differs", "num_frame", text)
+
+    def _clip_frames(self, section: Section, out: Tree, kind: str) -> None:
+        """Chooses the frames of a sample, and those that have a ground truth."""
+        place = section.place("num_frame")
+        if "Recurrent" not in kind:
+            section.move("num_frame", out, integer=True)
+            if kind == "VideoTestVimeo90KDataset":  # BasicSR scores im4 alone
+                out.put("skip_frames", _VIMEO_LENGTH // 2, section.place("type"))
+            return
+        if kind == "REDSRecurrentDataset":
+            section.move("num_frame", out, integer=True)
+            if section.tree.get("interval_list", [1]) != [1]:
+                text = "BasicSR's clips are shorter at larger intervals; here all have num_frame"
+                section.note("differs", "interval_list", text)
+        else:
+            given = section.take_integer("num_frame")
+            whole = kind == "VideoRecurrentTestDataset"
+            out.put("num_frame", None if whole else _VIMEO_LENGTH, place)
+            if given is not None:
+                text = "whole clips are tested" if whole else "BasicSR reads all seven frames"
+                section.note("unneeded", "num_frame", text)
+        out.put("target", "all", section.place("type"))
+        if kind == "Vimeo90KRecurrentDataset":
+            section.move("flip_sequence", out, "mirror_sequence")
 
     def _clip_selection(
         self,
@@ -198,11 +228,8 @@ class DatasetTranslator:
             out.put("meta_info_file", listing, section.place("meta_info_file"))
 
     def _clip_windows(self, section: Section, layout: str, kind: str) -> None:
-        if kind == "VideoTestVimeo90KDataset":
-            text = "BasicSR scores im4 of each clip; here all seven frames are scored"
-            section.note("differs", "type", text)
         padding = section.take("padding")
-        if padding is not None and kind == "VideoTestVimeo90KDataset":
+        if padding is not None and kind != "VideoTestDataset":
             section.note("unneeded", "padding", "BasicSR does not read it for this dataset")
         elif padding is not None and self.padding is None:
             self.padding = section, str(padding)

@@ -185,26 +185,36 @@ class TrainTranslator:
         return loss
 
     def _param_groups(self, train: Section, out: Tree) -> None:
-        """Translates EDVR's rate for deformable convolutions and its training of TSA alone."""
-        if self.model != "EDVRModel":
-            unread = f"BasicSR's {self.model} does not read it"
-            for key in ("tsa_iter", "dcn_lr_mul"):
-                if train.take(key) is not None:
-                    train.note("unneeded", key, unread)
+        """Translates the rates of EDVR's deformable convolutions and of the network of optical
+        flow, and the parts that are frozen at first."""
+        own = {
+            "EDVRModel": ("tsa_iter", "dcn_lr_mul"),
+            "VideoRecurrentModel": ("fix_flow", "flow_lr_mul"),
+        }
+        for key in (key for model, keys in own.items() if model != self.model for key in keys):
+            if train.take(key) is not None:
+                train.note("unneeded", key, f"BasicSR's {self.model} does not read it")
+        if self.model not in own:
             return
-        # BasicSR trains all parameters from step tsa_iter on, and counts steps from 1.
-        frozen = (train.take_integer("tsa_iter") or 0) - 1
-        multiplier = train.take("dcn_lr_mul")
+        iteration, rate = own[self.model]
+        # BasicSR trains all parameters from this step on, and counts steps from 1.
+        frozen = max((train.take_integer(iteration) or 0) - 1, 0)
+        multiplier = train.take(rate)
         groups: list[dict[str, Any]] = []
-        if multiplier is not None and multiplier != 1:
-            groups.append({"pattern": "dcn", "lr_mult": multiplier})
-        elif multiplier is not None:
-            train.note("unneeded", "dcn_lr_mul", "1 is the default")
-        if frozen > 0:
-            groups = [{**group, "frozen_iter": frozen} for group in groups]
-            groups.append({"pattern": "^(?!.*fusion)", "frozen_iter": frozen})
+        if multiplier == 1:
+            train.note("unneeded", rate, "1 is the default")
+        scaled = {} if multiplier in (None, 1) else {"lr_mult": multiplier}
+        ends = {"frozen_iter": frozen} if frozen else {}
+        if self.model == "VideoRecurrentModel":
+            if scaled or ends:
+                groups.append({"pattern": "spynet", **scaled, **ends})
+        else:
+            if scaled:
+                groups.append({"pattern": "dcn", **scaled, **ends})
+            if ends:
+                groups.append({"pattern": "^(?!.*fusion)", **ends})
         if groups:
-            out.put("param_groups", groups, train.place("tsa_iter"))
+            out.put("param_groups", groups, train.place(iteration))
 
 
 def _number(section: Section, key: str, default: float) -> float:

@@ -27,7 +27,7 @@ from srtoolbox.registry import ARCH_REGISTRY
 
 _Result = TypeVar("_Result")
 
-_MODELS = ("SRModel", "EDVRModel", "SwinIRModel", "VideoBaseModel")
+_MODELS = ("SRModel", "EDVRModel", "SwinIRModel", "VideoBaseModel", "VideoRecurrentModel")
 """BasicSR's models that train by losses on images alone, as SRModel does here."""
 
 _METRICS = {
@@ -59,6 +59,7 @@ _OTHER_NAMES = {"SwinIR": {"in_chans": "num_in_ch"}}
 
 # Defaults of BasicSR that differ from those here.
 _ARCH_DEFAULTS: dict[str, dict[str, Any]] = {
+    "BasicVSR": {"num_block": 15},
     "EDVR": {"hr_in": False, "with_predeblur": False},
     "RCAN": {"num_block": 16},
     "SwinIR": {
@@ -115,6 +116,7 @@ class _Translator:
         self.where = tree.where
         self.out = Tree(tree.where)
         self.scale = 4
+        self.flow: tuple[Section, str] | None = None  # weights of a network of optical flow
 
     def run(self) -> Translation:
         top, attempt = self.top, self._attempt
@@ -130,8 +132,9 @@ class _Translator:
         data = DatasetTranslator(self.scale, num_gpu)
         attempt(lambda: data.translate(datasets, sections["datasets"], sections["train"]))
         attempt(lambda: self._path(sections["path"]))
+        pretrained = "pretrain_network_g" in sections["path"]
+        self._flow_weights(sections["path"])
         if train is not None:
-            pretrained = "pretrain_network_g" in sections["path"]
             trainer = TrainTranslator(model, num_gpu, pretrained, self.out)
             attempt(lambda: trainer.translate(train, sections["train"]))
         elif "train" in sections["datasets"]:
@@ -220,6 +223,11 @@ class _Translator:
         own = set(known) - {"scale"}
         if all(network.tree.get(key) in (None, 3) for key in _CHANNEL_KEYS):  # the defaults
             own -= set(_CHANNEL_KEYS)
+        weights = network.take("spynet_path")
+        if isinstance(weights, str) and "spynet_path" not in own:
+            self.flow = network, weights
+        elif weights is not None:
+            network.fault("spynet_path", f"expected a weight file, got {shown(weights)}")
         for key in list(network.left):
             if network.tree[key] is None:
                 continue
@@ -265,6 +273,18 @@ class _Translator:
             path.note("lost", "resume_state", f"{text} a run of this toolbox")
         path.finish(reasons)
 
+    def _flow_weights(self, out: Tree) -> None:
+        """Translates weights of a network of optical flow, which is a part of the network."""
+        if self.flow is None:
+            return
+        network, weights = self.flow
+        if "pretrain_network_g" in out:
+            text = "the weights of path.pretrain_network_g contain those of SpyNet"
+            network.note("unneeded", "spynet_path", text)
+            return
+        out.put("pretrain_network_g", weights, network.place("spynet_path"))
+        out.put("strict_load_g", False, network.place("spynet_path"))
+
     def _val(self, out: Tree, data: DatasetTranslator, training: bool) -> None:
         val = self.top.take_section("val")
         if val is None or "save_img" not in val:  # test files of 2020 have it at the top level
@@ -274,6 +294,15 @@ class _Translator:
             if training:
                 val.move("val_freq", out, integer=True)
             val.move("save_img", out)
+            if val.take("flip_seq"):
+                enhance = Tree(val.tree.where)
+                enhance.put("flip_sequence", True, val.place("flip_seq"))
+                out.put("enhance", enhance, val.place("flip_seq"))
+            elif val.tree.get("flip_seq") is not None:
+                val.note("unneeded", "flip_seq", "false is the default")
+            if val.tree.get("center_frame_only") is not None:
+                val.take("center_frame_only")
+                val.note("unneeded", "center_frame_only", "the datasets decide which frames count")
             metrics = val.take_section("metrics")
             if metrics is not None:
                 self._metrics(metrics, out, rules)

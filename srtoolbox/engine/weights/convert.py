@@ -62,7 +62,10 @@ def network_options(file: WeightFile, arch: str | None, overrides: Sequence[str]
     given = read(None, overrides)
     if arch is not None:
         given.put("type", arch, "--arch")
-    tree = given if file.arch is None and "type" in given else merge(file.require_arch(), given)
+    if file.arch is None and "type" in given:
+        tree = given
+    else:
+        tree = merge(file.require_arch(given.get("scale")), given)
     root = Tree()
     root.put("network_g", tree, "")
     return check(root, _Network).network_g

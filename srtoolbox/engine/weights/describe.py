@@ -10,7 +10,6 @@ from torch import nn
 
 from srtoolbox.archs.base import arch_info, channels_text
 from srtoolbox.config.schema import build
-from srtoolbox.engine.weights.guess import guess_arch
 from srtoolbox.engine.weights.load import read_weights, weights_hash
 from srtoolbox.engine.weights.pixels import PixelFacts
 from srtoolbox.engine.weights.spandrel_arch import Spandrel
@@ -31,7 +30,7 @@ def describe_weights(path: Path) -> list[str]:
         )
     arch, source = file.arch, "the file contains its name"
     if arch is None:
-        arch, source = guess_arch(file.state), "found by the names and shapes of its tensors"
+        arch, source = file.guessed_arch(), "found by the names and shapes of its tensors"
     arch = dict(file.require_arch()) if arch is None else arch
     net = build("arch", arch)
     line = file.load_into(net)

@@ -25,7 +25,7 @@ _MAX_TRIES_OF_WORDS = 16  # after all others have failed
 _DEFAULT_BANDS = {"num_in_ch": 3}
 
 
-def guess_arch(state: Mapping[str, Any]) -> dict[str, Any] | None:
+def guess_arch(state: Mapping[str, Any], scale: int | None = None) -> dict[str, Any] | None:
     """Returns name and options of the arch whose tensors have exactly these names and shapes.
 
     The arch is the one with the most similar names. Its scales, and numbers of features and blocks
@@ -37,12 +37,16 @@ def guess_arch(state: Mapping[str, Any]) -> dict[str, Any] | None:
 
     Args:
         state: Tensors by name.
+        scale: As of `read_options`.
 
     Returns:
         ``{"type": "EDSR", "scale": 2, "num_feat": 64, …}``; None if nothing fits, or several scales
         do, because the tensors are the same for all of them.
+
+    Raises:
+        UserError: as `read_options`.
     """
-    if (found := read_options(state)) is not None:
+    if (found := read_options(state, scale)) is not None:
         return found
     name = closest_arch(state)
     if name is None or hasattr(ARCH_REGISTRY.get(name), "options_from_shapes"):
@@ -55,17 +59,21 @@ def guess_arch(state: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def read_options(state: Mapping[str, Any]) -> dict[str, Any] | None:
+def read_options(state: Mapping[str, Any], scale: int | None = None) -> dict[str, Any] | None:
     """Returns name and options of an arch that reads them from names and shapes of its tensors.
 
     Such an arch has a static method ``options_from_shapes``. It gets the shapes of the tensors by
-    name and returns all options that have an effect on them, or None.
+    name and returns all options that have an effect on them, a list if several fit, or None.
 
     Args:
         state: Tensors by name.
+        scale: Chooses between several options that fit.
 
     Returns:
         As `guess_arch`; None if no arch with such a method has exactly these tensors.
+
+    Raises:
+        UserError: if options of several scales fit, and none is chosen.
     """
     named = likely_names(state).items()
     shapes = {key: tuple(value.shape) for key, value in named if hasattr(value, "shape")}
@@ -74,12 +82,32 @@ def read_options(state: Mapping[str, Any]) -> dict[str, Any] | None:
         if reader is None:
             continue
         try:
-            options = reader(shapes)
+            found = reader(shapes) or []
         except (ArithmeticError, LookupError, TypeError, ValueError):  # its names, other shapes
             continue
-        if options is not None and any(_fitting(name, state, iter([options]))):
-            return {"type": name, **options}
+        candidates = found if isinstance(found, list) else [found]
+        fitting = list(_fitting(name, state, iter(candidates)))
+        if len(fitting) > 1:
+            chosen = [options for options in fitting if options["scale"] == scale]
+            if not chosen:
+                raise UserError(_several(name, fitting))
+            fitting = chosen
+        if fitting:
+            return {"type": name, **fitting[0]}
     return None
+
+
+def _several(name: str, fitting: list[dict[str, Any]]) -> str:
+    """Returns the message for options that all fit the same tensors."""
+    keys = ("scale", "num_in_ch", "num_out_ch")
+    shown = " or ".join(
+        ", ".join(f"{key} {options[key]}" for key in keys if key in options) for options in fitting
+    )
+    scales = " or ".join(f"scale={options['scale']}" for options in fitting)
+    return (
+        f"its tensors fit {name} with {shown}; choose one with --set {scales} (of upscale and "
+        "convert), or give an option file with network_g"
+    )
 
 
 def _ways(name: str, state: Mapping[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:

@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,11 +70,26 @@ class WeightFile:
     keras: bool = False
     pixels: PixelFacts = field(default_factory=PixelFacts)
 
-    def require_arch(self) -> Tree:
+    def guessed_arch(self, scale: int | None = None) -> dict[str, Any] | None:
+        """Returns the options that `guess_arch` finds; faults are reported with the path."""
+        return self._found(guess_arch, scale)
+
+    def _found(
+        self, search: Callable[..., dict[str, Any] | None], scale: int | None
+    ) -> dict[str, Any] | None:
+        try:
+            return search(self.state, scale)
+        except UserError as error:
+            raise UserError(f"{self.path}: {error}") from error
+
+    def require_arch(self, scale: int | None = None) -> Tree:
         """Returns ``arch`` as options; faults in them are reported with the path of this file.
 
         A file without it has the arch that reads all its options from the tensors (`read_options`).
         If its tensors fit no registered arch, it has the arch Spandrel if spandrel can read it.
+
+        Args:
+            scale: Chooses between options that all fit the tensors.
 
         Raises:
             UserError: if the file does not contain its arch. The message guesses it from the names
@@ -82,8 +97,8 @@ class WeightFile:
         """
         arch, reason = self.arch, ""
         if arch is None and not self.keras:
-            arch = read_options(self.state)
-        if arch is None and not self.keras and guess_arch(self.state) is None:
+            arch = self._found(read_options, scale)
+        if arch is None and not self.keras and self.guessed_arch(scale) is None:
             arch, reason = self._arch_of_spandrel()
         if arch is None:
             close = closest_arch(self.state)

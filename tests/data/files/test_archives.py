@@ -6,6 +6,8 @@ import builtins
 import os
 import pickle
 import shutil
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from srtoolbox.data.datasets.clips import Clips
 from srtoolbox.data.datasets.paired_images import PairedImages
-from srtoolbox.data.files.archives import file_state, is_folder
+from srtoolbox.data.files.archives import file_state, is_folder, open_encoded
 from srtoolbox.data.files.reader import image_info, read_image
 from srtoolbox.data.prepare.dataset import prepare
 from srtoolbox.data.prepare.examine import examine
@@ -348,6 +350,83 @@ def test_a_changed_archive_is_read_anew(pairs: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
 @pytest.mark.parametrize("cache", [False, True])
+def replace_lmdb(pairs: Path, seed: int) -> None:
+    """Replaces ``gt.lmdb/data.mdb`` by one of the same size and time with another image."""
+    data = pairs / "gt.lmdb" / "data.mdb"
+    state = data.stat()
+    folder = pairs / f"other{seed}"
+    for number in range(12):
+        save(folder / f"{number:04d}_s001.png", picture(24, 32, seed + number))
+    new = write_lmdb(folder, pairs / f"other{seed}.lmdb") / "data.mdb"
+    with new.open("ab") as file:
+        file.truncate(max(state.st_size, new.stat().st_size))
+    os.truncate(data, new.stat().st_size)
+    os.utime(data, ns=(state.st_atime_ns, state.st_mtime_ns))
+    os.utime(new, ns=(state.st_atime_ns, state.st_mtime_ns))
+    new.replace(data)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not replace opened files")
+def test_a_replaced_lmdb_of_the_same_size_and_time(
+    pairs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = pairs / "gt.lmdb" / "0000_s001.png"
+    replace_lmdb(pairs, 50)
+    before = read_image(path)
+    replace_lmdb(pairs, 100)
+    assert not np.array_equal(read_image(path), before)
+    assert "data.mdb was changed after this process had read from it" in caplog.text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not replace opened files")
+def test_an_lmdb_that_is_replaced_while_it_is_read(pairs: Path) -> None:
+    """The reader keeps its memory, others wait for it; it learns that its image may be mixed."""
+    path = pairs / "gt.lmdb" / "0000_s001.png"
+    read_image(path)
+    found: list[np.ndarray] = []
+    other = threading.Thread(target=lambda: found.append(read_image(path)))
+    words = r"0000_s001\.png: data\.mdb was changed while it was read"
+    with pytest.raises(UserError, match=words), open_encoded(path) as file:
+        start = file.read(8)
+        replace_lmdb(pairs, 50)
+        other.start()
+        other.join(0.2)
+        assert other.is_alive()
+        with open_encoded(path) as again:  # within the block of the same thread
+            assert again.read(8) == start
+        assert file.read(4)
+    other.join(20)
+    assert np.array_equal(found[0], picture(24, 32, 50).transpose(2, 0, 1))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_while_another_thread_opens_an_lmdb(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, here = pairs / "gt.lmdb" / "0000_s001.png", threading.get_ident()
+    read_image(path)
+    opening, go_on, start = threading.Event(), threading.Event(), lmdb.open
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        if threading.get_ident() != here:
+            opening.set()
+            go_on.wait(20)
+        return start(*arguments, **options)
+
+    monkeypatch.setattr(lmdb, "open", slow)
+    other = threading.Thread(target=read_image, args=(pairs / "lq.lmdb" / "0000_s001.png",))
+    other.start()
+    assert opening.wait(20)
+    child = os.fork()
+    if not child:
+        signal.alarm(20)  # ends the process if it waits for the other thread, which it has not
+        os._exit(0 if read_image(path).shape == (3, 24, 32) else 3)
+    go_on.set()
+    other.join(20)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_links_to_archives_without_their_suffix(pairs: Path, cache: bool) -> None:
     more = {"cache": str(pairs / "cache")} if cache else {}
     (pairs / "gt.lmdb").rename(pairs / "blob")

@@ -6,9 +6,10 @@ import os
 import unicodedata
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srtoolbox.data.files import walk
@@ -458,8 +459,6 @@ FRAMES = st.sets(st.integers(0, 12), min_size=1)
 @settings(deadline=None)
 @given(FRAMES, FRAMES)
 def test_the_frames_of_a_clip_are_paired_and_others_are_named(hr: set[int], lr: set[int]):
-    middle = sorted(lr)[len(lr) // 2 : len(lr) // 2 + 1] if len(lr) % 2 and len(lr) > 1 else []
-    assume(sorted(hr) != middle)  # a clip may have a ground truth for its middle frame only
     with TemporaryDirectory() as folder:
         root = Path(folder)
         for side, frames in (("GT", hr), ("LR", lr)):
@@ -478,6 +477,45 @@ def test_the_frames_of_a_clip_are_paired_and_others_are_named(hr: set[int], lr: 
             counts = f"({len(have)} files for {len(other)})"
             expected.append(f"clip clip lacks {side} frame {names} {counts}")
     assert [fault.text for fault in faults if fault.kind == "missing partner"] == expected
+
+
+class TestMiddleFrameOnly:
+    """Only clips of Vimeo-90K may have an HR frame for the middle frame alone."""
+
+    @staticmethod
+    def scan(root: Path, layout: str, clips: dict[str, tuple[set[str], set[str]]]) -> Any:
+        for clip, (hr, lr) in clips.items():
+            for side, frames in (("hr", hr), ("lr", lr)):
+                for frame in frames:
+                    touch(root / side / clip / f"{frame}.png")
+        split = "train" if layout == "jilin189" else "all"
+        return scan(get_layout(layout), root / "hr", split, 4, root / "lr")
+
+    @pytest.mark.parametrize("count", [3, 7])
+    def test_of_every_clip_of_vimeo(self, tmp_path: Path, count: int) -> None:
+        middle, frames = f"im{count // 2 + 1}", {f"im{t}" for t in range(1, count + 1)}
+        clips = {clip: ({middle}, frames) for clip in ("a", "b")}
+        items, faults = self.scan(tmp_path, "clips", clips)
+        assert not faults
+        assert [(len(item.gt), len(item.lq)) for item in items] == [(1, count)] * 2
+
+    @pytest.mark.parametrize(
+        ("layout", "hr", "other", "frames"),
+        [
+            ("clips", "3", {"3"}, {str(t) for t in range(7)}),  # not Vimeo-90K's names
+            ("clips", "im3", {"im3"}, {f"im{t}" for t in range(1, 6)}),  # not its lengths
+            ("clips", "im4", {f"im{t}" for t in range(1, 8)}, {f"im{t}" for t in range(1, 8)}),
+            ("jilin189", "im4", {"im4"}, {f"im{t}" for t in range(1, 8)}),
+        ],
+    )
+    def test_of_other_clips_is_a_fault(
+        self, tmp_path: Path, layout: str, hr: str, other: set[str], frames: set[str]
+    ) -> None:
+        _, faults = self.scan(tmp_path, layout, {"a": ({hr}, frames), "b": (other, frames)})
+        lacking = [fault.text for fault in faults if fault.kind == "missing partner"]
+        assert len(lacking) == (1 if len(other) > 1 else 2)
+        assert "clip a lacks HR frame" in lacking[0]
+        assert f"(1 files for {len(frames)})" in lacking[0]
 
 
 class TestLeftOut:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
 
+from srtoolbox.data.datasets.paired_images import PairedImages
 from srtoolbox.data.files.find import scan
 from srtoolbox.data.files.reader import read_image
 from srtoolbox.data.layouts import get_layout
@@ -88,3 +90,63 @@ def test_files_that_png_cannot_store_are_named(tmp_path: Path) -> None:
     words = r"a\.tif: int16 pixels; --make-lr writes LR files of uint8 and uint16 only: convert"
     with pytest.raises(UserError, match=words):
         prepare("folder", tmp_path, **given, white_level=10000)
+
+
+class TestOtherOptions:
+    """LR files of an earlier call are right, or refused."""
+
+    @pytest.fixture
+    def bands(self, tmp_path: Path) -> Path:
+        pixels = np.random.default_rng(0).integers(1, 255, (16, 16, 4), dtype=np.uint8)
+        pixels[:4, :4] = 0
+        (tmp_path / "HR").mkdir()
+        tifffile.imwrite(tmp_path / "HR/a.tif", pixels, **PLANES)
+        return tmp_path
+
+    @staticmethod
+    def run(root: Path, **options: Any) -> int | None:
+        given = {"scale": 2, "make_lr": True, "cache": None, **options}
+        return prepare("folder", root, **given).parts[0].made
+
+    def test_bands(self, bands: Path) -> None:
+        """A file has all bands, so it fits any choice of them, and stays that of the dataset."""
+
+        def sample(choice: list[int]) -> np.ndarray:
+            options = {"layout": "folder", "scale": 2, "gt_size": 8, "bands": choice}
+            return np.asarray(PairedImages(dataroot=str(bands), **options)[0]["lq"])
+
+        choices = ([4, 3, 2], [3, 2, 1], [2, 1])
+        expected = [sample(choice) for choice in choices]
+        made = [self.run(bands, bands=choice) for choice in choices]
+        assert made == [1, 0, 0]
+        assert [path.name for path in (bands / "LR").iterdir()] == ["a.tif"]
+        for choice, pixels in zip(choices, expected, strict=True):
+            assert np.array_equal(sample(choice), pixels)
+
+    def test_nodata(self, bands: Path, tmp_path: Path) -> None:
+        self.run(bands, channels=4)
+        with pytest.raises(UserError, match=r"LR files of all x2 .* other options, see make_lr"):
+            self.run(bands, channels=4, nodata=0)
+        shutil.rmtree(bands / "LR")
+        assert self.run(bands, channels=4, nodata=0) == 1
+
+    def test_alpha(self, tmp_path: Path) -> None:
+        (tmp_path / "HR").mkdir()
+        assert cv2.imwrite(str(tmp_path / "HR/a.png"), np.full((8, 8, 4), 90, np.uint8))
+        self.run(tmp_path, convert=True)
+        with pytest.raises(UserError, match=r"a\.png: an LR file .* which give a\.tif; remove"):
+            self.run(tmp_path, channels=4)
+
+    def test_a_degradation(self, bands: Path, tmp_path: Path) -> None:
+        plain, degraded = tmp_path / "plain", tmp_path / "degraded"
+        assert self.run(bands, bands=[4, 3, 2], out=degraded, degradation="bsrgan") == 1
+        assert self.run(bands, bands=[4, 3, 2], out=degraded, degradation="bsrgan") == 0
+        with pytest.raises(UserError, match="an LR file that was not made with these options"):
+            self.run(bands, bands=[4, 3, 2], out=degraded)
+        self.run(bands, channels=4, out=plain)
+        with pytest.raises(UserError, match="an LR file that was made otherwise"):
+            self.run(bands, channels=4, out=plain, degradation="first_order")
+        shutil.rmtree(plain)
+        self.run(bands, channels=4, out=plain, degradation="first_order")
+        with pytest.raises(UserError, match="LR files of a random degradation"):
+            self.run(bands, channels=4, out=plain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,78 @@ SETS: Options = {
 }
 
 
+RECURRENT: Options = {
+    "name": "recurrent",
+    "model_type": "VideoRecurrentModel",
+    "scale": 4,
+    "num_gpu": 8,
+    "datasets": {
+        "train": {
+            "name": "REDS",
+            "type": "REDSRecurrentDataset",
+            "dataroot_gt": "data/REDS/train_sharp",
+            "dataroot_lq": "data/REDS/train_sharp_bicubic/X4",
+            "meta_info_file": "some/meta_info_REDS_GT.txt",
+            "val_partition": "REDS4",
+            "test_mode": False,
+            "io_backend": dict(DISK),
+            "num_frame": 15,
+            "gt_size": 256,
+            "interval_list": [1],
+            "random_reverse": False,
+            "use_hflip": True,
+            "use_rot": True,
+            "num_worker_per_gpu": 6,
+            "batch_size_per_gpu": 1,
+        },
+        "val": {
+            "name": "REDS4",
+            "type": "VideoRecurrentTestDataset",
+            "dataroot_gt": "data/REDS4/GT",
+            "dataroot_lq": "data/REDS4/sharp_bicubic",
+            "cache_data": True,
+            "io_backend": dict(DISK),
+            "num_frame": -1,
+        },
+    },
+    "network_g": {
+        "type": "BasicVSR",
+        "num_feat": 64,
+        "num_block": 30,
+        "spynet_path": "weights/spynet.pth",
+    },
+    "path": {"pretrain_network_g": None, "strict_load_g": True, "resume_state": None},
+    "train": {
+        "ema_decay": 0.999,
+        "optim_g": {"type": "Adam", "lr": 2e-4, "weight_decay": 0, "betas": [0.9, 0.99]},
+        "scheduler": {
+            "type": "CosineAnnealingRestartLR",
+            "periods": [300000],
+            "restart_weights": [1],
+            "eta_min": 1e-7,
+        },
+        "total_iter": 300000,
+        "warmup_iter": -1,
+        "fix_flow": 5000,
+        "flow_lr_mul": 0.125,
+        "pixel_opt": {"type": "CharbonnierLoss", "loss_weight": 1.0, "reduction": "mean"},
+    },
+    "val": {
+        "val_freq": 5e3,
+        "save_img": False,
+        "metrics": {"psnr": {**PSNR_RGB, "crop_border": 0}},
+    },
+}
+VIMEO_TEST: Options = {
+    "name": "Vimeo90K",
+    "type": "VideoTestVimeo90KDataset",
+    "dataroot_gt": "d/vimeo_septuplet/sequences",
+    "dataroot_lq": "d/BIx4",
+    "meta_info_file": "meta_info_Vimeo90K_test_GT.txt",
+    "num_frame": 7,
+}
+
+
 def changed(options: Options, changes: Options) -> Options:
     """Returns a copy with other values at dotted keys; ``...`` removes a key."""
     result = copy.deepcopy(options)
@@ -327,6 +400,107 @@ def test_differences_of_clips_are_named(run: Translate, tmp_path: Path) -> None:
     assert line.partition(": ")[0].endswith(f"theirs.yml:{number}")
 
 
+def test_a_training_of_basicvsr(run: Translate, load: Callable[..., RunOptions]) -> None:
+    """The shipped option file of the same training says the same."""
+    opt = load(RECURRENT)
+    shipped = load_options("options/train/BasicVSR/basicvsr_reds_x4.yml", (), RunOptions)[0]
+    assert opt.datasets.train == {
+        "type": "Clips",
+        "layout": "reds",
+        "dataroot": "data/REDS",
+        "split": "train",
+        "dataroot_lq": "data/REDS/train_sharp_bicubic/X4",
+        "num_frame": 15,
+        "target": "all",
+        "gt_size": 256,
+        "interval_list": [1],
+        "random_reverse": False,
+        "use_hflip": True,
+        "use_rot": True,
+    }
+    assert opt.datasets.val["REDS4"] == {
+        "type": "Clips",
+        "dataroot": "data/REDS4/GT",
+        "dataroot_lq": "data/REDS4/sharp_bicubic",
+        "num_frame": None,
+        "target": "all",
+    }
+    assert (str(opt.path.pretrain_network_g), opt.path.strict_load_g) == (
+        str(Path("weights/spynet.pth")),
+        False,
+    )
+    assert opt.train is not None and shipped.train is not None
+    (ours,), (theirs,) = opt.train.param_groups, shipped.train.param_groups
+    assert (ours.lr_mult, ours.frozen_iter) == (theirs.lr_mult, theirs.frozen_iter)
+    names = ["spynet.basic_module.0.weight", "forward_trunk.main.0.weight"]
+    assert [bool(re.search(ours.pattern, name)) for name in names] == [True, False]
+    assert opt.train.batch_size == shipped.train.batch_size == 8
+    assert opt.val.protocol == shipped.val.protocol == "rgb"
+    assert set(notes(run(RECURRENT), "differs")) == {"datasets.train.val_partition"}
+    assert not notes(run(RECURRENT), "lost")
+
+
+@pytest.mark.parametrize(
+    ("changes", "groups"),
+    [
+        ({"train.fix_flow": None}, [("spynet", 0.125, 0)]),
+        ({"train.flow_lr_mul": 1}, [("spynet", 1.0, 4999)]),
+        ({"train.fix_flow": ..., "train.flow_lr_mul": ...}, []),
+        ({"model_type": "EDVRModel"}, []),
+    ],
+)
+def test_the_optical_flow_of_basicvsr(
+    changes: Options, groups: list[Any], load: Callable[..., RunOptions]
+) -> None:
+    train = load(RECURRENT, changes).train
+    assert train is not None
+    found = [(group.pattern, group.lr_mult, group.frozen_iter) for group in train.param_groups]
+    assert found == groups
+
+
+def test_a_training_of_basicvsr_on_vimeo(run: Translate, load: Callable[..., RunOptions]) -> None:
+    train = {
+        **RECURRENT["datasets"]["train"],
+        "type": "Vimeo90KRecurrentDataset",
+        "dataroot_gt": "d/vimeo_septuplet/sequences",
+        "dataroot_lq": "d/BIx4",
+        "meta_info_file": "meta_info_Vimeo90K_train_GT.txt",
+        "num_frame": -1,
+        "flip_sequence": True,
+    }
+    del train["val_partition"]
+    changes = {"datasets.train": train, "network_g.num_block": ...}
+    opt = load(RECURRENT, changes)
+    expected = {"layout": "vimeo90k", "num_frame": 7, "target": "all", "mirror_sequence": True}
+    assert expected.items() <= opt.datasets.train.items()
+    assert opt.network_g["num_block"] == 15
+    assert not notes(run(RECURRENT, changes), "lost")
+
+
+def test_a_test_of_basicvsr_on_vimeo(run: Translate, load: Callable[..., RunOptions]) -> None:
+    changes = {
+        "train": ...,
+        "datasets": {"test_1": VIMEO_TEST},
+        "path.pretrain_network_g": "w/basicvsr.pth",
+        "val.flip_seq": True,
+        "val.center_frame_only": True,
+    }
+    opt, translation = load(RECURRENT, changes), run(RECURRENT, changes)
+    assert opt.datasets.test["Vimeo90K"] == {
+        "type": "Clips",
+        "layout": "vimeo90k",
+        "dataroot": "d/vimeo_septuplet",
+        "split": "test",
+        "dataroot_lq": "d/BIx4",
+        "num_frame": 7,
+        "skip_frames": 3,
+    }
+    assert opt.val.enhance.flip_sequence
+    assert str(opt.path.pretrain_network_g) == str(Path("w/basicvsr.pth"))
+    assert "network_g.spynet_path" in notes(translation, "unneeded")
+    assert not notes(translation, "lost")
+
+
 def test_a_test(run: Translate, load: Callable[..., RunOptions]) -> None:
     translation, opt = run(SETS), load(SETS)
     assert translation.command == "test" and opt.train is None
@@ -366,6 +540,17 @@ TRANSLATED = {
         val.metrics.psnr.{type crop_border test_y_channel}
         val.metrics.ssim.{type crop_border test_y_channel}
     """,
+    RECURRENT["name"]: """
+        name model_type scale
+        datasets.train.{type dataroot_gt dataroot_lq num_frame gt_size interval_list random_reverse
+        use_hflip use_rot num_worker_per_gpu batch_size_per_gpu}
+        datasets.val.{name type dataroot_gt dataroot_lq}
+        network_g.{type num_feat num_block spynet_path}
+        train.{ema_decay optim_g total_iter fix_flow flow_lr_mul}
+        train.scheduler.{type periods restart_weights eta_min}
+        train.pixel_opt.{type loss_weight reduction} val.{val_freq save_img}
+        val.metrics.psnr.{type crop_border test_y_channel}
+    """,
 }
 """The keys of each file whose meaning is in the translation, as ``section.{key key}``."""
 
@@ -389,7 +574,9 @@ def leaves(node: Any, path: str = "") -> Iterator[str]:
         yield path
 
 
-@pytest.mark.parametrize("options", [IMAGES, CLIPS, SETS], ids=lambda options: options["name"])
+@pytest.mark.parametrize(
+    "options", [IMAGES, CLIPS, SETS, RECURRENT], ids=lambda options: options["name"]
+)
 def test_every_key_is_translated_or_named(options: Options, run: Translate) -> None:
     translation = run(options)
     noted = {note.key for note in translation.notes}
@@ -754,6 +941,7 @@ def test_lists_of_images_are_kept(run: Translate) -> None:
                 "dataroot": "d/vimeo_septuplet",
                 "split": "test",
                 "dataroot_lq": "d/lr/sequences",
+                "skip_frames": 3,
             },
         ),
     ],

@@ -5,9 +5,13 @@ import torch
 from support.networks import SMALL
 
 from srtoolbox.config.schema import build
+from srtoolbox.engine.weights.convert import convert
+from srtoolbox.engine.weights.describe import describe_weights
 from srtoolbox.engine.weights.guess import guess_arch, read_options
 from srtoolbox.engine.weights.load import load
+from srtoolbox.errors import UserError
 from srtoolbox.registry import ARCH_REGISTRY
+from srtoolbox.upscaling.networks import load_network
 
 
 @pytest.mark.parametrize(
@@ -70,6 +74,49 @@ def test_some_archs_read_all_options_from_their_tensors(spec, tmp_path):
     net, arch = load(tmp_path / "net.pth")
     assert arch == spec
     assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+
+
+DIRECT = {"type": "SwinIR", **SWINIR, "upsampler": "pixelshuffledirect"}
+
+
+@pytest.mark.parametrize(
+    ("scale", "bands"),
+    [
+        (2, {"num_in_ch": 1}),
+        (2, {"num_in_ch": 1, "num_out_ch": 3}),
+        (2, {"num_in_ch": 3, "num_out_ch": 1}),
+        (4, {"num_in_ch": 5, "num_out_ch": 3}),
+        (8, {}),
+    ],
+)
+def test_scale_and_bands_of_one_convolution(scale, bands):
+    spec = {**DIRECT, "scale": scale, **bands}
+    assert read_options(build("arch", spec).state_dict()) == spec
+
+
+@pytest.mark.parametrize(
+    ("spec", "other"),
+    [
+        ({"scale": 4, "num_in_ch": 1}, {"scale": 2, "num_in_ch": 1, "num_out_ch": 4}),
+        ({"scale": 2, "num_in_ch": 4}, {"scale": 4, "num_in_ch": 4, "num_out_ch": 1}),
+    ],
+)
+def test_scales_with_the_same_tensors_are_not_chosen_silently(spec, other, tmp_path):
+    spec, other = {**DIRECT, **spec}, {**DIRECT, **other}
+    path = tmp_path / "net.pth"
+    net = build("arch", spec)
+    torch.save({"params": net.state_dict()}, path)
+    words = r"net\.pth: its tensors fit SwinIR with scale 2, num_in_ch \d.* or scale 4, num_in_ch"
+    for read in (load, describe_weights, load_network):
+        with pytest.raises(UserError, match=words):
+            read(path)
+    for chosen in (spec, other):
+        given = [f"scale={chosen['scale']}"]
+        assert (
+            load_network(path, overrides=given).out_channels == build("arch", chosen).out_channels
+        )
+        convert(path, tmp_path / "out.safetensors", overrides=given)
+        assert load(tmp_path / "out.safetensors")[1] == chosen
 
 
 def test_an_own_arch_with_similar_names_changes_nothing(monkeypatch):
