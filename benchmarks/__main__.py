@@ -40,7 +40,7 @@ def main() -> int:
     path = arguments.options or Path(__file__).with_name(f"{arguments.name}.yml")
     command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
     try:
-        shown, written = run_bench(
+        written = run_bench(
             path,
             arguments.overrides,
             pick_device(arguments.device),
@@ -50,9 +50,9 @@ def main() -> int:
     except UserError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
-    Console().print(shown)
-    print(f"written to {written}, and .json beside it")
-    return 0
+    Console().print(written.shown)
+    print(f"written to {written.path}, and .json beside it")
+    return 1 if written.failures else 0
 
 
 if __name__ == "__main__":
