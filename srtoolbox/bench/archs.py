@@ -64,6 +64,7 @@ class Measurement:
         forward_memory: Peak MiB of tensors of a forward pass beyond weights and input; None with
             CUDA graphs.
         training_memory: The same of a training step, gradients included.
+        parameters: Number of parameters of the network.
         preparation: Seconds of the first forward pass and training step, compilation included.
         deviation: Relative norm of the difference to the SR images of the reference path.
         forward_ratio: Speed-up of the forward pass over the reference.
@@ -76,6 +77,7 @@ class Measurement:
     training: list[float]
     forward_memory: float | None
     training_memory: float | None
+    parameters: int
     preparation: float
     deviation: float
     forward_ratio: float
@@ -157,6 +159,7 @@ def _measure(name: str, net: nn.Module, opt: ArchsOptions, device: torch.device)
             forward[number],
             training[number],
             *memory[number],
+            sum(parameter.numel() for parameter in net.parameters()),
             variant.preparation,
             deviations[number],
             forward_ratio=speedup(forward[0], forward[number]),
@@ -176,6 +179,12 @@ def report_archs(results: list[Result], opt: ArchsOptions, device: torch.device)
     """Returns the measurements as a table."""
     unmeasured = [result for result in results if isinstance(result, Unmeasured)]
     notes = _notes(opt, device)
+    if sizes := [
+        f"{result.arch} {result.parameters / 1e6:.3g}"
+        for result in results
+        if isinstance(result, Measurement) and result.mode == REFERENCE
+    ]:
+        notes.append(f"Parameters in millions: {', '.join(sizes)}.")
     if prepared := [
         f"{result.arch} in {result.mode} {result.preparation:.1f}"
         for result in results
