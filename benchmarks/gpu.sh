@@ -34,7 +34,7 @@ out=${out:-$PWD/experiments/gpu/$(date -u +%Y%m%d-%H%M%S)}
 sections() { # name, limit in seconds, command; the limits add up to less than ten minutes
   local cuda_tests where=(--device "$device" --set "experiments_root=$out")
   mapfile -t cuda_tests < <(grep -rlE 'mark\.cuda' tests --include='test_*.py' | sort)
-  section environment 20 "$python" -m benchmarks.gpu_table --describe "$device" --out "$out"
+  section environment 30 "$python" -m benchmarks.gpu_table --describe "$device" --out "$out"
   section tests 60 "$python" -m pytest -q -m cuda -p no:cacheprovider \
     --junitxml "$out/tests.xml" "${cuda_tests[@]}"
   section deform 25 "$python" -m benchmarks deform --options "$options/deform.yml" "${where[@]}"
@@ -61,9 +61,9 @@ section() {
   code=$?
   printf '%s\t%s\t%s\n' "$name" "$code" "$((SECONDS - started))" >> "$out/finished.tsv"
   table > /dev/null
-  if [[ $name = environment && $code != 0 ]]; then
-    tail -n 1 "$out/$name.log" >&2
-    exit "$code"
+  if [[ $name = environment && $code = 2 ]]; then # there is no such device
+    table | head -n 1 >&2
+    exit 2
   fi
 }
 
