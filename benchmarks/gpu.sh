@@ -18,7 +18,7 @@ usage() { printf 'benchmarks/gpu.sh: %s\n' "$1" >&2; exit 2; }
 
 while (($#)); do
   case $1 in
-    --dry-run) dry=1 device=cpu options=benchmarks/gpu/dry patience=10 ;; # CPUs may be busy
+    --dry-run) dry=1 device=cpu options=benchmarks/gpu/dry patience=20 ;; # CPUs may be busy
     --only) only=,${2:?--only needs the name of a section}, && shift ;;
     --out) out=${2:?--out needs a folder} && shift ;;
     --list) list=1 ;;
@@ -29,11 +29,13 @@ done
 [[ -z $out || $out = /* ]] || out=$PWD/$out
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 command -v timeout > /dev/null || usage "needs the command timeout (GNU coreutils)"
+[[ -z $dry ]] || export CUDA_VISIBLE_DEVICES= # tests too leave a GPU alone
 out=${out:-$PWD/experiments/gpu/$(date -u +%Y%m%d-%H%M%S)}
 
 sections() { # name, limit in seconds, command; the limits add up to less than ten minutes
-  local cuda_tests where=(--device "$device" --set "experiments_root=$out")
-  mapfile -t cuda_tests < <(grep -rlE 'mark\.cuda' tests --include='test_*.py' | sort)
+  local where=(--device "$device" --set "experiments_root=$out") cuda_tests
+  # shellcheck disable=SC2207  # no path has a space
+  cuda_tests=($(grep -rlE 'mark\.cuda' tests --include='test_*.py' | sort))
   section environment 30 "$python" -m benchmarks.gpu_table --describe "$device" --out "$out"
   section tests 60 "$python" -m pytest -q -m cuda -p no:cacheprovider \
     --junitxml "$out/tests.xml" "${cuda_tests[@]}"
