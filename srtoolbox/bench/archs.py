@@ -129,7 +129,7 @@ def measure_archs(opt: ArchsOptions, device: torch.device) -> Iterator[list[Resu
 
 
 def _measure(name: str, net: nn.Module, opt: ArchsOptions, device: torch.device) -> list[Result]:
-    lq = torch.rand(opt.input, device=device)
+    lq = torch.rand(opt.input).to(device)
     reference = Variant(net, lq, None)
     reference.prepare()
     variants: dict[str, Variant] = {REFERENCE: reference}

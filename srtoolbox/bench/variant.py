@@ -59,7 +59,7 @@ class Variant:
         scale = cast(int, net.scale)
         channels = arch_info(net).out_channels or channels
         frames = () if reference == 0 else (lq.shape[1],)
-        gt = torch.rand(n, *frames, channels, height * scale, width * scale, device=lq.device)
+        gt = torch.rand(n, *frames, channels, height * scale, width * scale).to(lq.device)
         model = SRModel(self._net, {"l_pix": L1Loss()}, reference)
         batch: Batch = {"key": ["random"] * n, "lq": lq, "gt": gt}
         step = TrainingStep(model, batch, lq.device, self.mode.precision)
@@ -109,6 +109,7 @@ class Variant:
         """
         if self.mode.graphs:
             return None, None
+        self._net.zero_grad(set_to_none=True)  # the gradients of a step are part of its memory
         return peak_memory(self.forward, self._device), peak_memory(self.training, self._device)
 
 
