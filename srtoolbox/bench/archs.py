@@ -136,7 +136,7 @@ def _measure(name: str, net: nn.Module, opt: ArchsOptions, device: torch.device)
     results: dict[str, Result] = {}
     for mode in opt.modes:
         try:
-            if Mode.parse(mode).graphs and device.type != "cuda":
+            if Mode.parse(mode).needs_cuda and device.type != "cuda":
                 results[mode] = Unmeasured(name, mode, "needs CUDA", failed=False)
                 continue
             variant = Variant(net, lq, Mode.parse(mode), opt.compile_backend)

@@ -28,6 +28,11 @@ class Mode:
     compile: bool = False
     graphs: bool = False
 
+    @property
+    def needs_cuda(self) -> bool:
+        """Whether other devices have no such mode."""
+        return self.graphs or self.precision == "tf32"
+
     @staticmethod
     def parse(text: str) -> Mode:
         """Returns the mode of a text such as ``"bf16+channels_last+compile"``.

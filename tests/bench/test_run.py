@@ -65,13 +65,14 @@ def test_a_mode_that_fails_is_reported_and_the_others_are_measured(
         prepare(variant)
 
     monkeypatch.setattr(Variant, "prepare", failing)
-    modes = json.dumps(["bf16", "fp32+graphs", "fp32"])
+    modes = json.dumps(["bf16", "fp32+graphs", "fp32", "tf32"])
     options = write(tmp_path)
     assert main(["bench", str(options), "--set", f"modes={modes}", "--device", "cpu"]) == 1
     assert "EDSR in bf16: RuntimeError: no kernel" in capsys.readouterr().err
     path = tmp_path / "bench" / "tiny.md"
     rows = [line.split(" | ")[1:3] for line in path.read_text().splitlines() if "| EDSR |" in line]
     assert rows[1:3] == [["bf16", "failed"], ["fp32+graphs", "needs CUDA"]]
+    assert rows[4] == ["tf32", "needs CUDA"]
     assert [rows[0][0], rows[3][0]] == ["reference", "fp32"]
     assert all(float(rows[number][1]) > 0 for number in (0, 3))
     record = json.loads(path.with_suffix(".json").read_text())

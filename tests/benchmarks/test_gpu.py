@@ -220,6 +220,6 @@ def test_dry_run(tmp_path: Path) -> None:
         opt, _ = load_options(FOLDER / "dry" / f"{name}.yml", (), ArchsOptions)
         for key in opt.archs:
             for mode in opt.modes:
-                cell = "needs CUDA" if Mode.parse(mode).graphs else r"[\d.]+"
+                cell = "needs CUDA" if Mode.parse(mode).needs_cuda else r"[\d.]+"
                 assert re.search(rf"^\| {re.escape(f'{key} | {mode} | ')}{cell} \|", text, re.M)
     assert text.count("| not measured | not measured |") == 3, "the trainer's networks"
