@@ -1,4 +1,5 @@
-"""Runs a benchmark of the toolbox: ``python -m benchmarks data``, ``trainer`` or ``upscale``.
+"""Runs a benchmark of the toolbox: ``python -m benchmarks data``, ``deform``, ``trainer``
+or ``upscale``.
 
 ``--set KEY=VALUE`` changes an option of ``benchmarks/<name>.yml``; results are written to
 ``experiments/bench/``.
@@ -14,15 +15,17 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.data import DataOptions, measure_data, report_data
+from benchmarks.deform import DeformOptions, measure_deform, report_deform
 from benchmarks.trainer import TrainerOptions, measure_trainer, report_trainer
 from benchmarks.upscale import UpscaleBenchOptions, measure_upscale, report_upscale
 from srtoolbox.bench.run import Benchmark, run_bench
 from srtoolbox.engine.device.precision import pick_device
-from srtoolbox.errors import UserError
+from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.console import set_up_logging
 
 BENCHMARKS = {
     "data": Benchmark(DataOptions, measure_data, report_data),
+    "deform": Benchmark(DeformOptions, measure_deform, report_deform),
     "trainer": Benchmark(TrainerOptions, measure_trainer, report_trainer),
     "upscale": Benchmark(UpscaleBenchOptions, measure_upscale, report_upscale),
 }
@@ -40,7 +43,7 @@ def main() -> int:
     path = arguments.options or Path(__file__).with_name(f"{arguments.name}.yml")
     command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
     try:
-        shown, written = run_bench(
+        written = run_bench(
             path,
             arguments.overrides,
             pick_device(arguments.device),
@@ -50,9 +53,12 @@ def main() -> int:
     except UserError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
-    Console().print(shown)
-    print(f"written to {written}, and .json beside it")
-    return 0
+    except RunError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    Console().print(written.shown)
+    print(f"written to {written.path}, and .json beside it")
+    return 1 if written.failures else 0
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ forward and backward pass and steps the optimizer, always on the same batch.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from benchmarks.busy import BusyMeter
 from benchmarks.pictures import Data, Pictures, open_pictures, write_pictures
 from benchmarks.session import Block, train_in_blocks
+from benchmarks.waits import WaitCounter
 from srtoolbox.bench.network import SEED, build_net
 from srtoolbox.bench.options import BenchOptions
 from srtoolbox.bench.report import Figures, Report, machine
@@ -70,6 +72,8 @@ class Overhead:
         bare: Seconds of a step of the bare loop.
         wait: Share of the trainer's time that it waits for samples.
         busy: Share of the trainer's time in which the GPU computes; None without a GPU.
+        waits: By place in the code, how often each of the trainer's steps waits for the GPU; None
+            without a GPU.
     """
 
     case: str
@@ -77,6 +81,7 @@ class Overhead:
     bare: list[float]
     wait: list[float]
     busy: float | None
+    waits: dict[str, int] | None
 
     @property
     def ratios(self) -> list[float]:
@@ -84,18 +89,25 @@ class Overhead:
         return [a / b for a, b in zip(self.trainer, self.bare, strict=True)]
 
 
-def measure_trainer(opt: TrainerOptions, device: torch.device) -> list[Overhead]:
+def measure_trainer(opt: TrainerOptions, device: torch.device) -> Iterator[list[Overhead]]:
     """Trains every case beside its bare loop.
+
+    Returns:
+        The measurements of each case, as soon as it is measured.
 
     Raises:
         UserError: before anything is measured, if a network does not accept its data.
     """
     nets = {name: _build(name, case, opt, device) for name, case in opt.cases.items()}
+    return _measure_all(nets, opt, device)
+
+
+def _measure_all(
+    nets: dict[str, nn.Module], opt: TrainerOptions, device: torch.device
+) -> Iterator[list[Overhead]]:
     with TemporaryDirectory(prefix="srtoolbox-bench-") as folder:
-        return [
-            _measure(name, nets.pop(name), case, opt, device, Path(folder) / str(number))
-            for number, (name, case) in enumerate(opt.cases.items())
-        ]
+        for number, (name, case) in enumerate(opt.cases.items()):
+            yield [_measure(name, nets.pop(name), case, opt, device, Path(folder) / str(number))]
 
 
 class BareLoop:
@@ -150,8 +162,8 @@ def _measure(
     dataset = open_pictures(
         folder / "pictures", case.data, pictures, opt.scale, gt_size, folder / "cache"
     )
-    # The GPU profiler costs time, so it runs in one more block after the rounds.
-    blocks = 1 + opt.rounds + (device.type == "cuda")
+    # The GPU profiler and the count of waits cost time, so they have blocks after the rounds.
+    blocks = 1 + opt.rounds + 2 * (device.type == "cuda")
     train_opt = TrainOptions(
         total_iter=blocks * opt.steps,
         batch_size=opt.batch_size,
@@ -164,15 +176,19 @@ def _measure(
     loop = BareLoop(net, batch, dataset.reference, train_opt)
     bare: list[float] = []
     busy: list[float | None] = []
-    meter = BusyMeter(device)
+    waits: list[dict[str, int] | None] = []
+    meter, counter = BusyMeter(device), WaitCounter(device)
 
     def between(block: int) -> None:
         if block <= opt.rounds:
             bare.append(seconds(lambda: loop.run(opt.steps), device))
         if block == opt.rounds:
             meter.start()
-        elif block > opt.rounds:
+        elif block == opt.rounds + 1:
             busy.append(meter.stop())
+            counter.start()
+        elif block > opt.rounds + 1:
+            waits.append(counter.stop())
 
     trained = train_in_blocks(net, dataset, train_opt, device, folder / "run", opt.steps, between)
     counted: list[Block] = trained[1 : opt.rounds + 1]
@@ -182,7 +198,13 @@ def _measure(
         [time / opt.steps for time in bare[1:]],
         [block.wait for block in counted],
         busy[0] if busy else None,
+        _in_each_step(waits[0] if waits else None, opt.steps),
     )
+
+
+def _in_each_step(waits: dict[str, int] | None, steps: int) -> dict[str, int] | None:
+    """Returns the waits of one step; those of the log point at the end of a block do not count."""
+    return waits and {place: count // steps for place, count in waits.items()}
 
 
 def report_trainer(results: list[Overhead], opt: TrainerOptions, device: torch.device) -> Report:
@@ -196,6 +218,7 @@ def report_trainer(results: list[Overhead], opt: TrainerOptions, device: torch.d
         "samples/s",
         "data wait %",
         "GPU busy %",
+        "waits/step",
     )
     rows = [
         [
@@ -207,6 +230,7 @@ def report_trainer(results: list[Overhead], opt: TrainerOptions, device: torch.d
             f"{opt.batch_size / median(result.trainer):.1f}",
             f"{100 * median(result.wait):.2f}",
             "not measured" if result.busy is None else f"{100 * result.busy:.0f}",
+            "not measured" if result.waits is None else str(sum(result.waits.values())),
         ]
         for result in results
     ]
@@ -222,6 +246,13 @@ def report_trainer(results: list[Overhead], opt: TrainerOptions, device: torch.d
         f"Blocks of {opt.steps} steps alternate. Times are medians of {opt.rounds} rounds; ratio "
         "is the median of the ratios within a round; quartiles are those of these ratios.",
         "GPU busy: share of the time of one more block in which at least one kernel or copy ran.",
+        "waits/step: operations of a step that make the host wait for the GPU, in one more block.",
+    ]
+    notes += [
+        f"{result.case} waits in every step: "
+        + ", ".join(f"{place} ({count}×)" for place, count in result.waits.items() if count)
+        for result in results
+        if result.waits and any(result.waits.values())
     ]
     records = [{**vars(result), "ratio": median(result.ratios)} for result in results]
     return Report([Figures(head, rows)], notes, records)

@@ -64,6 +64,15 @@ def lpips_alex(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(home))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips the tests marked ``cuda`` where there is no such device."""
+    if item.get_closest_marker("cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
 @pytest.fixture(autouse=True)
 def _no_backbone_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SRTOOLBOX_LPIPS_BACKBONE", raising=False)

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-from contextlib import nullcontext
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from statistics import median
-from typing import Literal, cast
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from srtoolbox.archs.base import arch_info
 from srtoolbox.archs.layers.deform import reference_path
+from srtoolbox.bench.modes import SYNTAX, Mode
 from srtoolbox.bench.network import build_net
 from srtoolbox.bench.options import BenchOptions
 from srtoolbox.bench.report import Figures, Report, machine
-from srtoolbox.bench.straightforward import straightforward
-from srtoolbox.bench.timing import in_rounds, speedup
+from srtoolbox.bench.timing import in_rounds, milliseconds, speedup
+from srtoolbox.bench.variant import Variant
 from srtoolbox.config.schema import option
-from srtoolbox.data.base import Batch
-from srtoolbox.engine.device.precision import Precision, autocast
 from srtoolbox.engine.options import ArchSpec
-from srtoolbox.engine.profiling import TrainingStep, peak_memory
-from srtoolbox.losses import L1Loss
-from srtoolbox.models.frames import arrange_frames, run_network
-from srtoolbox.models.sr_model import SRModel
-from srtoolbox.utils.own_code import is_own
+from srtoolbox.errors import UserError
 
-Mode = Literal["fp32", "fp32+channels_last", "bf16", "bf16+channels_last"]
 REFERENCE = "reference"
 _HEAD = ("arch", "mode", "test ms", "×", "train ms", "×", "test MiB", "train MiB", "rel. Δ")
 
@@ -41,15 +32,24 @@ class ArchsOptions(BenchOptions):
     input: tuple[int, int, int, int, int] = option(
         default=(4, 5, 3, 32, 32), min=1, doc="Clips, frames, channels, height, width of the LR."
     )
-    modes: list[Mode] = option(
+    modes: list[str] = option(
         default=["fp32", "fp32+channels_last", "bf16+channels_last"],
-        doc="Number and memory formats to measure.",
+        doc=f"Modes to measure: {SYNTAX}. compile: torch.compile; graphs: CUDA graphs.",
+    )
+    compile_backend: Literal["inductor", "aot_eager"] = option(
+        default="inductor",
+        doc="Backend of torch.compile; aot_eager needs no compiler and makes nothing faster.",
     )
 
     def validate(self) -> list[tuple[str, str]]:
         """Checks across fields; returns (key, message) of each fault."""
-        missing = [] if self.archs else [("archs", "name at least one arch")]
-        return super().validate() + missing
+        faults = [] if self.archs else [("archs", "name at least one arch")]
+        for number, mode in enumerate(self.modes):
+            try:
+                Mode.parse(mode)
+            except UserError as error:
+                faults.append((f"modes.{number}", str(error)))
+        return super().validate() + faults
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,11 @@ class Measurement:
         mode: ``"reference"`` or one of the modes.
         forward: Seconds of a forward pass in eval mode, without gradients, by round.
         training: Seconds of a forward and backward pass with an L1 loss, by round.
-        forward_memory: Peak MiB of tensors of a forward pass beyond weights and input.
+        forward_memory: Peak MiB of tensors of a forward pass beyond weights and input; None with
+            CUDA graphs.
         training_memory: The same of a training step, gradients included.
+        parameters: Number of parameters of the network.
+        preparation: Seconds of the first forward pass and training step, compilation included.
         deviation: Relative norm of the difference to the SR images of the reference path.
         forward_ratio: Speed-up of the forward pass over the reference.
         training_ratio: Speed-up of the training step over the reference.
@@ -72,15 +75,47 @@ class Measurement:
     mode: str
     forward: list[float]
     training: list[float]
-    forward_memory: float
-    training_memory: float
+    forward_memory: float | None
+    training_memory: float | None
+    parameters: int
+    preparation: float
     deviation: float
     forward_ratio: float
     training_ratio: float
 
+    @property
+    def memory(self) -> tuple[float | None, float | None]:
+        """Memory of the forward pass and of the training step."""
+        return self.forward_memory, self.training_memory
 
-def measure_archs(opt: ArchsOptions, device: torch.device) -> list[Measurement]:
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """An arch that cannot be computed in a mode.
+
+    Attributes:
+        arch: Its name in the option file.
+        mode: The mode.
+        reason: Why; one line.
+        failed: Whether an error is the reason. It is false if the mode needs another device.
+    """
+
+    arch: str
+    mode: str
+    reason: str
+    failed: bool
+
+
+Result = Measurement | Unmeasured
+
+
+def measure_archs(opt: ArchsOptions, device: torch.device) -> Iterator[list[Result]]:
     """Measures every arch on the reference path and in every mode.
+
+    A mode that fails, for example because a network cannot be compiled, does not end the others.
+
+    Returns:
+        The results of each arch, as soon as it is measured.
 
     Raises:
         UserError: before anything is measured, if an arch does not accept the input or has no
@@ -90,106 +125,97 @@ def measure_archs(opt: ArchsOptions, device: torch.device) -> list[Measurement]:
         name: build_net(f"archs.{name}", spec, opt.input[1:]).to(device)
         for name, spec in opt.archs.items()
     }
-    return [
-        measurement
-        for name, net in nets.items()
-        for measurement in _measure(name, net, opt, device)
+    return (_measure(name, net, opt, device) for name, net in nets.items())
+
+
+def _measure(name: str, net: nn.Module, opt: ArchsOptions, device: torch.device) -> list[Result]:
+    lq = torch.rand(opt.input).to(device)
+    reference = Variant(net, lq, None)
+    reference.prepare()
+    variants: dict[str, Variant] = {REFERENCE: reference}
+    results: dict[str, Result] = {}
+    for mode in opt.modes:
+        try:
+            if Mode.parse(mode).needs_cuda and device.type != "cuda":
+                results[mode] = Unmeasured(name, mode, "needs CUDA", failed=False)
+                continue
+            variant = Variant(net, lq, Mode.parse(mode), opt.compile_backend)
+            variant.prepare()
+            variants[mode] = variant
+        except RuntimeError as error:
+            results[mode] = Unmeasured(name, mode, _one_line(error), failed=True)
+    expected = reference.forward().float()
+    deviations = [
+        ((variant.forward() - expected).norm() / expected.norm()).item()
+        for variant in variants.values()
     ]
-
-
-class _NetworkInMode:
-    """A network on one batch, computed in one mode.
-
-    Args:
-        net: The network; it is copied.
-        lq: (N, T, C, h, w).
-        mode: ``"reference"`` (contiguous fp32 on the reference path) or a mode.
-    """
-
-    def __init__(self, net: nn.Module, lq: Tensor, mode: str) -> None:
-        self.mode, self._device = mode, lq.device
-        self._context = reference_path if mode == REFERENCE else nullcontext
-        self._precision: Precision = "bf16" if mode.startswith("bf16") else "fp32"
-        layout = torch.channels_last if "channels_last" in mode else torch.contiguous_format
-        self._net = copy.deepcopy(net).to(memory_format=layout)
-        if mode == REFERENCE:
-            self._net = straightforward(self._net)
-        reference = None if arch_info(net).restores_all else 0
-        self._lq = arrange_frames(net, lq, reference)
-        if is_own(net):  # its mistakes are named before anything is measured
-            with torch.no_grad():
-                run_network(self._net.eval(), self._lq)
-        n, channels, height, width = lq[:, 0].shape
-        scale = cast(int, net.scale)
-        channels = arch_info(net).out_channels or channels
-        frames = () if reference == 0 else (lq.shape[1],)
-        gt = torch.rand(n, *frames, channels, height * scale, width * scale, device=lq.device)
-        model = SRModel(self._net, {"l_pix": L1Loss()}, reference)
-        batch: Batch = {"key": ["random"] * n, "lq": lq, "gt": gt}
-        self._step = TrainingStep(model, batch, lq.device, self._precision)
-
-    @torch.no_grad()
-    def forward(self) -> Tensor:
-        """Returns the SR images (N, C, H, W), or (N, T, C, H, W) of networks that restore all."""
-        self._net.eval()
-        with self._context(), autocast(self._device, self._precision):
-            output = self._net(self._lq)
-        return output["sr"] if isinstance(output, dict) else output
-
-    def training(self) -> None:
-        """Runs a forward and a backward pass."""
-        self._net.train()
-        with self._context():
-            self._step.run()
-
-
-def _measure(
-    name: str, net: nn.Module, opt: ArchsOptions, device: torch.device
-) -> list[Measurement]:
-    lq = torch.rand(opt.input, device=device)
-    variants = [_NetworkInMode(net, lq, mode) for mode in (REFERENCE, *opt.modes)]
-    expected = variants[0].forward().float()
-    facts = [  # measuring them is also the warm-up
-        {
-            "deviation": ((variant.forward() - expected).norm() / expected.norm()).item(),
-            "forward_memory": peak_memory(variant.forward, device),
-            "training_memory": peak_memory(variant.training, device),
-        }
-        for variant in variants
-    ]
-    forward = in_rounds([variant.forward for variant in variants], opt.rounds, device)
-    training = in_rounds([variant.training for variant in variants], opt.rounds, device)
-    return [
-        Measurement(
+    memory = [variant.memory() for variant in variants.values()]
+    forward = in_rounds([variant.forward for variant in variants.values()], opt.rounds, device)
+    training = in_rounds([variant.training for variant in variants.values()], opt.rounds, device)
+    for number, (mode, variant) in enumerate(variants.items()):
+        results[mode] = Measurement(
             name,
-            variant.mode,
-            first,
-            second,
-            forward_ratio=speedup(forward[0], first),
-            training_ratio=speedup(training[0], second),
-            **fact,
+            mode,
+            forward[number],
+            training[number],
+            *memory[number],
+            sum(parameter.numel() for parameter in net.parameters()),
+            variant.preparation,
+            deviations[number],
+            forward_ratio=speedup(forward[0], forward[number]),
+            training_ratio=speedup(training[0], training[number]),
         )
-        for variant, first, second, fact in zip(variants, forward, training, facts, strict=True)
-    ]
+    if any(Mode.parse(mode).compile for mode in opt.modes):
+        torch.compiler.reset()  # it keeps a limited number of compiled programs for all networks
+    return [results[mode] for mode in (REFERENCE, *opt.modes)]
 
 
-def report_archs(results: list[Measurement], opt: ArchsOptions, device: torch.device) -> Report:
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def report_archs(results: list[Result], opt: ArchsOptions, device: torch.device) -> Report:
     """Returns the measurements as a table."""
-    rows = [
-        [
-            result.arch,
-            result.mode,
-            f"{median(result.forward) * 1e3:.0f}",
-            f"{result.forward_ratio:.2f}",
-            f"{median(result.training) * 1e3:.0f}",
-            f"{result.training_ratio:.2f}",
-            f"{result.forward_memory:.0f}",
-            f"{result.training_memory:.0f}",
-            f"{result.deviation:.1g}",
-        ]
+    unmeasured = [result for result in results if isinstance(result, Unmeasured)]
+    notes = _notes(opt, device)
+    if sizes := [
+        f"{result.arch} {result.parameters / 1e6:.3g}"
         for result in results
+        if isinstance(result, Measurement) and result.mode == REFERENCE
+    ]:
+        notes.append(f"Parameters in millions: {', '.join(sizes)}.")
+    if prepared := [
+        f"{result.arch} in {result.mode} {result.preparation:.1f}"
+        for result in results
+        if isinstance(result, Measurement) and result.mode != REFERENCE
+        if Mode.parse(result.mode).compile or Mode.parse(result.mode).graphs
+    ]:
+        backend = f"compiled by {opt.compile_backend} or recorded"
+        notes.append(f"Seconds of the first calls, {backend}: {', '.join(prepared)}.")
+    notes += [f"{one.arch} in {one.mode}: {one.reason}." for one in unmeasured]
+    return Report(
+        [Figures(_HEAD, [_row(result) for result in results], names=2)],
+        notes,
+        list(map(asdict, results)),
+        [f"{one.arch} in {one.mode}: {one.reason}" for one in unmeasured if one.failed],
+    )
+
+
+def _row(result: Result) -> list[str]:
+    if isinstance(result, Unmeasured):
+        state = "failed" if result.failed else result.reason
+        return [result.arch, result.mode, state, *["–"] * (len(_HEAD) - 3)]
+    return [
+        result.arch,
+        result.mode,
+        milliseconds(result.forward),
+        f"{result.forward_ratio:.2f}",
+        milliseconds(result.training),
+        f"{result.training_ratio:.2f}",
+        *("–" if one is None else f"{one:.0f}" for one in result.memory),
+        f"{result.deviation:.1g}",
     ]
-    return Report([Figures(_HEAD, rows, names=2)], _notes(opt, device), list(map(asdict, results)))
 
 
 def _notes(opt: ArchsOptions, device: torch.device) -> list[str]:
@@ -213,7 +239,8 @@ def _notes(opt: ArchsOptions, device: torch.device) -> list[str]:
         f"Times are medians of {opt.rounds} rounds; × is the speed-up over the reference: the "
         "median of the ratios within a round, in which each mode is timed once.",
         "MiB is peak tensor memory beyond weights and input. On a CPU, memory that an operator "
-        "allocates internally is not counted; torchvision's operator allocates much.",
+        "allocates internally is not counted; torchvision's operator allocates much. The memory of "
+        "CUDA graphs is not measured.",
         "rel. Δ is the relative norm of the difference to the reference's SR images, with freshly "
         "initialised weights.",
     ]

@@ -44,11 +44,13 @@ class Report:
         tables: The printed tables.
         notes: Sentences below the tables.
         results: The measurements of every round, for JSON.
+        failures: What could not be measured because of an error: one line each.
     """
 
     tables: list[Figures]
     notes: list[str]
     results: Any
+    failures: Sequence[str] = ()
 
 
 def to_terminal(report: Report, opt: BenchOptions) -> Group:
@@ -81,6 +83,7 @@ def write_report(report: Report, opt: BenchOptions, device: torch.device, comman
         "options": plain(opt),
         "environment": {**describe_environment(device), "threads": thread_count(opt)},
         "results": report.results,
+        "failures": list(report.failures),
     }
     write_atomic(path.with_suffix(".json"), to_json(record, indent=1, default=str) + "\n")
     write_atomic(path, to_markdown(report, opt, command))

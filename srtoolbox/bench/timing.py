@@ -26,3 +26,9 @@ def in_rounds(
     """Returns the seconds of each function by round; a round times all of them in turn."""
     times = [[seconds(work, device) for work in works] for _ in range(rounds)]
     return [list(column) for column in zip(*times, strict=True)]
+
+
+def milliseconds(times: list[float]) -> str:
+    """Returns the median of some seconds in milliseconds, with three digits or more."""
+    value = median(times) * 1e3
+    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"

@@ -23,6 +23,7 @@ def bench(arguments: Namespace) -> None:
     settings += ["--device", arguments.device] if arguments.device != "auto" else []
     command = shlex.join(["srtoolbox", "bench", str(arguments.options), *settings])
     device = pick_device(arguments.device)
-    tables, path = run_bench(arguments.options, arguments.overrides, device, command)
-    print_rich(tables)
-    print(f"written to {path}, and .json beside it")
+    written = run_bench(arguments.options, arguments.overrides, device, command)
+    print_rich(written.shown)
+    print(f"written to {written.path}, and .json beside it")
+    written.raise_failures()

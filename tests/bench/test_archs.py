@@ -40,9 +40,13 @@ def options(**changes) -> ArchsOptions:
     return check({**TREE, **changes}, ArchsOptions)
 
 
+def measure(opt: ArchsOptions) -> list:
+    return [result for of_arch in measure_archs(opt, CPU) for result in of_arch]
+
+
 @pytest.mark.slow
 def test_every_arch_is_measured_in_every_mode() -> None:
-    results = measure_archs(options(), CPU)
+    results = measure(options())
     assert [(one.arch, one.mode) for one in results] == [
         (arch, mode) for arch in TREE["archs"] for mode in MODES
     ]
@@ -59,7 +63,7 @@ def test_every_arch_is_measured_in_every_mode() -> None:
 def test_other_numbers_of_bands() -> None:
     spec = {"type": "EDSR", "num_feat": 4, "num_block": 1, "num_in_ch": 4, "num_out_ch": 1}
     opt = options(archs={"EDSR": spec}, input=[1, 2, 4, 8, 12], modes=["fp32"], rounds=1)
-    assert [one.deviation for one in measure_archs(opt, CPU)] == [0, 0]
+    assert [one.deviation for one in measure(opt)] == [0, 0]
 
 
 @pytest.mark.slow
@@ -67,7 +71,7 @@ def test_other_numbers_of_bands() -> None:
 def test_networks_that_restore_all_frames(name: str) -> None:
     spec = {"type": name, "num_feat": 8, "num_block": 1, "num_flow_level": 2, "num_flow_feat": 4}
     opt = options(archs={name: spec}, input=[1, 3, 3, 8, 12], modes=["fp32"], rounds=1)
-    reference, ours = measure_archs(opt, CPU)
+    reference, ours = measure(opt)
     assert reference.deviation == 0
     assert ours.deviation < 1e-5
 
@@ -82,7 +86,7 @@ def test_only_the_reference_is_computed_by_the_reference_path(monkeypatch) -> No
         "_by_grid_sample",
         lambda x, *rest: seen.append((len(x), deform._on_reference_path)) or original(x, *rest),
     )
-    measure_archs(options(archs={"EDVR": EDVR}, modes=["fp32"]), CPU)
+    measure(options(archs={"EDVR": EDVR}, modes=["fp32"]))
     assert set(seen) == {(2, True), (6, False)}  # 2 clips of 3 frames
 
 
@@ -90,7 +94,7 @@ def test_only_the_reference_is_computed_by_the_reference_path(monkeypatch) -> No
 def test_the_reference_of_dstc_srnet_is_its_straightforward_form() -> None:
     spec = {"type": "DSTCSRNet", "num_feat": 8}
     opt = options(archs={"DSTC": spec}, input=[1, 3, 3, 24, 24], modes=["fp32"], rounds=1)
-    reference, ours = measure_archs(opt, CPU)
+    reference, ours = measure(opt)
     assert (reference.mode, reference.deviation) == ("reference", 0)
     assert 0 < ours.deviation < 1e-4
     assert ours.forward_memory < reference.forward_memory / 2
@@ -129,7 +133,7 @@ def test_the_attention_of_swinir_written_out(size: tuple[int, int]) -> None:
 @pytest.mark.slow
 def test_the_reference_of_swinir_is_measured() -> None:
     opt = options(archs={"SwinIR": SWINIR}, input=[1, 3, 3, 16, 16], modes=["fp32"], rounds=1)
-    reference, ours = measure_archs(opt, CPU)
+    reference, ours = measure(opt)
     assert (reference.mode, reference.deviation) == ("reference", 0)
     assert ours.deviation < 1e-5
     assert ours.forward_memory < reference.forward_memory
@@ -150,7 +154,7 @@ def test_threads_are_set_and_restored(tmp_path: Path, monkeypatch) -> None:
 @pytest.mark.slow
 def test_results_are_reported() -> None:
     opt = options(modes=["fp32"], archs={"EDVR": EDVR})
-    report = report_archs(measure_archs(opt, CPU), opt, CPU)
+    report = report_archs(measure(opt), opt, CPU)
     reference, ours = report.results
     assert (reference["forward_ratio"], reference["training_ratio"]) == (1, 1)
     assert ours["forward_ratio"] > 0 and ours["training_ratio"] > 0
@@ -173,13 +177,16 @@ def test_missing_torchvision_is_said(monkeypatch) -> None:
         ({"archs": {"B": {"type": "Bicubic"}}}, "archs.B: has nothing to learn"),
         ({"archs": {}}, "archs: name at least one arch"),
         ({"name": "a/b"}, "name: 'a/b' cannot be the name of a folder"),
-        ({"modes": ["fp8"]}, "modes"),
+        ({"modes": ["fp32", "fp8"]}, r"modes\.1: 'fp8' is no mode; use fp32, tf32 or bf16, then"),
+        ({"modes": ["compile+bf16"]}, r"modes\.0: 'compile\+bf16' is no mode"),
+        ({"modes": ["bf16+graphs+graphs"]}, r"modes\.0: 'bf16\+graphs\+graphs' is no mode"),
+        ({"compile_backend": "gcc"}, "compile_backend"),
         ({"input": [2, 3, 3, 8]}, "input: expected 5 values, got 4"),
     ],
 )
 def test_faulty_options(changes: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        measure_archs(options(**changes), CPU)
+        measure(options(**changes))
 
 
 @pytest.mark.parametrize("name", ["archs", "dstc_plus", "dstc_srnet", "swinir"])

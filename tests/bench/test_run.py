@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from srtoolbox.bench.run import run_bench
+from srtoolbox.bench.archs import ArchsOptions, Unmeasured, report_archs
+from srtoolbox.bench.run import Benchmark, run_bench
+from srtoolbox.bench.variant import Variant
 from srtoolbox.cli import main
 from srtoolbox.errors import UserError
 
@@ -28,7 +31,9 @@ def write(folder: Path, **changes) -> Path:
 
 
 def test_markdown_and_json_are_written(tmp_path: Path) -> None:
-    _, path = run_bench(write(tmp_path, modes=["fp32"]), ["rounds=2"], CPU, "srtoolbox bench x.yml")
+    options = write(tmp_path, modes=["fp32"])
+    _, path, failures = run_bench(options, ["rounds=2"], CPU, "srtoolbox bench x.yml")
+    assert not failures
     assert path == tmp_path / "bench" / "tiny.md"
     record = json.loads(path.with_suffix(".json").read_text())
     assert record["command"] == "srtoolbox bench x.yml"
@@ -37,6 +42,41 @@ def test_markdown_and_json_are_written(tmp_path: Path) -> None:
     text = path.read_text()
     assert "| arch | mode | test ms |" in text and "| --- | --- | ---: |" in text
     assert "| EDSR | fp32 |" in text and "`srtoolbox bench x.yml`" in text
+
+
+def test_what_was_measured_before_a_kill_is_kept(tmp_path: Path) -> None:
+    def killed(opt: ArchsOptions, device: torch.device) -> Iterator[list[Unmeasured]]:
+        yield [Unmeasured("EDSR", "fp32+graphs", "needs CUDA", failed=False)]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_bench(write(tmp_path), (), CPU, "", Benchmark(ArchsOptions, killed, report_archs))
+    assert "| EDSR | fp32+graphs | needs CUDA |" in (tmp_path / "bench" / "tiny.md").read_text()
+
+
+def test_a_mode_that_fails_is_reported_and_the_others_are_measured(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    prepare = Variant.prepare
+
+    def failing(variant: Variant) -> None:
+        if variant.mode.precision == "bf16":
+            raise RuntimeError("\nno kernel\nfor this type")
+        prepare(variant)
+
+    monkeypatch.setattr(Variant, "prepare", failing)
+    modes = json.dumps(["bf16", "fp32+graphs", "fp32", "tf32"])
+    options = write(tmp_path)
+    assert main(["bench", str(options), "--set", f"modes={modes}", "--device", "cpu"]) == 1
+    assert "EDSR in bf16: RuntimeError: no kernel" in capsys.readouterr().err
+    path = tmp_path / "bench" / "tiny.md"
+    rows = [line.split(" | ")[1:3] for line in path.read_text().splitlines() if "| EDSR |" in line]
+    assert rows[1:3] == [["bf16", "failed"], ["fp32+graphs", "needs CUDA"]]
+    assert rows[4] == ["tf32", "needs CUDA"]
+    assert [rows[0][0], rows[3][0]] == ["reference", "fp32"]
+    assert all(float(rows[number][1]) > 0 for number in (0, 3))
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert record["failures"] == ["EDSR in bf16: RuntimeError: no kernel"]
 
 
 def test_faulty_options_are_named_before_anything_is_measured(tmp_path: Path) -> None:

@@ -67,23 +67,37 @@ def test_blocks_of_the_trainer_and_of_the_bare_loop_alternate(monkeypatch) -> No
 
     monkeypatch.setattr(train, "train_in_blocks", traced)
     opt = options()
-    results = measure_trainer(opt, CPU)
+    results = [result for of_case in measure_trainer(opt, CPU) for result in of_case]
     # The first block of each is a warm-up.
     assert order == ["block 0", "bare 2", "block 1", "bare 2", "block 2", "bare 2"] * 2
     assert [one.case for one in results] == ["one", "many"]
     for one in results:
         assert len(one.trainer) == len(one.bare) == len(one.wait) == 2
-        assert min(one.trainer + one.bare) > 0 and max(one.wait) <= 1 and one.busy is None
+        assert min(one.trainer + one.bare) > 0 and max(one.wait) <= 1
+        assert one.busy is None and one.waits is None
     report = report_trainer(results, opt, CPU)
     assert [row[0] for row in report.tables[0].rows] == ["one", "many"]
-    assert [row[-1] for row in report.tables[0].rows] == ["not measured"] * 2
+    assert [row[-2:] for row in report.tables[0].rows] == [["not measured"] * 2] * 2
     assert [one["ratio"] for one in report.results] == [median(one.ratios) for one in results]
 
 
 def test_the_ratio_is_the_median_of_ratios_within_rounds() -> None:
-    one = Overhead("a", [2.0, 30.0, 8.0], [1.0, 10.0, 2.0], [0.0] * 3, 0.97)
-    row = report_trainer([one], options(), CPU).tables[0].rows[0]
-    assert row == ["a", "2000.0", "8000.0", "3.000", "2.50–3.50", "0.2", "0.00", "97"]
+    waits = {"a.py:1": 2, "b.py:7": 0}
+    one = Overhead("a", [2.0, 30.0, 8.0], [1.0, 10.0, 2.0], [0.0] * 3, 0.97, waits)
+    report = report_trainer([one], options(), CPU)
+    row = report.tables[0].rows[0]
+    assert row == ["a", "2000.0", "8000.0", "3.000", "2.50–3.50", "0.2", "0.00", "97", "2"]
+    assert report.notes[-1] == "a waits in every step: a.py:1 (2×)"
+
+
+@pytest.mark.cuda
+def test_gpu_time_and_waits_are_measured() -> None:
+    cuda = torch.device("cuda")
+    opt = options(steps=20, rounds=1)  # a log point waits a few times, but not 20 times
+    results = [result for of_case in measure_trainer(opt, cuda) for result in of_case]
+    for one in results:
+        assert one.busy is not None and 0 < one.busy <= 1
+        assert one.waits is not None and sum(one.waits.values()) == 0
 
 
 def test_the_bare_loop_trains_as_the_trainer_does(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class TestTraining:
             part = batch(images(root, {"type": name}), size=4, rank=rank, world_size=2)
             assert torch.equal(part["lq"], whole["lq"][rank::2])
 
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    @pytest.mark.cuda
     @pytest.mark.parametrize("name", NAMES)
     def test_devices_agree(self, root: Path, name: str) -> None:
         stream = SampleStream(images(root, {"type": name}), 7, 8)

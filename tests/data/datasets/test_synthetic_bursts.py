@@ -118,7 +118,7 @@ def test_bursts_made_on_the_device_are_the_same(root: Path, options: dict[str, A
         assert torch.equal(made[name], plain[name])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 @pytest.mark.parametrize("options", PIPELINES)
 def test_a_gpu_makes_the_same_bursts_but_for_rounding(root: Path, options: dict[str, Any]) -> None:
     stream = SampleStream(bursts(root, on_device=True, **options), 7, batch_size=3)

@@ -164,7 +164,7 @@ def test_an_image_does_not_depend_on_its_batch() -> None:
         assert torch.equal(second, alone)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 def test_devices_agree() -> None:
     ours = apply_recipes(images(6), recipes())
     theirs = apply_recipes(images(6).cuda(), recipes())

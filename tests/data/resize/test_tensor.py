@@ -19,7 +19,7 @@ from srtoolbox.errors import UserError
 EDGES = ["symmetric", "replicate"]
 DEVICES = [
     "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
+    pytest.param("cuda", marks=pytest.mark.cuda),
 ]
 
 

@@ -11,7 +11,7 @@ from srtoolbox.data import SampleBursts, SampleStream
 from srtoolbox.engine.device.precision import autocast
 from srtoolbox.errors import RunError
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = pytest.mark.cuda
 CUDA = torch.device("cuda")
 
 
