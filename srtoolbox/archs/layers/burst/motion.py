@@ -36,7 +36,7 @@ _NUM_PARAMETER: dict[str, tuple[int, ...]] = {
 _MIN_LEVEL_SIZE = 10  # pixels; smaller images do not determine three parameters
 _PIXELS_PER_VALUE = 10  # smoothing and aliasing correlate the residuals of so many pixels
 _VISIBLE_VARIANCE = 1e-7  # of residuals; a tenth of the rounding to 8 bits
-_RIM = 1 / 40  # of the shorter side is not compared at each border, if this is at least a pixel
+_RIM = 1 / 40  # of the shorter side is not compared at each border, if this is at least two pixels
 _MIN_OVERLAP = 0.2  # of the valid pixels, of a kept estimate
 _MIN_CORRELATION = 0.25  # of a kept estimate; interpolation alone makes noise this similar
 
@@ -86,20 +86,24 @@ def estimate_motion(
             f"estimate_motion: model must be one of {', '.join(_NUM_PARAMETER)}, got {model!r}"
         )
     n, t, _, h, w = frames.shape
+    reference = range(t)[reference]
     still = torch.eye(2, 3, device=frames.device)
     if t == 1:
         return still.expand(n, 1, 2, 3).clone()
     with torch.autocast(frames.device.type, enabled=False):
-        gray = _smooth(frames.detach().float().mean(2))  # (N, T, h, w)
-        pyramid = [gray]
+        gray = frames.detach().float().mean(2)  # (N, T, h, w)
+        if reference != 0:
+            before, first, after = gray.split([reference, 1, t - reference - 1], 1)
+            gray = torch.cat([first, before, after], 1)
+        pyramid = [_smooth(gray)]
         while len(pyramid) < num_level and min(pyramid[-1].shape[-2:]) >= 2 * _MIN_LEVEL_SIZE:
             pyramid.append(F.avg_pool2d(_smooth(pyramid[-1]), 2))
 
-        radius = (h + w) / 6  # about the mean distance from the centre; makes parameters pixels
+        tangents = _Tangents((h + w) / 6, gray)
         pose = gray.new_zeros(n * (t - 1), 6)
         counts = _NUM_PARAMETER[model]
         for level in reversed(range(len(pyramid))):
-            aligner = _Aligner(pyramid[level], reference, 2**level, (h, w), radius)
+            aligner = _Aligner(pyramid[level], 2**level, (h, w), tangents)
             finest, coarsest = level == 0, level == len(pyramid) - 1
             steps = num_iter if finest else num_iter + 1 if coarsest else num_iter - 1
             for i in range(steps):
@@ -111,10 +115,9 @@ def estimate_motion(
                     last = 2 if coarsest and i == 0 else 3 if not finest or i == 0 else 4
                     allowed = counts if finest and i + 2 >= steps else counts[1:last]
                 pose = aligner.restart(pose, allowed)
-        pose = aligner.keep(pose)
+        rows = tangents.rows(aligner.keep(pose)).unflatten(0, (n, t - 1))
 
-        linear = pose.view(n, t - 1, 2, 3)[..., :2] / radius + still[:, :2]
-        shift = pose.view(n, t - 1, 2, 3)[..., 2]
+        linear, shift = rows[..., :2] / tangents.radius + still[:, :2], rows[..., 2]
         # From positions relative to the centre of the image to those relative to its first pixel.
         centre = torch.stack([still.new_full((), (w - 1) / 2), still.new_full((), (h - 1) / 2)])
         shift = shift + centre - (linear * centre).sum(-1)
@@ -123,57 +126,105 @@ def estimate_motion(
     return torch.cat([motion[:, :reference], still, motion[:, reference:]], 1)
 
 
+class _Tangents:
+    """The six parameters of a pose, all in pixels, and their sums over an image.
+
+    They are shift x, shift y, rotation, zoom and two shears. A point p of the reference, relative
+    to the centre of the image, moves by ``R·(p / radius, 1)`` pixels, where the rows R depend
+    linearly on the parameters. With all other parameters 0, a rotation has the zoom 0, and its
+    rows are those of an exact rotation up to the third order.
+
+    Args:
+        radius: Distance from the centre at which rotation, zoom and shears of 1 move by one pixel.
+        like: Gives type and device.
+    """
+
+    def __init__(self, radius: float, like: Tensor) -> None:
+        self.radius = radius
+        eye = torch.eye(6, dtype=like.dtype, device=like.device)
+        xx, xy, x, yx, yy, y = eye.unbind()
+        self.basis = torch.stack([x, y, yx - xy, xx + yy, xx - yy, xy + yx])
+        self.eye, self.bend = eye, eye[3] / (2 * radius)
+        # A model has the row with as many ones as it has parameters.
+        self.models = torch.ones(7, 6, dtype=like.dtype, device=like.device).tril(-1)
+        # Sums and products of sums are linear in the moments, so their matrices are the results
+        # for unit vectors.
+        unit = torch.eye(8, dtype=like.dtype, device=like.device).view(8, 2, 2, 2)
+        descent = torch.stack([unit[..., 1, 0], unit[..., 0, 1], unit[..., 0, 0]], -1)
+        self.descent = self.basis @ descent.flatten(1).mT  # (6, 8)
+        unit = torch.eye(27, dtype=like.dtype, device=like.device).view(27, 3, 3, 3)
+        one, x, xx = unit[..., 0, 0], unit[..., 1, 0], unit[..., 2, 0]
+        y, yy, xy = unit[..., 0, 1], unit[..., 0, 2], unit[..., 1, 1]
+        blocks = torch.stack([xx, xy, x, xy, yy, y, x, y, one], -1).view(27, 3, 3, 3)
+        a, b, c = blocks.unbind(1)
+        matrix = torch.cat([torch.cat([a, b], 2), torch.cat([b, c], 2)], 1)
+        self.matrix = (self.basis @ matrix @ self.basis.mT).flatten(1).mT  # (36, 27)
+
+    def rows(self, pose: Tensor) -> Tensor:
+        """Returns the rows of poses (B, 6) that have an exact rotation: (B, 2, 3)."""
+        return ((pose - self.bent(pose)) @ self.basis).view(-1, 2, 3)
+
+    def bent(self, pose: Tensor) -> Tensor:
+        """Returns the zoom of the tangent of a rotation, to subtract from it: (B, 6)."""
+        return pose[:, 2:3].square() * self.bend
+
+
 class _Aligner:
     """Gauss-Newton steps at one pyramid level, for all frames but the reference at once.
 
-    A pose (B, 6) has the rows of a 2×3 matrix P: a point p of the reference, relative to the centre
-    of the image, moves by ``P·(p / radius, 1)`` pixels of the full image. All operations on images
-    are elementwise or sums along axes: products with small matrices are several times as slow.
+    All operations on images are elementwise or sums along axes: products with small matrices are
+    several times as slow.
+
+    Args:
+        images: (N, T, h, w), the reference first.
+        stride: Pixels of the full image per pixel.
+        full: Height and width of the full image.
+        tangents: The parameters of a pose.
     """
 
     def __init__(
-        self, images: Tensor, reference: int, stride: int, full: tuple[int, int], radius: float
+        self, images: Tensor, stride: int, full: tuple[int, int], tangents: _Tangents
     ) -> None:
         height, width = images.shape[2:]
-        self.radius = radius
-        self.template = images[:, reference, None]
-        self.others = torch.cat([images[:, :reference], images[:, reference + 1 :]], 1)
+        self.tangents = tangents
+        self.template, self.others = images[:, :1], images[:, 1:].contiguous()
         padded = F.pad(self.template, (1, 1, 1, 1), mode="replicate")
         gx = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / (2 * stride)
         gy = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / (2 * stride)
         self.gradient = torch.stack([gx, gy], 2)  # (N, 1, 2, h, w)
         self.products = torch.stack([gx * gx, gx * gy, gy * gy], 2)
-        self.basis = _basis(images)
 
         # Pixels nearer to the border of the full image than the margin are not compared: filters
         # have repeated border values, and some cameras and generators leave a dark rim.
         rim = _RIM * min(full)
-        margin = max(stride / 2, rim if rim >= 1 else 0)
+        margin = max(stride / 2, rim if rim >= 2 else 0)
         axes = []
         for size, whole in ((width, full[1]), (height, full[0])):
             index = torch.arange(size, dtype=images.dtype, device=images.device)
             axes.append((index + 0.5) * stride - whole / 2)
         x, y = axes
-        compared = [
+        wide, high = (
             axis.abs() <= whole / 2 - margin for axis, whole in zip(axes, full[::-1], strict=True)
-        ]
-        self.window = (compared[1][:, None] & compared[0]).to(images.dtype)
-        self.powers = [
-            torch.stack([torch.ones_like(axis), axis, axis * axis])
-            for axis in (x / radius, y / radius)
-        ]
+        )
+        self.window = (high[:, None] & wide).to(images.dtype)
+        x, y = x / tangents.radius, y / tangents.radius
+        one = torch.ones_like
+        self.powers_x = torch.stack([one(x), x, x * x])
+        self.powers_y = torch.stack([one(y), y, y * y])
 
         # Positions for grid_sample: -1 and 1 are the edges of this level's image.
         unit = torch.stack([x.new_full((1,), 2 / (stride * side)) for side in (width, height)])
-        half = torch.stack([x.new_full((1,), whole / 2) for whole in (full[1], full[0])])
-        still = radius * torch.eye(2, device=x.device)
-        self.unit, self.still = unit, torch.cat([still * unit, half * unit - 1], 1)
-        self.centre, self.limit = self.still[:, 2:, None], ((half - margin) * unit)[..., None]
+        half = torch.stack([x.new_full((1,), whole / 2) for whole in full[::-1]])
+        self.centre = half * unit - 1
+        still = tangents.radius * torch.eye(2, dtype=x.dtype, device=x.device) * unit
+        self.still = torch.cat([still, self.centre], 1).flatten()
+        self.moves = tangents.basis * unit.expand(2, 3).flatten()
+        self.centre, self.limit = self.centre[..., None], ((half - margin) * unit)[..., None] + 1e-5
 
     def step(self, pose: Tensor) -> Tensor:
         """Performs one iteration with the weights, the matrix and the models of `restart`."""
-        descent = self._descent(self._residual(pose)[0])
-        return torch.baddbmm(pose[..., None], self.inverse, descent[..., None], alpha=-1)[..., 0]
+        moments = self._moments(self.weighted * self._residual(pose)[0][:, :, None], 2)
+        return torch.baddbmm(pose[..., None], self.inverse, moments[..., None], alpha=-1)[..., 0]
 
     def restart(self, pose: Tensor, allowed: tuple[int, ...]) -> Tensor:
         """Renews weights and matrix, and performs one iteration with the best allowed model.
@@ -187,43 +238,46 @@ class _Aligner:
             pose: (B, 6).
             allowed: Numbers of parameters to choose from.
         """
+        tangents = self.tangents
         residual, position = self._residual(pose)
         inside = self._inside(position)
         spread = (residual.abs() * inside).sum((2, 3), keepdim=True)
         spread = spread / (inside.sum((2, 3), keepdim=True) + 1)
-        relative = residual / (3 * spread + 1e-4)
-        weight = inside / (1 + relative * relative).square()
+        weight = inside / (1 + (residual / (3 * spread + 1e-4)).square()).square()
         self.weighted = weight[:, :, None] * self.gradient
 
-        matrix = self.basis @ self._matrix(weight) @ self.basis.mT
+        matrix = self._moments(self.products * weight[:, :, None], 3)
+        matrix = F.linear(matrix, tangents.matrix).view(-1, 6, 6)
         # Damping: an image without structure gives no step.
         damping = 1e-3 * matrix.diagonal(dim1=1, dim2=2).mean(1) + 1e-6
-        eye = torch.eye(6, device=pose.device)
-        upper, lower_inverse = _cholesky(matrix + damping[:, None, None] * eye)
-        projected = lower_inverse @ (self._descent(residual) @ self.basis.mT)[..., None]
-        solution = self._parameters(pose)[..., None] - lower_inverse.mT @ projected
+        matrix = torch.addcmul(matrix, damping[:, None, None], tangents.eye)
+        upper, lower_inverse = _cholesky(matrix, tangents.eye)
+        moments = self._moments(self.weighted * residual[:, :, None], 2)
+        projected = lower_inverse @ F.linear(moments, tangents.descent)[..., None]
+        solution = (pose + tangents.bent(pose))[..., None] - lower_inverse.mT @ projected
         rotated = (upper @ solution)[..., 0]
 
-        count = weight.sum((2, 3)).flatten()
-        error = (weight * residual * residual).sum((2, 3)).flatten()
-        error = (error - projected.square().sum((1, 2))).clamp_min(0) + _VISIBLE_VARIANCE * count
-        values = count / _PIXELS_PER_VALUE
-        penalty = (values + math.e).log()
-        squares = rotated.square()
-        criteria = [
-            values * (error + squares[:, used:].sum(1)).log() + used * penalty for used in allowed
-        ]
-        order = torch.arange(6, device=pose.device)
-        models = torch.stack([(order < used).to(pose.dtype) for used in allowed])
-        self.used = models[torch.stack(criteria, 1).argmin(1)]  # (B, 6)
-        self.inverse = (lower_inverse @ self.basis).mT @ (
-            self.used[..., None] * (lower_inverse @ self.basis)
-        )
-        solution = (lower_inverse.mT @ (self.used * rotated)[..., None])[..., 0]
-        return self._pose(solution)
+        models = torch.stack([tangents.models[used] for used in allowed])
+        used = models
+        if len(allowed) > 1:
+            count = weight.sum((2, 3)).flatten()
+            error = (weight * residual.square()).sum((2, 3)).flatten()
+            error = (error - projected.square().sum((1, 2))).clamp_min(0)
+            growth = F.linear(rotated.square(), 1 - models)
+            error = (error + _VISIBLE_VARIANCE * count)[:, None] + growth
+            values = (count / _PIXELS_PER_VALUE)[:, None]
+            criterion = values * error.log() + (values + math.e).log() * models.sum(1)
+            used = models[criterion.argmin(1)]
+        self.used = used  # (B, 6) or (1, 6)
+        self.inverse = lower_inverse.mT @ (used[..., None] * (lower_inverse @ tangents.descent))
+        pose = (lower_inverse.mT @ (used * rotated)[..., None])[..., 0]
+        return pose - tangents.bent(pose)
 
     def keep(self, pose: Tensor) -> Tensor:
-        """Replaces poses by zeros, the identity, that do not make the images more similar."""
+        """Replaces poses by zeros, the identity, that do not make the images more similar.
+
+        Poses that stay have an exact rotation, for `_Tangents.rows`.
+        """
         residual, position = self._residual(pose)
         inside = self._inside(position)
         overlap = inside.mean((2, 3))
@@ -231,20 +285,19 @@ class _Aligner:
         better = error < (self.others - self.template).abs().mean((2, 3))
         # The mean absolute difference of normal values is sqrt(2 / pi) standard deviations.
         variance = math.pi / 2 * error.square()
-        values = overlap * inside[0, 0].numel() / _PIXELS_PER_VALUE
+        values = overlap * math.prod(inside.shape[2:]) / _PIXELS_PER_VALUE
         similar = 1 - _MIN_CORRELATION - (values + 1 / _PIXELS_PER_VALUE).rsqrt()
         own = self.template.var((2, 3), correction=0) + self.others.var((2, 3), correction=0)
         better = better & (overlap > _MIN_OVERLAP) & (variance < similar * own)
-        # Steps are along tangents, so rotations have enlarged the image a little.
-        exact = self._pose(self._parameters(pose) * self.used)
+        exact = (pose + self.tangents.bent(pose)) * self.used
         return torch.where(better.flatten()[:, None], exact, torch.zeros_like(exact))
 
     def _residual(self, pose: Tensor) -> tuple[Tensor, Tensor]:
         """Returns warped frames minus the template, and positions (B, 2, h, w) of `grid_sample`."""
         n, t, height, width = self.others.shape
-        rows = torch.addcmul(self.still, pose.view(-1, 2, 3), self.unit)
-        x = rows[:, :, :1] * self.powers[0][1]
-        y = torch.addcmul(rows[:, :, 2:], rows[:, :, 1:2], self.powers[1][1])
+        rows = torch.addmm(self.still, pose, self.moves).view(-1, 2, 3)
+        x = rows[:, :, :1] * self.powers_x[1]
+        y = torch.addcmul(rows[:, :, 2:], rows[:, :, 1:2], self.powers_y[1])
         position = x[:, :, None] + y[..., None]
         images = self.others.view(n * t, 1, height, width)
         # A permuted view: writing x beside y takes longer than the sampling.
@@ -254,44 +307,15 @@ class _Aligner:
 
     def _inside(self, position: Tensor) -> Tensor:
         """Returns 1 for pixels to compare, else 0: (N, T - 1, h, w)."""
-        within = (position - self.centre).abs() <= self.limit + 1e-5
+        within = (position - self.centre).abs() <= self.limit
         within = (within[:, 0] & within[:, 1]).view(self.others.shape)
         return within.to(position.dtype) * self.window
 
-    def _descent(self, residual: Tensor) -> Tensor:
-        """Returns half the gradient of the weighted squared error by a pose, (B, 6)."""
-        forces = self.weighted * residual[:, :, None]  # (N, T - 1, 2, h, w)
-        sums = self._moments(forces, 1)
-        return torch.stack([sums[..., 1, 0], sums[..., 0, 1], sums[..., 0, 0]], -1).flatten(1)
-
-    def _matrix(self, weight: Tensor) -> Tensor:
-        """Returns the matrix of the normal equations for poses, (B, 6, 6)."""
-        sums = self._moments(self.products * weight[:, :, None], 2)
-        first, x, xx = sums[..., 0, 0], sums[..., 1, 0], sums[..., 2, 0]
-        y, yy, xy = sums[..., 0, 1], sums[..., 0, 2], sums[..., 1, 1]
-        blocks = torch.stack([xx, xy, x, xy, yy, y, x, y, first], -1).unflatten(-1, (3, 3))
-        a, b, c = blocks.unbind(1)
-        return torch.cat([torch.cat([a, b], 2), torch.cat([b, c], 2)], 1)
-
-    def _moments(self, images: Tensor, degree: int) -> Tensor:
-        """Returns sums of images times powers of x and y: (N, T, K, h, w) to (N·T, K, D, D)."""
-        along_x = F.linear(images, self.powers[0][: degree + 1])
-        sums = F.linear(along_x.transpose(-1, -2), self.powers[1][: degree + 1])
-        return sums.flatten(0, 1)
-
-    def _parameters(self, pose: Tensor) -> Tensor:
-        """Converts poses to the six parameters; both (B, 6)."""
-        x, y, turn, along, *shears = (
-            pose @ (self.basis / self.basis.square().sum(1)[:, None]).mT
-        ).unbind(1)
-        zoom = ((self.radius + along).square() + turn.square()).sqrt() - self.radius
-        return torch.stack([x, y, turn, zoom, *shears], 1)
-
-    def _pose(self, parameters: Tensor) -> Tensor:
-        """Converts the six parameters to poses; both (B, 6)."""
-        x, y, turn, zoom, *shears = parameters.unbind(1)
-        along = ((self.radius + zoom).square() - turn.square()).clamp_min(0).sqrt() - self.radius
-        return torch.stack([x, y, turn, along, *shears], 1) @ self.basis
+    def _moments(self, images: Tensor, num_power: int) -> Tensor:
+        """Returns sums of images (N, T - 1, K, h, w) times powers of x and y: (B, K·D·D)."""
+        along_x = F.linear(images, self.powers_x[:num_power])
+        sums = F.linear(along_x.transpose(-1, -2), self.powers_y[:num_power])
+        return sums.flatten(0, 1).flatten(1)
 
 
 def motion_to_flow(motion: Tensor, size: tuple[int, int], stride: int = 1) -> Tensor:
@@ -341,19 +365,12 @@ def inside(flow: Tensor) -> Tensor:
     return within[:, None].to(flow.dtype)
 
 
-def _basis(like: Tensor) -> Tensor:
-    """Returns (6, 6): for each parameter the change of a pose, row by row."""
-    xx, xy, x, yx, yy, y = torch.eye(6, dtype=like.dtype, device=like.device).unbind()
-    return torch.stack([x, y, yx - xy, xx + yy, xx - yy, xy + yx])
-
-
-def _cholesky(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns Lᵀ and L⁻¹ of positive definite matrices ``L·Lᵀ``, all (B, K, K).
+def _cholesky(matrix: Tensor, eye: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns Lᵀ and L⁻¹ of positive definite matrices ``L·Lᵀ``, all (B, K, K); ``eye`` is (K, K).
 
     ONNX has no such operator, so while exporting the elimination is written out. The unknowns are
     in pixels, therefore the matrices have a good condition.
     """
-    eye = torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
     if not is_exporting():
         lower = torch.linalg.cholesky_ex(matrix)[0]  # cholesky makes a GPU wait
         return lower.mT, torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False)
