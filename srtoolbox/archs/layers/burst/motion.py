@@ -34,7 +34,7 @@ _NUM_PARAMETER: dict[str, tuple[int, ...]] = {
 }
 
 _MIN_LEVEL_SIZE = 10  # pixels; smaller images do not determine three parameters
-_PIXELS_PER_VALUE = 10  # smoothing and aliasing correlate the residuals of so many pixels
+_PIXELS_PER_VALUE = 10  # smoothing and aliasing correlate the residuals of neighbours
 _VISIBLE_VARIANCE = 1e-7  # of residuals; a tenth of the rounding to 8 bits
 _RIM = 1 / 40  # of the shorter side is not compared at each border, if this is at least two pixels
 _MIN_OVERLAP = 0.2  # of the valid pixels, of a kept estimate
@@ -59,9 +59,9 @@ def estimate_motion(
 
     ``"auto"`` chooses for each frame among no motion, shift and rotation, these with zoom, and all
     affine motions, by the Bayesian information criterion (Schwarz, "Estimating the Dimension of a
-    Model", 1978): of n values (a sixth of the valid pixels, because neighbours are correlated) a
-    further parameter has to lower the squared error by the factor ``(n + e) ** (-1 / n)``, which is
-    9 % for 16×16 pixels, 1.7 % for 48×48 and 0.5 % for 96×96.
+    Model", 1978). Of n values (a tenth of the compared pixels, because neighbours are correlated),
+    a further parameter has to lower the weighted squared error by the factor
+    ``(n + e) ** (-1 / n)``, which is 12 % for 16×16 pixels, 2.3 % for 48×48 and 0.7 % for 96×96.
 
     With every model, a motion is the identity if it does not lower the photometric error, or if
     frame and reference are too dissimilar for one scene, as two images of noise.
@@ -70,8 +70,8 @@ def estimate_motion(
         frames: (N, T, C, h, w) in [0, 1].
         reference: Index of the reference frame.
         num_level: Maximum number of pyramid levels; small images have fewer.
-        num_iter: Iterations at the finest level; the coarsest has one more, others one less. Motion
-            of more than about 4 pixels at the coarsest level needs more.
+        num_iter: Iterations at the finest level, at least 1; the coarsest level has one more, others
+            one less. Motion of more than about 4 pixels at the coarsest level needs more.
         model: ``"euclidean"`` has shift and rotation, ``"similarity"`` also zoom, ``"affine"`` also
             shear; ``"auto"`` chooses for each frame.
 
