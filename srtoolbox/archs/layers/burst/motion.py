@@ -70,8 +70,8 @@ def estimate_motion(
         frames: (N, T, C, h, w) in [0, 1].
         reference: Index of the reference frame.
         num_level: Maximum number of pyramid levels; small images have fewer.
-        num_iter: Iterations at the finest level, at least 1; the coarsest level has one more, others
-            one less. Motion of more than about 4 pixels at the coarsest level needs more.
+        num_iter: Iterations at the finest level, at least 1; the coarsest level has one more,
+            others one less. Motion of more than about 4 pixels at the coarsest level needs more.
         model: ``"euclidean"`` has shift and rotation, ``"similarity"`` also zoom, ``"affine"`` also
             shear; ``"auto"`` chooses for each frame.
 
