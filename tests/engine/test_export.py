@@ -13,7 +13,6 @@ from support.networks import NAMES, SMALL
 
 from srtoolbox.archs.base import arch_info
 from srtoolbox.archs.edsr import EDSR
-from srtoolbox.archs.layers.burst import motion
 from srtoolbox.archs.rrdbnet import RRDBNet
 from srtoolbox.cli import main
 from srtoolbox.engine import export as exporting
@@ -241,16 +240,6 @@ def test_wrong_sizes_are_refused(size: str, capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit):
         main(["export", "w", "--to", "onnx", "-o", "x.onnx", f"--size={size}"])
     assert "expected height and width such as 128x128" in capsys.readouterr().err
-
-
-def test_the_written_out_solution_is_that_of_the_solver(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    jacobian = torch.randn(300, 400, 3) * torch.rand(300, 1, 1)
-    matrix = jacobian.mT @ jacobian + 1e-3 * torch.eye(3)
-    target = (matrix @ torch.randn(300, 3, 1))[..., 0]
-    expected = motion._solve(matrix, target)
-    monkeypatch.setattr(motion, "is_exporting", lambda: True)
-    torch.testing.assert_close(motion._solve(matrix, target), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_nothing_needs_onnx_at_import() -> None:

@@ -36,7 +36,7 @@ def beside(layer: nn.Module, reference: Tensor, x: Tensor) -> Tensor:
 def aligned(lq: Tensor) -> Tensor:
     """Warps the frames (N, T, C, h, w) of bursts to their first one, which stays as it is.
 
-    The motion is that of `estimate_motion`: a shift and a rotation, or none where an estimate does
+    The motion is that of `estimate_motion`: affine at most, and none where an estimate does
     not lower the difference of the images.
     """
     if lq.shape[1] == 1:

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from srtoolbox.archs.layers.burst import motion as motion_layers
 from srtoolbox.archs.layers.burst.motion import estimate_motion, inside, motion_to_flow, warp
+from srtoolbox.data.degradations.sbsr import SBSRPipeline, affine_matrices
+from srtoolbox.errors import UserError
 
 
 def scene(size: int, seed: int) -> torch.Tensor:
@@ -20,7 +24,13 @@ def scene(size: int, seed: int) -> torch.Tensor:
 
 
 def moved_burst(
-    size: int, num_frame: int, max_shift: float, seed: int, noise: float = 0.01
+    size: int,
+    num_frame: int,
+    max_shift: float,
+    seed: int,
+    noise: float = 0.01,
+    zoom: float = 0.0,
+    shear: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns a burst (1, T, 3, size, size) with known motion (1, T, 2, 3), up to ±1°."""
     draw = torch.Generator().manual_seed(seed)
@@ -31,10 +41,15 @@ def moved_burst(
     shift[0], angle[0] = 0, 0
     cos, sin = angle.cos(), angle.sin()
     turn = torch.stack([cos, -sin, sin, cos], 1).view(-1, 2, 2)
+    stretch = torch.rand(num_frame, 3, generator=draw) * 2 - 1
+    along, across = zoom * stretch[:, 0], shear * stretch[:, 1]
+    bent = torch.stack([along + across, shear * stretch[:, 2]] * 2, 1).view(-1, 2, 2)
+    bent[:, 1] = torch.stack([bent[:, 0, 1], along - across], 1)
+    turn = turn + bent * (torch.arange(num_frame) > 0)[:, None, None]
 
     axis = torch.arange(size * fine) / fine + (1 / fine - 1) / 2 - (size - 1) / 2
     points = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).view(1, -1, 2)
-    source = (points - shift[:, None]) @ turn  # turned back
+    source = (points - shift[:, None]) @ turn.inverse().mT
     grid = (source / (size / 2 + pad)).view(num_frame, size * fine, size * fine, 2)
     frames = F.grid_sample(image.expand(num_frame, -1, -1, -1), grid, align_corners=False)
     frames = F.avg_pool2d(frames, fine)
@@ -44,7 +59,7 @@ def moved_burst(
     return frames[None], motion[None]
 
 
-def errors(frames: torch.Tensor, motion: torch.Tensor, **options: int) -> torch.Tensor:
+def errors(frames: torch.Tensor, motion: torch.Tensor, **options) -> torch.Tensor:
     """Returns the mean distance in pixels of estimated and true positions, for each frame."""
     size = frames.shape[-2:]
     estimate = estimate_motion(frames, **options)
@@ -114,3 +129,87 @@ def test_motion_is_that_of_the_mean_of_the_bands():
     eight = burst.repeat(1, 1, 3, 1, 1)[:, :, :8]
     grey = eight.mean(2, keepdim=True)
     torch.testing.assert_close(estimate_motion(eight), estimate_motion(grey), rtol=0, atol=1e-5)
+
+
+def test_zoom_and_shear_are_found_where_they_are():
+    zoomed, motion = moved_burst(48, 7, 1.5, seed=5, zoom=0.03)
+    for model, bound in (("similarity", 0.06), ("affine", 0.12), ("auto", 0.06)):
+        assert errors(zoomed, motion, model=model).median() < bound, model
+    assert errors(zoomed, motion, model="euclidean").median() > 0.15
+    sheared, motion = moved_burst(48, 7, 1.5, seed=6, zoom=0.03, shear=0.03)
+    for model in ("affine", "auto"):
+        assert errors(sheared, motion, model=model).median() < 0.12, model
+    assert errors(sheared, motion, model="similarity").median() > 0.15
+
+
+def test_bursts_of_the_sbsr_generator():
+    image = (255 * scene(256, 3)[0]).permute(1, 2, 0).numpy().astype(np.uint8)
+    pipeline = SBSRPipeline(scale=4, num_frame=8)
+    draws = pipeline.draw(np.random.default_rng(0))
+    frames = torch.from_numpy(pipeline.make(image, draws)).permute(0, 3, 1, 2)[None] / 255
+    fine = torch.from_numpy(affine_matrices(draws.motion, image.shape)).float()
+    offset = torch.full((2,), 1.5)  # of the centre of an LR pixel, in HR pixels
+    shift = (fine[..., :2] @ offset + fine[..., 2] - offset) / 4
+    motion = torch.cat([fine[..., :2], shift[..., None]], -1)[None]
+    assert errors(frames, motion).median() < 0.06
+    assert errors(frames, motion, model="euclidean").median() > 0.15
+
+
+def test_few_parameters_where_the_images_show_no_more():
+    frames, _ = moved_burst(16, 7, 1.5, seed=2, noise=0.02)
+    estimate = estimate_motion(frames)
+    torch.testing.assert_close(estimate[..., :2].det(), torch.ones(1, 7), rtol=0, atol=1e-5)
+    orthogonal = estimate[..., :2] @ estimate[..., :2].mT
+    torch.testing.assert_close(orthogonal, torch.eye(2).expand_as(orthogonal), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [16, 48])
+def test_noise_does_not_move(size):
+    draw = torch.Generator().manual_seed(size)
+    noise = torch.randn(2, 5, 3, size, size, generator=draw)
+    still = scene(size, 1)[:, None] + 0.03 * noise
+    for frames in (0.5 + 0.1 * noise, still):
+        moved = motion_to_flow(estimate_motion(frames), (size, size)).norm(dim=2)
+        assert moved.amax((2, 3)).median() == 0 and moved.mean() < 0.02
+
+
+def test_frames_do_not_depend_on_each_other():
+    bursts = [moved_burst(32, 4, 1.5, seed, zoom=0.02)[0] for seed in range(3)]
+    together = estimate_motion(torch.cat([*bursts, torch.full_like(bursts[0], 0.5)]))
+    alone = torch.cat([estimate_motion(burst) for burst in bursts])
+    torch.testing.assert_close(together[:3], alone, rtol=0, atol=1e-5)
+    fewer = estimate_motion(bursts[0][:, [0, 2]])
+    torch.testing.assert_close(fewer[:, 1], alone[:1, 2], rtol=0, atol=1e-5)
+
+
+def test_large_rotations_stay_rotations():
+    size, angle = 48, math.radians(6)
+    turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    axis = torch.arange(float(size)) - (size - 1) / 2
+    points = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
+    image = scene(size + 16, 4)
+    grid = (points @ turn * 2 / (size + 16))[None]
+    moved = F.grid_sample(image, grid, align_corners=False)
+    frames = torch.stack([image[..., 8:-8, 8:-8], moved], 1)
+    centre = torch.full((2,), (size - 1) / 2)
+    motion = torch.eye(2, 3).repeat(1, 2, 1, 1)
+    motion[0, 1] = torch.cat([turn, (centre - turn @ centre)[:, None]], 1)
+    for model in ("euclidean", "auto"):
+        assert errors(frames, motion, model=model).max() < 0.05, model
+    estimate = estimate_motion(frames, model="euclidean")
+    torch.testing.assert_close(estimate[0, 1, :, :2].det(), torch.tensor(1.0), rtol=0, atol=1e-4)
+
+
+def test_unknown_models_are_refused():
+    with pytest.raises(UserError, match="model must be one of auto, euclidean"):
+        estimate_motion(torch.zeros(1, 2, 3, 8, 8), model="homography")  # type: ignore[arg-type]
+
+
+def test_the_written_out_factor_is_that_of_the_library(monkeypatch):
+    draw = torch.Generator().manual_seed(0)
+    jacobian = torch.randn(100, 300, 6, generator=draw) * torch.rand(100, 1, 1, generator=draw)
+    matrix, eye = jacobian.mT @ jacobian + 1e-3 * torch.eye(6), torch.eye(6)
+    expected = motion_layers._cholesky(matrix, eye)
+    monkeypatch.setattr(motion_layers, "is_exporting", lambda: True)
+    for found, known in zip(motion_layers._cholesky(matrix, eye), expected, strict=True):
+        torch.testing.assert_close(found, known, rtol=1e-4, atol=1e-5)

@@ -73,3 +73,24 @@ def test_frames_that_see_nothing_of_the_reference_have_no_say():
     alone = shift_and_add(frames[:, :1], shifts((0, 0)), 4)
     both = shift_and_add(frames, shifts((0, 0), (50, 0)), 4)
     assert torch.equal(alone[0], both[0]) and torch.equal(alone[1], both[1])
+
+
+@pytest.mark.parametrize("zoom", [0.94, 1.06])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_zoom_and_shear_change_places_but_no_weights(zoom, scale):
+    size = 24
+    linear = torch.tensor([[zoom, 0.03], [-0.02, zoom + 0.01]])
+    shift = torch.tensor([0.3, -0.4])
+    motion = torch.cat([linear, shift[:, None]], 1)[None, None]
+    y, x = torch.meshgrid(torch.arange(float(size)), torch.arange(float(size)), indexing="ij")
+    scene = (torch.stack([x, y], -1) - shift) @ linear.inverse().mT  # places in the reference
+    frames = scene.permute(2, 0, 1)[None, None]
+    total, weight = shift_and_add(frames, motion, scale)
+    inner = slice(4 * scale, -4 * scale)
+    total, weight = total[..., inner, inner], weight[..., inner, inner]
+    assert abs(weight.mean() * scale**2 - 1) < 0.03
+    cells = (torch.arange(float(size * scale)) + 0.5) / scale - 0.5
+    known = torch.stack(torch.meshgrid(cells, cells, indexing="xy"))[None, :, inner, inner]
+    difference = total - weight * known  # of a sample from its cell, less than a cell
+    assert (difference.abs() <= 1.2 * weight / scale + 1e-5).all()
+    assert (difference.mean((2, 3)).abs() < 0.05 * weight.mean() / scale).all()

@@ -66,3 +66,18 @@ def test_single_frames_low_precision_and_flat_images() -> None:
     flat = torch.full((2, 3, 4, 5, 6), 0.5, dtype=torch.bfloat16)
     trust = trust_in_frames(flat, estimate_motion(flat))
     assert trust.shape == (2, 3, 5, 6) and torch.allclose(trust, torch.ones_like(trust))
+
+
+def test_a_scene_that_zooms_and_shears_is_trusted() -> None:
+    y, x = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
+    motion = torch.eye(2, 3).repeat(1, 2, 1, 1)
+    motion[0, 1] = torch.tensor([[1.03, 0.01, -0.6], [-0.02, 0.98, 0.8]])
+    back = (torch.stack([x, y], -1) - motion[0, 1, :, 2]) @ motion[0, 1, :, :2].inverse().mT
+    frames = [
+        0.5 + 0.2 * torch.sin(places[..., 0] / 2.5) * torch.cos(places[..., 1] / 3)
+        for places in (torch.stack([x, y], -1), back)
+    ]
+    stack = torch.stack(frames)[None, :, None].expand(-1, -1, 3, -1, -1)
+    assert trust_in_frames(stack, motion)[..., 3:-3, 3:-3].mean() > 0.95
+    still = torch.eye(2, 3).repeat(1, 2, 1, 1)
+    assert trust_in_frames(stack, still)[:, 1].mean() < 0.9
