@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import inspect
 import sys
 from collections.abc import Mapping
@@ -49,7 +48,7 @@ from srtoolbox.registry import (
 )
 from srtoolbox.utils.console import names_text
 from srtoolbox.utils.environment import digest
-from srtoolbox.utils.files import check_regular, user_path
+from srtoolbox.utils.files import check_regular, sha256_of, user_path
 from srtoolbox.utils.own_code import calling, place_of
 
 _DEFAULT_DISCRIMINATOR = {"type": "UNetDiscriminatorSN"}
@@ -462,7 +461,7 @@ def check_scorable(dataset: EvalDataset, opt: ValOptions, protocol: Protocol) ->
 def _content_hash(path: Path) -> str:
     try:
         check_regular(path)
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return sha256_of(path)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except OSError as error:

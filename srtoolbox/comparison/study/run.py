@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ from srtoolbox.comparison.study.parallel import (
     run_in_parallel,
 )
 from srtoolbox.comparison.study.parts import Part
-from srtoolbox.comparison.study.plan import Job, StudyPlan
+from srtoolbox.comparison.study.plan import EvaluationSet, Job, StudyPlan
 from srtoolbox.comparison.study.reuse import copy_training, is_finished
 from srtoolbox.comparison.study.tasks import StudyTasks
 from srtoolbox.config.files import Tree, dump, plain
@@ -129,6 +130,7 @@ class _StudyRun:
     def run(self) -> ResultStore:
         jobs = self._plan.jobs
         self._write_options()
+        self._name_old_scores()
         self._copy_finished_runs()
         self._enter_other_methods()
         if self._launch is not None or self._opt.jobs > 1:
@@ -146,8 +148,37 @@ class _StudyRun:
         try:
             write_atomic(folder / "study.yml", dump(self._plan.tree))
             self._plan.budget.save()
+            self._plan.file_hashes.save()
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+
+    def _name_old_scores(self) -> None:
+        """Names the test sets that earlier versions evaluated, by names and sizes of files."""
+        names: dict[str, None] = {}
+        for job in self._plan.jobs:
+            entry = self._before.get((job.method, job.seed))
+            if entry is None:
+                continue
+            for test_set in self._plan.methods[job.method].test_sets:
+                stored = entry.evaluations.get(test_set.name, "")
+                if self._is_of_old_identity(stored, job, test_set):
+                    names[test_set.name] = None
+        if names:
+            _log.warning(
+                "%s: an earlier version identified these test sets by names and sizes of their "
+                "files; now the content of the files counts, so they are evaluated again",
+                ", ".join(names),
+            )
+
+    def _is_of_old_identity(self, stored: str, job: Job, test_set: EvaluationSet) -> bool:
+        """Returns whether an evaluation is of an earlier version, and not repeated since."""
+        evaluator = self._runner.evaluator
+        old = replace(test_set, content=test_set.old_content)
+        for weights in {str(record.get("weights")) for record in self._store.records(stored)}:
+            now = evaluator.identities(job, test_set, weights).values()
+            before = evaluator.identities(job, old, weights).values()
+            return stored in before and not all(map(self._store.records, now))
+        return False
 
     def _copy_finished_runs(self) -> None:
         """Copies trainings that are finished in another study and not in this one."""
