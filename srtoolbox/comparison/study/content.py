@@ -13,6 +13,7 @@ from typing import Any
 from srtoolbox.config.files import plain
 from srtoolbox.data.base import EvalDataset, dataset_info
 from srtoolbox.data.files.archives import file_state, stored_in
+from srtoolbox.engine.build import own_code
 from srtoolbox.utils.console import size_text, warn_once
 from srtoolbox.utils.cpu import map_threads
 from srtoolbox.utils.environment import digest
@@ -96,21 +97,23 @@ def content_of(
         hashes: Knows the content of files.
 
     Returns:
-        Its options, with names and content of its files instead of their places; and the same
-        with sizes instead of content, as earlier versions identified it.
+        Its options, with names and content of its files instead of their places, and the code of
+        users' own components; and the same with sizes instead of content and without code, as
+        earlier versions identified it.
 
     Raises:
         OSError: if a file cannot be read.
     """
     options, list_paths = plain(spec), dataset_info(data).paths
+    own = {"own_code": code} if (code := own_code([("dataset", spec)])) else {}
     if list_paths is None:
-        return options, options
+        return {**options, **own}, options
     paths = list_paths()
     kept = {key: value for key, value in options.items() if key not in _LOCATION_OPTIONS}
     found = zip(paths, hashes.of(paths), strict=True)
     files = sorted([path.parent.name, path.name, content] for path, content in found)
     sizes = sorted([path.parent.name, path.name, file_state(path)[0]] for path in paths)
-    return {**kept, "files": digest(files)}, {**kept, "files": digest(sizes)}
+    return {**kept, **own, "files": digest(files)}, {**kept, "files": digest(sizes)}
 
 
 def _state(file: str) -> _State:

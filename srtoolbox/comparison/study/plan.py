@@ -75,8 +75,8 @@ class EvaluationSet:
         data: The dataset.
         protocols: Names of protocols that need the same frames.
         content: Everything that decides its samples, without the location of its files.
-        old_content: As ``content``, with sizes of files instead of their content: evaluations of
-            earlier versions are found by it.
+        old_content: As ``content``, but with sizes of files instead of their content, and without
+            the code of users' own components: evaluations of earlier versions are found by it.
     """
 
     name: str

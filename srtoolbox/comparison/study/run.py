@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -153,7 +152,7 @@ class _StudyRun:
             raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
 
     def _name_old_scores(self) -> None:
-        """Names the test sets that earlier versions evaluated, by names and sizes of files."""
+        """Names the test sets whose scores are of an earlier version, which are not used again."""
         names: dict[str, None] = {}
         for job in self._plan.jobs:
             entry = self._before.get((job.method, job.seed))
@@ -165,18 +164,18 @@ class _StudyRun:
                     names[test_set.name] = None
         if names:
             _log.warning(
-                "%s: an earlier version identified these test sets by names and sizes of their "
-                "files; now the content of the files counts, so they are evaluated again",
+                "%s: the stored scores are of an earlier version, which compared sizes of files, "
+                "not their content, and no code of your own components; these test sets are "
+                "evaluated again",
                 ", ".join(names),
             )
 
     def _is_of_old_identity(self, stored: str, job: Job, test_set: EvaluationSet) -> bool:
         """Returns whether an evaluation is of an earlier version, and not repeated since."""
         evaluator = self._runner.evaluator
-        old = replace(test_set, content=test_set.old_content)
         for weights in {str(record.get("weights")) for record in self._store.records(stored)}:
             now = evaluator.identities(job, test_set, weights).values()
-            before = evaluator.identities(job, old, weights).values()
+            before = evaluator.identities(job, test_set, weights, old=True).values()
             return stored in before and not all(map(self._store.records, now))
         return False
 

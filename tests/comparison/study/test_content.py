@@ -158,7 +158,9 @@ def test_scores_of_earlier_versions_are_replaced_with_one_line(
     caplog.clear()
     store = compare(study)
     assert scores(store) == before
-    assert caplog.text.count("own: an earlier version identified these test sets by names and") == 1
+    assert (
+        caplog.text.count("own: the stored scores are of an earlier version, which compared") == 1
+    )
     lines = [json.loads(line) for line in (store.folder / "results.jsonl").open()]
     assert len({line["evaluation"] for line in lines}) == 2  # the earlier ones stay
     caplog.clear()
