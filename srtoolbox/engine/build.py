@@ -54,8 +54,8 @@ from srtoolbox.utils.own_code import calling, is_own, place_of
 
 _DEFAULT_DISCRIMINATOR = {"type": "UNetDiscriminatorSN"}
 
-# Options of a dataset that change how fast samples are read, but not the samples.
-_SPEED_OPTIONS = ("cache", "cache_limit")
+# Options of a dataset that change where and how fast samples are made, but not the samples.
+_SPEED_OPTIONS = ("cache", "cache_limit", "on_device")
 
 # Raise this when the same options lead to other weights than before, e.g. by other samples.
 _TRAINING_REVISION = 1

@@ -234,6 +234,15 @@ class TestFingerprint:
     def test_what_does_not_leaves_it(self, options, override: str) -> None:
         assert fingerprint(options(override)) == fingerprint(options())
 
+    def test_where_degraded_samples_are_made_leaves_it(self, options) -> None:
+        """A study that does not state the place keeps its hash."""
+        spec = "{type: PairedImages, dataroot_gt: gt, degradation: {type: bsrgan}"
+        found = {
+            fingerprint(options("datasets.train=!delete", f"datasets.train={spec}{place}}}"))
+            for place in ("", ", on_device: true", ", on_device: false")
+        }
+        assert len(found) == 1
+
     def test_options_younger_than_a_training_leave_it(self, options) -> None:
         """A new option at its default does not change the hash of older runs."""
         later = {"num_frame_range", "monitor", "epoch_iter", "loss_crop_border"}

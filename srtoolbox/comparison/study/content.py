@@ -21,7 +21,8 @@ from srtoolbox.utils.files import sha256_of, write_atomic
 
 _log = logging.getLogger("srtoolbox")
 
-# Options of datasets that locate files or speed up reading; the files are hashed instead.
+# Options of datasets that locate files or speed up reading and training; the files are hashed
+# instead.
 _LOCATION_OPTIONS = (
     "dataroot",
     "dataroot_gt",
@@ -30,6 +31,7 @@ _LOCATION_OPTIONS = (
     "meta_info_file",
     "cache",
     "cache_limit",
+    "on_device",
 )
 _LARGE = 2**30  # bytes; reading more is announced
 # A file that changed within these seconds may change again without another time of change.
