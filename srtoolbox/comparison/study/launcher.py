@@ -37,10 +37,11 @@ LAUNCHERS = ("slurm", "local")
 _FOLDER, _LOGS = "launcher", "logs"
 _MIN_POLL, _MAX_POLL = 0.1, 5.0  # seconds between two looks at the jobs
 MAX_DELAY = 20.0  # seconds that a file of another node may take to be seen here
+_OUT_OF_MEMORY = "OUT_OF_MEMORY"
 # SLURM's states of a job that has ended. A preempted job may also be queued again: then it has
 # another state within `MAX_DELAY`.
 _ENDED = (
-    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", _OUT_OF_MEMORY),
     *("PREEMPTED", "REVOKED", "TIMEOUT", GONE),
 )
 _UNKNOWN = "UNKNOWN"  # neither sacct nor squeue answers
@@ -203,6 +204,12 @@ class LaunchedJobs:
         reason = f"job {job.id} ended without a result ({state}); see {job.log}{job.last_lines()}"
         if state.startswith("CANCELLED"):
             return reason
+        if state.startswith(_OUT_OF_MEMORY):  # it would run out of memory again
+            asked = "the cluster's default" if self._opt.mem is None else f"{self._opt.mem:g} GiB"
+            return (
+                f"job {job.id} needed more memory than it asked for ({asked}): raise launcher.mem, "
+                f"or lower train.batch_size or train.num_worker; see {job.log}{job.last_lines()}"
+            )
         if job.submissions > self._opt.requeues:
             return f"{reason}; it was submitted {job.submissions} times"
         _log.warning("%s: %s; it is submitted again", job.name, reason)
@@ -366,8 +373,8 @@ class _SubmittedJob:
         if not self._job.paths.result_pickle.exists() and self.state() == _UNKNOWN:
             raise RunError(
                 f"{self.name}: job {self.id} may still be running: neither sacct nor squeue "
-                f"answers ({self._queue.fault}); run the same command again when one does, or end the job "
-                f"and remove {self._file}"
+                f"answers ({self._queue.fault}); run the same command again when one does, or end "
+                f"the job and remove {self._file}"
             )
         if self.has_ended() or self._is_over():
             return False  # the new job finds what it has finished; SLURM forgets old jobs

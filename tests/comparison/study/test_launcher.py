@@ -222,6 +222,35 @@ def test_only_jobs_that_go_on_are_waited_for(
     assert job.has_ended() == ends
 
 
+@pytest.mark.parametrize(("mem", "asked"), [("8", "8 GiB"), ("null", "the cluster's default")])
+def test_a_job_that_ran_out_of_memory_is_not_submitted_again(
+    study_file: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    mem: str,
+    asked: str,
+) -> None:
+    submitit = pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+    submitit.SlurmJob.watcher.clear()
+    stand_in(
+        tmp_path,
+        monkeypatch,
+        srun="",
+        sbatch="echo Submitted batch job 401",
+        sacct="echo 'JobID|State|NodeList'; echo '401|OUT_OF_MEMORY|'",
+    )
+    monkeypatch.setattr(launcher, "MAX_DELAY", -1)
+    opt, _ = load_options(study_file(), [f"launcher={{mem: {mem}, gpus: 0}}"], StudyOptions)
+    jobs = Launch("slurm", "auto").workers(opt, tmp_path / "study", tasks=1)
+    work: Any = "work"
+    jobs.start("train-EDSR", work)
+    name, failure = jobs.wait()
+    assert name == "train-EDSR" and failure is not None
+    assert f"job 401 needed more memory than it asked for ({asked}): raise launcher.mem" in failure
+    assert "submitted again" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("number", "state", "waits", "ends"),
     [
