@@ -253,6 +253,29 @@ class LaunchedJobs:
         return executor
 
 
+def submitted_jobs(folder: Path) -> list[str]:
+    """Returns the ids of a study's jobs whose results no command has collected.
+
+    Args:
+        folder: Folder of the study.
+    """
+    facts = [_read_facts(file) for file in sorted((folder / _FOLDER).glob("*.json"))]
+    return [fact["id"] for fact in facts if fact is not None]
+
+
+def _read_facts(file: Path) -> dict[str, Any] | None:
+    """Returns ``launcher``, ``id`` and ``submissions`` of a job; None: missing or damaged."""
+    try:
+        facts = json.loads(file.read_bytes())
+        launcher, identity = str(facts["launcher"]), str(facts["id"])
+        submissions = int(facts["submissions"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not identity.isdigit():
+        return None
+    return {"launcher": launcher, "id": identity, "submissions": submissions}
+
+
 class LaunchedTask:
     """The function that a job of the cluster calls.
 
@@ -360,16 +383,11 @@ class _SubmittedJob:
         """
         import submitit
 
-        try:
-            facts = json.loads(self._file.read_bytes())
-            launcher, identity = facts["launcher"], facts["id"]
-            submissions = int(facts["submissions"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
-        if launcher != self._launcher or not str(identity).isdigit():
+        facts = _read_facts(self._file)
+        if facts is None or facts["launcher"] != self._launcher:
             return False
         kinds = {"slurm": submitit.SlurmJob, "local": submitit.LocalJob}
-        self._job = kinds[launcher](self._folder / _LOGS, identity)
+        self._job = kinds[self._launcher](self._folder / _LOGS, facts["id"])
         if not self._job.paths.result_pickle.exists() and self.state() == _UNKNOWN:
             raise RunError(
                 f"{self.name}: job {self.id} may still be running: neither sacct nor squeue "
@@ -378,7 +396,7 @@ class _SubmittedJob:
             )
         if self.has_ended() or self._is_over():
             return False  # the new job finds what it has finished; SLURM forgets old jobs
-        self.submissions = submissions
+        self.submissions = facts["submissions"]
         return True
 
     def has_ended(self) -> bool:

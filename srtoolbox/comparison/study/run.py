@@ -20,7 +20,7 @@ from srtoolbox.comparison.store import (
 )
 from srtoolbox.comparison.study.facts import metric_facts, protocol_facts
 from srtoolbox.comparison.study.job import JobRunner
-from srtoolbox.comparison.study.launcher import MAX_DELAY, Launch
+from srtoolbox.comparison.study.launcher import MAX_DELAY, Launch, submitted_jobs
 from srtoolbox.comparison.study.parallel import (
     Processes,
     Task,
@@ -130,6 +130,12 @@ class _StudyRun:
         jobs = self._plan.jobs
         self._write_options()
         self._name_old_scores()
+        if self._launch is None and (ids := submitted_jobs(self._plan.folder)):
+            _log.warning(
+                "jobs that an earlier command submitted are not collected: %s; this command does "
+                "their work again. Run it with --launcher to collect them, or end those that run",
+                ", ".join(ids),
+            )
         self._copy_finished_runs()
         self._enter_other_methods()
         if self._launch is not None or self._opt.jobs > 1:

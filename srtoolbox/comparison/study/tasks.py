@@ -23,6 +23,7 @@ from srtoolbox.engine.weights.load import weights_hash
 from srtoolbox.engine.weights.whole import read_finished
 
 _PARTS = "parts"
+_KEY_DIGITS = 8  # of a hash in the name of a part
 
 
 class StudyTasks:
@@ -143,11 +144,16 @@ class StudyTasks:
         return self._ids(job, weights) if weights else []
 
     def remove_old_parts(self) -> None:
-        """Removes parts of earlier options of the study."""
+        """Removes parts of earlier options of the study.
+
+        Jobs of a cluster go on when the command that submitted them has ended. Only the next
+        command with a launcher removes theirs, as it knows which of them have ended.
+        """
         kept = {self._part_folder(job).name for job in self._plan.all_jobs}
         parts = self._plan.folder / _PARTS
         for folder in parts.glob("*"):
-            if folder.name not in kept:
+            of_launcher = len(folder.name.rpartition("-")[2]) > _KEY_DIGITS
+            if folder.name not in kept and (self._elsewhere or not of_launcher):
                 shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # it is missing, or another job's part is in it
             parts.rmdir()
@@ -155,7 +161,8 @@ class StudyTasks:
     def _part_folder(self, job: Job) -> Path:
         key = self._evaluator.task_key(job)
         place = "e" if self._elsewhere else ""
-        return self._plan.folder / _PARTS / f"{job.opt.name}-s{job.seed}-{key[:8]}{place}"
+        name = f"{job.opt.name}-s{job.seed}-{key[:_KEY_DIGITS]}{place}"
+        return self._plan.folder / _PARTS / name
 
     def _is_left(self, job: Job) -> bool:
         """Returns whether a job whose training is finished has results left to compute."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from support.studies import compare, stored
 from srtoolbox.comparison.study import parallel, run
 from srtoolbox.engine.evaluation.evaluator import Evaluator
 from srtoolbox.errors import ComponentError, RunError, UserError
+from srtoolbox.utils.files import write_atomic
 
 SETS = "{{type: SampleBursts, split: val, num_frame: 3, gt_size: 32, num_burst: {}}}"
 STUDY = f"""
@@ -100,6 +102,21 @@ def test_a_part_of_other_options_is_removed(study: Path) -> None:
     old.mkdir(parents=True)
     compare(study, "report.frame_use=true")
     assert not (folder / "parts").exists()
+
+
+def test_jobs_of_an_ended_command_are_named_and_their_parts_stay(
+    study: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They may be running on other machines."""
+    folder = compare(study, "jobs=1").folder
+    assert "jobs that an earlier command submitted" not in caplog.text
+    entry = folder / "parts" / "EDSR-s0-01234567e" / "entry.json"
+    write_atomic(entry, "{}")
+    facts = {"launcher": "slurm", "id": "17", "submissions": 1}
+    write_atomic(folder / "launcher" / "evaluate-EDSR-s0-01234567e.json", json.dumps(facts))
+    compare(study, "report.frame_use=true")
+    assert entry.exists()
+    assert caplog.text.count("an earlier command submitted are not collected: 17; this") == 1
 
 
 def test_a_damaged_part_is_named(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
