@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -216,7 +217,7 @@ class _StudyRun:
         for job in left_out:
             entry = done.get((job.method, job.seed))
             if entry is not None and entry.identity == job.identity:
-                self._keep(entry)
+                self._keep(job, entry)
 
     def _run_in_parallel(self) -> None:
         """Trains and evaluates in other processes.
@@ -308,10 +309,13 @@ class _StudyRun:
         """Enters a job on the card, in the place of an earlier entry, and saves the card."""
         key = job.method, job.seed
         self._entries[key] = entry
-        self._keep(entry)
+        self._keep(job, entry)
         self._store.save_card(self._card)
 
-    def _keep(self, entry: Entry) -> None:
+    def _keep(self, job: Job, entry: Entry) -> None:
+        """Enters a job on the card; an entry of an earlier run gets the words of these options."""
+        skipped = self._plan.methods[job.method].skipped_datasets
+        entry = replace(entry, deviations=job.deviations, skipped_datasets=skipped)
         order = [(job.seed, job.method) for job in self._plan.all_jobs]
         place = entry.seed, entry.method
         others = [e for e in self._card.entries if (e.seed, e.method) != place]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,17 @@ def test_a_dry_run_lists_the_jobs_and_writes_nothing(
         assert row in text
     assert "launcher: partition gpu, time 720, signal_delay 120, mem 8.0, requeues 10" in text
     assert not (tmp_path / "experiments").exists()
+
+
+def test_finished_results_get_the_deviations_of_the_options_at_hand(
+    study_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Launch, "check", lambda *_: None)
+    path = study_file("methods: {EDSR: {train: null}, EDVR: !delete, Bicubic: !delete}")
+    (entry,) = compare(path).load_card().entries
+    assert entry.deviations == ["not trained here"]
+    (again,) = compare(path, "train=!delete", launch=Launch("local", "cpu")).load_card().entries
+    assert again == replace(entry, deviations=[])
 
 
 def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, **programs: str) -> None:

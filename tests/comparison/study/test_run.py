@@ -22,7 +22,7 @@ from srtoolbox.comparison.study.evaluate import StudyEvaluator
 from srtoolbox.config.files import read
 from srtoolbox.engine.evaluation import evaluator
 from srtoolbox.engine.training.trainer import Trainer
-from srtoolbox.errors import UserError
+from srtoolbox.errors import RunError, UserError
 
 CPU = torch.device("cpu")
 
@@ -147,6 +147,22 @@ def test_a_method_that_fails_does_not_stop_the_others(study_file) -> None:
     failures = {entry.method: entry.failure for entry in card.entries}
     assert failures["Bicubic"] is None and failures["EDVR"] is None
     assert "non-finite at step" in failures["EDSR"]
+
+
+def test_a_trivial_output_is_looked_for_again_after_a_failure(study_file, monkeypatch) -> None:
+    path = study_file("methods: {Bicubic: !delete, EDVR: !delete}\ntrain: {total_iter: 1}\n")
+
+    def fail(*_: object) -> str:
+        raise RunError("out of memory")
+
+    monkeypatch.setattr(StudyEvaluator, "degenerate_output", fail)
+    (entry,) = compare(path).load_card().entries
+    assert entry.failure == "out of memory" and entry.evaluations
+    monkeypatch.setattr(StudyEvaluator, "degenerate_output", lambda *_: "a constant")
+    for _ in range(2):
+        (entry,) = compare(path).load_card().entries
+        assert (entry.failure, entry.degenerate) == (None, "a constant")
+        monkeypatch.setattr(StudyEvaluator, "degenerate_output", fail)  # it is not repeated
 
 
 @pytest.mark.slow
