@@ -13,6 +13,7 @@ import torch
 from srtoolbox.comparison.store import Entry, ResultStore
 from srtoolbox.comparison.study.budget import step_seconds, training_options
 from srtoolbox.comparison.study.evaluate import StudyEvaluator
+from srtoolbox.comparison.study.facts import metric_states
 from srtoolbox.comparison.study.parallel import Task
 from srtoolbox.comparison.study.parts import Part, is_complete, read_part
 from srtoolbox.comparison.study.plan import Job, StudyPlan, load_network
@@ -46,6 +47,7 @@ class StudyTasks:
     ) -> None:
         self._plan, self._store, self._evaluator = plan, store, evaluator
         self._elsewhere = elsewhere
+        self._metrics = metric_states(plan.metrics) if elsewhere else None
         self._weights: dict[tuple[str, int], str] = {}  # of methods that are not trained
         self.train_threads = self.evaluate_threads = plan.opt.threads
 
@@ -178,7 +180,7 @@ class StudyTasks:
         return [identity for identities in found for identity in identities.values()]
 
     def _training(self, job: Job, folder: Path) -> Training:
-        return Training(job.opt, folder, self._plan.folder, self.train_threads)
+        return Training(job.opt, folder, self._plan.folder, self.train_threads, self._metrics)
 
     def _evaluation(self, job: Job) -> Evaluation | None:
         """Returns the work left of a job, once its training is finished."""
@@ -195,5 +197,6 @@ class StudyTasks:
             threads=self.evaluate_threads,
             environment=None if self._elsewhere else self._plan.environment,
             records=[record for id in known for record in self._store.records(id)],
+            metrics=self._metrics,
             frame_uses=[{"evaluation": id, "psnr": use} for id, use in uses if use is not None],
         )

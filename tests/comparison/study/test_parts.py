@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,13 @@ import pytest
 import torch
 from support.studies import compare, stored
 
-from srtoolbox.comparison.study import parallel, run
+from srtoolbox.comparison.options import StudyOptions
+from srtoolbox.comparison.store import ResultStore
+from srtoolbox.comparison.study import parallel, run, work
+from srtoolbox.comparison.study.evaluate import StudyEvaluator
+from srtoolbox.comparison.study.plan import StudyPlan
+from srtoolbox.comparison.study.tasks import StudyTasks
+from srtoolbox.config.load import load_options
 from srtoolbox.engine.evaluation.evaluator import Evaluator
 from srtoolbox.errors import ComponentError, RunError, UserError
 from srtoolbox.utils.files import write_atomic
@@ -130,3 +137,35 @@ def test_a_damaged_part_is_named(study: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(run, "Processes", Broken)
     with pytest.raises(UserError, match=r"entry\.json is damaged: entry must be a dictionary.* 3"):
         compare(study)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "message"),
+    [
+        ("LPIPS", "0123", r"metric own cannot be computed on .*LPIPS needs .* The machine of the"),
+        ("PSNR", None, r"metric own can be computed on .*, but not on the machine of the command"),
+        ("PSNR", "0123", r"metric own has other weights on .* than on the machine of the command"),
+    ],
+)
+def test_a_job_compares_the_metrics_before_its_work(
+    study_file: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    expected: str | None,
+    message: str,
+) -> None:
+    """A node may lack the weights of a metric, which its results are identified by."""
+    monkeypatch.setattr(work, "train", lambda *_, **__: pytest.fail("it trains"))
+    monkeypatch.setattr(work, "JobPlan", lambda *_, **__: pytest.fail("it evaluates"))
+    overrides = [f"val.metrics={{own: {{type: {name}}}}}", "methods.EDVR=!delete"]
+    plan = StudyPlan(*load_options(study_file(), overrides, StudyOptions), torch.device("cpu"))
+    store = ResultStore(plan.folder)
+    tasks = StudyTasks(plan, store, StudyEvaluator(plan, store), elsewhere=True)
+    pending = tasks.pending({})
+    assert [task.is_training for task in pending] == [True, False, False]
+    for task in pending:
+        made = task.work()
+        assert made is not None
+        with pytest.raises(RunError, match=message):
+            replace(made, metrics={"own": expected}).run(torch.device("cpu"))
+        assert made.metrics == {"own": None if name == "LPIPS" else ""}
