@@ -132,7 +132,7 @@ def own_code(
         for kind, spec in parts
         for cls in (named_components(kind, spec) if spec is not None else ())
         for base in cls.__mro__
-        if is_own(base) and base.__module__ not in sys.stdlib_module_names
+        if is_own(base) and base.__module__.partition(".")[0] not in sys.stdlib_module_names
     }
     if besides is not None:
         modules.discard(besides.__module__)
@@ -518,5 +518,5 @@ def _source_hash(name: str) -> str:
     """Returns a hash of the source file of a module; its name if there is no source."""
     try:
         return digest(inspect.getsource(sys.modules[name]))
-    except (OSError, TypeError):
+    except (KeyError, OSError, TypeError):
         return name

@@ -217,7 +217,33 @@ class _StudyRun:
         for job in left_out:
             entry = done.get((job.method, job.seed))
             if entry is not None and entry.identity == job.identity:
-                self._keep(job, entry)
+                self._keep_current(job, entry)
+
+    def _keep_current(self, job: Job, entry: Entry) -> None:
+        """Enters an earlier entry without evaluations of other files, metrics or protocols."""
+        groups = [entry.evaluations, *entry.other_protocols.values()]
+        named = {id for group in groups for id in group.values()}
+        records = (record for id in named for record in self._store.records(id))
+        wanted = {
+            identity
+            for weights in {str(record.get("weights")) for record in records}
+            for test_set in self._plan.methods[job.method].test_sets
+            for identity in self._runner.evaluator.identities(job, test_set, weights).values()
+        }
+
+        def current(group: dict[str, str]) -> dict[str, str]:
+            return {dataset: id for dataset, id in group.items() if id in wanted}
+
+        if old := {dataset for group in groups for dataset in group.keys() - current(group).keys()}:
+            _log.warning(
+                "%s, seed %d: its scores on %s are of other files, metrics or protocols than those "
+                "of this command and are left out; run it without --only to evaluate again",
+                *(job.method, job.seed, ", ".join(sorted(old))),
+            )
+        others = {name: current(group) for name, group in entry.other_protocols.items()}
+        evaluations = current(entry.evaluations)
+        if entry.failure or evaluations:
+            self._keep(job, replace(entry, evaluations=evaluations, other_protocols=others))
 
     def _run_in_parallel(self) -> None:
         """Trains and evaluates in other processes.

@@ -166,3 +166,26 @@ def test_scores_of_earlier_versions_are_replaced_with_one_line(
     caplog.clear()
     compare(study)
     assert "earlier version" not in caplog.text
+
+
+def test_scores_on_earlier_files_are_in_no_table_with_those_of_new_ones(
+    study_file: Callable[..., Path], tmp_path: Path, caplog
+) -> None:
+    gt = write_images(tmp_path / "gt")
+    spec = f"{{type: PairedImages, dataroot_gt: '{gt}'}}"
+    study = study_file(f"""
+datasets: {{val: !delete, test: {{own: {spec}}}}}
+methods: {{EDSR: {{train: null}}, EDVR: !delete}}
+""")
+
+    def methods(*only: str) -> list[str]:
+        opt, tree = load_options(study, [], StudyOptions)
+        card = run_study(opt, tree, torch.device("cpu"), only).load_card()
+        return [entry.method for entry in card.entries if entry.evaluations]
+
+    assert methods() == ["Bicubic", "EDSR"]
+    assert methods("Bicubic") == ["Bicubic", "EDSR"]
+    write_images(gt, seed=1)
+    assert methods("Bicubic") == ["Bicubic"]
+    assert "EDSR, seed 0: its scores on own are of other files" in caplog.text
+    assert methods() == ["Bicubic", "EDSR"]
