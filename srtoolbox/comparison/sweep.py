@@ -118,7 +118,9 @@ class _Expansion:
             return
         if not values:
             self.errors.append(f"{place}: name at least one value")
-        texts = [json.dumps(plain(value), sort_keys=True, default=str) for value in values]
+        texts = [
+            json.dumps(_numbers(plain(value)), sort_keys=True, default=str) for value in values
+        ]
         for text in (text for text, count in Counter(texts).items() if count > 1):
             self.errors.append(f"{place}: {_short(text)} is listed twice")
         for value, mark in zip(values, values.marks, strict=True):
@@ -126,6 +128,15 @@ class _Expansion:
                 check(merge(base, _overlay(key, value, mark)), self._section)
             except OptionErrors as error:
                 self.errors += error.errors
+
+
+def _numbers(value: Any) -> Any:
+    """Returns a value in which equal numbers are written in the same way: 1.0 as 1."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {key: _numbers(entry) for key, entry in value.items()}
+    return [_numbers(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _axes(node: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:

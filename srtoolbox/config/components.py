@@ -8,7 +8,7 @@ import dataclasses
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import extract_tb
@@ -87,6 +87,39 @@ def build(kind: str | Registry, spec: Mapping[str, Any], **injected: Any) -> Any
             raise ComponentError(f"{name}: {reason}") from error
         where = f" ({Path(frame.filename).name}:{frame.lineno})" if inside else ""
         raise UserError(f"{name}: {error}{where}") from error
+
+
+def named_components(kind: str, spec: Mapping[str, Any]) -> Iterator[type]:
+    """Yields the class that checked options name, and those that its own options name.
+
+    Args:
+        kind: A key of ``srtoolbox.registry.REGISTRIES``.
+        spec: ``{"type": name, option: value, …}``.
+    """
+    component = REGISTRIES[kind].get(spec["type"])
+    yield component
+    hints = parameters_of(component)
+    for name in spec.keys() & hints.keys():
+        yield from _named_in(hints[name].hint, spec[name])
+
+
+def _named_in(hint: Any, value: Any) -> Iterator[type]:
+    """Yields the classes that the value of an option names."""
+    if not isinstance(value, Mapping | list | tuple):
+        return
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    notes = arguments[1:] if origin is Annotated else ()
+    kind = next((note.kind for note in notes if isinstance(note, Component)), None)
+    if kind is not None and isinstance(value, Mapping):
+        yield from named_components(kind, value)
+    elif origin is Annotated:
+        yield from _named_in(arguments[0], value)
+    elif origin in (Union, types.UnionType):
+        for part in arguments:
+            yield from _named_in(part, value)
+    elif arguments and container(hint) is not None:
+        for entry in value.values() if isinstance(value, Mapping) else value:
+            yield from _named_in(arguments[1 if isinstance(value, Mapping) else 0], entry)
 
 
 def parameters_of(component: Any) -> dict[str, Parameter]:

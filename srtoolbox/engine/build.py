@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -16,6 +15,7 @@ from torch import nn
 
 from srtoolbox import __version__
 from srtoolbox.archs.base import arch_info, check_network
+from srtoolbox.config.components import named_components
 from srtoolbox.config.files import plain
 from srtoolbox.config.schema import build
 from srtoolbox.data.base import (
@@ -49,13 +49,13 @@ from srtoolbox.registry import (
 )
 from srtoolbox.utils.console import names_text
 from srtoolbox.utils.environment import digest
-from srtoolbox.utils.files import check_regular, user_path
-from srtoolbox.utils.own_code import calling, place_of
+from srtoolbox.utils.files import check_regular, sha256_of, user_path
+from srtoolbox.utils.own_code import calling, is_own, place_of
 
 _DEFAULT_DISCRIMINATOR = {"type": "UNetDiscriminatorSN"}
 
-# Options of a dataset that change how fast samples are read, but not the samples.
-_SPEED_OPTIONS = ("cache", "cache_limit")
+# Options of a dataset that change where and how fast samples are made, but not the samples.
+_SPEED_OPTIONS = ("cache", "cache_limit", "on_device")
 
 # Raise this when the same options lead to other weights than before, e.g. by other samples.
 _TRAINING_REVISION = 1
@@ -76,7 +76,7 @@ def fingerprint(opt: RunOptions) -> str:
     identity = {
         "revision": _TRAINING_REVISION,
         "version": __version__,
-        "code": _source_hash(opt.network_g["type"]),
+        "code": _source_hash(ARCH_REGISTRY.get(opt.network_g["type"]).__module__),
         "network_g": network_identity(opt.network_g),
         "model_type": opt.model_type,
         "network_d": plain(opt.network_d),
@@ -89,6 +89,8 @@ def fingerprint(opt: RunOptions) -> str:
     }
     if weights and opt.path.param_key_g:
         identity["pretrain_key"] = opt.path.param_key_g
+    if own := own_code(_training_parts(opt), besides=ARCH_REGISTRY.get(opt.network_g["type"])):
+        identity["own_code"] = own
     if opt.train and (metric := opt.train.monitored_metric):
         identity["monitored"] = _evaluation_identity(opt, metric)
     return digest(identity)
@@ -113,6 +115,47 @@ def network_identity(spec: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
+def own_code(
+    parts: Iterable[tuple[str, Mapping[str, Any] | None]], besides: type | None = None
+) -> list[str]:
+    """Returns hashes of the source files that define users' own components and their base classes.
+
+    Components that the options of others name are included, those of the toolbox and of torch are
+    not: their version is known.
+
+    Args:
+        parts: Kind and options of each component; None: there is none.
+        besides: A class whose source file is left out.
+    """
+    modules = {
+        base.__module__
+        for kind, spec in parts
+        for cls in (named_components(kind, spec) if spec is not None else ())
+        for base in cls.__mro__
+        if is_own(base) and base.__module__.partition(".")[0] not in sys.stdlib_module_names
+    }
+    if besides is not None:
+        modules.discard(besides.__module__)
+    return sorted(map(_source_hash, modules))
+
+
+def _training_parts(opt: RunOptions) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
+    """Yields kind and options of the components that decide the weights of a training."""
+    yield "arch", opt.network_g
+    if isinstance(flow := arch_info(ARCH_REGISTRY.get(opt.network_g["type"])).needs_flow, str):
+        yield "flow", {"type": flow}
+    if (train := opt.train) is None:
+        return
+    yield "model", {"type": opt.model_type}
+    yield "discriminator", opt.network_d
+    yield "dataset", opt.datasets.train
+    for spec in train.losses.values():
+        yield "loss", spec
+    yield "optimizer", train.optim_g
+    yield "optimizer", train.optim_d
+    yield "scheduler", train.scheduler
+
+
 def _train_identity(opt: TrainOptions) -> dict[str, Any]:
     identity = opt.identity
     for name, spec in identity["losses"].items():
@@ -126,7 +169,9 @@ def _evaluation_identity(opt: RunOptions, metric: str) -> dict[str, Any]:
     val = opt.val
     spec = plain(val.metrics[metric])
     data = plain(next(iter(opt.datasets.val.values())))
+    own = own_code([("metric", spec), ("dataset", data)])
     return {
+        **({"own_code": own} if own else {}),
         "metric": build_metric(spec).identity(spec),
         "protocol": get_protocol(val.protocol).hash,
         "data": {key: value for key, value in data.items() if key not in _SPEED_OPTIONS},
@@ -462,17 +507,16 @@ def check_scorable(dataset: EvalDataset, opt: ValOptions, protocol: Protocol) ->
 def _content_hash(path: Path) -> str:
     try:
         check_regular(path)
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return sha256_of(path)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except OSError as error:
         raise UserError(f"{path}: no such weight file") from error
 
 
-def _source_hash(arch: str) -> str:
-    """Returns a hash of the source file that defines a network; its name if there is no source."""
-    module = sys.modules[ARCH_REGISTRY.get(arch).__module__]
+def _source_hash(name: str) -> str:
+    """Returns a hash of the source file of a module; its name if there is no source."""
     try:
-        return digest(inspect.getsource(module))
-    except (OSError, TypeError):
-        return module.__name__
+        return digest(inspect.getsource(sys.modules[name]))
+    except (KeyError, OSError, TypeError):
+        return name

@@ -31,6 +31,7 @@ from torch import nn
 
 from srtoolbox.errors import UserError, is_out_of_memory
 from srtoolbox.registry import close_names
+from srtoolbox.utils.files import sha256_of
 
 EXTRA = 'pyiqa is not installed: pip install "srtoolbox[iqa]"'
 
@@ -146,7 +147,7 @@ def _build(
             if is_out_of_memory(error):
                 raise
             raise IQAUnavailable(f"pyiqa: '{name}' {_reason(error)}") from error
-    hashes = {path.name: _sha256(path)[:_DIGITS] for path in dict.fromkeys(files)}
+    hashes = {path.name: sha256_of(path)[:_DIGITS] for path in dict.fromkeys(files)}
     facts = [version(), name, options, sorted(hashes.items())]
     content = hashlib.sha256(json.dumps(facts).encode())
     if not hashes:  # files that were read by libraries in another way
@@ -288,11 +289,3 @@ def _shown(path: Path) -> Path:
     """Returns a path with ``~`` for the home folder: the message goes into published tables."""
     home = Path.home()
     return Path("~") / path.relative_to(home) if path.is_relative_to(home) else path
-
-
-def _sha256(path: Path) -> str:
-    hashed = hashlib.sha256()
-    with path.open("rb") as stream:
-        while part := stream.read(2**20):
-            hashed.update(part)
-    return hashed.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import logging
 import math
@@ -107,6 +108,19 @@ def check_regular(path: Path, max_size: int | None = None) -> None:
         raise UserError(f"is {kind}, not a regular file")
     if max_size is not None and status.st_size > max_size:
         raise UserError(f"has {status.st_size} bytes; the maximum is {max_size}")
+
+
+def sha256_of(path: Path) -> str:
+    """Returns the SHA-256 of a file's content, 64 hex digits.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    hashed = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            hashed.update(part)
+    return hashed.hexdigest()
 
 
 def user_path(text: str | Path, asked: str = "") -> Path:

@@ -104,6 +104,7 @@ def test_names(path: Path, values: str, names: list[str] | None) -> None:
         ("EDSR.network_g.num_feat=3", r"network_g\.num_feat: expected a list of values, got 3"),
         ("EDSR.network_g.num_feat=[]", r"network_g\.num_feat: name at least one value"),
         ("EDSR.network_g.num_feat=[3, 3]", r"network_g\.num_feat: 3 is listed twice"),
+        ("EDSR.train.ema_decay=[0, 0.0]", r"train\.ema_decay: 0 is listed twice"),
         ("EDSR.network_g.num_feat=[x, 3]", r"num_feat: expected an integer, got 'x'"),
         ("EDSR.network_g.num_fea=[1, 3]", r"network_g\.num_fea: unknown; did you mean 'num_feat'"),
         ("EDSR.trian.ema_decay=[0]", r"trian: unknown; did you mean 'train'\?"),

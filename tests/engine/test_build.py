@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,15 +24,97 @@ from srtoolbox.engine.build import (
     check_scorable,
     fingerprint,
     load_pretrained,
+    own_code,
 )
 from srtoolbox.engine.options import RunOptions, TrainOptions, ValOptions
 from srtoolbox.engine.weights.load import save_weights, weights_hash
 from srtoolbox.errors import UserError
 from srtoolbox.metrics import get_protocol
-from srtoolbox.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY
+from srtoolbox.plugins import load_plugins
+from srtoolbox.registry import (
+    ARCH_REGISTRY,
+    DATASET_REGISTRY,
+    DEGRADATION_REGISTRY,
+    LOSS_REGISTRY,
+    OPTIMIZER_REGISTRY,
+    Registry,
+)
 from srtoolbox.utils.environment import digest
 
 CPU = torch.device("cpu")
+
+# Registry, name, code and overrides of users' own components.
+OWN: dict[str, tuple[Registry, str, str, list[str]]] = {
+    "loss": (
+        LOSS_REGISTRY,
+        "OwnLoss",
+        """
+import torch
+from srtoolbox import LOSS_REGISTRY
+
+@LOSS_REGISTRY.register()
+class OwnLoss(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+
+    def forward(self, sr, gt):
+        return {number} * (sr - gt).abs().mean()
+""",
+        ["train.losses={own: {type: OwnLoss}}"],
+    ),
+    "dataset": (
+        DATASET_REGISTRY,
+        "OwnBursts",
+        """
+from srtoolbox import DATASET_REGISTRY
+from srtoolbox.data import SampleBursts
+
+@DATASET_REGISTRY.register()
+class OwnBursts(SampleBursts):
+    number = {number}
+""",
+        ["datasets.train.type=OwnBursts"],
+    ),
+    "degradation": (
+        DEGRADATION_REGISTRY,
+        "OwnDegradation",
+        """
+from srtoolbox import DEGRADATION_REGISTRY
+
+@DEGRADATION_REGISTRY.register()
+class OwnDegradation:
+    margin = {number}
+""",
+        [
+            "datasets.train=!delete",
+            "datasets.train={type: PairedImages, dataroot_gt: gt, degradation: "
+            "{type: OwnDegradation}}",
+        ],
+    ),
+    "optimizer": (
+        OPTIMIZER_REGISTRY,
+        "OwnAdam",
+        """
+import torch
+from srtoolbox import OPTIMIZER_REGISTRY
+
+@OPTIMIZER_REGISTRY.register()
+class OwnAdam(torch.optim.Adam):
+    number = {number}
+""",
+        ["train.optim_g={type: OwnAdam, lr: 1e-3}"],
+    ),
+}
+
+
+@contextmanager
+def registered_only_here(registry: Registry, name: str) -> Iterator[None]:
+    """Removes a component from its registry afterwards, so that another may have its name."""
+    try:
+        yield
+    finally:
+        registry._entries.pop(name, None)
+        registry._places.pop(name, None)
 
 
 def test_sections_have_defaults(options, tmp_path: Path) -> None:
@@ -103,6 +187,35 @@ class TestFingerprint:
         found.add(fingerprint(options(override, "path.param_key_g=params")))
         assert len(found) == 4
 
+    @pytest.mark.parametrize("kind", list(OWN))
+    def test_the_code_of_own_components_counts(self, options, tmp_path: Path, kind: str) -> None:
+        """Two files register a component of one name, with equal options and other code."""
+        registry, name, code, overrides = OWN[kind]
+        prints = []
+        for number in (1, 2):
+            plugin = tmp_path / str(number) / "own.py"
+            plugin.parent.mkdir()
+            plugin.write_text(code.format(number=number))
+            with registered_only_here(registry, name):
+                load_plugins([str(plugin)])
+                prints.append(fingerprint(options(*overrides)))
+        assert prints[0] != prints[1] != fingerprint(options())
+
+    def test_neither_paths_of_own_components_nor_other_ones_count(
+        self, options, tmp_path: Path
+    ) -> None:
+        registry, name, code, overrides = OWN["loss"]
+        found = set()
+        for number in (1, 2):
+            plugin = tmp_path / str(number) / "own.py"
+            plugin.parent.mkdir()
+            plugin.write_text(code.format(number=0))
+            with registered_only_here(registry, name):
+                load_plugins([str(plugin)])
+                found.add(fingerprint(options(*overrides)))
+                assert own_code([("loss", {"type": "L1Loss"}), ("optimizer", None)]) == []
+        assert len(found) == 1
+
     @pytest.mark.parametrize(
         "override",
         [
@@ -120,6 +233,15 @@ class TestFingerprint:
     )
     def test_what_does_not_leaves_it(self, options, override: str) -> None:
         assert fingerprint(options(override)) == fingerprint(options())
+
+    def test_where_degraded_samples_are_made_leaves_it(self, options) -> None:
+        """A study that does not state the place keeps its hash."""
+        spec = "{type: PairedImages, dataroot_gt: gt, degradation: {type: bsrgan}"
+        found = {
+            fingerprint(options("datasets.train=!delete", f"datasets.train={spec}{place}}}"))
+            for place in ("", ", on_device: true", ", on_device: false")
+        }
+        assert len(found) == 1
 
     def test_options_younger_than_a_training_leave_it(self, options) -> None:
         """A new option at its default does not change the hash of older runs."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from srtoolbox.comparison.study.plan import EvaluationPlan, EvaluationSet, Job
 from srtoolbox.config.files import plain
 from srtoolbox.data.base import EvalDataset, Sample, dataset_info
 from srtoolbox.data.stream import to_float
-from srtoolbox.engine.build import build_network, network_identity
+from srtoolbox.engine.build import build_network, network_identity, own_code
 from srtoolbox.engine.evaluation.evaluator import Evaluator
 from srtoolbox.engine.evaluation.frame_use import (
     all_frames,
@@ -51,19 +52,33 @@ class StudyEvaluator:
         self._evaluator = cache(partial(Evaluator, plan.opt.val, plan.device, precision))
         self._unavailable = [metric.available() is not None for metric in plan.metrics.values()]
         specs = plain(plan.opt.val.metrics)
+        self._metric_parts = [("metric", spec) for spec in specs.values()]
         self._metrics = {name: m.identity(specs[name]) for name, m in plan.metrics.items()}
 
-    def identities(self, job: Job, test_set: EvaluationSet, weights: str) -> dict[str, str]:
-        """Returns the ids of evaluations by protocol: hashes of all that decides the scores."""
-        facts = {
+    def identities(
+        self, job: Job, test_set: EvaluationSet, weights: str, old: bool = False
+    ) -> dict[str, str]:
+        """Returns the ids of evaluations by protocol: hashes of all that decides the scores.
+
+        Args:
+            job: The job.
+            test_set: One of its test sets.
+            weights: Hash of the weights.
+            old: Return the ids that earlier versions gave them, which compared sizes of files, not
+                their content, and left out the code of users' own components.
+        """
+        facts: dict[str, Any] = {
             "network_g": network_identity(job.opt.network_g),
             "scale": job.opt.scale,
             "weights": weights,
-            "dataset": test_set.content,
+            "dataset": test_set.old_content if old else test_set.content,
             "metrics": self._metrics,
             "unavailable": self._unavailable,
             "precision": self._opt.train.precision,
         }
+        own = own_code([("arch", job.opt.network_g), *self._metric_parts])
+        if own and not old:
+            facts["own_code"] = own
         changed = job.opt.val.enhance.changed
         if (val := self._opt.val).segment is not None:
             changed["segment"] = [val.segment, val.segment_overlap]

@@ -44,7 +44,7 @@ class JobRunner:
         Args:
             job: The job.
             before: Its entry of an earlier run, whose finding on trivial outputs is used again if
-                the evaluations are the same.
+                that run did not fail and the evaluations are the same.
             measure_cost: Whether to measure time and memory, for which no other work may run.
         """
         entry = self.new_entry(job)
@@ -58,8 +58,9 @@ class JobRunner:
             with cpu_threads(self._opt.threads):
                 self.evaluator.evaluate(job, entry, net)
                 if folder:
-                    if before is not None and before.evaluations == entry.evaluations:
-                        entry.degenerate = before.degenerate
+                    done = before if before is not None and before.failure is None else None
+                    if done is not None and done.evaluations == entry.evaluations:
+                        entry.degenerate = done.degenerate
                     else:
                         entry.degenerate = self.evaluator.degenerate_output(job, net)
             if measure_cost:

@@ -23,11 +23,12 @@ import torch
 
 from srtoolbox.comparison.options import LauncherOptions, StudyOptions
 from srtoolbox.comparison.study.parallel import count_workers
+from srtoolbox.comparison.study.slurm_queue import GONE, SlurmQueue, silence
 from srtoolbox.comparison.study.work import Work
 from srtoolbox.engine.device.precision import pick_device
 from srtoolbox.errors import ComponentError, RunError, UserError
 from srtoolbox.plugins import load_entry_points, load_plugins
-from srtoolbox.utils.console import set_up_logging
+from srtoolbox.utils.console import set_up_logging, warn_once
 from srtoolbox.utils.files import handle_signals, interrupt_on, write_atomic
 
 _log = logging.getLogger("srtoolbox")
@@ -36,12 +37,15 @@ LAUNCHERS = ("slurm", "local")
 _FOLDER, _LOGS = "launcher", "logs"
 _MIN_POLL, _MAX_POLL = 0.1, 5.0  # seconds between two looks at the jobs
 MAX_DELAY = 20.0  # seconds that a file of another node may take to be seen here
+_OUT_OF_MEMORY = "OUT_OF_MEMORY"
 # SLURM's states of a job that has ended. A preempted job may also be queued again: then it has
 # another state within `MAX_DELAY`.
 _ENDED = (
-    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
-    *("PREEMPTED", "REVOKED", "TIMEOUT"),
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", _OUT_OF_MEMORY),
+    *("PREEMPTED", "REVOKED", "TIMEOUT", GONE),
 )
+_UNKNOWN = "UNKNOWN"  # neither sacct nor squeue answers
+_MAX_SILENCE = 1800.0  # seconds without an answer of either
 _LAST_LINES = 3  # of the log of a job that died, for the message
 
 
@@ -99,6 +103,11 @@ class Launch:
                     "--launcher slurm: there is no command srun here; run this on a login node of "
                     "the cluster"
                 )
+            if (reason := silence()) is not None:
+                raise UserError(
+                    f"--launcher slurm: the states of jobs are not known here ({reason}); run this "
+                    "where squeue or sacct answers"
+                )
 
 
 class LaunchedJobs:
@@ -124,6 +133,7 @@ class LaunchedJobs:
         self._launch, self._opt, self._threads = launch, opt, threads
         self._folder = folder / _FOLDER
         self._jobs: dict[str, _SubmittedJob] = {}
+        self._queue = SlurmQueue()
         self._number = 0
 
     def __enter__(self) -> LaunchedJobs:
@@ -144,8 +154,12 @@ class LaunchedJobs:
         )
 
     def start(self, name: str, work: Work) -> None:
-        """Submits a job, unless it was submitted before and has not ended."""
-        job = _SubmittedJob(name, work, self._folder, self._launch.launcher)
+        """Submits a job, unless it was submitted before and has not ended.
+
+        Raises:
+            RunError: if it is not known whether it has ended, or if it cannot be submitted.
+        """
+        job = _SubmittedJob(name, work, self._folder, self._launch.launcher, self._queue)
         if job.resume():
             _log.info("%s: waiting for job %s", name, job.id)
         else:
@@ -153,7 +167,11 @@ class LaunchedJobs:
         self._jobs[name] = job
 
     def wait(self) -> tuple[str, str | None]:
-        """Waits until a task ends; a job that died is submitted again."""
+        """Waits until a task ends; a job that died is submitted again.
+
+        Raises:
+            RunError: if the states of jobs have not been known for ``_MAX_SILENCE``.
+        """
         pause = _MIN_POLL
         while True:
             for name, job in self._jobs.items():
@@ -186,6 +204,12 @@ class LaunchedJobs:
         reason = f"job {job.id} ended without a result ({state}); see {job.log}{job.last_lines()}"
         if state.startswith("CANCELLED"):
             return reason
+        if state.startswith(_OUT_OF_MEMORY):  # it would run out of memory again
+            asked = "the cluster's default" if self._opt.mem is None else f"{self._opt.mem:g} GiB"
+            return (
+                f"job {job.id} needed more memory than it asked for ({asked}): raise launcher.mem, "
+                f"or lower train.batch_size or train.num_worker; see {job.log}{job.last_lines()}"
+            )
         if job.submissions > self._opt.requeues:
             return f"{reason}; it was submitted {job.submissions} times"
         _log.warning("%s: %s; it is submitted again", job.name, reason)
@@ -227,6 +251,29 @@ class LaunchedJobs:
             **{key: value for key, value in asked.items() if value is not None}
         )
         return executor
+
+
+def submitted_jobs(folder: Path) -> list[str]:
+    """Returns the ids of a study's jobs whose results no command has collected.
+
+    Args:
+        folder: Folder of the study.
+    """
+    facts = [_read_facts(file) for file in sorted((folder / _FOLDER).glob("*.json"))]
+    return [fact["id"] for fact in facts if fact is not None]
+
+
+def _read_facts(file: Path) -> dict[str, Any] | None:
+    """Returns ``launcher``, ``id`` and ``submissions`` of a job; None: missing or damaged."""
+    try:
+        facts = json.loads(file.read_bytes())
+        launcher, identity = str(facts["launcher"]), str(facts["id"])
+        submissions = int(facts["submissions"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not identity.isdigit():
+        return None
+    return {"launcher": launcher, "id": identity, "submissions": submissions}
 
 
 class LaunchedTask:
@@ -293,13 +340,19 @@ class _SubmittedJob:
         work: Its work.
         folder: Folder of the file and of submitit's files.
         launcher: One of ``LAUNCHERS``.
+        queue: Knows the state of a job of SLURM that ``sacct`` does not know.
 
     Attributes:
         submissions: How often it was submitted.
     """
 
-    def __init__(self, name: str, work: Work, folder: Path, launcher: str) -> None:
+    def __init__(
+        self, name: str, work: Work, folder: Path, launcher: str, queue: SlurmQueue
+    ) -> None:
         self.name, self.work, self.submissions = name, work, 0
+        self._queue = queue
+        self._since = float("-inf")  # of its submission by this command
+        self._silent: float | None = None  # since when its state is not known
         self._folder, self._launcher = folder, launcher
         self._file = folder / f"{name}.json"
         self._job: Any = None
@@ -317,27 +370,33 @@ class _SubmittedJob:
     def submitted(self, job: Any) -> None:
         """Stores the id of a new submission."""
         self._job, self._is_child, self._ended = job, True, None
+        self._since = time.monotonic()
         self.submissions += 1
         facts = {"launcher": self._launcher, "id": job.job_id, "submissions": self.submissions}
         write_atomic(self._file, json.dumps(facts))
 
     def resume(self) -> bool:
-        """Finds the submission of an earlier command; returns whether it has not ended."""
+        """Finds the submission of an earlier command; returns whether it has not ended.
+
+        Raises:
+            RunError: if SLURM does not answer: the job may be running.
+        """
         import submitit
 
-        try:
-            facts = json.loads(self._file.read_bytes())
-            launcher, identity = facts["launcher"], facts["id"]
-            submissions = int(facts["submissions"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
-        if launcher != self._launcher or not str(identity).isdigit():
+        facts = _read_facts(self._file)
+        if facts is None or facts["launcher"] != self._launcher:
             return False
         kinds = {"slurm": submitit.SlurmJob, "local": submitit.LocalJob}
-        self._job = kinds[launcher](self._folder / _LOGS, identity)
-        if self.has_ended() or self._is_over() or self.state() == "UNKNOWN":
+        self._job = kinds[self._launcher](self._folder / _LOGS, facts["id"])
+        if not self._job.paths.result_pickle.exists() and self.state() == _UNKNOWN:
+            raise RunError(
+                f"{self.name}: job {self.id} may still be running: neither sacct nor squeue "
+                f"answers ({self._queue.fault}); run the same command again when one does, or end "
+                f"the job and remove {self._file}"
+            )
+        if self.has_ended() or self._is_over():
             return False  # the new job finds what it has finished; SLURM forgets old jobs
-        self.submissions = submissions
+        self.submissions = facts["submissions"]
         return True
 
     def has_ended(self) -> bool:
@@ -349,11 +408,31 @@ class _SubmittedJob:
         if self._launcher == "local":
             return self._job.done()
         self._job.done()  # finds a result that another node has just written
+        self._check_answers()
         if not self._is_over():
             self._ended = None
             return False
         self._ended = self._ended or time.monotonic()  # its result may not be seen here yet
         return time.monotonic() - self._ended > MAX_DELAY
+
+    def _check_answers(self) -> None:
+        """Warns if SLURM does not answer.
+
+        Raises:
+            RunError: if it has not answered for a long time.
+        """
+        if self.state() != _UNKNOWN:
+            self._silent = None
+            return
+        reason = f"neither sacct nor squeue answers ({self._queue.fault})"
+        if self._silent is None:
+            self._silent = time.monotonic()
+            warn_once(f"{reason}; jobs are waited for until one does, or results appear")
+        elif time.monotonic() - self._silent > _MAX_SILENCE:
+            raise RunError(
+                f"{self.name}: {reason}, so it is not known whether job {self.id} has ended; run "
+                "the same command again when one does"
+            )
 
     def result(self) -> dict[str, str | None] | None:
         """Returns the result of a job that has ended; None if it died."""
@@ -366,7 +445,12 @@ class _SubmittedJob:
 
     def state(self) -> str:
         """Returns how a job without a result ended, in SLURM's words."""
-        return str(self._job.state) if self._launcher == "slurm" else "KILLED"
+        if self._launcher != "slurm":
+            return "KILLED"
+        state = str(self._job.state)
+        if state == _UNKNOWN:  # no accounting, or it does not know the job yet, or no more
+            state = self._queue.state(self.id, self._since) or _UNKNOWN
+        return state
 
     def _is_over(self) -> bool:
         """Returns whether SLURM will not continue the job; a suspended one may go on."""

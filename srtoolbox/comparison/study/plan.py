@@ -13,11 +13,11 @@ from torch import nn
 from srtoolbox.archs.base import arch_info
 from srtoolbox.comparison.options import NO_TRAINING, StudyOptions
 from srtoolbox.comparison.study.budget import Budget, training_options
+from srtoolbox.comparison.study.content import FileHashes, content_of
 from srtoolbox.comparison.study.reuse import index_finished_runs, is_finished
 from srtoolbox.config.files import Tree, merge, plain
 from srtoolbox.config.schema import OptionErrors, check
 from srtoolbox.data.base import EvalDataset, dataset_info
-from srtoolbox.data.files.archives import file_state
 from srtoolbox.engine.build import (
     assemble,
     build_dataset,
@@ -37,17 +37,6 @@ from srtoolbox.utils.environment import describe_environment, digest
 
 # Rules of a protocol that decide which frames a network gets; not every dataset follows them.
 _FRAME_RULES = ("missing_neighbours", "skip_frames")
-
-# Options of datasets that locate files or speed up reading; the files are hashed instead.
-_LOCATION_OPTIONS = (
-    "dataroot",
-    "dataroot_gt",
-    "dataroot_lq",
-    "dataroot_mask",
-    "meta_info_file",
-    "cache",
-    "cache_limit",
-)
 
 
 @dataclass(frozen=True)
@@ -86,12 +75,15 @@ class EvaluationSet:
         data: The dataset.
         protocols: Names of protocols that need the same frames.
         content: Everything that decides its samples, without the location of its files.
+        old_content: As ``content``, but with sizes of files instead of their content, and without
+            the code of users' own components: evaluations of earlier versions are found by it.
     """
 
     name: str
     data: EvalDataset
     protocols: tuple[str, ...]
     content: dict[str, Any]
+    old_content: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -163,7 +155,7 @@ class JobPlan(EvaluationPlan):
             metric.source()  # may find out that the metric is unavailable
         self.environment = environment or describe_environment(device)
         net = build_network(job.opt, torch.device("cpu"))
-        test_sets, skipped = _read_test_sets(opt, job.opt, net)
+        test_sets, skipped = _read_test_sets(opt, job.opt, net, file_hashes(self.folder))
         is_trained = job.folder is not None
         self.methods = {job.method: Method(is_trained, test_sets, skipped)}
         self._cost_set = cost_set
@@ -176,6 +168,11 @@ class JobPlan(EvaluationPlan):
 def study_folder(opt: StudyOptions) -> Path:
     """Returns the folder of a study."""
     return opt.path.experiments_root / "compare" / opt.name
+
+
+def file_hashes(folder: Path) -> FileHashes:
+    """Returns the hashes of the test sets' files that a study has stored in its folder."""
+    return FileHashes(folder / "test_files.json")
 
 
 class StudyPlan(EvaluationPlan):
@@ -199,6 +196,7 @@ class StudyPlan(EvaluationPlan):
         jobs: The jobs to run.
         budget: The budget of the trainings.
         environment: Versions, device and threads.
+        file_hashes: The hashes of the test sets' files.
 
     Raises:
         UserError: if any part of the study is faulty.
@@ -216,6 +214,7 @@ class StudyPlan(EvaluationPlan):
         build_trackers(opt.logger)  # an extra may be missing
         self.metrics = Evaluator(opt.val, device).metrics
         finished_runs = index_finished_runs(opt.trainings_from)
+        self.file_hashes = file_hashes(self.folder)
         self.methods = {job.method: self._prepare(job) for job in jobs[: len(opt.methods)]}
         self._check_methods()
         self.environment = describe_environment(device)
@@ -251,7 +250,7 @@ class StudyPlan(EvaluationPlan):
                 if is_trained:
                     _, spec = training_options(run)
                     build_dataset("train", spec, run, net)
-            test_sets, skipped = _read_test_sets(self.opt, run, net)
+            test_sets, skipped = _read_test_sets(self.opt, run, net, self.file_hashes)
             return Method(is_trained, test_sets, skipped, arch_info(net).origin)
         except UserError as error:
             raise UserError(f"method {job.method}: {error}") from error
@@ -363,11 +362,12 @@ class ScoringPlan(StudyPlan):
         self.opt, self.folder, self.device = opt, folder, device
         self.metrics = Evaluator(opt.val, device).metrics
         self.environment = describe_environment(device)
+        self.file_hashes = file_hashes(folder)
         self.methods = {}
         for job in jobs:
             try:
                 net = build_network(job.opt, torch.device("cpu"))
-                test_sets, skipped = _read_test_sets(opt, job.opt, net)
+                test_sets, skipped = _read_test_sets(opt, job.opt, net, self.file_hashes)
             except UserError as error:
                 raise UserError(f"method {job.method}: {error}") from error
             self.methods[job.method] = Method(False, test_sets, skipped)
@@ -423,7 +423,7 @@ def _short(value: Any) -> str:
 
 
 def _read_test_sets(
-    opt: StudyOptions, run: RunOptions, net: nn.Module
+    opt: StudyOptions, run: RunOptions, net: nn.Module, hashes: FileHashes
 ) -> tuple[list[EvaluationSet], dict[str, str]]:
     """Returns the test sets of a method, and the reasons why it cannot use the others.
 
@@ -437,7 +437,7 @@ def _read_test_sets(
     skipped: dict[str, str] = {}
     for name, spec in opt.test_sets.items():
         try:
-            test_sets += _read_test_set(opt, name, spec, run, net)
+            test_sets += _read_test_set(opt, name, spec, run, net, hashes)
         except UserError as error:
             if name not in opt.datasets.test or not isinstance(error.__cause__, IncompatibleInput):
                 raise
@@ -448,7 +448,12 @@ def _read_test_sets(
 
 
 def _read_test_set(
-    opt: StudyOptions, name: str, spec: Mapping[str, Any], run: RunOptions, net: nn.Module
+    opt: StudyOptions,
+    name: str,
+    spec: Mapping[str, Any],
+    run: RunOptions,
+    net: nn.Module,
+    hashes: FileHashes,
 ) -> list[EvaluationSet]:
     """Returns a test set once for each group of protocols that need the same frames."""
     found: dict[tuple[Any, ...], EvaluationSet] = {}
@@ -460,7 +465,12 @@ def _read_test_set(
             data = build_dataset(name, spec, replace(run, val=val), net)
             rules = [rule for rule in _FRAME_RULES if getattr(dataset_info(data), rule) is not None]
             frames = tuple(getattr(get_protocol(protocol), rule) for rule in rules)
-            found[frames] = EvaluationSet(name, data, (), _content(spec, data))
+            try:
+                contents = content_of(spec, data, hashes)
+            except OSError as error:
+                reason = f"{error.filename}: cannot be read ({error.strerror})"
+                raise UserError(f"datasets.{name}: {reason}") from error
+            found[frames] = EvaluationSet(name, data, (), *contents)
         else:
             try:
                 check_scorable(found[frames].data, run.val, get_protocol(protocol))
@@ -469,13 +479,3 @@ def _read_test_set(
         protocols = (*found[frames].protocols, protocol)
         found[frames] = replace(found[frames], protocols=protocols)
     return list(found.values())
-
-
-def _content(spec: Mapping[str, Any], data: EvalDataset) -> dict[str, Any]:
-    """Returns a dataset's options, with names and sizes of its files instead of their folders."""
-    options, paths = plain(spec), dataset_info(data).paths
-    if paths is None:
-        return options
-    files = sorted([path.parent.name, path.name, file_state(path)[0]] for path in paths())
-    kept = {key: value for key, value in options.items() if key not in _LOCATION_OPTIONS}
-    return {**kept, "files": digest(files)}

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from srtoolbox.comparison.store import (
 )
 from srtoolbox.comparison.study.facts import metric_facts, protocol_facts
 from srtoolbox.comparison.study.job import JobRunner
-from srtoolbox.comparison.study.launcher import MAX_DELAY, Launch
+from srtoolbox.comparison.study.launcher import MAX_DELAY, Launch, submitted_jobs
 from srtoolbox.comparison.study.parallel import (
     Processes,
     Task,
@@ -29,7 +30,7 @@ from srtoolbox.comparison.study.parallel import (
     run_in_parallel,
 )
 from srtoolbox.comparison.study.parts import Part
-from srtoolbox.comparison.study.plan import Job, StudyPlan
+from srtoolbox.comparison.study.plan import EvaluationSet, Job, StudyPlan
 from srtoolbox.comparison.study.reuse import copy_training, is_finished
 from srtoolbox.comparison.study.tasks import StudyTasks
 from srtoolbox.config.files import Tree, dump, plain
@@ -129,6 +130,13 @@ class _StudyRun:
     def run(self) -> ResultStore:
         jobs = self._plan.jobs
         self._write_options()
+        self._name_old_scores()
+        if self._launch is None and (ids := submitted_jobs(self._plan.folder)):
+            _log.warning(
+                "jobs that an earlier command submitted are not collected: %s; this command does "
+                "their work again. Run it with --launcher to collect them, or end those that run",
+                ", ".join(ids),
+            )
         self._copy_finished_runs()
         self._enter_other_methods()
         if self._launch is not None or self._opt.jobs > 1:
@@ -146,8 +154,37 @@ class _StudyRun:
         try:
             write_atomic(folder / "study.yml", dump(self._plan.tree))
             self._plan.budget.save()
+            self._plan.file_hashes.save()
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+
+    def _name_old_scores(self) -> None:
+        """Names the test sets whose scores are of an earlier version, which are not used again."""
+        names: dict[str, None] = {}
+        for job in self._plan.jobs:
+            entry = self._before.get((job.method, job.seed))
+            if entry is None:
+                continue
+            for test_set in self._plan.methods[job.method].test_sets:
+                stored = entry.evaluations.get(test_set.name, "")
+                if self._is_of_old_identity(stored, job, test_set):
+                    names[test_set.name] = None
+        if names:
+            _log.warning(
+                "%s: the stored scores are of an earlier version, which compared sizes of files, "
+                "not their content, and no code of your own components; these test sets are "
+                "evaluated again",
+                ", ".join(names),
+            )
+
+    def _is_of_old_identity(self, stored: str, job: Job, test_set: EvaluationSet) -> bool:
+        """Returns whether an evaluation is of an earlier version, and not repeated since."""
+        evaluator = self._runner.evaluator
+        for weights in {str(record.get("weights")) for record in self._store.records(stored)}:
+            now = evaluator.identities(job, test_set, weights).values()
+            before = evaluator.identities(job, test_set, weights, old=True).values()
+            return stored in before and not all(map(self._store.records, now))
+        return False
 
     def _copy_finished_runs(self) -> None:
         """Copies trainings that are finished in another study and not in this one."""
@@ -180,7 +217,33 @@ class _StudyRun:
         for job in left_out:
             entry = done.get((job.method, job.seed))
             if entry is not None and entry.identity == job.identity:
-                self._keep(entry)
+                self._keep_current(job, entry)
+
+    def _keep_current(self, job: Job, entry: Entry) -> None:
+        """Enters an earlier entry without evaluations of other files, metrics or protocols."""
+        groups = [entry.evaluations, *entry.other_protocols.values()]
+        named = {id for group in groups for id in group.values()}
+        records = (record for id in named for record in self._store.records(id))
+        wanted = {
+            identity
+            for weights in {str(record.get("weights")) for record in records}
+            for test_set in self._plan.methods[job.method].test_sets
+            for identity in self._runner.evaluator.identities(job, test_set, weights).values()
+        }
+
+        def current(group: dict[str, str]) -> dict[str, str]:
+            return {dataset: id for dataset, id in group.items() if id in wanted}
+
+        if old := {dataset for group in groups for dataset in group.keys() - current(group).keys()}:
+            _log.warning(
+                "%s, seed %d: its scores on %s are of other files, metrics or protocols than those "
+                "of this command and are left out; run it without --only to evaluate again",
+                *(job.method, job.seed, ", ".join(sorted(old))),
+            )
+        others = {name: current(group) for name, group in entry.other_protocols.items()}
+        evaluations = current(entry.evaluations)
+        if entry.failure or evaluations:
+            self._keep(job, replace(entry, evaluations=evaluations, other_protocols=others))
 
     def _run_in_parallel(self) -> None:
         """Trains and evaluates in other processes.
@@ -272,10 +335,13 @@ class _StudyRun:
         """Enters a job on the card, in the place of an earlier entry, and saves the card."""
         key = job.method, job.seed
         self._entries[key] = entry
-        self._keep(entry)
+        self._keep(job, entry)
         self._store.save_card(self._card)
 
-    def _keep(self, entry: Entry) -> None:
+    def _keep(self, job: Job, entry: Entry) -> None:
+        """Enters a job on the card; an entry of an earlier run gets the words of these options."""
+        skipped = self._plan.methods[job.method].skipped_datasets
+        entry = replace(entry, deviations=job.deviations, skipped_datasets=skipped)
         order = [(job.seed, job.method) for job in self._plan.all_jobs]
         place = entry.seed, entry.method
         others = [e for e in self._card.entries if (e.seed, e.method) != place]

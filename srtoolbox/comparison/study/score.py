@@ -112,6 +112,7 @@ class _Scoring:
         card.protocol, *card.other_protocols = protocol_facts(self._opt)
         write_atomic(self._store.folder / "study.yml", dump(self._tree))
         self._store.save_card(card)
+        self._plan.file_hashes.save()
         return self._store
 
     def _check_metrics(self, added: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ import torch
 from srtoolbox.comparison.store import Entry, ResultStore
 from srtoolbox.comparison.study.budget import step_seconds, training_options
 from srtoolbox.comparison.study.evaluate import StudyEvaluator
+from srtoolbox.comparison.study.facts import metric_states
 from srtoolbox.comparison.study.parallel import Task
 from srtoolbox.comparison.study.parts import Part, is_complete, read_part
 from srtoolbox.comparison.study.plan import Job, StudyPlan, load_network
@@ -23,6 +24,7 @@ from srtoolbox.engine.weights.load import weights_hash
 from srtoolbox.engine.weights.whole import read_finished
 
 _PARTS = "parts"
+_KEY_DIGITS = 8  # of a hash in the name of a part
 
 
 class StudyTasks:
@@ -45,6 +47,7 @@ class StudyTasks:
     ) -> None:
         self._plan, self._store, self._evaluator = plan, store, evaluator
         self._elsewhere = elsewhere
+        self._metrics = metric_states(plan.metrics) if elsewhere else None
         self._weights: dict[tuple[str, int], str] = {}  # of methods that are not trained
         self.train_threads = self.evaluate_threads = plan.opt.threads
 
@@ -143,11 +146,16 @@ class StudyTasks:
         return self._ids(job, weights) if weights else []
 
     def remove_old_parts(self) -> None:
-        """Removes parts of earlier options of the study."""
+        """Removes parts of earlier options of the study.
+
+        Jobs of a cluster go on when the command that submitted them has ended. Only the next
+        command with a launcher removes theirs, as it knows which of them have ended.
+        """
         kept = {self._part_folder(job).name for job in self._plan.all_jobs}
         parts = self._plan.folder / _PARTS
         for folder in parts.glob("*"):
-            if folder.name not in kept:
+            of_launcher = len(folder.name.rpartition("-")[2]) > _KEY_DIGITS
+            if folder.name not in kept and (self._elsewhere or not of_launcher):
                 shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # it is missing, or another job's part is in it
             parts.rmdir()
@@ -155,7 +163,8 @@ class StudyTasks:
     def _part_folder(self, job: Job) -> Path:
         key = self._evaluator.task_key(job)
         place = "e" if self._elsewhere else ""
-        return self._plan.folder / _PARTS / f"{job.opt.name}-s{job.seed}-{key[:8]}{place}"
+        name = f"{job.opt.name}-s{job.seed}-{key[:_KEY_DIGITS]}{place}"
+        return self._plan.folder / _PARTS / name
 
     def _is_left(self, job: Job) -> bool:
         """Returns whether a job whose training is finished has results left to compute."""
@@ -171,7 +180,7 @@ class StudyTasks:
         return [identity for identities in found for identity in identities.values()]
 
     def _training(self, job: Job, folder: Path) -> Training:
-        return Training(job.opt, folder, self._plan.folder, self.train_threads)
+        return Training(job.opt, folder, self._plan.folder, self.train_threads, self._metrics)
 
     def _evaluation(self, job: Job) -> Evaluation | None:
         """Returns the work left of a job, once its training is finished."""
@@ -188,5 +197,6 @@ class StudyTasks:
             threads=self.evaluate_threads,
             environment=None if self._elsewhere else self._plan.environment,
             records=[record for id in known for record in self._store.records(id)],
+            metrics=self._metrics,
             frame_uses=[{"evaluation": id, "psnr": use} for id, use in uses if use is not None],
         )

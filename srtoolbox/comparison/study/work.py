@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ import torch
 
 from srtoolbox.comparison.options import StudyOptions
 from srtoolbox.comparison.store import ResultStore
+from srtoolbox.comparison.study.facts import check_metrics
 from srtoolbox.comparison.study.job import JobRunner
 from srtoolbox.comparison.study.parts import Part, is_complete
 from srtoolbox.comparison.study.plan import Job, JobPlan
 from srtoolbox.engine.device.precision import cpu_threads, resolve
+from srtoolbox.engine.evaluation.evaluator import Evaluator
 from srtoolbox.engine.evaluation.records import Record
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.training.train import train
@@ -30,19 +32,28 @@ class Training:
         folder: Folder of the run.
         study: Folder of the study, by which trackers group runs.
         threads: CPU threads; None: those of the process.
+        metrics: ``metric_states`` of the study, to be compared with those of another machine: the
+            evaluation that follows needs them. None: this is the same machine.
     """
 
     opt: RunOptions
     folder: Path
     study: Path | None = None
     threads: int | None = None
+    metrics: Mapping[str, str | None] | None = None
 
     @property
     def plugins(self) -> Sequence[str]:
         return self.opt.plugins
 
     def run(self, device: torch.device) -> None:
-        """Trains, from the last checkpoint on, unless that is finished."""
+        """Trains, from the last checkpoint on, unless that is finished.
+
+        Raises:
+            RunError: if a metric is not as on the machine of the study, or the training fails.
+        """
+        if self.metrics is not None:
+            check_metrics(Evaluator(self.opt.val, device).metrics, self.metrics)
         with cpu_threads(self.threads):
             train(self.opt, device, resume=True, folder=self.folder, study=self.study)
 
@@ -61,6 +72,7 @@ class Evaluation:
         environment: Versions, device and threads of the study; None: those of the process.
         records: Records of the job that the study has already.
         frame_uses: Records of frame use that the study has already.
+        metrics: As those of ``Training``.
     """
 
     opt: StudyOptions
@@ -72,6 +84,7 @@ class Evaluation:
     environment: dict[str, Any] | None = None
     records: Sequence[Record] = field(default=(), repr=False)
     frame_uses: Sequence[dict[str, Any]] = ()
+    metrics: Mapping[str, str | None] | None = None
 
     @property
     def plugins(self) -> Sequence[str]:
@@ -82,10 +95,13 @@ class Evaluation:
 
         Raises:
             UserError: if a dataset or the weights cannot be read, or do not suit.
+            RunError: if a metric is not as on the machine of the study.
         """
         with locked(self.folder), cpu_threads(self.threads):
             if is_complete(self.folder):
                 return
+            if self.metrics is not None:
+                check_metrics(Evaluator(self.opt.val, device).metrics, self.metrics)
             remove_torn(self.folder)
             plan = JobPlan(self.opt, self.job, device, self.cost_set, self.environment)
             store = ResultStore(self.folder)

@@ -134,16 +134,23 @@ def scan_folder(folder: str) -> AbstractContextManager[Iterator[os.DirEntry[str]
     return os.scandir(folder) if place is None else _entries(folder, place)
 
 
+def stored_in(path: str | Path) -> str | Path:
+    """Returns the file that contains an image: the path itself; for one in an archive, the archive.
+
+    Raises:
+        UserError: if the archive cannot be listed.
+    """
+    place = _place(path)
+    return place.file if place is not None and isinstance(_find(place), _Key) else path
+
+
 def file_state(path: str | Path) -> tuple[int, int]:
     """Returns size (bytes) and time (ns) of a file; for an image in an archive, of the archive.
 
     Raises:
         OSError: if there is no such file.
     """
-    place = _place(path)
-    if place is not None and isinstance(_find(place), _Key):
-        return place.state[:2]
-    state = os.stat(path)  # noqa: PTH116 (this runs for each of 10⁵ files)
+    state = os.stat(stored_in(path))  # noqa: PTH116 (this runs for each of 10⁵ files)
     return state.st_size, state.st_mtime_ns
 
 

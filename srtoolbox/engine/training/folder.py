@@ -22,7 +22,8 @@ _OUTPUTS = ("checkpoints", "weights", "log.jsonl", "evaluation.jsonl", "finished
 
 # Options that do not decide the weights; see `fingerprint`.
 _FREE = ("name", "path", "logger", "val", "datasets.val", "datasets.test", "train.num_worker")
-_FREE += ("datasets.train.cache", "datasets.train.cache_limit", "plugins", "experiments_root")
+_FREE += ("datasets.train.cache", "datasets.train.cache_limit", "datasets.train.on_device")
+_FREE += ("plugins", "experiments_root")
 
 # Schedules whose rate in a step does not depend on the number of steps.
 _OPEN_SCHEDULES = ("ConstantLR", "StepLR", "MultiStepLR", "ExponentialLR", "MultiplicativeLR")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from srtoolbox.cli import main
 from srtoolbox.comparison.options import LauncherOptions, StudyOptions
 from srtoolbox.comparison.study import launcher, run
 from srtoolbox.comparison.study.launcher import Launch
+from srtoolbox.comparison.study.slurm_queue import SlurmQueue
 from srtoolbox.config.load import load_options
 from srtoolbox.config.schema import OptionErrors, check
 from srtoolbox.errors import RunError, UserError
@@ -123,6 +126,25 @@ def test_a_dry_run_lists_the_jobs_and_writes_nothing(
     assert not (tmp_path / "experiments").exists()
 
 
+def test_finished_results_get_the_deviations_of_the_options_at_hand(
+    study_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Launch, "check", lambda *_: None)
+    path = study_file("methods: {EDSR: {train: null}, EDVR: !delete, Bicubic: !delete}")
+    (entry,) = compare(path).load_card().entries
+    assert entry.deviations == ["not trained here"]
+    (again,) = compare(path, "train=!delete", launch=Launch("local", "cpu")).load_card().entries
+    assert again == replace(entry, deviations=[])
+
+
+def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, **programs: str) -> None:
+    """Puts shell scripts in the place of commands of SLURM."""
+    for name, text in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
 def test_what_a_slurm_job_asks_for(
     study_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,10 +152,7 @@ def test_what_a_slurm_job_asks_for(
     pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name, text in (("srun", "exit 1"), ("sbatch", "echo Submitted batch job 7")):
-        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
-        (programs / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    stand_in(programs, monkeypatch, srun="exit 1", sbatch="echo Submitted batch job 7", squeue="")
     asked = (
         "{partition: gpu, account: lab, qos: long, time: 90, signal_delay: 30, cpus: 6, gpus: 1,"
         " mem: 12.5, setup: [module load cuda], sbatch: {constraint: a100}}"
@@ -206,20 +225,119 @@ def test_only_jobs_that_go_on_are_waited_for(
     waits: bool,
     ends: bool,
 ) -> None:
-    submitit = pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
-    (tmp_path / "sacct").write_text(
-        f"#!/bin/sh\necho 'JobID|State|NodeList'; echo '{number}|{state}|'\n"
-    )
-    (tmp_path / "sacct").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    work: Any = "work"
-    job = launcher._SubmittedJob("train-EDVR", work, tmp_path, "slurm")
-    job.submitted(submitit.SlurmJob(tmp_path / "logs", str(number)))
-    again = launcher._SubmittedJob("train-EDVR", work, tmp_path, "slurm")
+    sacct = f"echo 'JobID|State|NodeList'; echo '{number}|{state}|'"
+    stand_in(tmp_path, monkeypatch, sacct=sacct)
+    job, again = submitted_job(tmp_path, number)
     assert again.resume() == waits
     assert not job.has_ended()  # its result may come
     monkeypatch.setattr(launcher, "MAX_DELAY", -1)
     assert job.has_ended() == ends
+
+
+@pytest.mark.parametrize(("mem", "asked"), [("8", "8 GiB"), ("null", "the cluster's default")])
+def test_a_job_that_ran_out_of_memory_is_not_submitted_again(
+    study_file: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    mem: str,
+    asked: str,
+) -> None:
+    submitit = pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+    submitit.SlurmJob.watcher.clear()
+    stand_in(
+        tmp_path,
+        monkeypatch,
+        srun="",
+        sbatch="echo Submitted batch job 401",
+        sacct="echo 'JobID|State|NodeList'; echo '401|OUT_OF_MEMORY|'",
+    )
+    monkeypatch.setattr(launcher, "MAX_DELAY", -1)
+    opt, _ = load_options(study_file(), [f"launcher={{mem: {mem}, gpus: 0}}"], StudyOptions)
+    jobs = Launch("slurm", "auto").workers(opt, tmp_path / "study", tasks=1)
+    work: Any = "work"
+    jobs.start("train-EDSR", work)
+    name, failure = jobs.wait()
+    assert name == "train-EDSR" and failure is not None
+    assert f"job 401 needed more memory than it asked for ({asked}): raise launcher.mem" in failure
+    assert "submitted again" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("number", "state", "waits", "ends"),
+    [
+        (201, "OUT_OF_MEMORY", False, True),  # squeue lists jobs that ended minutes ago
+        (202, "PENDING", True, False),
+        (203, "RUNNING", True, False),
+        (204, None, False, True),
+    ],
+)
+def test_squeue_is_asked_where_there_is_no_accounting(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    state: str | None,
+    waits: bool,
+    ends: bool,
+) -> None:
+    sacct = "echo Slurm accounting storage is disabled >&2; exit 1"
+    listed = f"echo '7 RUNNING'; echo '{number if state else 8} {state or 'PENDING'}'"
+    stand_in(tmp_path, monkeypatch, sacct=sacct, squeue=listed)
+    job, again = submitted_job(tmp_path, number)
+    assert again.resume() == waits
+    assert not job.has_ended()  # its result may come
+    monkeypatch.setattr(launcher, "MAX_DELAY", -1)
+    assert job.has_ended() == ends
+
+
+def submitted_job(folder: Path, number: int) -> tuple[Any, Any]:
+    """Returns a job of SLURM, as the command that submitted it sees it, and as the next one."""
+    submitit = pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+    work: Any = "work"
+    job, again = (
+        launcher._SubmittedJob("train-EDVR", work, folder, "slurm", SlurmQueue()) for _ in range(2)
+    )
+    job.submitted(submitit.SlurmJob(folder / "logs", str(number)))
+    return job, again
+
+
+def test_jobs_are_asked_for_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    squeue = f"echo call >> {tmp_path}/calls; echo '1 RUNNING'; echo '2 COMPLETING'"
+    stand_in(tmp_path, monkeypatch, squeue=squeue)
+    queue = SlurmQueue()
+    states = [queue.state(job, float("-inf")) for job in ("1", "2", "3")]
+    assert states == ["RUNNING", "COMPLETING", "NOT_IN_QUEUE"]
+    assert (tmp_path / "calls").read_text() == "call\n"
+    queue.state("4", time.monotonic())  # has just been submitted: an older list lacks it
+    assert (tmp_path / "calls").read_text() == "call\ncall\n"
+
+
+def test_without_an_answer_no_job_is_submitted_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fault = "slurm_load_jobs error: Unable to contact slurm controller"
+    stand_in(tmp_path, monkeypatch, sacct="exit 1", squeue=f"echo {fault} >&2; exit 1")
+    job, again = submitted_job(tmp_path, 301)
+    said = r"neither sacct nor squeue answers \(squeue: slurm_load_jobs error: Unable to contact"
+    with pytest.raises(RunError, match=f"train-EDVR: job 301 may still be running: {said}"):
+        again.resume()
+    assert not job.has_ended() and not job.has_ended()
+    assert caplog.text.count("jobs are waited for until one does") == 1
+    monkeypatch.setattr(launcher, "_MAX_SILENCE", -1)
+    with pytest.raises(RunError, match=f"{said}.*whether job 301 has ended; run the same command"):
+        job.has_ended()
+
+
+def test_a_cluster_that_does_not_answer_is_refused(
+    study_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+    stand_in(tmp_path, monkeypatch, srun="", sacct="exit 1", squeue="echo no answer >&2; exit 1")
+    opt, _ = load_options(study_file(), [], StudyOptions)
+    with pytest.raises(UserError, match=r"states of jobs are not known here \(squeue: no answer; "):
+        Launch("slurm", "auto").check(opt)
+    stand_in(tmp_path, monkeypatch, sacct="")
+    Launch("slurm", "auto").check(opt)
 
 
 @pytest.mark.parametrize(

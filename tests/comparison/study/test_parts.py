@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,16 @@ import pytest
 import torch
 from support.studies import compare, stored
 
-from srtoolbox.comparison.study import parallel, run
+from srtoolbox.comparison.options import StudyOptions
+from srtoolbox.comparison.store import ResultStore
+from srtoolbox.comparison.study import parallel, run, work
+from srtoolbox.comparison.study.evaluate import StudyEvaluator
+from srtoolbox.comparison.study.plan import StudyPlan
+from srtoolbox.comparison.study.tasks import StudyTasks
+from srtoolbox.config.load import load_options
 from srtoolbox.engine.evaluation.evaluator import Evaluator
 from srtoolbox.errors import ComponentError, RunError, UserError
+from srtoolbox.utils.files import write_atomic
 
 SETS = "{{type: SampleBursts, split: val, num_frame: 3, gt_size: 32, num_burst: {}}}"
 STUDY = f"""
@@ -104,6 +113,21 @@ def test_a_part_of_other_options_is_removed(study: Path) -> None:
     assert not (folder / "parts").exists()
 
 
+def test_jobs_of_an_ended_command_are_named_and_their_parts_stay(
+    study: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They may be running on other machines."""
+    folder = compare(study, "jobs=1").folder
+    assert "jobs that an earlier command submitted" not in caplog.text
+    entry = folder / "parts" / "EDSR-s0-01234567e" / "entry.json"
+    write_atomic(entry, "{}")
+    facts = {"launcher": "slurm", "id": "17", "submissions": 1}
+    write_atomic(folder / "launcher" / "evaluate-EDSR-s0-01234567e.json", json.dumps(facts))
+    compare(study, "report.frame_use=true")
+    assert entry.exists()
+    assert caplog.text.count("an earlier command submitted are not collected: 17; this") == 1
+
+
 def test_a_damaged_part_is_named(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(Reversed):
         def wait(self) -> tuple[str, str | None]:
@@ -115,3 +139,35 @@ def test_a_damaged_part_is_named(study: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(run, "Processes", Broken)
     with pytest.raises(UserError, match=r"entry\.json is damaged: entry must be a dictionary.* 3"):
         compare(study)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "message"),
+    [
+        ("LPIPS", "0123", r"metric own cannot be computed on .*LPIPS needs .* The machine of the"),
+        ("PSNR", None, r"metric own can be computed on .*, but not on the machine of the command"),
+        ("PSNR", "0123", r"metric own has other weights on .* than on the machine of the command"),
+    ],
+)
+def test_a_job_compares_the_metrics_before_its_work(
+    study_file: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    expected: str | None,
+    message: str,
+) -> None:
+    """A node may lack the weights of a metric, which its results are identified by."""
+    monkeypatch.setattr(work, "train", lambda *_, **__: pytest.fail("it trains"))
+    monkeypatch.setattr(work, "JobPlan", lambda *_, **__: pytest.fail("it evaluates"))
+    overrides = [f"val.metrics={{own: {{type: {name}}}}}", "methods.EDVR=!delete"]
+    plan = StudyPlan(*load_options(study_file(), overrides, StudyOptions), torch.device("cpu"))
+    store = ResultStore(plan.folder)
+    tasks = StudyTasks(plan, store, StudyEvaluator(plan, store), elsewhere=True)
+    pending = tasks.pending({})
+    assert [task.is_training for task in pending] == [True, False, False]
+    for task in pending:
+        made = task.work()
+        assert made is not None
+        with pytest.raises(RunError, match=message):
+            replace(made, metrics={"own": expected}).run(torch.device("cpu"))
+        assert made.metrics == {"own": None if name == "LPIPS" else ""}

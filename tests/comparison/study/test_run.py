@@ -22,7 +22,7 @@ from srtoolbox.comparison.study.evaluate import StudyEvaluator
 from srtoolbox.config.files import read
 from srtoolbox.engine.evaluation import evaluator
 from srtoolbox.engine.training.trainer import Trainer
-from srtoolbox.errors import UserError
+from srtoolbox.errors import RunError, UserError
 
 CPU = torch.device("cpu")
 
@@ -139,6 +139,23 @@ def test_a_deviating_training_is_named(study_file) -> None:
         "EDVR": ["not trained here"],
     }
     assert [entry.steps for entry in card.entries] == [0, 4, 0]
+
+
+@pytest.mark.slow
+def test_a_trivial_output_is_looked_for_again_after_a_failure(study_file, monkeypatch) -> None:
+    path = study_file("methods: {Bicubic: !delete, EDVR: !delete}\ntrain: {total_iter: 1}\n")
+
+    def fail(*_: object) -> str:
+        raise RunError("out of memory")
+
+    monkeypatch.setattr(StudyEvaluator, "degenerate_output", fail)
+    (entry,) = compare(path).load_card().entries
+    assert entry.failure == "out of memory" and entry.evaluations
+    monkeypatch.setattr(StudyEvaluator, "degenerate_output", lambda *_: "a constant")
+    for _ in range(2):
+        (entry,) = compare(path).load_card().entries
+        assert (entry.failure, entry.degenerate) == (None, "a constant")
+        monkeypatch.setattr(StudyEvaluator, "degenerate_output", fail)  # it is not repeated
 
 
 @pytest.mark.slow
