@@ -215,10 +215,7 @@ class Trainer:
 
     def _optimize(self, batch: Batch) -> None:
         """Makes one optimizer step for every phase of the model."""
-        self.parameter_freezer.apply(self.step)
-        parts: list[tuple[Batch, dict[str, Any]]] = [
-            (part, {}) for part in split_batch(batch, self.opt.accumulate)
-        ]
+        parts = self._begin_step(batch)
         for number, phase in enumerate(self.model.phases):
             try:
                 self._update(phase, parts)
@@ -228,6 +225,21 @@ class Trainer:
                 if not compile_fails(self.model.networks, error):
                     raise
                 self._update(phase, parts)
+        self._end_step()
+
+    def try_step(self, batch: Batch) -> None:
+        """Makes one optimizer step for a measurement: no error is handled, nothing is saved."""
+        parts = self._begin_step(batch)
+        for phase in self.model.phases:
+            self._update(phase, parts)
+        self._end_step()
+
+    def _begin_step(self, batch: Batch) -> list[tuple[Batch, dict[str, Any]]]:
+        """Returns the parts of a batch, each with an empty ``memo`` (see ``Model.objective``)."""
+        self.parameter_freezer.apply(self.step)
+        return [(part, {}) for part in split_batch(batch, self.opt.accumulate)]
+
+    def _end_step(self) -> None:
         if self.scaler.is_enabled():
             self.scaler.update()
         if self.ema is not None:
