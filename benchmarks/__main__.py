@@ -1,4 +1,4 @@
-"""Runs a benchmark of the toolbox: ``python -m benchmarks data``, ``trainer`` or ``upscale``.
+"""Runs a benchmark of the toolbox: ``python -m benchmarks compile``, ``data``, ….
 
 ``--set KEY=VALUE`` changes an option of ``benchmarks/<name>.yml``; results are written to
 ``experiments/bench/``.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.compile import CompileOptions, measure_compile, report_compile
 from benchmarks.data import DataOptions, measure_data, report_data
 from benchmarks.trainer import TrainerOptions, measure_trainer, report_trainer
 from benchmarks.upscale import UpscaleBenchOptions, measure_upscale, report_upscale
@@ -22,6 +23,7 @@ from srtoolbox.errors import UserError
 from srtoolbox.utils.console import set_up_logging
 
 BENCHMARKS = {
+    "compile": Benchmark(CompileOptions, measure_compile, report_compile),
     "data": Benchmark(DataOptions, measure_data, report_data),
     "trainer": Benchmark(TrainerOptions, measure_trainer, report_trainer),
     "upscale": Benchmark(UpscaleBenchOptions, measure_upscale, report_upscale),

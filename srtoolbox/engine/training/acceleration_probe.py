@@ -33,6 +33,7 @@ from srtoolbox.engine.training.checkpoint import CheckpointFolder
 from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.errors import RunError, is_out_of_memory
 from srtoolbox.models.frames import varying_frames
+from srtoolbox.utils.malloc import freed_memory_kept
 
 _log = logging.getLogger("srtoolbox")
 
@@ -127,7 +128,7 @@ def measure_choices(
         UserError: if the options do not suit the network or the dataset.
     """
     assert opt.train is not None
-    with _unchanged_random_numbers(device):
+    with _unchanged_random_numbers(device), freed_memory_kept():  # as in the training
         try:
             return _Probe(opt, net, dataset, device, num_process).run()
         finally:

@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -44,6 +45,7 @@ from srtoolbox.metrics import build_metric
 from srtoolbox.models.base import Model, compute_losses, sum_losses
 from srtoolbox.models.frames import varying_frames
 from srtoolbox.utils.files import interrupt_on
+from srtoolbox.utils.malloc import freed_memory_kept, freed_memory_returned
 from srtoolbox.utils.torch_private import step_if_finite, supports_found_inf
 
 _log = logging.getLogger("srtoolbox")
@@ -157,7 +159,12 @@ class Trainer:
         for net in self.model.networks.values():
             net.train()
         batches = self.stream.batches(self.step, total, self.opt.workers, self.device)
-        with reporter, stop_signals() as signals:
+        keeps = self.device.type == "cpu"
+        with (
+            reporter,
+            stop_signals() as signals,
+            freed_memory_kept() if keeps else nullcontext(),
+        ):
             self._reported = (self.step, self.seconds)
             self._start_clock()
             if self._evaluate_or_save(reporter):  # the run was stopped before this evaluation
@@ -206,7 +213,8 @@ class Trainer:
         self._check_finite()  # a score of NaN could be taken for the best one
         self._check_weights()
         self._stop_clock()
-        scores = self.evaluate(self, reporter)
+        with freed_memory_returned():  # images have other sizes than crops
+            scores = self.evaluate(self, reporter)
         if self.plateau is not None:
             self.plateau.end_evaluation(self.step, scores)
         self.evaluated = self.step
