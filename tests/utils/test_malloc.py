@@ -12,13 +12,13 @@ from srtoolbox.utils.malloc import freed_memory_kept, freed_memory_returned
 
 _FAULTS = """
 import resource, sys
-import torch
+import numpy as np
 from srtoolbox.utils.malloc import freed_memory_kept, freed_memory_returned
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(4):
-        torch.empty(16 * 2**20).fill_(1.0)  # 64 MiB
+        np.empty(2**26, np.uint8).fill(1)  # 64 MiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 def resident():
