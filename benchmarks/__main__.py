@@ -1,5 +1,4 @@
-"""Runs a benchmark of the toolbox: ``python -m benchmarks data``, ``deform``, ``trainer``
-or ``upscale``.
+"""Runs a benchmark of the toolbox: ``python -m benchmarks compile``, ``data``, ….
 
 ``--set KEY=VALUE`` changes an option of ``benchmarks/<name>.yml``; results are written to
 ``experiments/bench/``.
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.compile import CompileOptions, measure_compile, report_compile
 from benchmarks.data import DataOptions, measure_data, report_data
 from benchmarks.deform import DeformOptions, measure_deform, report_deform
 from benchmarks.trainer import TrainerOptions, measure_trainer, report_trainer
@@ -24,6 +24,7 @@ from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.console import set_up_logging
 
 BENCHMARKS = {
+    "compile": Benchmark(CompileOptions, measure_compile, report_compile),
     "data": Benchmark(DataOptions, measure_data, report_data),
     "deform": Benchmark(DeformOptions, measure_deform, report_deform),
     "trainer": Benchmark(TrainerOptions, measure_trainer, report_trainer),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -222,9 +222,28 @@ class StudyOptions(SharedOptions):
                 faults.append((f"protocols.{number}", str(error)))
         if len(set(self.protocols)) < len(self.protocols):
             faults.append(("protocols", "name each once"))
+        faults += self._measured_faults()
         faults += self._published_faults()
         faults += self.report.faults(self.test_sets)
         return faults + self._budget_faults()
+
+    def _measured_faults(self) -> Iterator[tuple[str, str]]:
+        """Yields a fault for each option of a training that would be decided by a measurement.
+
+        Two seeds of a method, or two machines, could decide differently, which changes results.
+        """
+        sections: list[tuple[str, Mapping[str, Any]]] = [("train", vars(self.train))]
+        for name, method in self.methods.items():
+            sections.append((f"methods.{name}.train", method.train or {}))
+        for key, section in sections:
+            for option_name in ("channels_last", "compile"):
+                if section.get(option_name) == "auto":
+                    yield (
+                        f"{key}.{option_name}",
+                        "auto depends on the speed of each machine at each start, and changes the "
+                        "last bits of a training, so a study does not accept it; set the value "
+                        "that `srtoolbox train` logs for one training of the method",
+                    )
 
     def _published_faults(self) -> Iterator[tuple[str, str]]:
         """Yields faults; above all, numbers of a protocol that no table of the study has."""

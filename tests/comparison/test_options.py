@@ -33,6 +33,11 @@ from srtoolbox.engine.options import RunOptions, SharedOptions
         ("datasets: {test: {.: {type: SampleBursts}}}", r"datasets.test.*cannot be the name"),
         ("seeds: [99999999999999999999]", r"seeds.*at most 64 bits"),
         ("model_type: SRModal", r"study.yml:2: model_type: .*SRModal"),
+        ("train: {compile: auto}", r"study.yml:2: train.compile: auto depends on the speed"),
+        (
+            "methods: {EDVR: {train: {channels_last: auto}}}",
+            r"study.yml:2: methods.EDVR.train.channels_last: auto depends on the speed",
+        ),
     ],
 )
 def test_faulty_options_are_refused(study_file, extra: str, message: str) -> None:

@@ -24,20 +24,20 @@ def accelerate(net: nn.Module, opt: TrainOptions, *, generator: bool) -> None:
 
     Args:
         net: A network on its device.
-        opt: Options of the training.
+        opt: Options of the training; ``auto`` has no effect here, see `acceleration_probe`.
         generator: Whether it is the super-resolution network; a discriminator only gets the memory
             format.
 
     Raises:
         UserError: if recomputation is on and the network declares no ``checkpoint_blocks``.
     """
-    if opt.channels_last:
+    if opt.channels_last is True:
         net.to(memory_format=torch.channels_last)
     if not generator:  # a discriminator changes its mode in every step, which recompiles it
         return
     if opt.checkpointing:
         _recompute_blocks(net)
-    if opt.compile is not None:
+    if opt.compile not in (None, "auto"):
         net.compile(mode=opt.compile)
 
 
@@ -65,9 +65,19 @@ def compile_fails(networks: dict[str, nn.Module], error: Exception) -> bool:
     for net in compiled:
         set_compiled_call(net, None)
     if compiled:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        _log.warning("train.compile: continuing without it (%s: %s)", type(error).__name__, reason)
+        _log.warning("train.compile: continuing without it (%s)", describe_failure(error))
     return bool(compiled)
+
+
+def describe_failure(error: Exception) -> str:
+    """Returns type and message of an error of torch's compiler in one line.
+
+    The compiler wraps the cause, such as a missing C++ compiler, in a message of many lines.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].endswith("raised:"):
+        return lines[1]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _recompute_blocks(net: nn.Module) -> None:

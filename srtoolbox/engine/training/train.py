@@ -5,17 +5,18 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from srtoolbox.archs.base import arch_info
 from srtoolbox.config.files import dump, plain
-from srtoolbox.data.base import dataset_info
+from srtoolbox.data.base import TrainDataset, dataset_info
 from srtoolbox.engine.build import build_dataset, build_network, fingerprint, load_pretrained
 from srtoolbox.engine.device.distributed import SINGLE_PROCESS, Ranks
 from srtoolbox.engine.device.precision import resolve
@@ -23,6 +24,13 @@ from srtoolbox.engine.device.probe import warn_of_slow_format
 from srtoolbox.engine.options import RunOptions
 from srtoolbox.engine.probe import probe_metrics, probe_training
 from srtoolbox.engine.training.acceleration import undo_acceleration
+from srtoolbox.engine.training.acceleration_probe import (
+    Choices,
+    apply_choices,
+    log_choices,
+    measure_choices,
+    stored_choices,
+)
 from srtoolbox.engine.training.checkpoint import CheckpointFolder, removed
 from srtoolbox.engine.training.folder import (
     check_run_folder,
@@ -131,11 +139,13 @@ def train(
             *(folder / "checkpoints", opt.logger.keep_checkpoint, identity, earlier),
             card=folder / "run.json",
         )
-        trainer = Trainer(opt, net, dataset, checkpoints, device, validation, ranks)
+        choices = _choose(opt, net, dataset, folder, (identity, *earlier), device, ranks)
+        decided = replace(opt, train=apply_choices(opt.train, choices))
+        trainer = Trainer(decided, net, dataset, checkpoints, device, validation, ranks)
 
         # Not earlier: invalid options must not claim the folder.
         if ranks.is_main:
-            _claim_run_folder(folder, opt, identity, device, earlier)
+            _claim_run_folder(folder, opt, identity, device, earlier, choices)
             remove_torn(folder)
         ranks.barrier()
         if trainer.resume():
@@ -153,6 +163,36 @@ def train(
             reporter = Reporter(folder, opt.name, *steps, tensorboard, trackers, tracked)
         trainer.run(reporter)
         return _finish(opt, trainer, net, folder)
+
+
+def _choose(
+    opt: RunOptions,
+    net: nn.Module,
+    dataset: TrainDataset,
+    folder: Path,
+    identities: Collection[str],
+    device: torch.device,
+    ranks: Ranks,
+) -> Choices:
+    """Returns the decisions on options that are ``auto``; all processes must call this.
+
+    They are those of the first start of the run, or new measurements of the main process.
+    """
+    assert opt.train is not None
+    if not opt.train.measured:
+        return {}
+    choices: Choices | None = None
+    if ranks.is_main:
+        card = folder / "run.json"
+        found = read_card(card) if card.exists() else {}
+        if found.get("fingerprint") in identities:
+            choices = stored_choices(found.get("measured"), card, opt.train)
+        earlier = choices is not None
+        if choices is None:
+            _log.info("%s: measuring steps for train.%s", opt.name, ", ".join(opt.train.measured))
+            choices = measure_choices(opt, net, dataset, device, ranks.size)
+        log_choices(choices, earlier=earlier)
+    return cast(Choices, ranks.gather([choices])[0])
 
 
 def _finish(opt: RunOptions, trainer: Trainer, net: nn.Module, folder: Path) -> Trained:
@@ -235,15 +275,24 @@ def _load_final_weights(
 
 
 def _claim_run_folder(
-    folder: Path, opt: RunOptions, identity: str, device: torch.device, earlier: Sequence[str]
+    folder: Path,
+    opt: RunOptions,
+    identity: str,
+    device: torch.device,
+    earlier: Sequence[str],
+    choices: Choices,
 ) -> None:
     """Writes the files that mark the folder as this run's, unless they exist."""
     assert opt.train is not None
     card = folder / "run.json"
     if card.exists() and read_card(card).get("fingerprint") == identity:
         return
-    facts = {"name": opt.name, "fingerprint": identity}
-    content = json.dumps({**facts, "earlier": list(earlier)} if earlier else facts)
+    facts: dict[str, Any] = {"name": opt.name, "fingerprint": identity}
+    if earlier:
+        facts["earlier"] = list(earlier)
+    if choices:
+        facts["measured"] = {key: asdict(choice) for key, choice in choices.items()}
+    content = json.dumps(facts)
     try:
         if earlier:  # first, because the options below would no longer match the earlier card
             write_atomic(card, content)

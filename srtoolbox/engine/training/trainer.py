@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -44,6 +45,7 @@ from srtoolbox.metrics import build_metric
 from srtoolbox.models.base import Model, compute_losses, sum_losses
 from srtoolbox.models.frames import varying_frames
 from srtoolbox.utils.files import interrupt_on
+from srtoolbox.utils.malloc import freed_memory_kept, freed_memory_returned
 from srtoolbox.utils.torch_private import step_if_finite, supports_found_inf
 
 _log = logging.getLogger("srtoolbox")
@@ -157,7 +159,12 @@ class Trainer:
         for net in self.model.networks.values():
             net.train()
         batches = self.stream.batches(self.step, total, self.opt.workers, self.device)
-        with reporter, stop_signals() as signals:
+        keeps = self.device.type == "cpu"
+        with (
+            reporter,
+            stop_signals() as signals,
+            freed_memory_kept() if keeps else nullcontext(),
+        ):
             self._reported = (self.step, self.seconds)
             self._start_clock()
             if self._evaluate_or_save(reporter):  # the run was stopped before this evaluation
@@ -206,7 +213,8 @@ class Trainer:
         self._check_finite()  # a score of NaN could be taken for the best one
         self._check_weights()
         self._stop_clock()
-        scores = self.evaluate(self, reporter)
+        with freed_memory_returned():  # images have other sizes than crops
+            scores = self.evaluate(self, reporter)
         if self.plateau is not None:
             self.plateau.end_evaluation(self.step, scores)
         self.evaluated = self.step
@@ -215,10 +223,7 @@ class Trainer:
 
     def _optimize(self, batch: Batch) -> None:
         """Makes one optimizer step for every phase of the model."""
-        self.parameter_freezer.apply(self.step)
-        parts: list[tuple[Batch, dict[str, Any]]] = [
-            (part, {}) for part in split_batch(batch, self.opt.accumulate)
-        ]
+        parts = self._begin_step(batch)
         for number, phase in enumerate(self.model.phases):
             try:
                 self._update(phase, parts)
@@ -228,6 +233,21 @@ class Trainer:
                 if not compile_fails(self.model.networks, error):
                     raise
                 self._update(phase, parts)
+        self._end_step()
+
+    def try_step(self, batch: Batch) -> None:
+        """Makes one optimizer step for a measurement: no error is handled, nothing is saved."""
+        parts = self._begin_step(batch)
+        for phase in self.model.phases:
+            self._update(phase, parts)
+        self._end_step()
+
+    def _begin_step(self, batch: Batch) -> list[tuple[Batch, dict[str, Any]]]:
+        """Returns the parts of a batch, each with an empty ``memo`` (see ``Model.objective``)."""
+        self.parameter_freezer.apply(self.step)
+        return [(part, {}) for part in split_batch(batch, self.opt.accumulate)]
+
+    def _end_step(self) -> None:
         if self.scaler.is_enabled():
             self.scaler.update()
         if self.ema is not None:
