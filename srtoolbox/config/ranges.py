@@ -102,6 +102,8 @@ _BY_NAME: dict[str, dict[str, Range]] = {
         "max_shift": Range(min=0, max=1000),
         "max_rotation": Range(min=0, max=180),
         "object_shift": Range(min=0, max=1000),
+        "still": Range(min=0, max=1),
+        "same_noise": Range(min=0, max=1),
         "blur_sigma": Range(min=0, max=100),
         "*_sigma": Range(min=0, max=1000),
         "*_noise": Range(min=0, max=1000),

@@ -91,6 +91,10 @@ class SyntheticBursts(FileDataset):
         band_shift: Maximum shift of every other band relative to the first along each axis, in HR
             pixels, the same in all frames of a burst: a camera whose bands are not registered. The
             ground truth has none (RGB and other bands only).
+        still: Fraction of bursts whose frames do not move (RGB and other bands only).
+        same_noise: Fraction of those whose frames also have the same noise, so that all are equal.
+        vary_shift: Draw for every burst how much of ``max_shift`` and ``max_rotation`` it uses,
+            from 0 to 1 (RGB and other bands only).
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -132,6 +136,9 @@ class SyntheticBursts(FileDataset):
         scale_floats: bool = False,
         bit_depth: int = 8,
         band_shift: float = 0.0,
+        still: float = 0.0,
+        same_noise: float = 0.0,
+        vary_shift: bool = False,
     ) -> None:
         if dataroot is None:
             raise UserError("SyntheticBursts: dataroot is missing; give a folder of images")
@@ -160,6 +167,9 @@ class SyntheticBursts(FileDataset):
             "truncate": truncate,
             "bit_depth": bit_depth,
             "band_shift": band_shift,
+            "still": still,
+            "same_noise": same_noise,
+            "vary_shift": vary_shift,
         }
         known = {field.name for field in fields(chosen)}
         for name, value in given.items():

@@ -32,6 +32,8 @@ Reduction = Literal["box", "bicubic-aa", "dbsr"]
 Noise = Literal["gaussian", "shot_read"]
 Synthesis = dict[str, np.ndarray]
 
+_SLOW_BURSTS = 0x534C4F57  # separates the random numbers of ``_slow`` from all others
+
 
 @dataclass(frozen=True)
 class RgbPipeline:
@@ -66,6 +68,10 @@ class RgbPipeline:
         band_shift: Maximum shift of every other band relative to the first along each axis, in HR
             pixels: a camera whose bands are not registered. It is the same in all frames; the
             ground truth has none.
+        still: Fraction of bursts whose frames do not move.
+        same_noise: Fraction of those whose frames also have the same noise, so that all are equal.
+        vary_shift: Draw for every burst how much of ``max_shift`` and ``max_rotation`` it uses,
+            from 0 to 1.
 
     Raises:
         UserError: names the invalid option.
@@ -85,11 +91,19 @@ class RgbPipeline:
     channels: int = 3
     bit_depth: int = 8
     band_shift: float = 0.0
+    still: float = 0.0
+    same_noise: float = 0.0
+    vary_shift: bool = False
 
     def __post_init__(self) -> None:
         check_options(vars(self), "blur_sigma", "noise_sigma", "shot_noise")
         if not 8 <= self.bit_depth <= 16:
             raise UserError(f"bit_depth must be from 8 to 16, got {self.bit_depth}")
+        for name in ("still", "same_noise"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+        if self.same_noise and not self.still:
+            raise UserError("same_noise is a fraction of the bursts without motion; set still, too")
 
     def margin(self, side: int) -> int:
         """Returns the margin needed at each edge of a ground truth, in HR pixels.
@@ -108,7 +122,8 @@ class RgbPipeline:
             ``motion`` (T, 2, 3), ``blur_sigma``, ``noise`` (2,) = (factor of the intensity,
             constant) of the variance, float32; ``noise_seed``, int64. With objects also the arrays
             of ``draw_objects``, and with ``band_shift`` the array of that name (C, 2), x and y in
-            pixels; neither changes the other arrays.
+            pixels; neither changes the other arrays. With ``still`` or ``vary_shift`` also
+            ``same_noise``, whether all frames have the noise of the first.
         """
         blur = rng.uniform(*self.blur_sigma)
         sigma = rng.uniform(*self.noise_sigma) / 255
@@ -122,6 +137,8 @@ class RgbPipeline:
             "noise_seed": seed,
             "motion": draw_motion(self.num_frame, self.max_shift, self.max_rotation, rng),
         }
+        if self.still or self.vary_shift:
+            choices |= self._slow(choices["motion"], int(seed))
         if self.num_object:
             choices |= draw_objects(self.num_object, self.num_frame, self.object_shift, int(seed))
         if self.band_shift:
@@ -129,6 +146,22 @@ class RgbPipeline:
             shift[0] = 0
             choices["band_shift"] = shift.astype(np.float32)
         return choices
+
+    def _slow(self, motion: np.ndarray, seed: int) -> Synthesis:
+        """Returns the reduced ``motion`` of a burst, and whether its frames have the same noise.
+
+        Its own random numbers leave all other choices alone.
+        """
+        rng = np.random.default_rng(np.random.SeedSequence([_SLOW_BURSTS, seed]))
+        for_still, for_noise, share = rng.random(3)
+        is_still = for_still < self.still
+        if is_still or not self.vary_shift:
+            share = 0.0 if is_still else 1.0
+        angle = share * np.arctan2(motion[:, 1, 0], motion[:, 0, 0])
+        turn = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], -1)
+        slow = np.concatenate([turn.reshape(-1, 2, 2), share * motion[:, :, 2:]], 2)
+        same = is_still and for_noise < self.same_noise
+        return {"motion": slow.astype(np.float32), "same_noise": np.asarray(same)}
 
     def apply(
         self, hr: Tensor, synthesis: dict[str, Tensor], size: tuple[int, int]
@@ -161,6 +194,9 @@ class RgbPipeline:
             frames.append(reduce(moved, self.reduction, self.scale))
         frames = torch.cat(frames, 1)
         noise = normal_noise(synthesis["noise_seed"], frames.shape)
+        if "same_noise" in synthesis:
+            same = synthesis["same_noise"][:, None, None, None, None]
+            noise = torch.where(same, noise[:, :1], noise)
         shot, read = synthesis["noise"][:, :, None, None, None, None].unbind(1)
         if self.noise == "shot_read":
             light = (frames / 255).clamp(0, 1)

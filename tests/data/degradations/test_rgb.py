@@ -337,6 +337,8 @@ class TestRaw:
         ({"max_shift": -1}, "max_shift must not be negative"),
         ({"noise_sigma": (5, 1)}, r"noise_sigma must be \(low, high\)"),
         ({"shot_noise": (0, 0.1)}, "cannot start at 0"),
+        ({"still": 1.5}, "still must be from 0 to 1, got 1.5"),
+        ({"same_noise": 0.5}, "set still, too"),
     ],
 )
 def test_options_that_make_no_burst(options: dict[str, Any], message: str) -> None:
@@ -410,3 +412,35 @@ def test_bands_that_are_not_registered() -> None:
             view = smooth(*np.tensordot(motion, position, 1))[0]
             frame = view.reshape(8, 4, 8, 4).mean((1, 3))
             assert np.abs(burst["lq"][0, t, band].numpy() / 255 - frame).max() < 0.006
+
+
+def test_bursts_that_do_not_move() -> None:
+    """A share of the bursts is still; all other random numbers are those of moving bursts."""
+    moving, mixed = RgbPipeline(num_frame=3), RgbPipeline(num_frame=3, still=0.5, same_noise=0.5)
+    kinds = set()
+    for seed in range(40):
+        usual, choices = moving.draw(rng(seed)), mixed.draw(rng(seed))
+        is_still = bool((choices["motion"] == np.eye(2, 3)).all())
+        assert is_still or np.allclose(choices["motion"], usual["motion"], atol=1e-6)
+        for name in ("blur_sigma", "noise", "noise_seed"):
+            assert choices[name] == pytest.approx(usual[name])
+        kinds.add((is_still, bool(choices["same_noise"])))
+    assert kinds == {(False, False), (True, False), (True, True)}
+
+
+@pytest.mark.parametrize("same", [0, 1])
+def test_frames_of_a_still_burst_differ_by_their_noise_alone(same: int) -> None:
+    pipeline = RgbPipeline(num_frame=3, still=1, same_noise=same, noise_sigma=(2, 2))
+    lq = pipeline.apply(noise_image(pipeline), stack(pipeline.draw(rng())), SIZE)["lq"][0].float()
+    assert torch.equal(lq[0], lq[2]) == bool(same)
+    assert (lq[0] - lq[1]).abs().max() <= 20
+
+
+def test_some_bursts_move_less() -> None:
+    usual, varied = RgbPipeline(num_frame=4), RgbPipeline(num_frame=4, vary_shift=True)
+    shares = []
+    for seed in range(30):
+        shift = varied.draw(rng(seed))["motion"][1:, :, 2]
+        shares.append(shift / usual.draw(rng(seed))["motion"][1:, :, 2])
+    assert all(np.ptp(share) < 1e-4 for share in shares)  # one share for all frames of a burst
+    assert min(map(np.min, shares)) < 0.2 and 0.8 < max(map(np.max, shares)) <= 1.0001
