@@ -60,8 +60,8 @@ class FBANet(nn.Module):
         num_frame: Frames of a burst, the reference first; 14 is published. It fixes a layer.
         window_size: Height and width of the attention windows; 10 is published.
         num_head: Heads of the five attention layers of a U-net, from the first to the last.
-        align: Estimate a shift and a rotation of every frame from the images, and warp the frames
-            to the first one before anything else. This is ours, and no part of published results.
+        align: Estimate the motion of every frame from the images, and warp the frames to the first
+            one before anything else. This is ours, and no part of published results.
         unused_layers: Also build the layers that the published code builds and never uses (39 % of
             the parameters); its weights have them.
         num_in_ch: Bands of the input.
