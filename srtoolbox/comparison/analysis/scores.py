@@ -125,7 +125,9 @@ class Scores:
     def _means(self, evaluation: str, dataset: str) -> dict[str, float | None]:
         records = self.store.records(evaluation)
         lower = [name for name in self.metrics if self.direction(name) < 0]
-        means = average(records, self.average, lower)
+        averages = average(records, self.average, lower)
+        # Records may have metrics that the card does not list, of a command that was killed.
+        means = {name: value for name, value in averages.items() if name in self.metrics}
         for metric in means:
             if left_out := self.left_out(dataset, metric):
                 base, kind = self._kinds.get(metric, (metric, None))

@@ -127,7 +127,8 @@ def find_finished(folder: Path, opt: RunOptions) -> dict[str, Any] | None:
 def warn_about_finished_run(folder: Path, opt: RunOptions) -> None:
     """Names the validation sets that a finished run did not have, and points that it has lost."""
     path = folder / "evaluation.jsonl"
-    logged = {record.get("step") for record in read_lines(folder / "log.jsonl")}
+    steps = (record.get("step") for record in read_lines(folder / "log.jsonl"))
+    logged = {step for step in steps if isinstance(step, int)}
     seen: dict[str, set[int]] = {}
     for record in read_lines(path):
         name, step = record.get("dataset"), record.get("step")

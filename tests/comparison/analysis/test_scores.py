@@ -66,6 +66,14 @@ def test_a_missing_score_leaves_the_method_out(store) -> None:
     assert "Net|D$" not in Scores(store, card.views()[0]).samples("clips", "psnr")
 
 
+def test_a_metric_that_the_card_does_not_list_is_left_out(store) -> None:
+    card = store.load_card()
+    del card.metrics["ssim"]
+    scores = Scores(store, card.views()[0])
+    assert all("ssim" not in means for means in scores.seed_means("Late", "clips"))
+    assert all(means["psnr"] is not None for means in scores.seed_means("Late", "clips"))
+
+
 def test_samples_are_clips_or_images(store) -> None:
     scores = Scores(store)
     assert scores.unit("clips") == "clips" and scores.unit("images") == "images"
