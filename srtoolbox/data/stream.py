@@ -27,6 +27,7 @@ from srtoolbox.data.base import (
     draw_sample,
 )
 from srtoolbox.data.transforms.orientation import orient_batch
+from srtoolbox.utils.malloc import return_freed_memory
 from srtoolbox.utils.own_code import calling
 from srtoolbox.utils.processes import end_with_parent
 
@@ -265,6 +266,7 @@ def _init_worker(_: int) -> None:
     is how the main process stops them.
     """
     end_with_parent()
+    return_freed_memory()  # images of other sizes than a training step would make it grow
     import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

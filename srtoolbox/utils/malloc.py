@@ -52,6 +52,14 @@ def freed_memory_returned() -> Iterator[None]:
         _keep(before)
 
 
+def return_freed_memory() -> None:
+    """Returns freed memory as usual, from now on.
+
+    For a process that was forked within `freed_memory_kept`, whose settings it has.
+    """
+    _keep(False)
+
+
 def _keep(kept: bool) -> None:
     global _kept
     libc = _glibc()

@@ -21,6 +21,8 @@ from srtoolbox.data.stream import (
     to_float,
 )
 from srtoolbox.data.transforms.orientation import orient_batch
+from srtoolbox.utils import malloc
+from srtoolbox.utils.malloc import freed_memory_kept
 
 BATCH = 4
 
@@ -58,6 +60,20 @@ def assert_same(ours: list[dict], theirs: list[dict]) -> None:
 def test_any_number_of_workers(workers: int) -> None:
     stream = SampleStream(Numbered(), 7, BATCH)
     assert_same(batches(stream, 0, 5, workers), batches(stream, 0, 5))
+
+
+class Settings(Numbered):
+    """Samples that show whether the process that drew them keeps freed memory."""
+
+    def draw(self, index: int, rng: np.random.Generator) -> dict:
+        sample = super().draw(index, rng)
+        return {**sample, "lq": np.full_like(sample["lq"], malloc._kept)}
+
+
+def test_workers_of_a_training_return_freed_memory() -> None:
+    with freed_memory_kept():
+        (batch,) = batches(SampleStream(Settings(), 0, BATCH), 0, 1, workers=1)
+    assert not batch["lq"].any()
 
 
 def test_workers_draw_the_same_bursts() -> None:

@@ -197,6 +197,8 @@ class RgbPipeline:
         if "same_noise" in synthesis:
             same = synthesis["same_noise"][:, None, None, None, None]
             noise = torch.where(same, noise[:, :1], noise)
+            if not self.num_object:  # a warp without motion changes the last bits
+                frames = torch.where(same, frames[:, :1], frames)
         shot, read = synthesis["noise"][:, :, None, None, None, None].unbind(1)
         if self.noise == "shot_read":
             light = (frames / 255).clamp(0, 1)

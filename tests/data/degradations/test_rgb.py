@@ -436,6 +436,12 @@ def test_frames_of_a_still_burst_differ_by_their_noise_alone(same: int) -> None:
     assert (lq[0] - lq[1]).abs().max() <= 20
 
 
+def test_all_frames_are_equal_to_the_last_bit() -> None:
+    pipeline = RgbPipeline(num_frame=3, still=1, same_noise=1, bit_depth=16)
+    lq = pipeline.apply(noise_image(pipeline), stack(pipeline.draw(rng())), SIZE)["lq"][0]
+    assert torch.equal(lq[1:], lq[:1].expand(2, -1, -1, -1))
+
+
 def test_some_bursts_move_less() -> None:
     usual, varied = RgbPipeline(num_frame=4), RgbPipeline(num_frame=4, vary_shift=True)
     shares = []

@@ -42,5 +42,5 @@ def aligned(lq: Tensor) -> Tensor:
     if lq.shape[1] == 1:
         return lq
     flow = motion_to_flow(estimate_motion(lq)[:, 1:], (lq.shape[3], lq.shape[4]))
-    moved = warp(lq[:, 1:].flatten(0, 1), flow.flatten(0, 1).to(lq.dtype))
+    moved = warp(lq[:, 1:].flatten(0, 1), flow.flatten(0, 1))
     return torch.cat((lq[:, :1], moved.unflatten(0, flow.shape[:2])), 1)

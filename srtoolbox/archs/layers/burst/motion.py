@@ -329,9 +329,10 @@ def motion_to_flow(motion: Tensor, size: tuple[int, int], stride: int = 1) -> Te
     Returns:
         (N, T, 2, h, w), x before y.
     """
-    points = torch.stack(_coordinates(size, motion)).flatten(1)
-    moved = motion[..., :2] @ points + motion[..., 2:] / stride
-    return (moved - points).unflatten(-1, size)
+    x, y = _coordinates(size, motion)
+    # No matrix product: autocast, or TF32 on a GPU, would round it to whole tenths of a pixel.
+    along_x, along_y, shift = motion[..., None, None].unbind(3)
+    return along_x * x + along_y * y + shift / stride - torch.stack([x, y])
 
 
 def warp(features: Tensor, flow: Tensor, beyond: Literal["border", "zeros"] = "border") -> Tensor:

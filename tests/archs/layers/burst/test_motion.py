@@ -124,6 +124,14 @@ def test_warp_shifts_and_subsampled_flow_agrees():
     torch.testing.assert_close(motion_to_flow(motion, (3, 4), 2), full[..., ::2, ::2] / 2)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_flow_is_not_rounded_under_autocast(dtype):
+    motion = torch.tensor([[[[1.013, -0.007, 3.3], [0.007, 0.997, -2.2]]]])
+    flow = motion_to_flow(motion, (96, 200))
+    with torch.autocast("cpu", dtype=dtype):
+        assert torch.equal(motion_to_flow(motion, (96, 200)), flow)
+
+
 def test_motion_is_that_of_the_mean_of_the_bands():
     burst, _ = moved_burst(48, 3, 1.5, seed=3)
     eight = burst.repeat(1, 1, 3, 1, 1)[:, :, :8]
