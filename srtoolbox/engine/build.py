@@ -51,12 +51,15 @@ from srtoolbox.registry import (
 from srtoolbox.utils.console import names_text
 from srtoolbox.utils.environment import digest
 from srtoolbox.utils.files import check_regular, sha256_of, user_path
-from srtoolbox.utils.own_code import calling, is_own, place_of
+from srtoolbox.utils.own_code import calling, place_of
 
 _DEFAULT_DISCRIMINATOR = {"type": "UNetDiscriminatorSN"}
 
 # Options of a dataset that change where and how fast samples are made, but not the samples.
 _SPEED_OPTIONS = ("cache", "cache_limit", "on_device")
+
+# Packages whose code their versions identify.
+_KNOWN_CODE = {"srtoolbox", "torch", *sys.stdlib_module_names}
 
 # Raise this when the same options lead to other weights than before, e.g. by other samples.
 _TRAINING_REVISION = 1
@@ -131,9 +134,9 @@ def own_code(
     classes = {
         base.__module__: base
         for kind, spec in parts
-        for cls in (named_components(kind, spec) if spec is not None else ())
-        for base in cls.__mro__
-        if is_own(base) and base.__module__.partition(".")[0] not in sys.stdlib_module_names
+        for component in (named_components(kind, spec) if spec is not None else ())
+        for base in getattr(component, "__mro__", (component,))  # or a function that builds it
+        if base.__module__.partition(".")[0] not in _KNOWN_CODE
     }
     if besides is not None:
         classes.pop(besides.__module__, None)

@@ -62,6 +62,19 @@ class OwnLoss(torch.nn.Module):
 """,
         ["train.losses={own: {type: OwnLoss}}"],
     ),
+    "function": (
+        LOSS_REGISTRY,
+        "own_loss",
+        """
+import torch
+from srtoolbox import LOSS_REGISTRY
+
+@LOSS_REGISTRY.register()
+def own_loss():
+    return torch.nn.HuberLoss(delta={number} / 255)
+""",
+        ["train.losses={own: {type: own_loss}}"],
+    ),
     "dataset": (
         DATASET_REGISTRY,
         "OwnBursts",
