@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -50,12 +51,15 @@ from srtoolbox.registry import (
 from srtoolbox.utils.console import names_text
 from srtoolbox.utils.environment import digest
 from srtoolbox.utils.files import check_regular, sha256_of, user_path
-from srtoolbox.utils.own_code import calling, is_own, place_of
+from srtoolbox.utils.own_code import calling, place_of
 
 _DEFAULT_DISCRIMINATOR = {"type": "UNetDiscriminatorSN"}
 
 # Options of a dataset that change where and how fast samples are made, but not the samples.
 _SPEED_OPTIONS = ("cache", "cache_limit", "on_device")
+
+# Packages whose code their versions identify.
+_KNOWN_CODE = {"srtoolbox", "torch", *sys.stdlib_module_names}
 
 # Raise this when the same options lead to other weights than before, e.g. by other samples.
 _TRAINING_REVISION = 1
@@ -76,7 +80,7 @@ def fingerprint(opt: RunOptions) -> str:
     identity = {
         "revision": _TRAINING_REVISION,
         "version": __version__,
-        "code": _source_hash(ARCH_REGISTRY.get(opt.network_g["type"]).__module__),
+        "code": _source_hash(ARCH_REGISTRY.get(opt.network_g["type"])),
         "network_g": network_identity(opt.network_g),
         "model_type": opt.model_type,
         "network_d": plain(opt.network_d),
@@ -127,16 +131,16 @@ def own_code(
         parts: Kind and options of each component; None: there is none.
         besides: A class whose source file is left out.
     """
-    modules = {
-        base.__module__
+    classes = {
+        base.__module__: base
         for kind, spec in parts
-        for cls in (named_components(kind, spec) if spec is not None else ())
-        for base in cls.__mro__
-        if is_own(base) and base.__module__.partition(".")[0] not in sys.stdlib_module_names
+        for component in (named_components(kind, spec) if spec is not None else ())
+        for base in getattr(component, "__mro__", (component,))  # or a function that builds it
+        if base.__module__.partition(".")[0] not in _KNOWN_CODE
     }
     if besides is not None:
-        modules.discard(besides.__module__)
-    return sorted(map(_source_hash, modules))
+        classes.pop(besides.__module__, None)
+    return sorted(map(_source_hash, classes.values()))
 
 
 def _training_parts(opt: RunOptions) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
@@ -514,9 +518,14 @@ def _content_hash(path: Path) -> str:
         raise UserError(f"{path}: no such weight file") from error
 
 
-def _source_hash(name: str) -> str:
-    """Returns a hash of the source file of a module; its name if there is no source."""
+@cache
+def _source_hash(cls: type) -> str:
+    """Returns a hash of the source file that defines a class; its module if there is no source.
+
+    It is the hash at the first call: a file that is edited later does not change the code that
+    runs in this process.
+    """
     try:
-        return digest(inspect.getsource(sys.modules[name]))
+        return digest(inspect.getsource(sys.modules[cls.__module__]))
     except (KeyError, OSError, TypeError):
-        return name
+        return cls.__module__

@@ -93,6 +93,10 @@ def pixel_format(options: EncoderOptions, source: str) -> str:
                 f"pix_fmt: {options.encoder} cannot encode {options.pix_fmt!r}, "
                 f"only {', '.join(known)}"
             )
+        try:
+            av.VideoFormat(options.pix_fmt)
+        except ValueError:
+            raise UserError(f"pix_fmt: there is no {options.pix_fmt!r}; try yuv420p") from None
         return options.pix_fmt
     wanted = av.VideoFormat(_PLAIN_FORMATS.get(source, source))
     if wanted.name in known and not has_alpha(wanted):

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from srtoolbox.errors import RunError, UserError
 from srtoolbox.media.picture import as_type, resize_to
 from srtoolbox.media.video import Frame, probe
 from srtoolbox.media.video_colour import Colour
@@ -25,8 +26,9 @@ from srtoolbox.utils.console import Progress
 
 _log = logging.getLogger("srtoolbox")
 
-_PROBE_SIZE, _PROBE_FORMAT = (64, 64), "yuv420p"  # of the frame that tries an encoder
-_PROBE_COLOUR = Colour("bt601", False, 2, 2, 2, False)
+# Of the frame that tries an encoder; those of graphics cards refuse frames that are smaller.
+_PROBE_SIZE, _PROBE_FORMAT = (256, 256), "yuv420p"
+_PROBE_COLOUR = Colour("bt601", True, 2, 2, 2, False)
 
 
 def check_encoder(options: UpscaleOptions) -> None:
@@ -45,8 +47,16 @@ def check_encoder(options: UpscaleOptions) -> None:
         path = Path(folder) / "probe.mkv"
         form = _PROBE_COLOUR, Fraction(1), given, layout, *_PROBE_SIZE, Fraction(25)
         encoder = SegmentEncoder(path, *form)
-        encoder.add(np.zeros((3, *_PROBE_SIZE), np.uint8))
-        encoder.finish()
+        try:
+            encoder.add(np.zeros((3, *_PROBE_SIZE), np.uint8))
+            encoder.finish()
+        except RunError as error:
+            encoder.abort()  # an open file cannot be removed on Windows
+            reason = error.__cause__ or error
+            raise UserError(
+                f"{given.encoder} cannot encode a frame as {layout} ({reason}); check codec, crf, "
+                "preset and pix_fmt"
+            ) from error
 
 
 def video_path(source: Path, target: Path, options: UpscaleOptions) -> Path:

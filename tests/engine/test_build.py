@@ -62,6 +62,19 @@ class OwnLoss(torch.nn.Module):
 """,
         ["train.losses={own: {type: OwnLoss}}"],
     ),
+    "function": (
+        LOSS_REGISTRY,
+        "own_loss",
+        """
+import torch
+from srtoolbox import LOSS_REGISTRY
+
+@LOSS_REGISTRY.register()
+def own_loss():
+    return torch.nn.HuberLoss(delta={number} / 255)
+""",
+        ["train.losses={own: {type: own_loss}}"],
+    ),
     "dataset": (
         DATASET_REGISTRY,
         "OwnBursts",
@@ -200,6 +213,17 @@ class TestFingerprint:
                 load_plugins([str(plugin)])
                 prints.append(fingerprint(options(*overrides)))
         assert prints[0] != prints[1] != fingerprint(options())
+
+    def test_an_edit_after_the_import_leaves_it(self, options, tmp_path: Path) -> None:
+        """The code that runs is that of the import."""
+        registry, name, code, overrides = OWN["loss"]
+        plugin = tmp_path / "own.py"
+        plugin.write_text(code.format(number=1))
+        with registered_only_here(registry, name):
+            load_plugins([str(plugin)])
+            before = fingerprint(options(*overrides))
+            plugin.write_text(code.format(number=22))
+            assert fingerprint(options(*overrides)) == before
 
     def test_neither_paths_of_own_components_nor_other_ones_count(
         self, options, tmp_path: Path

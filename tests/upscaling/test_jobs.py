@@ -275,6 +275,7 @@ class TestVideosThatNeedAnotherSuffix:
         [
             ({"codec": "nothing"}, "no encoder 'nothing'"),
             ({"codec": "libvpx", "pix_fmt": "rgb24"}, "libvpx cannot encode 'rgb24'"),
+            ({"codec": "rawvideo", "pix_fmt": "nothing"}, "pix_fmt: there is no 'nothing'"),
             ({"codec": "libx264", "preset": "nothing"}, "libx264 refuses .* check codec, crf, pre"),
         ],
     )

@@ -19,13 +19,13 @@ from support.scenes import scene
 from support.upscaling import small_network
 from support.videos import Clip, decoded, packets, times
 
-from srtoolbox.errors import UserError
+from srtoolbox.errors import RunError, UserError
 from srtoolbox.media.picture import as_type
 from srtoolbox.media.video import probe, read_frames
-from srtoolbox.media.video_encoder import EncoderOptions
+from srtoolbox.media.video_encoder import EncoderOptions, SegmentEncoder
 from srtoolbox.media.video_write import write_video
 from srtoolbox.upscaling.options import upscale_options
-from srtoolbox.upscaling.videos import upscale_video
+from srtoolbox.upscaling.videos import check_encoder, upscale_video
 
 pytest.importorskip("av", reason="needs PyAV: pip install srtoolbox[video]")
 
@@ -187,7 +187,7 @@ def test_a_killed_job_goes_on(tmp_path, name, kills):
         from support.upscaling import small_network
         from srtoolbox.upscaling.options import upscale_options
         from srtoolbox.upscaling.upscaler import Upscaler
-        from srtoolbox.upscaling.videos import upscale_video
+        from srtoolbox.upscaling.videos import check_encoder, upscale_video
         options = upscale_options({{"segment": 0.2}})
         upscaler = Upscaler([small_network({name!r}, 4)], options)
         show = lambda done, total: print(done, flush=True)
@@ -220,3 +220,22 @@ def test_a_killed_job_goes_on(tmp_path, name, kills):
     assert packets(target, "video") == packets(tmp_path / "b.mp4", "video")
     assert packets(target, "audio") == packets(source, "audio")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.mp4", "c.mp4"]
+
+
+def test_an_encoder_is_tried_with_what_all_take() -> None:
+    """MJPEG takes the full range only, and encoders of graphics cards take no small frames."""
+    check_encoder(upscale_options({"codec": "mjpeg"}))
+
+
+def test_an_encoder_that_fails_at_its_first_frame(monkeypatch) -> None:
+    closed = []
+
+    def fail(self, pixels):
+        assert min(pixels.shape[1:]) >= 256
+        raise RunError("probe.mkv: cannot be written")
+
+    monkeypatch.setattr(SegmentEncoder, "add", fail)
+    monkeypatch.setattr(SegmentEncoder, "abort", lambda self: closed.append(self))
+    with pytest.raises(UserError, match=r"libvpx cannot encode a frame as yuv420p .*check codec"):
+        check_encoder(upscale_options({"codec": "libvpx"}))
+    assert len(closed) == 1

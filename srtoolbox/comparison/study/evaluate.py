@@ -54,6 +54,8 @@ class StudyEvaluator:
         specs = plain(plan.opt.val.metrics)
         self._metric_parts = [("metric", spec) for spec in specs.values()]
         self._metrics = {name: m.identity(specs[name]) for name, m in plan.metrics.items()}
+        for method in plan.opt.methods.values():  # users may edit their files during the trainings
+            own_code([("arch", method.network_g), *self._metric_parts])
 
     def identities(
         self, job: Job, test_set: EvaluationSet, weights: str, old: bool = False

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -260,7 +261,14 @@ def submitted_jobs(folder: Path) -> list[str]:
         folder: Folder of the study.
     """
     facts = [_read_facts(file) for file in sorted((folder / _FOLDER).glob("*.json"))]
-    return [fact["id"] for fact in facts if fact is not None]
+    return [fact["id"] for fact in facts if fact is not None and not _was_killed(folder, fact)]
+
+
+def _was_killed(folder: Path, facts: Mapping[str, Any]) -> bool:
+    """Returns whether a job of this machine has ended without a result."""
+    if facts["launcher"] != "local" or _is_alive(int(facts["id"])):
+        return False
+    return not any((folder / _FOLDER / _LOGS).glob(f"{facts['id']}_*_result.pkl"))
 
 
 def _read_facts(file: Path) -> dict[str, Any] | None:

@@ -44,7 +44,8 @@ _log = logging.getLogger("srtoolbox")
 _POLL = 0.5  # seconds between two looks for the results of a job
 _NO_PART = (
     "its job ended, but left no results that fit this study; check that all machines see the same "
-    "folder and have the same packages and weights of metrics, then run the same command again"
+    "folder and have the same packages and weights of metrics, and that no file of your own "
+    "components was edited meanwhile, then run the same command again"
 )
 
 
@@ -183,6 +184,8 @@ class _StudyRun:
         for weights in {str(record.get("weights")) for record in self._store.records(stored)}:
             now = evaluator.identities(job, test_set, weights).values()
             before = evaluator.identities(job, test_set, weights, old=True).values()
+            if stored in now:  # its identity has not changed
+                return False
             return stored in before and not all(map(self._store.records, now))
         return False
 

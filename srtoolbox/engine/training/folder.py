@@ -222,8 +222,8 @@ def _differences(folder: Path, opt: RunOptions) -> str:
     keys = [key for key in keys if not any(f"{key}.".startswith(f"{free}.") for free in _FREE)]
     if not keys:
         return (
-            "no option differs, but the version of srtoolbox, the source of the network, the "
-            "pretrained weights or the data of train.monitor do"
+            "no option differs, but the version of srtoolbox, the source of the network or "
+            "of own components, the pretrained weights or the data of train.monitor do"
         )
     absent = "absent"
     return names_text(

@@ -189,3 +189,14 @@ methods: {{EDSR: {{train: null}}, EDVR: !delete}}
     assert methods("Bicubic") == ["Bicubic"]
     assert "EDSR, seed 0: its scores on own are of other files" in caplog.text
     assert methods() == ["Bicubic", "EDSR"]
+
+
+def test_a_further_protocol_makes_no_scores_of_an_earlier_version(
+    study_file: Callable[..., Path], caplog
+) -> None:
+    """The test set is made of no files, so it has the same identity in all versions."""
+    path = study_file("methods: {EDSR: !delete, EDVR: !delete}")
+    for names in ("[basicsr-y]", "[basicsr-y, rgb]"):
+        opt, tree = load_options(path, [f"protocols={names}"], StudyOptions)
+        run_study(opt, tree, torch.device("cpu"))
+    assert "earlier version" not in caplog.text

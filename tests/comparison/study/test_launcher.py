@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -15,11 +16,12 @@ from support.studies import compare, stored
 from srtoolbox.cli import main
 from srtoolbox.comparison.options import LauncherOptions, StudyOptions
 from srtoolbox.comparison.study import launcher, run
-from srtoolbox.comparison.study.launcher import Launch
+from srtoolbox.comparison.study.launcher import Launch, submitted_jobs
 from srtoolbox.comparison.study.slurm_queue import SlurmQueue
 from srtoolbox.config.load import load_options
 from srtoolbox.config.schema import OptionErrors, check
 from srtoolbox.errors import RunError, UserError
+from srtoolbox.utils.files import write_atomic
 
 # A network that ends its process: once in a training by SIGKILL, once in a training by the signal
 # before the time limit, and once in an evaluation. Where no job of submitit runs it does nothing.
@@ -374,3 +376,13 @@ def test_options_of_the_launcher_are_checked() -> None:
         check({"partitio": "gpu"}, LauncherOptions)
     with pytest.raises(OptionErrors, match="signal_delay: must be less than the time limit of 60"):
         check({"time": 1, "signal_delay": 60}, LauncherOptions)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="submitit's local jobs need POSIX")
+def test_killed_jobs_of_this_machine_are_not_among_those_to_collect(tmp_path: Path) -> None:
+    """Another process may have the number of one by now."""
+    facts = {"launcher": "local", "id": str(2**22 + 1), "submissions": 1}  # above Linux's maximum
+    write_atomic(tmp_path / "launcher" / "train-a.json", json.dumps(facts))
+    assert submitted_jobs(tmp_path) == []
+    write_atomic(tmp_path / "launcher" / "logs" / f"{facts['id']}_0_result.pkl", b"")
+    assert submitted_jobs(tmp_path) == [facts["id"]]
