@@ -65,11 +65,15 @@ _KNOWN_CODE = {"srtoolbox", "torch", *sys.stdlib_module_names}
 _TRAINING_REVISION = 1
 
 
-def fingerprint(opt: RunOptions) -> str:
+def fingerprint(opt: RunOptions, parts: bool = True) -> str:
     """Returns the hash of all options, sources and files that decide the final weights of a run.
 
     Options that change only speed, logging, evaluation or paths are left out. Those of the
     evaluation are included if the learning rate depends on a metric (``train.monitor``).
+
+    Args:
+        opt: The options of the run.
+        parts: Include the source of users' own components beside the network.
 
     Raises:
         UserError: if the file of pretrained weights cannot be read.
@@ -93,7 +97,8 @@ def fingerprint(opt: RunOptions) -> str:
     }
     if weights and opt.path.param_key_g:
         identity["pretrain_key"] = opt.path.param_key_g
-    if own := own_code(_training_parts(opt), besides=ARCH_REGISTRY.get(opt.network_g["type"])):
+    arch = ARCH_REGISTRY.get(opt.network_g["type"])
+    if parts and (own := own_code(_training_parts(opt), besides=arch)):
         identity["own_code"] = own
     if opt.train and (metric := opt.train.monitored_metric):
         identity["monitored"] = _evaluation_identity(opt, metric)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.runs import run
 
 from srtoolbox.archs.edsr import EDSR
 from srtoolbox.config.files import dump, plain
@@ -213,6 +215,25 @@ class TestFingerprint:
                 load_plugins([str(plugin)])
                 prints.append(fingerprint(options(*overrides)))
         assert prints[0] != prints[1] != fingerprint(options())
+
+    def test_a_run_goes_on_after_its_loss_was_mended(self, options, tmp_path: Path, caplog) -> None:
+        registry, name, code, overrides = OWN["loss"]
+        prints = []
+        for number in (1, 2):
+            plugin = tmp_path / str(number) / "own.py"
+            plugin.parent.mkdir()
+            plugin.write_text(code.format(number=number))
+            with registered_only_here(registry, name):
+                load_plugins([str(plugin)])
+                opt = options(*overrides, "name=mended")
+                prints.append(fingerprint(opt))
+                run(opt, resume=number > 1)
+                (opt.folder / "finished.json").unlink()
+        assert "the code of your own components has changed" in caplog.text
+        card = json.loads((opt.folder / "run.json").read_text())
+        assert (card["earlier"], card["fingerprint"]) == ([prints[0]], prints[1])
+        with pytest.raises(UserError, match="holds a run with other options"):
+            run(options("name=mended"), resume=True)
 
     def test_an_edit_after_the_import_leaves_it(self, options, tmp_path: Path) -> None:
         """The code that runs is that of the import."""

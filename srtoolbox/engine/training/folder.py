@@ -41,7 +41,8 @@ def check_run_folder(folder: Path, opt: RunOptions, identity: str, resume: bool)
         resume: Whether the user wants to continue it.
 
     Returns:
-        Fingerprints that this run had before ``train.total_iter`` was raised.
+        Fingerprints that this run had before ``train.total_iter`` was raised, or before the user
+        changed the code of own components other than the network.
 
     Raises:
         UserError: if the folder is refused.
@@ -69,6 +70,13 @@ def check_run_folder(folder: Path, opt: RunOptions, identity: str, resume: bool)
     if not started:
         _log.info("%s: an earlier run ended here before its first checkpoint; starts again", folder)
         return ()
+    if found.get("without_own_code") == fingerprint(opt, parts=False):
+        _log.warning(
+            "%s: the code of your own components has changed since this run began; it goes on with "
+            "the new code",
+            folder,
+        )
+        return [*earlier, found["fingerprint"]]
     before = _total_iter_before(folder)
     if before is not None and _only_total_iter_differs(opt, found["fingerprint"], before):
         _check_more_steps(folder, opt, before)

@@ -288,6 +288,8 @@ def _claim_run_folder(
     if card.exists() and read_card(card).get("fingerprint") == identity:
         return
     facts: dict[str, Any] = {"name": opt.name, "fingerprint": identity}
+    if (options := fingerprint(opt, parts=False)) != identity:
+        facts["without_own_code"] = options
     if earlier:
         facts["earlier"] = list(earlier)
     if choices:
