@@ -6,7 +6,6 @@ fails in it ends only its own row of the table.
 
 from __future__ import annotations
 
-import copy
 import multiprocessing
 import os
 import shutil
@@ -17,31 +16,37 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from srtoolbox.archs.base import arch_info
+from srtoolbox.bench.modes import Mode
 from srtoolbox.bench.network import SEED, build_net
 from srtoolbox.bench.options import BenchOptions
 from srtoolbox.bench.report import Figures, Report, machine, thread_count
 from srtoolbox.bench.timing import in_rounds, speedup
+from srtoolbox.bench.variant import Variant
 from srtoolbox.config.schema import option
 from srtoolbox.engine.options import ArchSpec
-from srtoolbox.engine.profiling import TrainingStep
 from srtoolbox.engine.training.acceleration import describe_failure
-from srtoolbox.losses import L1Loss
-from srtoolbox.models.frames import arrange_frames
-from srtoolbox.models.sr_model import SRModel
 from srtoolbox.utils.console import progress_bar
 from srtoolbox.utils.malloc import freed_memory_kept
 from srtoolbox.utils.processes import end_with_parent
 
-VARIANTS = ("usual", "channels_last", "compiled")
-WORKS = ("forward", "step")
+VARIANTS = {
+    "usual": Mode(),
+    "channels_last": Mode(channels_last=True),
+    "compiled": Mode(compile=True),
+}
+_FASTER = ("channels_last", "compiled")  # variants that are compared with the usual form
+WORKS: dict[str, Callable[[Variant], object]] = {
+    "forward": Variant.forward,
+    "step": Variant.training,
+}
 _HEAD = (
     *("arch", "forward ms", "channels_last ×", "compiled ×", "compilation s"),
     *("step ms", "channels_last ×", "compiled ×", "compilation s", "rel. Δ"),
@@ -156,13 +161,11 @@ def measure_network(
     torch.manual_seed(SEED)
     device = next(net.parameters()).device
     lq = torch.rand(opt.input, device=device)
-    networks = {variant: _Network(net, lq, variant == "channels_last") for variant in VARIANTS}
-    compiled = networks["compiled"]
-    expected = compiled.forward()
-    compiled.compile()
-    for work in WORKS:
+    networks = {variant: Variant(net, lq, mode) for variant, mode in VARIANTS.items()}
+    usual, compiled = networks["usual"], networks["compiled"]
+    for work, method in WORKS.items():
         start = time.perf_counter()
-        runs = {variant: getattr(network, work) for variant, network in networks.items()}
+        runs = {variant: partial(method, network) for variant, network in networks.items()}
         runs["compiled"]()
         first = time.perf_counter() - start
         for run in runs.values():
@@ -171,48 +174,10 @@ def measure_network(
         found.times[work] = dict(zip(runs, times, strict=True))
         found.compilation[work] = max(0.0, first - median(times[-1]))
         if work == "forward":
+            expected = usual.forward()
             difference = compiled.forward() - expected
             found.deviation = (difference.norm() / expected.norm()).item()
         report()
-
-
-class _Network:
-    """A copy of a network on one batch.
-
-    Args:
-        net: The network.
-        lq: (N, T, C, h, w).
-        channels_last: Its memory format.
-    """
-
-    def __init__(self, net: nn.Module, lq: Tensor, channels_last: bool) -> None:
-        self._net = copy.deepcopy(net)
-        if channels_last:
-            self._net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        info = arch_info(net)
-        reference = None if info.restores_all else 0
-        self._lq = arrange_frames(net, lq, reference)
-        with torch.no_grad():
-            gt = torch.rand_like(self.forward())
-        model = SRModel(self._net, {"l_pix": L1Loss()}, reference)
-        batch: Any = {"key": ["random"] * len(lq), "lq": lq, "gt": gt}
-        self._step = TrainingStep(model, batch, lq.device)
-
-    def compile(self) -> None:
-        """Compiles the network at its next call."""
-        self._net.compile()
-
-    @torch.no_grad()
-    def forward(self) -> Tensor:
-        """Returns the SR images."""
-        self._net.eval()
-        output = self._net(self._lq)
-        return output["sr"] if isinstance(output, dict) else output
-
-    def step(self) -> None:
-        """Runs a forward and a backward pass."""
-        self._net.train()
-        self._step.run()
 
 
 def report_compile(results: list[Compiled], opt: CompileOptions, device: torch.device) -> Report:
@@ -244,7 +209,7 @@ def _cells(found: Compiled, work: str) -> list[str]:
     if work not in found.times:
         return ["fails", "", "", ""]
     times = found.times[work]
-    ratios = [f"{speedup(times['usual'], times[variant]):.2f}" for variant in VARIANTS[1:]]
+    ratios = [f"{speedup(times['usual'], times[variant]):.2f}" for variant in _FASTER]
     return [f"{1e3 * median(times['usual']):.0f}", *ratios, f"{found.compilation[work]:.0f}"]
 
 

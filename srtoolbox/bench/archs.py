@@ -18,6 +18,7 @@ from srtoolbox.bench.timing import in_rounds, milliseconds, speedup
 from srtoolbox.bench.variant import Variant
 from srtoolbox.config.schema import option
 from srtoolbox.engine.options import ArchSpec
+from srtoolbox.engine.training.acceleration import describe_failure
 from srtoolbox.errors import UserError
 
 REFERENCE = "reference"
@@ -143,7 +144,7 @@ def _measure(name: str, net: nn.Module, opt: ArchsOptions, device: torch.device)
             variant.prepare()
             variants[mode] = variant
         except RuntimeError as error:
-            results[mode] = Unmeasured(name, mode, _one_line(error), failed=True)
+            results[mode] = Unmeasured(name, mode, describe_failure(error), failed=True)
     expected = reference.forward().float()
     deviations = [
         ((variant.forward() - expected).norm() / expected.norm()).item()
@@ -168,11 +169,6 @@ def _measure(name: str, net: nn.Module, opt: ArchsOptions, device: torch.device)
     if any(Mode.parse(mode).compile for mode in opt.modes):
         torch.compiler.reset()  # it keeps a limited number of compiled programs for all networks
     return [results[mode] for mode in (REFERENCE, *opt.modes)]
-
-
-def _one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def report_archs(results: list[Result], opt: ArchsOptions, device: torch.device) -> Report:

@@ -14,7 +14,7 @@ SYNTAX = "fp32, tf32 or bf16, then any of +channels_last, +compile and +graphs"
 
 @dataclass(frozen=True)
 class Mode:
-    """How a network is computed.
+    """A way to compute a network.
 
     Attributes:
         precision: Number format of the forward pass.

@@ -43,7 +43,7 @@ def measured(failure: str | None = None) -> Compiled:
 def test_all_forms_are_measured(monkeypatch) -> None:
     compiled = []
 
-    def compile_(self: nn.Module) -> None:
+    def compile_(self: nn.Module, **_: object) -> None:
         compiled.append(self)
         self._compiled_call_impl = self._call_impl
 
