@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from srtoolbox.errors import UserError
-from srtoolbox.utils.files import user_path
+from srtoolbox.utils.files import sha256_of, user_path
 
 VARIABLE = "SRTOOLBOX_LPIPS_BACKBONE"
 """The environment variable that names LPIPS's backbone: a file, or a folder of them."""
@@ -258,11 +258,7 @@ def _inspect(user: str, file: Path, backbone: Backbone, _: object) -> BackboneFi
             hashed.update(f"{key} {tuple(tensor.shape)}\n".encode())
             hashed.update(tensor.contiguous().numpy().tobytes())
     content = hashed.hexdigest()[:_DIGITS]
-    hashed = hashlib.sha256()
-    with file.open("rb") as stream:
-        while part := stream.read(2**20):
-            hashed.update(part)
-    sha256, original = hashed.hexdigest()[:_DIGITS], Path(backbone.file).stem
+    sha256, original = sha256_of(file)[:_DIGITS], Path(backbone.file).stem
     is_whole = sha256.startswith(original.rpartition("-")[2])
     is_official = is_whole or content == backbone.content
     if is_official:

@@ -6,7 +6,6 @@ is "not stated". Paths of this machine are reduced to their last part.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +30,7 @@ from srtoolbox.errors import RunError, UserError
 from srtoolbox.metrics import PROTOCOLS, build_metric
 from srtoolbox.registry import ARCH_REGISTRY, METRIC_REGISTRY
 from srtoolbox.utils.console import duration_text
-from srtoolbox.utils.files import read_lines, write_atomic
+from srtoolbox.utils.files import read_lines, sha256_of, write_atomic
 
 MARK = "<!-- This file was written by `srtoolbox card`, which may write it again. -->"
 NOT_STATED = "not stated"
@@ -462,7 +461,7 @@ def _use(run: TrainedRun, weights: str) -> list[str]:
 def _files(run: TrainedRun, base: Path) -> list[str]:
     lines = []
     for name, file in run.weights.items():
-        digest = hashlib.sha256(file.path.read_bytes()).hexdigest()
+        digest = sha256_of(file.path)
         tensors = kept_hash({"params": file.state}) or NOT_STATED
         place = file.path.relative_to(base).as_posix()
         lines.append(
