@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -180,14 +180,22 @@ class _StudyRun:
 
     def _is_of_old_identity(self, stored: str, job: Job, test_set: EvaluationSet) -> bool:
         """Returns whether an evaluation is of an earlier version, and not repeated since."""
-        evaluator = self._runner.evaluator
-        for weights in {str(record.get("weights")) for record in self._store.records(stored)}:
-            now = evaluator.identities(job, test_set, weights).values()
-            before = evaluator.identities(job, test_set, weights, old=True).values()
-            if stored in now:  # its identity has not changed
-                return False
-            return stored in before and not all(map(self._store.records, now))
-        return False
+        if stored not in self._identities(job, [stored], [test_set], old=True):
+            return False
+        now = self._identities(job, [stored], [test_set])
+        return stored not in now and not all(map(self._store.records, now))
+
+    def _identities(
+        self, job: Job, stored: Iterable[str], test_sets: Sequence[EvaluationSet], old: bool = False
+    ) -> set[str]:
+        """Returns the ids that evaluations of a job have with the weights of stored ones."""
+        records = (record for id in stored for record in self._store.records(id))
+        return {
+            identity
+            for weights in {str(record.get("weights")) for record in records}
+            for test_set in test_sets
+            for identity in self._runner.evaluator.identities(job, test_set, weights, old).values()
+        }
 
     def _copy_finished_runs(self) -> None:
         """Copies trainings that are finished in another study and not in this one."""
@@ -226,13 +234,7 @@ class _StudyRun:
         """Enters an earlier entry without evaluations of other files, metrics or protocols."""
         groups = [entry.evaluations, *entry.other_protocols.values()]
         named = {id for group in groups for id in group.values()}
-        records = (record for id in named for record in self._store.records(id))
-        wanted = {
-            identity
-            for weights in {str(record.get("weights")) for record in records}
-            for test_set in self._plan.methods[job.method].test_sets
-            for identity in self._runner.evaluator.identities(job, test_set, weights).values()
-        }
+        wanted = self._identities(job, named, self._plan.methods[job.method].test_sets)
 
         def current(group: dict[str, str]) -> dict[str, str]:
             return {dataset: id for dataset, id in group.items() if id in wanted}
