@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,12 @@ def make_lr(
         RunError: if a file cannot be written.
     """
 
+    @cache
+    def reading(path: Path) -> ReadOptions:
+        return _all_bands(path, options)
+
     def suffix(path: Path) -> str:
-        return lr_suffix(_all_bands(path, options).channels or 3)
+        return lr_suffix(reading(path).channels or 3)
 
     targets = lr_files(layout, split, items, root, out, scale, recursive, suffix)
     missing = [(gt, lq) for gt, lq in targets.items() if not lq.exists()]
@@ -82,7 +87,7 @@ def make_lr(
     }
     _check_card(out, f"{split} x{scale}", rules, len(targets) - len(missing), bool(missing))
     done = len(targets) - len(missing)
-    made = map_threads(lambda pair: _make(*pair, layout, scale, options), missing)
+    made = map_threads(lambda pair: _make(*pair, layout, scale, reading(pair[0])), missing)
     for count, _ in enumerate(made, 1):
         progress(done + count, len(targets))
     return len(missing)
@@ -201,7 +206,7 @@ def _check_card(
 
 
 def _make(gt: Path, lq: Path, layout: Layout, scale: int, options: ReadOptions) -> None:
-    image = read_image(gt, _all_bands(gt, options))
+    image = read_image(gt, options)
     image = image[: len(image) - options.num_extra]  # missing pixels are filled
     if image.dtype.kind != "u":
         raise UserError(
