@@ -12,7 +12,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -24,32 +24,23 @@ _KEEPING = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1}
 _kept = False
 
 
-@contextmanager
-def freed_memory_kept() -> Iterator[None]:
+def freed_memory_kept(wanted: bool = True) -> AbstractContextManager[None]:
     """Inside, freed memory stays with the process; at the end it is returned.
 
     It has no effect without glibc, or if an environment variable configures its allocator.
+
+    Args:
+        wanted: False changes nothing, for work that does not run on the CPU.
     """
-    before = _kept
-    _keep(True)
-    try:
-        yield
-    finally:
-        _keep(before)
+    return _during(True) if wanted else nullcontext()
 
 
-@contextmanager
-def freed_memory_returned() -> Iterator[None]:
+def freed_memory_returned() -> AbstractContextManager[None]:
     """Within `freed_memory_kept`, returns freed memory, also that of before, as usual.
 
     For work that allocates buffers of other sizes, which would make the kept memory grow.
     """
-    before = _kept
-    _keep(False)
-    try:
-        yield
-    finally:
-        _keep(before)
+    return _during(False)
 
 
 def return_freed_memory() -> None:
@@ -58,6 +49,16 @@ def return_freed_memory() -> None:
     For a process that was forked within `freed_memory_kept`, whose settings it has.
     """
     _keep(False)
+
+
+@contextmanager
+def _during(kept: bool) -> Iterator[None]:
+    before = _kept
+    _keep(kept)
+    try:
+        yield
+    finally:
+        _keep(before)
 
 
 def _keep(kept: bool) -> None:

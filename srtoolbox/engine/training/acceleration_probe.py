@@ -128,7 +128,8 @@ def measure_choices(
         UserError: if the options do not suit the network or the dataset.
     """
     assert opt.train is not None
-    with _unchanged_random_numbers(device), freed_memory_kept():  # as in the training
+    # Memory is kept as in the training.
+    with _unchanged_random_numbers(device), freed_memory_kept(device.type == "cpu"):
         try:
             return _Probe(opt, net, dataset, device, num_process).run()
         finally:

@@ -8,7 +8,6 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -159,12 +158,7 @@ class Trainer:
         for net in self.model.networks.values():
             net.train()
         batches = self.stream.batches(self.step, total, self.opt.workers, self.device)
-        keeps = self.device.type == "cpu"
-        with (
-            reporter,
-            stop_signals() as signals,
-            freed_memory_kept() if keeps else nullcontext(),
-        ):
+        with reporter, stop_signals() as signals, freed_memory_kept(self.device.type == "cpu"):
             self._reported = (self.step, self.seconds)
             self._start_clock()
             if self._evaluate_or_save(reporter):  # the run was stopped before this evaluation
