@@ -81,10 +81,11 @@ def fingerprint(opt: RunOptions, parts: bool = True) -> str:
     data = plain(opt.datasets.train) or {}
     data = {key: value for key, value in data.items() if key not in _SPEED_OPTIONS}
     weights = opt.path.pretrain_network_g
+    arch = ARCH_REGISTRY.get(opt.network_g["type"])
     identity = {
         "revision": _TRAINING_REVISION,
         "version": __version__,
-        "code": _source_hash(ARCH_REGISTRY.get(opt.network_g["type"])),
+        "code": _source_hash(arch),
         "network_g": network_identity(opt.network_g),
         "model_type": opt.model_type,
         "network_d": plain(opt.network_d),
@@ -97,8 +98,7 @@ def fingerprint(opt: RunOptions, parts: bool = True) -> str:
     }
     if weights and opt.path.param_key_g:
         identity["pretrain_key"] = opt.path.param_key_g
-    arch = ARCH_REGISTRY.get(opt.network_g["type"])
-    if parts and (own := own_code(_training_parts(opt), besides=arch)):
+    if parts and (own := own_training_code(opt)):
         identity["own_code"] = own
     if opt.train and (metric := opt.train.monitored_metric):
         identity["monitored"] = _evaluation_identity(opt, metric)
@@ -146,6 +146,11 @@ def own_code(
     if besides is not None:
         classes.pop(besides.__module__, None)
     return sorted(map(_source_hash, classes.values()))
+
+
+def own_training_code(opt: RunOptions) -> list[str]:
+    """Returns `own_code` of the components of a training, without the source of its network."""
+    return own_code(_training_parts(opt), besides=ARCH_REGISTRY.get(opt.network_g["type"]))
 
 
 def _training_parts(opt: RunOptions) -> Iterator[tuple[str, Mapping[str, Any] | None]]:

@@ -123,10 +123,18 @@ class OwnAdam(torch.optim.Adam):
 
 
 @contextmanager
-def registered_only_here(registry: Registry, name: str) -> Iterator[None]:
-    """Removes a component from its registry afterwards, so that another may have its name."""
+def registered(kind: str, folder: Path, number: int) -> Iterator[list[str]]:
+    """Writes and loads a component of ``OWN`` with this number; yields its overrides.
+
+    It is removed from its registry afterwards, so that another may have its name.
+    """
+    registry, name, code, overrides = OWN[kind]
+    folder.mkdir(exist_ok=True)
+    plugin = folder / "own.py"
+    plugin.write_text(code.format(number=number))
     try:
-        yield
+        load_plugins([str(plugin)])
+        yield overrides
     finally:
         registry._entries.pop(name, None)
         registry._places.pop(name, None)
@@ -205,26 +213,16 @@ class TestFingerprint:
     @pytest.mark.parametrize("kind", list(OWN))
     def test_the_code_of_own_components_counts(self, options, tmp_path: Path, kind: str) -> None:
         """Two files register a component of one name, with equal options and other code."""
-        registry, name, code, overrides = OWN[kind]
         prints = []
         for number in (1, 2):
-            plugin = tmp_path / str(number) / "own.py"
-            plugin.parent.mkdir()
-            plugin.write_text(code.format(number=number))
-            with registered_only_here(registry, name):
-                load_plugins([str(plugin)])
+            with registered(kind, tmp_path / str(number), number) as overrides:
                 prints.append(fingerprint(options(*overrides)))
         assert prints[0] != prints[1] != fingerprint(options())
 
     def test_a_run_goes_on_after_its_loss_was_mended(self, options, tmp_path: Path, caplog) -> None:
-        registry, name, code, overrides = OWN["loss"]
         prints = []
         for number in (1, 2):
-            plugin = tmp_path / str(number) / "own.py"
-            plugin.parent.mkdir()
-            plugin.write_text(code.format(number=number))
-            with registered_only_here(registry, name):
-                load_plugins([str(plugin)])
+            with registered("loss", tmp_path / str(number), number) as overrides:
                 opt = options(*overrides, "name=mended")
                 prints.append(fingerprint(opt))
                 run(opt, resume=number > 1)
@@ -237,26 +235,17 @@ class TestFingerprint:
 
     def test_an_edit_after_the_import_leaves_it(self, options, tmp_path: Path) -> None:
         """The code that runs is that of the import."""
-        registry, name, code, overrides = OWN["loss"]
-        plugin = tmp_path / "own.py"
-        plugin.write_text(code.format(number=1))
-        with registered_only_here(registry, name):
-            load_plugins([str(plugin)])
+        with registered("loss", tmp_path, 1) as overrides:
             before = fingerprint(options(*overrides))
-            plugin.write_text(code.format(number=22))
+            (tmp_path / "own.py").write_text(OWN["loss"][2].format(number=22))
             assert fingerprint(options(*overrides)) == before
 
     def test_neither_paths_of_own_components_nor_other_ones_count(
         self, options, tmp_path: Path
     ) -> None:
-        registry, name, code, overrides = OWN["loss"]
         found = set()
         for number in (1, 2):
-            plugin = tmp_path / str(number) / "own.py"
-            plugin.parent.mkdir()
-            plugin.write_text(code.format(number=0))
-            with registered_only_here(registry, name):
-                load_plugins([str(plugin)])
+            with registered("loss", tmp_path / str(number), 0) as overrides:
                 found.add(fingerprint(options(*overrides)))
                 assert own_code([("loss", {"type": "L1Loss"}), ("optimizer", None)]) == []
         assert len(found) == 1

@@ -17,7 +17,13 @@ from torch import nn
 from srtoolbox.archs.base import arch_info
 from srtoolbox.config.files import dump, plain
 from srtoolbox.data.base import TrainDataset, dataset_info
-from srtoolbox.engine.build import build_dataset, build_network, fingerprint, load_pretrained
+from srtoolbox.engine.build import (
+    build_dataset,
+    build_network,
+    fingerprint,
+    load_pretrained,
+    own_training_code,
+)
 from srtoolbox.engine.device.distributed import SINGLE_PROCESS, Ranks
 from srtoolbox.engine.device.precision import resolve
 from srtoolbox.engine.device.probe import warn_of_slow_format
@@ -288,8 +294,8 @@ def _claim_run_folder(
     if card.exists() and read_card(card).get("fingerprint") == identity:
         return
     facts: dict[str, Any] = {"name": opt.name, "fingerprint": identity}
-    if (options := fingerprint(opt, parts=False)) != identity:
-        facts["without_own_code"] = options
+    if own_training_code(opt):
+        facts["without_own_code"] = fingerprint(opt, parts=False)
     if earlier:
         facts["earlier"] = list(earlier)
     if choices:
