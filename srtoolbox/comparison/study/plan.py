@@ -186,6 +186,7 @@ class StudyPlan(EvaluationPlan):
         tree: The tree that they were read from, so that messages name the right line.
         device: Device of the study.
         only: Methods to run; empty: all.
+        hashes: The hashes of the test sets' files; None: those that the study has stored.
 
     Attributes:
         folder: Folder of the study.
@@ -196,14 +197,18 @@ class StudyPlan(EvaluationPlan):
         jobs: The jobs to run.
         budget: The budget of the trainings.
         environment: Versions, device and threads.
-        file_hashes: The hashes of the test sets' files.
 
     Raises:
         UserError: if any part of the study is faulty.
     """
 
     def __init__(
-        self, opt: StudyOptions, tree: Tree, device: torch.device, only: Sequence[str] = ()
+        self,
+        opt: StudyOptions,
+        tree: Tree,
+        device: torch.device,
+        only: Sequence[str] = (),
+        hashes: FileHashes | None = None,
     ) -> None:
         self.opt, self.tree, self.device = opt, tree, device
         self.folder = study_folder(opt)
@@ -214,7 +219,7 @@ class StudyPlan(EvaluationPlan):
         build_trackers(opt.logger)  # an extra may be missing
         self.metrics = Evaluator(opt.val, device).metrics
         finished_runs = index_finished_runs(opt.trainings_from)
-        self.file_hashes = file_hashes(self.folder)
+        self._hashes = hashes or file_hashes(self.folder)
         self.methods = {job.method: self._prepare(job) for job in jobs[: len(opt.methods)]}
         self._check_methods()
         self.environment = describe_environment(device)
@@ -250,7 +255,7 @@ class StudyPlan(EvaluationPlan):
                 if is_trained:
                     _, spec = training_options(run)
                     build_dataset("train", spec, run, net)
-            test_sets, skipped = _read_test_sets(self.opt, run, net, self.file_hashes)
+            test_sets, skipped = _read_test_sets(self.opt, run, net, self._hashes)
             return Method(is_trained, test_sets, skipped, arch_info(net).origin)
         except UserError as error:
             raise UserError(f"method {job.method}: {error}") from error
@@ -351,23 +356,28 @@ class ScoringPlan(StudyPlan):
         folder: Folder of the study.
         device: Device of the networks.
         jobs: One job of each method that is scored.
+        hashes: The hashes of the test sets' files.
 
     Raises:
         UserError: if a test set is missing or faulty.
     """
 
     def __init__(
-        self, opt: StudyOptions, folder: Path, device: torch.device, jobs: Sequence[Job]
+        self,
+        opt: StudyOptions,
+        folder: Path,
+        device: torch.device,
+        jobs: Sequence[Job],
+        hashes: FileHashes,
     ) -> None:
         self.opt, self.folder, self.device = opt, folder, device
         self.metrics = Evaluator(opt.val, device).metrics
         self.environment = describe_environment(device)
-        self.file_hashes = file_hashes(folder)
         self.methods = {}
         for job in jobs:
             try:
                 net = build_network(job.opt, torch.device("cpu"))
-                test_sets, skipped = _read_test_sets(opt, job.opt, net, self.file_hashes)
+                test_sets, skipped = _read_test_sets(opt, job.opt, net, hashes)
             except UserError as error:
                 raise UserError(f"method {job.method}: {error}") from error
             self.methods[job.method] = Method(False, test_sets, skipped)

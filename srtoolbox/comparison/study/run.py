@@ -30,7 +30,7 @@ from srtoolbox.comparison.study.parallel import (
     run_in_parallel,
 )
 from srtoolbox.comparison.study.parts import Part
-from srtoolbox.comparison.study.plan import EvaluationSet, Job, StudyPlan
+from srtoolbox.comparison.study.plan import EvaluationSet, Job, StudyPlan, file_hashes, study_folder
 from srtoolbox.comparison.study.reuse import copy_training, is_finished
 from srtoolbox.comparison.study.tasks import StudyTasks
 from srtoolbox.config.files import Tree, dump, plain
@@ -105,7 +105,8 @@ def run_study(
     """
     if launch is not None:
         launch.check(opt)
-    plan = StudyPlan(opt, tree, device, only)
+    with file_hashes(study_folder(opt)) as hashes:
+        plan = StudyPlan(opt, tree, device, only, hashes)
     with locked(plan.folder):
         return _StudyRun(plan, launch).run()
 
@@ -155,7 +156,6 @@ class _StudyRun:
         try:
             write_atomic(folder / "study.yml", dump(self._plan.tree))
             self._plan.budget.save()
-            self._plan.file_hashes.save()
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
 

@@ -18,7 +18,7 @@ from srtoolbox.comparison.options import StudyOptions
 from srtoolbox.comparison.store import Entry, ResultStore
 from srtoolbox.comparison.study.evaluate import StudyEvaluator
 from srtoolbox.comparison.study.facts import metric_facts, protocol_facts
-from srtoolbox.comparison.study.plan import Job, ScoringPlan, list_jobs, load_network
+from srtoolbox.comparison.study.plan import Job, ScoringPlan, file_hashes, list_jobs, load_network
 from srtoolbox.comparison.study.reuse import is_finished
 from srtoolbox.config.files import Tree, dump, plain
 from srtoolbox.config.load import load_options
@@ -88,7 +88,8 @@ class _Scoring:
                 )
             self._jobs.append((jobs[entry.method, entry.seed], entry))
         first = {job.method: job for job, _ in reversed(self._jobs)}
-        self._plan = ScoringPlan(self._opt, folder, device, list(first.values()))
+        with file_hashes(folder) as hashes:
+            self._plan = ScoringPlan(self._opt, folder, device, list(first.values()), hashes)
         self._facts = metric_facts(self._plan.metrics)
         self._check_metrics(added)
         self._evaluator = StudyEvaluator(self._plan, self._store)
@@ -112,7 +113,6 @@ class _Scoring:
         card.protocol, *card.other_protocols = protocol_facts(self._opt)
         write_atomic(self._store.folder / "study.yml", dump(self._tree))
         self._store.save_card(card)
-        self._plan.file_hashes.save()
         return self._store
 
     def _check_metrics(self, added: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from srtoolbox.comparison.study.content import FileHashes, content_of
 from srtoolbox.comparison.study.run import run_study
 from srtoolbox.config.load import load_options
 from srtoolbox.data.datasets.paired_images import PairedImages
+from srtoolbox.errors import UserError
 from srtoolbox.utils.files import sha256_of
 
 STORED = "test_files.json"
@@ -103,6 +104,69 @@ def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch) -> No
     assert read[2:] == ["1.bmp"]
 
 
+def known_files(stored: Path) -> set[str]:
+    return {Path(name).name for name in json.loads(stored.read_bytes())}
+
+
+def test_the_hashes_of_files_that_a_command_does_not_need_stay(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(content, "_SETTLED", 0.0)
+    gt, stored = write_images(tmp_path / "gt"), tmp_path / STORED
+    contents(gt, stored)
+    other = write_images(tmp_path / "other", suffix=".tif")
+    contents(other, stored)
+    assert known_files(stored) == {"0.bmp", "1.bmp", "0.tif", "1.tif"}
+    (gt / "0.bmp").unlink()
+    os.utime(other / "0.tif", (1, 1))
+    contents(other, stored)
+    assert known_files(stored) == {"1.bmp", "0.tif", "1.tif"}
+
+
+def test_the_state_of_a_file_is_looked_up_once_by_a_command(tmp_path: Path, monkeypatch) -> None:
+    gt, asked = write_images(tmp_path / "gt"), []
+    stat = os.stat
+
+    def count(path, *arguments, **options):
+        if str(path).endswith(".bmp"):
+            asked.append(Path(path).name)
+        return stat(path, *arguments, **options)
+
+    data = PairedImages(dataroot_gt=str(gt), scale=4)
+    hashes, spec = FileHashes(tmp_path / STORED), {"type": "PairedImages"}
+    monkeypatch.setattr(os, "stat", count)
+    for _ in ("EDSR", "EDVR"):
+        content_of(spec, data, hashes)
+    assert sorted(asked) == ["0.bmp", "1.bmp"]
+
+
+def test_another_node_with_other_inodes_does_not_read_files_again(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """Earlier versions stored the inode as the last number; it no longer counts."""
+    monkeypatch.setattr(content, "_SETTLED", 0.0)
+    gt, stored = write_images(tmp_path / "gt"), tmp_path / STORED
+    before, _ = contents(gt, stored)
+    known = {
+        file: [*state, 17, sha] for file, (*state, sha) in json.loads(stored.read_bytes()).items()
+    }
+    stored.write_text(json.dumps(known))
+    monkeypatch.setattr(content, "sha256_of", lambda path: pytest.fail(f"{path} is read again"))
+    assert contents(gt, stored)[0] == before
+
+
+def test_a_file_with_other_pixels_and_the_old_size_and_time_is_read_again(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """An archive that gives all files the same time, for example."""
+    monkeypatch.setattr(content, "_SETTLED", 0.0)
+    gt = write_images(tmp_path / "gt")
+    for path in gt.iterdir():
+        os.utime(path, (1, 1))
+    before, _ = contents(gt, tmp_path / STORED)
+    for path in write_images(gt, seed=1).iterdir():
+        os.utime(path, (1, 1))
+    assert contents(gt, tmp_path / STORED)[0] != before
+
+
 def test_the_hash_of_a_file_that_has_just_changed_is_not_stored(tmp_path: Path) -> None:
     """A second change may leave size and time as they are."""
     gt = write_images(tmp_path / "gt")
@@ -137,6 +201,18 @@ def compare(path: Path) -> ResultStore:
 def scores(store: ResultStore) -> list[dict]:
     (entry,) = store.load_card().entries
     return [record["metrics"] for record in store.records(entry.evaluations["own"])]
+
+
+def test_hashes_are_kept_though_the_options_have_a_mistake(
+    study: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(content, "_SETTLED", 0.0)
+    other = f"network_g: {{type: Bicubic}}, path: {{pretrain_network_g: '{tmp_path / 'no.pth'}'}}"
+    opt, tree = load_options(study, [f"methods.Other={{{other}}}"], StudyOptions)
+    with pytest.raises(UserError, match="method Other: "):
+        run_study(opt, tree, torch.device("cpu"))
+    monkeypatch.setattr(content, "sha256_of", lambda path: pytest.fail(f"{path} is read again"))
+    compare(study)
 
 
 def test_a_study_evaluates_changed_pixels_again(study: Path, tmp_path: Path) -> None:
