@@ -54,6 +54,7 @@ class StudyEvaluator:
         specs = plain(plan.opt.val.metrics)
         self._metric_parts = [("metric", spec) for spec in specs.values()]
         self._metrics = {name: m.identity(specs[name]) for name, m in plan.metrics.items()}
+        self._networks: dict[str, tuple[dict[str, Any], list[str]]] = {}  # by method
         for method in plan.opt.methods.values():  # users may edit their files during the trainings
             own_code([("arch", method.network_g), *self._metric_parts])
 
@@ -69,8 +70,9 @@ class StudyEvaluator:
             old: Return the ids that earlier versions gave them, which compared sizes of files, not
                 their content, and left out the code of users' own components.
         """
+        network, own = self._network(job)
         facts: dict[str, Any] = {
-            "network_g": network_identity(job.opt.network_g),
+            "network_g": network,
             "scale": job.opt.scale,
             "weights": weights,
             "dataset": test_set.old_content if old else test_set.content,
@@ -78,7 +80,6 @@ class StudyEvaluator:
             "unavailable": self._unavailable,
             "precision": self._opt.train.precision,
         }
-        own = own_code([("arch", job.opt.network_g), *self._metric_parts])
         if own and not old:
             facts["own_code"] = own
         changed = job.opt.val.enhance.changed
@@ -88,6 +89,17 @@ class StudyEvaluator:
             protocol: digest({**facts, "protocol": get_protocol(protocol).hash, **changed})
             for protocol in test_set.protocols
         }
+
+    def _network(self, job: Job) -> tuple[dict[str, Any], list[str]]:
+        """Returns the identity of a method's network, and hashes of users' own code.
+
+        Both are computed once, as the weight file of a network may be large.
+        """
+        if job.method not in self._networks:
+            spec = job.opt.network_g
+            own = own_code([("arch", spec), *self._metric_parts])
+            self._networks[job.method] = network_identity(spec), own
+        return self._networks[job.method]
 
     def is_complete(self, job: Job, weights: str) -> bool:
         """Returns whether the store has all scores, and frame uses, of a job with these weights."""
