@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -134,6 +134,7 @@ class LaunchedJobs:
         self._launch, self._opt, self._threads = launch, opt, threads
         self._folder = folder / _FOLDER
         self._jobs: dict[str, _SubmittedJob] = {}
+        self._work: dict[str, Work] = {}
         self._queue = SlurmQueue()
         self._number = 0
 
@@ -160,7 +161,8 @@ class LaunchedJobs:
         Raises:
             RunError: if it is not known whether it has ended, or if it cannot be submitted.
         """
-        job = _SubmittedJob(name, work, self._folder, self._launch.launcher, self._queue)
+        self._work[name] = work
+        job = _SubmittedJob(name, self._folder, self._launch.launcher, self._queue)
         if job.resume():
             _log.info("%s: waiting for job %s", name, job.id)
         else:
@@ -191,7 +193,7 @@ class LaunchedJobs:
 
     def _submit(self, job: _SubmittedJob) -> None:
         executor = self._executor(job.name)
-        task = LaunchedTask(job.work, self._launch.device, self._threads)
+        task = LaunchedTask(self._work[job.name], self._launch.device, self._threads)
         try:
             job.submitted(executor.submit(task))
         except Exception as error:  # submitit passes on whatever sbatch says
@@ -254,14 +256,49 @@ class LaunchedJobs:
         return executor
 
 
-def submitted_jobs(folder: Path) -> list[str]:
-    """Returns the ids of a study's jobs whose results no command has collected.
+def submitted_jobs(folder: Path) -> dict[str, str]:
+    """Returns the ids of a study's jobs whose results no command has collected, by task.
 
     Args:
         folder: Folder of the study.
     """
-    facts = [_read_facts(file) for file in sorted((folder / _FOLDER).glob("*.json"))]
-    return [fact["id"] for fact in facts if fact is not None and not _was_killed(folder, fact)]
+    return {
+        name: facts["id"]
+        for name, facts in _all_facts(folder).items()
+        if not _was_killed(folder, facts)
+    }
+
+
+def forget_old_jobs(folder: Path, is_current: Callable[[str], bool]) -> dict[str, str]:
+    """Removes the ids and results of ended jobs whose tasks the options of a study have no more.
+
+    Args:
+        folder: Folder of the study.
+        is_current: Returns whether the options have a task.
+
+    Returns:
+        The ids of such jobs that may still be running, by task.
+    """
+    running, queue = {}, SlurmQueue()
+    for name, facts in _all_facts(folder).items():
+        if is_current(name):
+            continue
+        job = _SubmittedJob(name, folder / _FOLDER, facts["launcher"], queue)
+        try:
+            goes_on = job.resume()
+        except RunError:  # SLURM does not answer
+            goes_on = True
+        if goes_on:
+            running[name] = facts["id"]
+        else:
+            job.forget()
+    return running
+
+
+def _all_facts(folder: Path) -> dict[str, dict[str, Any]]:
+    """Returns the facts of a study's jobs by task, without missing or damaged ones."""
+    found = {file.stem: _read_facts(file) for file in sorted((folder / _FOLDER).glob("*.json"))}
+    return {name: facts for name, facts in found.items() if facts is not None}
 
 
 def _was_killed(folder: Path, facts: Mapping[str, Any]) -> bool:
@@ -279,7 +316,7 @@ def _read_facts(file: Path) -> dict[str, Any] | None:
         submissions = int(facts["submissions"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if not identity.isdigit():
+    if not identity.isdigit() or launcher not in LAUNCHERS:
         return None
     return {"launcher": launcher, "id": identity, "submissions": submissions}
 
@@ -345,7 +382,6 @@ class _SubmittedJob:
 
     Args:
         name: Name of the task.
-        work: Its work.
         folder: Folder of the file and of submitit's files.
         launcher: One of ``LAUNCHERS``.
         queue: Knows the state of a job of SLURM that ``sacct`` does not know.
@@ -354,10 +390,8 @@ class _SubmittedJob:
         submissions: How often it was submitted.
     """
 
-    def __init__(
-        self, name: str, work: Work, folder: Path, launcher: str, queue: SlurmQueue
-    ) -> None:
-        self.name, self.work, self.submissions = name, work, 0
+    def __init__(self, name: str, folder: Path, launcher: str, queue: SlurmQueue) -> None:
+        self.name, self.submissions = name, 0
         self._queue = queue
         self._since = float("-inf")  # of its submission by this command
         self._silent: float | None = None  # since when its state is not known

@@ -191,7 +191,9 @@ class StudyPlan(EvaluationPlan):
     Attributes:
         folder: Folder of the study.
         metrics: The metrics by name.
-        methods: By name, also those that are not run.
+        methods: By name, also those that are not run, except the unbuilt ones.
+        unbuilt: The methods that are not run and that cannot be built, as their files are missing,
+            for example, with the reasons.
         all_jobs: All methods with all seeds. The first seed of all methods comes first, so that
             the table soon has every method.
         jobs: The jobs to run.
@@ -220,7 +222,15 @@ class StudyPlan(EvaluationPlan):
         self.metrics = Evaluator(opt.val, device).metrics
         finished_runs = index_finished_runs(opt.trainings_from)
         self._hashes = hashes or file_hashes(self.folder)
-        self.methods = {job.method: self._prepare(job) for job in jobs[: len(opt.methods)]}
+        self.methods = {}
+        self.unbuilt: dict[str, str] = {}
+        for job in jobs[: len(opt.methods)]:
+            try:
+                self.methods[job.method] = self._prepare(job)
+            except UserError as error:
+                if job.method in self._only:
+                    raise UserError(f"method {job.method}: {error}") from error
+                self.unbuilt[job.method] = str(error)
         self._check_methods()
         self.environment = describe_environment(device)
         self.budget = Budget(opt.budget, device, self.folder / "budget.json")
@@ -240,25 +250,22 @@ class StudyPlan(EvaluationPlan):
 
     def _prepare(self, job: Job) -> Method:
         run = job.opt
-        try:
-            net = build_network(run, torch.device("cpu"))
-            trainable = any(p.requires_grad for p in net.parameters())
-            is_trained = run.train is not None and trainable
-            if trainable and run.train is None and self.opt.methods[job.method].train is not None:
-                raise UserError(
-                    "it is trained, but the study has no 'train'; add it, or evaluate the weights "
-                    "of the method's 'path' with train: null"
-                )
-            if job.method in self._only:
-                load_pretrained(run, net)
-                assemble(run, net)
-                if is_trained:
-                    _, spec = training_options(run)
-                    build_dataset("train", spec, run, net)
-            test_sets, skipped = _read_test_sets(self.opt, run, net, self._hashes)
-            return Method(is_trained, test_sets, skipped, arch_info(net).origin)
-        except UserError as error:
-            raise UserError(f"method {job.method}: {error}") from error
+        net = build_network(run, torch.device("cpu"))
+        trainable = any(p.requires_grad for p in net.parameters())
+        is_trained = run.train is not None and trainable
+        if trainable and run.train is None and self.opt.methods[job.method].train is not None:
+            raise UserError(
+                "it is trained, but the study has no 'train'; add it, or evaluate the weights of "
+                "the method's 'path' with train: null"
+            )
+        if job.method in self._only:
+            load_pretrained(run, net)
+            assemble(run, net)
+            if is_trained:
+                _, spec = training_options(run)
+                build_dataset("train", spec, run, net)
+        test_sets, skipped = _read_test_sets(self.opt, run, net, self._hashes)
+        return Method(is_trained, test_sets, skipped, arch_info(net).origin)
 
     def _probe(self) -> None:
         """Runs users' own components once, before the first training."""
@@ -283,11 +290,13 @@ class StudyPlan(EvaluationPlan):
 
     def _check_methods(self) -> None:
         source = self.opt.budget.of
+        if isinstance(source, str) and source in self.unbuilt:
+            raise UserError(f"budget.of: method {source}: {self.unbuilt[source]}")
         if isinstance(source, str) and not self.methods[source].is_trained:
             raise UserError(f"budget.of: {source} is not trained here; name a method that is")
         for name in self.opt.test_sets:
             reasons = [method.skipped_datasets.get(name) for method in self.methods.values()]
-            if all(reasons):
+            if all(reasons) and not self.unbuilt:
                 raise UserError(
                     f"datasets.{name}: no method can use it: {'; '.join(map(str, reasons))}"
                 )
@@ -297,13 +306,15 @@ class StudyPlan(EvaluationPlan):
 
         Methods that differ only in evaluation share a folder.
         """
-        runs = {job.method: job.opt for job in jobs if self.methods[job.method].is_trained}
+        trained = {name for name, method in self.methods.items() if method.is_trained}
+        runs = {job.method: job.opt for job in jobs if job.method in trained}
         iterations = self.budget.iterations_for(runs)
         folders: dict[str, Path] = {}  # by fingerprint
         complete = []
         for job in jobs:
-            if origin := self.methods[job.method].origin:
-                job = replace(job, deviations=[*job.deviations, origin])
+            method = self.methods.get(job.method)
+            if method is not None and method.origin:
+                job = replace(job, deviations=[*job.deviations, method.origin])
             if job.method in runs:
                 train = replace(training_options(job.opt)[0], total_iter=iterations[job.method])
                 job = replace(job, opt=replace(job.opt, train=train))

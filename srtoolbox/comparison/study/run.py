@@ -21,7 +21,12 @@ from srtoolbox.comparison.store import (
 )
 from srtoolbox.comparison.study.facts import metric_facts, protocol_facts
 from srtoolbox.comparison.study.job import JobRunner
-from srtoolbox.comparison.study.launcher import MAX_DELAY, Launch, submitted_jobs
+from srtoolbox.comparison.study.launcher import (
+    MAX_DELAY,
+    Launch,
+    forget_old_jobs,
+    submitted_jobs,
+)
 from srtoolbox.comparison.study.parallel import (
     Processes,
     Task,
@@ -37,10 +42,15 @@ from srtoolbox.config.files import Tree, dump, plain
 from srtoolbox.config.load import load_options
 from srtoolbox.engine.device.precision import pick_device, resolve
 from srtoolbox.errors import UserError
+from srtoolbox.utils.console import names_text
 from srtoolbox.utils.files import locked, write_atomic
 
 _log = logging.getLogger("srtoolbox")
 
+_EARLIER = (
+    "of an earlier version, which compared sizes of files, not their content, and no code of your "
+    "own components"
+)
 _POLL = 0.5  # seconds between two looks for the results of a job
 _NO_PART = (
     "its job ended, but left no results that fit this study; check that all machines see the same "
@@ -133,12 +143,10 @@ class _StudyRun:
         jobs = self._plan.jobs
         self._write_options()
         self._name_old_scores()
-        if self._launch is None and (ids := submitted_jobs(self._plan.folder)):
-            _log.warning(
-                "jobs that an earlier command submitted are not collected: %s; this command does "
-                "their work again. Run it with --launcher to collect them, or end those that run",
-                ", ".join(ids),
-            )
+        self._name_dropped_entries()
+        if self._launch is None and (found := submitted_jobs(self._plan.folder)):
+            tasks = StudyTasks(self._plan, self._store, self._runner.evaluator, elsewhere=True)
+            self._name_submitted_jobs([id for name, id in found.items() if name in tasks.names()])
         self._copy_finished_runs()
         self._enter_other_methods()
         if self._launch is not None or self._opt.jobs > 1:
@@ -172,10 +180,27 @@ class _StudyRun:
                     names[test_set.name] = None
         if names:
             _log.warning(
-                "%s: the stored scores are of an earlier version, which compared sizes of files, "
-                "not their content, and no code of your own components; these test sets are "
-                "evaluated again",
-                ", ".join(names),
+                "%s: the stored scores are %s; these test sets are evaluated again",
+                *(", ".join(names), _EARLIER),
+            )
+
+    def _name_dropped_entries(self) -> None:
+        """Names the methods and seeds of an earlier run that the options have no more."""
+        jobs = {(job.method, job.seed) for job in self._plan.all_jobs}
+        dropped = [f"{method}, seed {seed}" for method, seed in self._before.keys() - jobs]
+        if dropped:
+            _log.warning(
+                "left out of the tables, as the options do not name them: %s; their scores stay in "
+                "%s, and a command that names them shows them again",
+                *(names_text(sorted(dropped)), self._plan.folder),
+            )
+
+    def _name_submitted_jobs(self, ids: Sequence[str]) -> None:
+        if ids:
+            _log.warning(
+                "jobs that an earlier command submitted are not collected: %s; this command does "
+                "their work again. Run it with --launcher to collect them, or end those that run",
+                ", ".join(ids),
             )
 
     def _is_of_old_identity(self, stored: str, job: Job, test_set: EvaluationSet) -> bool:
@@ -189,13 +214,17 @@ class _StudyRun:
         self, job: Job, stored: Iterable[str], test_sets: Sequence[EvaluationSet], old: bool = False
     ) -> set[str]:
         """Returns the ids that evaluations of a job have with the weights of stored ones."""
-        records = (record for id in stored for record in self._store.records(id))
         return {
             identity
-            for weights in {str(record.get("weights")) for record in records}
+            for weights in self._weights(stored)
             for test_set in test_sets
             for identity in self._runner.evaluator.identities(job, test_set, weights, old).values()
         }
+
+    def _weights(self, stored: Iterable[str]) -> set[str]:
+        """Returns the hashes of the weights of stored evaluations."""
+        records = (record for id in stored for record in self._store.records(id))
+        return {str(record.get("weights")) for record in records}
 
     def _copy_finished_runs(self) -> None:
         """Copies trainings that are finished in another study and not in this one."""
@@ -217,37 +246,69 @@ class _StudyRun:
         if not left_out or not (self._plan.folder / "study.json").exists():
             return
         before = self._store.load_card()
-        if before.protocols != self._card.protocols:
-            return
         if changed := changed_sources(before, self._card):
             raise UserError(
                 f"{self._plan.folder}: {changed}; run all methods, without --only, to score them "
                 "with the same weights"
             )
+        version, now = before.environment.get("srtoolbox"), self._plan.environment["srtoolbox"]
+        is_of_now = version == now
+        other = "of other options or code" if is_of_now else f"of srtoolbox {version}, not {now}"
         done = {(entry.method, entry.seed): entry for entry in before.entries}
+        notes: dict[str, None] = {}  # one for all seeds of a method
         for job in left_out:
-            entry = done.get((job.method, job.seed))
-            if entry is not None and entry.identity == job.identity:
+            if (entry := done.get((job.method, job.seed))) is None:
+                continue
+            reason, is_same = self._plan.unbuilt.get(job.method), True
+            if reason is None:
+                try:
+                    is_same = entry.identity == job.identity
+                except UserError as error:  # its file of weights is missing
+                    reason = str(error)
+            if not is_same:
+                note = f"are {other}, and are left out; run it without --only to have it in the"
+                notes[f"{job.method}: its earlier results {note} table"] = None
+                continue
+            if reason is not None:
+                note = "stay in the table, but cannot be compared with the options at hand"
+                notes[f"{job.method}: its earlier results {note}: {reason}"] = None
+            if job.method in self._plan.unbuilt:
+                self._keep(job, entry)
+            else:
                 self._keep_current(job, entry)
+        for note in notes:
+            _log.warning("%s", note)
 
     def _keep_current(self, job: Job, entry: Entry) -> None:
-        """Enters an earlier entry without evaluations of other files, metrics or protocols."""
+        """Enters an earlier entry with the evaluations of these files, metrics and protocols."""
         groups = [entry.evaluations, *entry.other_protocols.values()]
-        named = {id for group in groups for id in group.values()}
-        wanted = self._identities(job, named, self._plan.methods[job.method].test_sets)
-
-        def current(group: dict[str, str]) -> dict[str, str]:
-            return {dataset: id for dataset, id in group.items() if id in wanted}
-
-        if old := {dataset for group in groups for dataset in group.keys() - current(group).keys()}:
+        before = {dataset for group in groups for dataset in group}
+        weights = self._weights(id for group in groups for id in group.values())
+        current: dict[str, dict[str, str]] = {name: {} for name in self._opt.protocol_names}
+        lost: dict[str, dict[str, None]] = {}  # test sets by reason
+        for test_set in self._plan.methods[job.method].test_sets:
+            if test_set.name not in before:
+                continue
+            found: dict[str, str] = {}
+            for known in weights:
+                identities = self._runner.evaluator.identities(job, test_set, known)
+                found |= {name: id for name, id in identities.items() if self._store.records(id)}
+            for protocol, identity in found.items():
+                current[protocol][test_set.name] = identity
+            if len(found) < len(test_set.protocols):
+                stored = entry.evaluations.get(test_set.name, "")
+                is_old = self._is_of_old_identity(stored, job, test_set)
+                reason = _EARLIER if is_old else "of other files, metrics or protocols"
+                lost.setdefault(reason, {})[test_set.name] = None
+        for reason, names in lost.items():
             _log.warning(
-                "%s, seed %d: its scores on %s are of other files, metrics or protocols than those "
-                "of this command and are left out; run it without --only to evaluate again",
-                *(job.method, job.seed, ", ".join(sorted(old))),
+                "%s, seed %d: its scores on %s are %s and are left out; run it without --only to "
+                "evaluate again",
+                *(job.method, job.seed, ", ".join(names), reason),
             )
-        others = {name: current(group) for name, group in entry.other_protocols.items()}
-        evaluations = current(entry.evaluations)
+        evaluations = current.pop(self._opt.protocol_names[0])
         if entry.failure or evaluations:
+            others = {protocol: group for protocol, group in current.items() if group}
             self._keep(job, replace(entry, evaluations=evaluations, other_protocols=others))
 
     def _run_in_parallel(self) -> None:
@@ -257,6 +318,13 @@ class _StudyRun:
         """
         elsewhere = self._launch is not None
         tasks = StudyTasks(self._plan, self._store, self._runner.evaluator, elsewhere)
+        running = forget_old_jobs(self._plan.folder, tasks.is_current) if elsewhere else {}
+        if running:
+            _log.warning(
+                "jobs of earlier options may still be running: %s; no command collects their "
+                "results; end them to free their places",
+                ", ".join(running.values()),
+            )
         done = tasks.finished(self._before) if elsewhere else {}
         for job in self._plan.jobs:
             if (part := tasks.part(job)) is not None:  # of an interrupted run
@@ -273,7 +341,7 @@ class _StudyRun:
             for task, failure in run_in_parallel(waiting, workers):
                 self._end(task, failure, tasks)
         self._store.arrange([id for job in self._plan.jobs for id in tasks.evaluations(job)])
-        tasks.remove_old_parts()
+        tasks.remove_old_parts(running)
 
     def _workers(self, tasks: StudyTasks, count: int) -> Workers | None:
         """Returns the processes for a number of tasks; None if this process does them."""
@@ -345,8 +413,9 @@ class _StudyRun:
 
     def _keep(self, job: Job, entry: Entry) -> None:
         """Enters a job on the card; an entry of an earlier run gets the words of these options."""
-        skipped = self._plan.methods[job.method].skipped_datasets
-        entry = replace(entry, deviations=job.deviations, skipped_datasets=skipped)
+        if (method := self._plan.methods.get(job.method)) is not None:
+            skipped = method.skipped_datasets
+            entry = replace(entry, deviations=job.deviations, skipped_datasets=skipped)
         order = [(job.seed, job.method) for job in self._plan.all_jobs]
         place = entry.seed, entry.method
         others = [e for e in self._card.entries if (e.seed, e.method) != place]

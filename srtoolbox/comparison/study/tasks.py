@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from srtoolbox.engine.weights.load import weights_hash
 from srtoolbox.engine.weights.whole import read_finished
 
 _PARTS = "parts"
+_EVALUATE = "evaluate-"  # begins the names of evaluations; that of the part follows
 _KEY_DIGITS = 8  # of a hash in the name of a part
 
 
@@ -49,6 +50,8 @@ class StudyTasks:
         self._elsewhere = elsewhere
         self._metrics = metric_states(plan.metrics) if elsewhere else None
         self._weights: dict[tuple[str, int], str] = {}  # of methods that are not trained
+        # Names of tasks of the jobs to run; and the parts that those of the other jobs share.
+        self._current: tuple[set[str], set[str]] | None = None
         self.train_threads = self.evaluate_threads = plan.opt.threads
 
     def pending(self, entries: Mapping[tuple[str, int], Entry]) -> list[Task]:
@@ -61,8 +64,8 @@ class StudyTasks:
         for job in self._plan.jobs:
             folder = job.folder
             if folder is not None and folder not in runs and not is_finished(folder):
-                name, work = f"train-{folder.name}", partial(self._training, job, folder)
-                runs[folder] = Task(name, job, work, is_training=True)
+                work = partial(self._training, job, folder)
+                runs[folder] = Task(_training_name(folder), job, work, is_training=True)
         tasks = list(runs.values())
         last: dict[object, str] = {}  # evaluation by what it has in common with later ones
         for job in self._plan.jobs:
@@ -72,7 +75,7 @@ class StudyTasks:
             # One after another, as each loads the weights from a folder that it locks, or as the
             # later one has nothing left to do.
             common = job.folder or self._untrained_key(job)
-            name = f"evaluate-{self._part_folder(job).name}"
+            name = self._evaluation_name(job)
             needed, before = training and training.name, last.get(common)
             tasks.append(Task(name, job, partial(self._evaluation, job), needed, before))
             last[common] = name
@@ -145,20 +148,45 @@ class StudyTasks:
         weights = self.weights(job)
         return self._ids(job, weights) if weights else []
 
-    def remove_old_parts(self) -> None:
+    def names(self) -> set[str]:
+        """Returns the names of all tasks of the jobs to run, also of the finished ones."""
+        trainings = {_training_name(job.folder) for job in self._plan.jobs if job.folder}
+        return trainings | {self._evaluation_name(job) for job in self._plan.jobs}
+
+    def is_current(self, name: str) -> bool:
+        """Returns whether a task with this name is of these options.
+
+        It is true of all tasks of methods that the command leaves out: their files, which options
+        are compared by, may be missing.
+        """
+        if self._current is None:
+            chosen = {job.method for job in self._plan.jobs}
+            others = (job for job in self._plan.all_jobs if job.method not in chosen)
+            self._current = self.names(), {f"{job.opt.name}-s{job.seed}" for job in others}
+        names, left_out = self._current
+        return name in names or name.partition("-")[2].rpartition("-")[0] in left_out
+
+    def remove_old_parts(self, running: Collection[str] = ()) -> None:
         """Removes parts of earlier options of the study.
 
-        Jobs of a cluster go on when the command that submitted them has ended. Only the next
-        command with a launcher removes theirs, as it knows which of them have ended.
+        Jobs of a cluster go on when the command that submitted them has ended. Only a command with
+        a launcher removes their parts, as it knows which of them have ended.
+
+        Args:
+            running: Names of tasks whose jobs may still be running; their parts stay.
         """
-        kept = {self._part_folder(job).name for job in self._plan.all_jobs}
         parts = self._plan.folder / _PARTS
         for folder in parts.glob("*"):
             of_launcher = len(folder.name.rpartition("-")[2]) > _KEY_DIGITS
-            if folder.name not in kept and (self._elsewhere or not of_launcher):
+            name = f"{_EVALUATE}{folder.name}"
+            kept = name in running or self.is_current(name)
+            if not kept and (self._elsewhere or not of_launcher):
                 shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # it is missing, or another job's part is in it
             parts.rmdir()
+
+    def _evaluation_name(self, job: Job) -> str:
+        return f"{_EVALUATE}{self._part_folder(job).name}"
 
     def _part_folder(self, job: Job) -> Path:
         key = self._evaluator.task_key(job)
@@ -200,3 +228,7 @@ class StudyTasks:
             metrics=self._metrics,
             frame_uses=[{"evaluation": id, "psnr": use} for id, use in uses if use is not None],
         )
+
+
+def _training_name(folder: Path) -> str:
+    return f"train-{folder.name}"

@@ -295,9 +295,8 @@ def test_squeue_is_asked_where_there_is_no_accounting(
 def submitted_job(folder: Path, number: int) -> tuple[Any, Any]:
     """Returns a job of SLURM, as the command that submitted it sees it, and as the next one."""
     submitit = pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
-    work: Any = "work"
     job, again = (
-        launcher._SubmittedJob("train-EDVR", work, folder, "slurm", SlurmQueue()) for _ in range(2)
+        launcher._SubmittedJob("train-EDVR", folder, "slurm", SlurmQueue()) for _ in range(2)
     )
     job.submitted(submitit.SlurmJob(folder / "logs", str(number)))
     return job, again
@@ -383,6 +382,6 @@ def test_killed_jobs_of_this_machine_are_not_among_those_to_collect(tmp_path: Pa
     """Another process may have the number of one by now."""
     facts = {"launcher": "local", "id": str(2**22 + 1), "submissions": 1}  # above Linux's maximum
     write_atomic(tmp_path / "launcher" / "train-a.json", json.dumps(facts))
-    assert submitted_jobs(tmp_path) == []
+    assert submitted_jobs(tmp_path) == {}
     write_atomic(tmp_path / "launcher" / "logs" / f"{facts['id']}_0_result.pkl", b"")
-    assert submitted_jobs(tmp_path) == [facts["id"]]
+    assert submitted_jobs(tmp_path) == {"train-a": facts["id"]}

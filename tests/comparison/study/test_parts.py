@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from srtoolbox.comparison.options import StudyOptions
 from srtoolbox.comparison.store import ResultStore
 from srtoolbox.comparison.study import parallel, run, work
 from srtoolbox.comparison.study.evaluate import StudyEvaluator
+from srtoolbox.comparison.study.launcher import forget_old_jobs
 from srtoolbox.comparison.study.plan import StudyPlan
 from srtoolbox.comparison.study.tasks import StudyTasks
 from srtoolbox.config.load import load_options
@@ -119,13 +121,61 @@ def test_jobs_of_an_ended_command_are_named_and_their_parts_stay(
     """They may be running on other machines."""
     folder = compare(study, "jobs=1").folder
     assert "jobs that an earlier command submitted" not in caplog.text
-    entry = folder / "parts" / "EDSR-s0-01234567e" / "entry.json"
-    write_atomic(entry, "{}")
-    facts = {"launcher": "slurm", "id": "17", "submissions": 1}
-    write_atomic(folder / "launcher" / "evaluate-EDSR-s0-01234567e.json", json.dumps(facts))
-    compare(study, "report.frame_use=true")
-    assert entry.exists()
+    (name,) = [name for name in tasks_of(study, "name=tiny").names() if "EDVR-s1" in name]
+    entries = []
+    for number, task in ((17, name), (18, "evaluate-EDVR-s1-01234567e")):
+        entries.append(folder / "parts" / task.removeprefix("evaluate-") / "entry.json")
+        write_atomic(entries[-1], "{}")
+        submit(folder, task, number)
+    compare(study)
+    assert all(entry.exists() for entry in entries)
+    # This command does not do the work of jobs of other options.
     assert caplog.text.count("an earlier command submitted are not collected: 17; this") == 1
+    compare(study, "report.frame_use=true")
+    assert all(entry.exists() for entry in entries)
+    assert caplog.text.count("are not collected") == 1
+
+
+def submit(folder: Path, task: str, number: int) -> Path:
+    """Writes what a command with a launcher stores of a job of SLURM."""
+    file = folder / "launcher" / f"{task}.json"
+    write_atomic(file, json.dumps({"launcher": "slurm", "id": str(number), "submissions": 1}))
+    return file
+
+
+def tasks_of(study: Path, *overrides: str, only: tuple[str, ...] = ()) -> StudyTasks:
+    opt, tree = load_options(study, overrides, StudyOptions)
+    plan = StudyPlan(opt, tree, torch.device("cpu"), only)
+    store = ResultStore(plan.folder)
+    return StudyTasks(plan, store, StudyEvaluator(plan, store), elsewhere=True)
+
+
+def test_parts_of_jobs_that_still_run_stay_though_the_options_have_changed(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+    listed = "echo 'JobID|State|NodeList'; echo '31|RUNNING|'; echo '32|CANCELLED|'"
+    (tmp_path / "sacct").write_text(f"#!/bin/sh\n{listed}\n")
+    (tmp_path / "sacct").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    tasks = tasks_of(study, only=("EDVR",))
+    (current,) = (name for name in tasks.names() if "-s0-" in name)
+    names = [
+        "evaluate-EDVR-s0-01234567e",  # it runs
+        "evaluate-EDVR-s1-01234567e",  # it has ended
+        "evaluate-EDSR-s0-01234567e",  # of a method that the command leaves out
+        current,
+    ]
+    folder = tmp_path / "experiments" / "compare" / "tiny"
+    parts = [folder / "parts" / name.removeprefix("evaluate-") for name in names]
+    for part in parts:
+        part.mkdir(parents=True)
+    files = [submit(folder, name, number) for number, name in enumerate(names, start=31)]
+    running = forget_old_jobs(folder, tasks.is_current)
+    assert running == {names[0]: "31"}
+    assert [file.exists() for file in files] == [True, False, True, True]
+    tasks.remove_old_parts(running)
+    assert [part.exists() for part in parts] == [True, False, True, True]
 
 
 def test_a_damaged_part_is_named(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
