@@ -423,17 +423,22 @@ def _pair(kind: str, arrangement: _Arrangement) -> tuple[list[Item], list[Fault]
         if arrangement.lq is not None and not low:
             faults.append(_missing_partner(kind, key, arrangement.lq, truth))
             continue
+        lacking = _lacking_for_middle(truth, low) if middle_only else None
+        if lacking:
+            text = f"{kind} {key} lacks LR frame {names_text(lacking)}"
+            faults.append(Fault(_in_order(low)[0].parent, "missing partner", text))
+            continue
         if kind != "image":
             faults += _gaps(kind, key, {**truth, **low})
-        if by_frame and not middle_only:
+        if by_frame and lacking is None:
             faults += _lacking(kind, key, "HR", truth, low) + _lacking(kind, key, "LR", low, truth)
             truth = {frame: path for frame, path in truth.items() if frame in low}
             low = {frame: path for frame, path in low.items() if frame in truth}
         if truth or low:
-            mask, lacking = _masks(arrangement.mask, key, truth, masks)
-            lq_mask, lacking_lq = _masks(arrangement.lq_mask, key, low, lq_masks)
-            faults += [*lacking, *lacking_lq]
-            if not lacking and not lacking_lq:
+            mask, unmasked = _masks(arrangement.mask, key, truth, masks)
+            lq_mask, unmasked_lq = _masks(arrangement.lq_mask, key, low, lq_masks)
+            faults += [*unmasked, *unmasked_lq]
+            if not unmasked and not unmasked_lq:
                 items.append(Item(key, *map(_in_order, (truth, low, mask, lq_mask))))
     if kind == "burst" and arrangement.lq_mask is None:
         faults += _unequal(items)
@@ -518,19 +523,29 @@ def _masks(
 
 
 def _have_middle_only(gt: dict[str, _Frames] | None, lq: dict[str, _Frames] | None) -> bool:
-    """Returns whether all clips have Vimeo-90K's frames, and a ground truth for the middle one."""
+    """Returns whether a split has Vimeo-90K's clips with a ground truth for the middle frame only.
+
+    One clip has all LR frames then, and none has more than one HR frame.
+    """
     found = [(truth, (lq or {}).get(key)) for key, truth in (gt or {}).items()]
-    return all(_is_middle(truth, low) for truth, low in found if low)
+    pairs = [(truth, low) for truth, low in found if low]
+    return all(len(truth) == 1 for truth, _ in pairs) and any(
+        _lacking_for_middle(truth, low) == [] for truth, low in pairs
+    )
 
 
-def _is_middle(truth: _Frames, low: _Frames) -> bool:
-    """Returns whether a clip has Vimeo-90K's frames, and a ground truth for the middle one."""
-    count = len(low)
-    if len(truth) != 1 or count not in (3, 7):
-        return False
+def _lacking_for_middle(truth: _Frames, low: _Frames) -> list[str] | None:
+    """Returns the LR frames that a clip of Vimeo-90K lacks, with a truth for its middle frame.
+
+    None: it has another form, so each of its LR frames needs a ground truth.
+    """
+    stems = [Path(path).stem for path in truth.values()]
+    count = {"im2": 3, "im4": 7}.get(stems[0]) if len(stems) == 1 else None
+    if count is None:
+        return None
+    wanted = [f"im{number}" for number in range(1, count + 1)]
     named = {Path(path).stem for path in low.values()}
-    middle = [frame for frame, path in low.items() if Path(path).stem == f"im{count // 2 + 1}"]
-    return named == {f"im{number}" for number in range(1, count + 1)} and [*truth] == middle
+    return [name for name in wanted if name not in named] if named <= {*wanted} else None
 
 
 def _lacking(kind: str, key: str, side: str, have: _Frames, other: _Frames) -> list[Fault]:

@@ -517,6 +517,31 @@ class TestMiddleFrameOnly:
         assert "clip a lacks HR frame" in lacking[0]
         assert f"(1 files for {len(frames)})" in lacking[0]
 
+    @pytest.mark.parametrize("absent", ["im1", "im3", "im4"])
+    def test_a_clip_that_lacks_an_lr_frame_is_the_only_fault(
+        self, tmp_path: Path, absent: str
+    ) -> None:
+        frames = {f"im{t}" for t in range(1, 8)}
+        clips = {"a": ({"im4"}, frames), "b": ({"im4"}, frames - {absent}), "c": ({"im4"}, frames)}
+        items, faults = self.scan(tmp_path, "clips", clips)
+        assert [fault.text for fault in faults] == [f"clip b lacks LR frame {absent}"]
+        assert [(item.key, len(item.gt), len(item.lq)) for item in items] == [
+            ("a", 1, 7),
+            ("c", 1, 7),
+        ]
+
+    def test_a_clip_with_another_hr_frame_is_the_only_fault(self, tmp_path: Path) -> None:
+        frames = {f"im{t}" for t in range(1, 8)}
+        clips = {"a": ({"im4"}, frames), "b": ({"im3"}, frames)}
+        _, faults = self.scan(tmp_path, "clips", clips)
+        (text,) = [fault.text for fault in faults]
+        assert text.startswith("clip b lacks HR frame im1, im2, im4 and 3 more")
+
+    def test_single_frames_are_pairs(self, tmp_path: Path) -> None:
+        items, faults = self.scan(tmp_path, "clips", dict.fromkeys("ab", ({"im4"}, {"im4"})))
+        assert not faults
+        assert [(len(item.gt), len(item.lq)) for item in items] == [(1, 1)] * 2
+
 
 class TestLeftOut:
     """Files that are not read are counted in one warning."""
