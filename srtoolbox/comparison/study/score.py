@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import logging
@@ -93,6 +94,7 @@ class _Scoring:
         self._facts = metric_facts(self._plan.metrics)
         self._check_metrics(added)
         self._evaluator = StudyEvaluator(self._plan, self._store)
+        self._evaluator_before = StudyEvaluator(_without_additions(self._plan), self._store)
 
     def run(self) -> ResultStore:
         for job, entry in self._jobs:
@@ -160,13 +162,30 @@ class _Scoring:
         return net
 
     def _keep_frame_use(self, job: Job, entry: Entry, weights: str) -> None:
-        """Copies the frame use of earlier evaluations; further metrics do not change it."""
+        """Copies the frame use of earlier evaluations; further metrics do not change it.
+
+        It is left out if the files of the test set have changed since.
+        """
         first = self._opt.protocol_names[0]
         for test_set in self._plan.methods[job.method].test_sets:
-            psnr = self._store.frame_use(entry.evaluations.get(test_set.name, ""))
+            before = self._evaluator_before.identities(job, test_set, weights).get(first)
+            psnr = self._store.frame_use(before) if before else None
             identity = self._evaluator.identities(job, test_set, weights).get(first)
-            if psnr and identity and self._store.frame_use(identity) is None:
+            if (
+                psnr
+                and identity
+                and before == entry.evaluations.get(test_set.name)
+                and self._store.frame_use(identity) is None
+            ):
                 self._store.add_frame_use({"evaluation": identity, "psnr": psnr})
+
+
+def _without_additions(plan: ScoringPlan) -> ScoringPlan:
+    """Returns a plan with the metrics and protocols that the study has so far."""
+    before = copy.copy(plan)
+    before.opt, _ = load_options(plan.folder / "study.yml", [], StudyOptions)
+    before.metrics = {name: plan.metrics[name] for name in before.opt.val.metrics}
+    return before
 
 
 def _options(

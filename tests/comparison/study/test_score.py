@@ -129,6 +129,24 @@ def test_a_protocol_is_added(untrained: ResultStore) -> None:
     assert by_method(score_study(store.folder, ["sam"]), "basicsr-y")["Bicubic"][0]["sam"] > 0
 
 
+def test_the_frame_use_is_copied_unless_the_files_have_changed(
+    untrained: ResultStore, tmp_path: Path
+) -> None:
+    use: dict[str, float | None] = {"1 frame": 30.0, "reference only": 29.0}
+
+    def entry(store: ResultStore) -> str:
+        return store.load_card().entries[0].evaluations["pairs"]
+
+    before = entry(untrained)
+    untrained.add_frame_use({"evaluation": before, "psnr": use})
+    store = score_study(untrained.folder, ["uiqi"])
+    assert entry(store) != before and store.frame_use(entry(store)) == use
+    image = tmp_path / "hr" / "a.png"
+    Image.fromarray(255 - np.asarray(Image.open(image))).save(image)
+    store = score_study(untrained.folder, ["sam"])
+    assert store.frame_use(entry(store)) is None
+
+
 @pytest.mark.slow
 def test_names_of_columns(untrained: ResultStore) -> None:
     store = score_study(untrained.folder, ["psnr:bands=[1]", "ssim"])
