@@ -98,7 +98,8 @@ class Unmeasured:
         arch: Its name in the option file.
         mode: The mode.
         reason: Why; one line.
-        failed: Whether an error is the reason. It is false if the mode needs another device.
+        failed: Whether an error is the reason. It is false if the mode needs another device, or if
+            the reference failed.
     """
 
     arch: str
@@ -114,6 +115,8 @@ def measure_archs(opt: ArchsOptions, device: torch.device) -> Iterator[list[Resu
     """Measures every arch on the reference path and in every mode.
 
     A mode that fails, for example because a network cannot be compiled, does not end the others.
+    If the reference fails, for example because it runs out of memory, nothing of this arch is
+    measured.
 
     Returns:
         The results of each arch, as soon as it is measured.
@@ -130,6 +133,16 @@ def measure_archs(opt: ArchsOptions, device: torch.device) -> Iterator[list[Resu
 
 
 def _measure(name: str, net: nn.Module, opt: ArchsOptions, device: torch.device) -> list[Result]:
+    try:
+        return _measure_modes(name, net, opt, device)
+    except RuntimeError as error:
+        failed = Unmeasured(name, REFERENCE, describe_failure(error), failed=True)
+        return [failed, *(Unmeasured(name, mode, "no reference", False) for mode in opt.modes)]
+
+
+def _measure_modes(
+    name: str, net: nn.Module, opt: ArchsOptions, device: torch.device
+) -> list[Result]:
     lq = torch.rand(opt.input).to(device)
     reference = Variant(net, lq, None)
     reference.prepare()

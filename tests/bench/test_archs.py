@@ -59,6 +59,27 @@ def test_every_arch_is_measured_in_every_mode() -> None:
     assert results[7].training_memory < results[5].training_memory
 
 
+def test_a_reference_without_enough_memory_does_not_end_the_others(monkeypatch) -> None:
+    prepare = archs.Variant.prepare
+
+    def run_out_of_memory(variant: archs.Variant) -> None:
+        if type(variant._net).__name__.endswith("EDVR"):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        prepare(variant)
+
+    monkeypatch.setattr(archs.Variant, "prepare", run_out_of_memory)
+    opt = options(modes=["fp32"], rounds=1)
+    results = measure(opt)
+    assert [type(result).__name__ for result in results] == ["Unmeasured"] * 2 + ["Measurement"] * 2
+    report = report_archs(results, opt, CPU)
+    assert report.failures == ["EDVR in reference: OutOfMemoryError: CUDA out of memory"]
+    (figures,) = report.tables
+    assert [row[:3] for row in figures.rows[:2]] == [
+        ["EDVR", "reference", "failed"],
+        ["EDVR", "fp32", "no reference"],
+    ]
+
+
 @pytest.mark.slow
 def test_other_numbers_of_bands() -> None:
     spec = {"type": "EDSR", "num_feat": 4, "num_block": 1, "num_in_ch": 4, "num_out_ch": 1}
