@@ -98,7 +98,10 @@ def stored_choices(found: Any, card: Path, opt: TrainOptions) -> Choices | None:
         return None
     try:
         choices = {key: Choice(found[key]["value"], found[key]["reason"]) for key in opt.measured}
-        valid = all(choice.value in (_ON[key], _OFF[key]) for key, choice in choices.items())
+        valid = all(
+            isinstance(choice.value, bool | str | None) and choice.value in (_ON[key], _OFF[key])
+            for key, choice in choices.items()  # 1 is equal to True
+        )
     except (TypeError, KeyError):
         valid, choices = False, {}
     if not valid:
@@ -134,6 +137,10 @@ def measure_choices(
             return _Probe(opt, net, dataset, device, num_process).run()
         finally:
             _forget(device)
+
+
+class _PlainStepFailed(Exception):
+    """A step failed without the option that is measured, so the option is not the reason."""
 
 
 class _Probe:
@@ -221,14 +228,24 @@ class _Probe:
         self, key: str, plain: Trainer, changed: TrainOptions, batch: Batch
     ) -> tuple[Choice, Trainer | None]:
         """Decides one option; also returns the trainer that uses it, if it is used."""
+
+        def plain_step() -> None:
+            try:
+                plain.try_step(batch)
+            except Exception as error:  # many steps on one batch may diverge
+                text = describe_failure(error).partition("; ")[0]
+                raise _PlainStepFailed(f"a step without it failed: {text}") from error
+
         try:
             other = self._stepper(changed)
             start = time.perf_counter()
             self._warm_up(other, batch)
             prepared = time.perf_counter() - start
-            steps = (lambda: plain.try_step(batch), lambda: other.try_step(batch))
+            steps = plain_step, lambda: other.try_step(batch)
             before, after = _in_rounds(steps, self._device)
-        except Exception as error:  # the steps without the option did not fail
+        except _PlainStepFailed as error:
+            return Choice(_OFF[key], str(error)), None
+        except Exception as error:
             return Choice(_OFF[key], f"it fails here: {describe_failure(error)}"), None
         faster = median(a / b for a, b in zip(before, after, strict=True))
         text = (

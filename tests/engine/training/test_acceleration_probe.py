@@ -183,6 +183,21 @@ class TestFailures:
             "the measured step failed: the loss or its gradient" in choices["channels_last"].reason
         )
 
+    def test_a_later_step_without_the_option_is_named(self, options, monkeypatch) -> None:
+        step, trainers = Trainer.try_step, []
+
+        def diverge(self, batch) -> None:
+            trainers.append(self)
+            if self is trainers[0] and trainers.count(self) > 2:
+                raise RunError("the loss is not finite; lower the learning rate")
+            step(self, batch)
+
+        monkeypatch.setattr(Trainer, "try_step", diverge)
+        choices = decide(options(*BOTH))
+        assert values(choices) == {"channels_last": False, "compile": None}
+        reason = "a step without it failed: RunError: the loss is not finite"
+        assert [choice.reason for choice in choices.values()] == [reason] * 2
+
     @pytest.mark.parametrize(
         ("text", "expected"),
         [
@@ -296,9 +311,17 @@ class TestOneDecisionPerRun:
         assert card["measured"]["channels_last"]["value"] is True
         assert card["fingerprint"] == fingerprint(more)
 
-    @pytest.mark.parametrize("entry", [[], {"compile": {"value": "fast", "reason": ""}}])
-    def test_a_damaged_record(self, options, entry: object) -> None:
-        opt = options("train.compile=auto")
+    @pytest.mark.parametrize(
+        ("key", "entry"),
+        [
+            ("compile", []),
+            ("compile", {"compile": {"value": "fast", "reason": ""}}),
+            ("channels_last", {"channels_last": {"value": 1, "reason": ""}}),
+            ("channels_last", {"channels_last": {"value": 0.0, "reason": ""}}),
+        ],
+    )
+    def test_a_damaged_record(self, options, key: str, entry: object) -> None:
+        opt = options(f"train.{key}=auto")
         card = {"name": "tiny", "fingerprint": fingerprint(opt), "measured": entry}
         opt.folder.mkdir(parents=True)
         (opt.folder / "run.json").write_text(json.dumps(card))
