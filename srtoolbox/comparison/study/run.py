@@ -144,9 +144,7 @@ class _StudyRun:
         self._write_options()
         self._name_old_scores()
         self._name_dropped_entries()
-        if self._launch is None and (found := submitted_jobs(self._plan.folder)):
-            tasks = StudyTasks(self._plan, self._store, self._runner.evaluator, elsewhere=True)
-            self._name_submitted_jobs([id for name, id in found.items() if name in tasks.names()])
+        self._name_submitted_jobs()
         self._copy_finished_runs()
         self._enter_other_methods()
         if self._launch is not None or self._opt.jobs > 1:
@@ -195,8 +193,13 @@ class _StudyRun:
                 *(names_text(sorted(dropped)), self._plan.folder),
             )
 
-    def _name_submitted_jobs(self, ids: Sequence[str]) -> None:
-        if ids:
+    def _name_submitted_jobs(self) -> None:
+        """Names jobs of an earlier command whose work this one does again, without a launcher."""
+        if self._launch is not None or not (found := submitted_jobs(self._plan.folder)):
+            return
+        tasks = StudyTasks(self._plan, self._store, self._runner.evaluator, elsewhere=True)
+        names = tasks.names()
+        if ids := [id for name, id in found.items() if name in names]:
             _log.warning(
                 "jobs that an earlier command submitted are not collected: %s; this command does "
                 "their work again. Run it with --launcher to collect them, or end those that run",
@@ -321,8 +324,8 @@ class _StudyRun:
         running = forget_old_jobs(self._plan.folder, tasks.is_current) if elsewhere else {}
         if running:
             _log.warning(
-                "jobs of earlier options may still be running: %s; no command collects their "
-                "results; end them to free their places",
+                "jobs of other options may still be running: %s; this command does not wait for "
+                "them; end them if you do not need their results",
                 ", ".join(running.values()),
             )
         done = tasks.finished(self._before) if elsewhere else {}

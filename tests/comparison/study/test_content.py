@@ -267,6 +267,26 @@ methods: {{EDSR: {{train: null}}, EDVR: !delete}}
     assert methods() == ["Bicubic", "EDSR"]
 
 
+def test_scores_of_earlier_versions_are_left_out_with_that_reason(
+    study_file: Callable[..., Path], tmp_path: Path, monkeypatch, caplog
+) -> None:
+    study = study_file(f"""
+datasets:
+  val: !delete
+  test: {{own: {{type: PairedImages, dataroot_gt: '{write_images(tmp_path / "gt")}'}}}}
+methods: {{EDSR: {{train: null}}, EDVR: !delete}}
+""")
+    opt, tree = load_options(study, [], StudyOptions)
+    with monkeypatch.context() as patch:
+        plan = "srtoolbox.comparison.study.plan.content_of"
+        patch.setattr(plan, lambda *arguments: (content_of(*arguments)[1],) * 2)
+        run_study(opt, tree, torch.device("cpu"))
+    card = run_study(opt, tree, torch.device("cpu"), ["Bicubic"]).load_card()
+    assert [entry.method for entry in card.entries] == ["Bicubic"]
+    said = "EDSR, seed 0: its scores on own are of an earlier version, which compared sizes of"
+    assert said in caplog.text
+
+
 def test_a_further_protocol_makes_no_scores_of_an_earlier_version(
     study_file: Callable[..., Path], caplog
 ) -> None:
