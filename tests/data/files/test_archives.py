@@ -348,8 +348,6 @@ def test_a_changed_archive_is_read_anew(pairs: Path) -> None:
     assert np.array_equal(after, picture(24, 32, 99).transpose(2, 0, 1))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
-@pytest.mark.parametrize("cache", [False, True])
 def replace_lmdb(pairs: Path, seed: int) -> None:
     """Replaces ``gt.lmdb/data.mdb`` by one of the same size and time with another image."""
     data = pairs / "gt.lmdb" / "data.mdb"
@@ -427,6 +425,8 @@ def test_a_fork_while_another_thread_opens_an_lmdb(
     assert os.waitpid(child, 0)[1] == 0
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+@pytest.mark.parametrize("cache", [False, True])
 def test_links_to_archives_without_their_suffix(pairs: Path, cache: bool) -> None:
     more = {"cache": str(pairs / "cache")} if cache else {}
     (pairs / "gt.lmdb").rename(pairs / "blob")
