@@ -37,21 +37,24 @@ def shift_and_add(
     n, t, channels, h, w = frames.shape
     ys = (torch.arange(h * scale, device=frames.device, dtype=motion.dtype) + 0.5) / scale - 0.5
     xs = (torch.arange(w * scale, device=frames.device, dtype=motion.dtype) + 0.5) / scale - 0.5
+    last = torch.tensor([w - 1, h - 1], device=frames.device, dtype=motion.dtype).view(2, 1, 1)
     total = frames.new_zeros(n, channels, h * scale, w * scale)
     weights = frames.new_zeros(n, 1, h * scale, w * scale)
     for i in range(t):  # frame by frame: all frames at once need T times the memory
-        turn, shift = motion[:, i, :, :2, None, None], motion[:, i, :, 2, None, None]
-        position = turn[:, :, 0] * xs + turn[:, :, 1] * ys[:, None] + shift  # (N, 2, H, W)
-        nearest = position.round()
-        weight = (1 - scale * (position - nearest).abs()).clamp_min(0).prod(1)
-        x, y = nearest.unbind(1)
-        weight = weight * ((x >= 0) & (x < w) & (y >= 0) & (y < h))
-        index = y.clamp(0, h - 1).long() * w + x.clamp(0, w - 1).long()
-        sample = frames[:, i].flatten(2).gather(2, index.view(n, 1, -1).expand(-1, channels, -1))
+        along_x, along_y, shift = motion[:, i, :, :, None, None].unbind(2)
+        position = along_x * xs + (along_y * ys[:, None] + shift)  # (N, 2, H, W)
+        # A sample inside of the frame is nearest to a position outside of it, but at least half a
+        # pixel away, and so without weight.
+        nearest = torch.minimum(position.round(), last).clamp_min(0)
+        near_x, near_y = (1 - scale * (position - nearest).abs()).clamp_min(0).unbind(1)
+        weight = near_x * near_y
+        x, y = (nearest if h * w <= 2**24 else nearest.double()).unbind(1)  # exact integers
+        index = torch.add(x, y, alpha=w).long().view(n, 1, -1).expand(-1, channels, -1)
+        sample = frames[:, i].flatten(2).gather(2, index)
         if trust is not None:
             finer = F.interpolate(trust[:, i, None], scale_factor=scale, mode="bilinear")
             weight = weight * finer[:, 0]
         weight = weight[:, None].to(frames.dtype)
-        total = total + sample.view_as(total) * weight
+        total = torch.addcmul(total, sample.view_as(total), weight)
         weights = weights + weight
     return total, weights
