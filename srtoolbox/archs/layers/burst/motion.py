@@ -35,7 +35,9 @@ _NUM_PARAMETER: dict[str, tuple[int, ...]] = {
 
 _MIN_LEVEL_SIZE = 10  # pixels; smaller images do not determine three parameters
 _PIXELS_PER_VALUE = 10  # smoothing and aliasing correlate the residuals of neighbours
-_VISIBLE_VARIANCE = 1e-7  # of residuals; a tenth of the rounding to 8 bits
+_CONTRAST = 0.2  # standard deviation of scaled references, as of an ordinary photograph
+_MIN_DEVIATION = 0.01  # of a reference before; what is lower may be noise or rounding to 8 bits
+_VISIBLE_VARIANCE = 1e-7  # of residuals of scaled frames
 _RIM = 1 / 40  # of the shorter side is not compared at each border, if this is at least two pixels
 _MIN_OVERLAP = 0.2  # of the valid pixels, of a kept estimate
 _MIN_CORRELATION = 0.25  # of a kept estimate; interpolation alone makes noise this similar
@@ -55,7 +57,8 @@ def estimate_motion(
     "Lucas-Kanade 20 Years On", IJCV 2004) and Geman-McClure weights, which reduce the influence of
     moving objects. Computed on the mean of all bands, in float32 without gradients, also under
     autocast; the cost is linear in the pixels. The result of a frame does not depend on other
-    frames of the batch.
+    frames of the batch, and hardly on the unit of the values: frames are scaled by the standard
+    deviation of their reference.
 
     ``"auto"`` chooses for each frame among no motion, shift and rotation, these with zoom, and all
     affine motions, by the Bayesian information criterion (Schwarz, "Estimating the Dimension of a
@@ -67,7 +70,7 @@ def estimate_motion(
     frame and reference are too dissimilar for one scene, as two images of noise.
 
     Args:
-        frames: (N, T, C, h, w) in [0, 1].
+        frames: (N, T, C, h, w) in any unit.
         reference: Index of the reference frame.
         num_level: Maximum number of pyramid levels; small images have fewer.
         num_iter: Iterations at the finest level, at least 1; the coarsest level has one more,
@@ -95,9 +98,10 @@ def estimate_motion(
         if reference != 0:
             before, first, after = gray.split([reference, 1, t - reference - 1], 1)
             gray = torch.cat([first, before, after], 1)
-        pyramid = [_smooth(gray)]
+        gray = smooth(gray)
+        pyramid = [gray * contrast_factor(gray[:, :1])]
         while len(pyramid) < num_level and min(pyramid[-1].shape[-2:]) >= 2 * _MIN_LEVEL_SIZE:
-            pyramid.append(F.avg_pool2d(_smooth(pyramid[-1]), 2))
+            pyramid.append(F.avg_pool2d(smooth(pyramid[-1]), 2))
 
         tangents = _Tangents((h + w) / 6, gray)
         pose = gray.new_zeros(n * (t - 1), 6)
@@ -366,6 +370,31 @@ def inside(flow: Tensor) -> Tensor:
     return within[:, None].to(flow.dtype)
 
 
+def smooth(image: Tensor) -> Tensor:
+    """Binomial 3×3 filter of (N, T, h, w); reduces noise and aliasing, which do not follow motion.
+
+    Sums of shifted images are several times as fast as a convolution of one channel.
+    """
+    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    rows = torch.add(padded[..., :-2, :] + padded[..., 2:, :], padded[..., 1:-1, :], alpha=2)
+    return torch.add(rows[..., :-2] + rows[..., 2:], rows[..., 1:-1], alpha=2) / 16
+
+
+def contrast_factor(reference: Tensor) -> Tensor:
+    """Returns the factor that gives references the standard deviation of an ordinary photograph.
+
+    It is at most 20: the deviation of a reference without structure is noise.
+
+    Args:
+        reference: (N, 1, h, w), smoothed.
+
+    Returns:
+        (N, 1, 1, 1), near 1 for photographs in [0, 1].
+    """
+    deviation = reference.std((2, 3), correction=0, keepdim=True)
+    return _CONTRAST / deviation.clamp_min(_MIN_DEVIATION)
+
+
 def _cholesky(matrix: Tensor, eye: Tensor) -> tuple[Tensor, Tensor]:
     """Returns Lᵀ and L⁻¹ of positive definite matrices ``L·Lᵀ``, all (B, K, K); ``eye`` is (K, K).
 
@@ -383,16 +412,6 @@ def _cholesky(matrix: Tensor, eye: Tensor) -> tuple[Tensor, Tensor]:
     upper, lower_inverse = rows.split(len(eye), 2)
     scale = upper.diagonal(dim1=1, dim2=2).rsqrt()[..., None]
     return upper * scale, lower_inverse * scale
-
-
-def _smooth(image: Tensor) -> Tensor:
-    """Binomial 3×3 filter of (N, T, h, w); reduces noise and aliasing, which do not follow motion.
-
-    Sums of shifted images are several times as fast as a convolution of one channel.
-    """
-    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
-    rows = torch.add(padded[..., :-2, :] + padded[..., 2:, :], padded[..., 1:-1, :], alpha=2)
-    return torch.add(rows[..., :-2] + rows[..., 2:], rows[..., 1:-1], alpha=2) / 16
 
 
 def _coordinates(size: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:

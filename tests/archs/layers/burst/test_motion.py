@@ -181,6 +181,28 @@ def test_noise_does_not_move(size):
         assert moved.amax((2, 3)).median() == 0 and moved.mean() < 0.02
 
 
+@pytest.mark.parametrize(("factor", "black"), [(0.01, 0.0), (0.01, 0.05), (65535.0, 0.0)])
+def test_the_unit_of_the_values_does_not_matter(factor, black):
+    frames, _ = moved_burst(24, 5, 1.5, seed=7, noise=0.03, zoom=0.02)
+    scaled = estimate_motion(factor * frames + black)
+    torch.testing.assert_close(scaled, estimate_motion(frames), rtol=0, atol=1e-2)
+
+
+def test_a_dark_burst_gets_the_motion_of_the_other_bursts_of_its_batch():
+    frames, _ = moved_burst(32, 4, 1.5, seed=8)
+    motion = estimate_motion(torch.cat([frames, 0.001 * frames]))
+    torch.testing.assert_close(motion[1], motion[0], rtol=0, atol=1e-2)
+
+
+def test_rounding_errors_and_black_references_do_not_move():
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.randn(4, 5, 3, 24, 24, generator=draw)
+    black = noise.abs()
+    black[:, 0] = 0
+    for frames in (0.5 + 3e-8 * noise, 2000 + 1e-4 * noise, black, 65535 * black):
+        assert torch.equal(estimate_motion(frames), torch.eye(2, 3).expand(4, 5, 2, 3))
+
+
 def test_frames_do_not_depend_on_each_other():
     bursts = [moved_burst(32, 4, 1.5, seed, zoom=0.02)[0] for seed in range(3)]
     together = estimate_motion(torch.cat([*bursts, torch.full_like(bursts[0], 0.5)]))
