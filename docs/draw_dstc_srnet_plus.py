@@ -5,44 +5,41 @@ from __future__ import annotations
 from pathlib import Path
 
 FILE = Path(__file__).with_name("dstc_srnet_plus.svg")
-WIDTH, HEIGHT = 1080, 424
+WIDTH, HEIGHT = 1080, 346
 INK, FAINT = "#1f2933", "#66727f"
-STAGE, STAGE_EDGE = "#dcebfa", "#2f78bd"  # the five stages of DSTC-SRNet
-ADDED, ADDED_EDGE = "#f1f2f4", "#9aa5b1"  # additional parts
+LEARNED, LEARNED_EDGE = "#dcebfa", "#2f78bd"
+FIXED, FIXED_EDGE = "#f1f2f4", "#9aa5b1"  # without parameters
 
 # name: (x, y, width, height, title, lines below the title)
 BOXES = {
-    "frames": (16, 166, 96, 92, "burst", "T × 3 × h × w"),
-    "head": (146, 166, 130, 92, "shallow features", "conv, residual blocks\nper frame"),
-    "motion": (146, 28, 130, 76, "global motion", "Gauss–Newton,\nwithout labels"),
-    "samples": (310, 28, 170, 76, "shift-and-add", "samples of all frames\non the ×s grid"),
-    "mtms": (310, 134, 170, 76, "MTMS", "align, embed, ConvGRU,\nmean (at 3 scales)"),
-    "drss": (310, 234, 170, 76, "DRSS", "selective kernels of 3, 5,\n13 pixels; reference only"),
-    "bcaf": (546, 166, 118, 92, "BCAF", "cross attention in\nwindows, gate"),
-    "mlfe": (696, 166, 126, 92, "MLFE", "attention groups,\nhalf-size context"),
-    "decoder": (850, 166, 130, 92, "decoder", "×2 per stage,\none image per stage"),
-    "bicubic": (310, 334, 170, 60, "bicubic ×s", "reference"),
+    "frames": (16, 142, 96, 92, "burst", "T × 3 × h × w"),
+    "motion": (146, 142, 134, 92, "motion, trust", "Gauss–Newton; where\nframes agree"),
+    "samples": (324, 28, 160, 76, "shift-and-add", "samples of the other\nframes, on the ×s grid"),
+    "mean": (324, 250, 160, 76, "mean", "frames with the phase\nof the reference"),
+    "head": (540, 142, 104, 92, "head", "one 3×3\nconvolution each"),
+    "body": (674, 142, 104, 92, "body", "residual blocks\nat LR size"),
+    "up": (808, 142, 90, 92, "up", "pixel\nshuffle"),
+    "refine": (808, 28, 190, 76, "refine", "3×3 convolutions;\nonly where samples are new"),
+    "bicubic": (540, 258, 104, 60, "bicubic ×s", ""),
 }
-STAGES = {"mtms", "drss", "bcaf", "mlfe", "decoder"}
+LEARNED_BOXES = {"head", "body", "up", "refine"}
 ARROWS = [  # corner points; label and its position
-    ([(112, 212), (146, 212)], None),
-    ([(132, 212), (132, 66), (146, 66)], None),
-    ([(132, 212), (132, 364), (310, 364)], None),
-    ([(276, 66), (310, 66)], None),
-    ([(293, 66), (293, 160), (310, 160)], None),
-    ([(276, 212), (293, 212), (293, 186), (310, 186)], None),
-    ([(293, 212), (293, 272), (310, 272)], None),
-    ([(480, 190), (546, 190)], None),
-    ([(480, 272), (520, 272), (520, 236), (546, 236)], None),
-    ([(480, 82), (512, 82), (512, 180)], ("s² phases", 518, 134)),
-    ([(664, 212), (696, 212)], None),
-    ([(822, 212), (850, 212)], None),
-    ([(480, 50), (915, 50), (915, 166)], ("samples at full resolution", 690, 42)),
-    ([(980, 212), (1004, 212)], None),
-    ([(480, 364), (1014, 364), (1014, 222)], None),
-    ([(1024, 212), (1052, 212)], None),
+    ([(112, 188), (146, 188)], None),
+    ([(280, 188), (302, 188), (302, 66), (324, 66)], None),
+    ([(280, 188), (302, 188), (302, 288), (324, 288)], None),
+    ([(484, 82), (512, 82), (512, 172), (540, 172)], None),
+    ([(484, 270), (512, 270), (512, 204), (540, 204)], None),
+    ([(484, 288), (540, 288)], None),
+    ([(644, 188), (674, 188)], None),
+    ([(778, 188), (808, 188)], None),
+    ([(484, 50), (808, 50)], ("samples at full resolution", 646, 42)),
+    ([(853, 142), (853, 104)], None),
+    ([(898, 188), (1004, 188)], None),
+    ([(998, 66), (1014, 66), (1014, 178)], None),
+    ([(644, 288), (1014, 288), (1014, 198)], None),
+    ([(1024, 188), (1052, 188)], None),
 ]
-SHAPES = [("C × h × w", 680, 280), ("3 × sh × sw", 1030, 190)]
+SHAPES = [("C × h × w", 726, 130), ("3 × sh × sw", 950, 208)]
 
 
 def draw() -> str:
@@ -64,21 +61,21 @@ def draw() -> str:
             words, x, y = label
             parts.append(text(x, y, words, 12, FAINT, "start" if x < 600 else None))
     for name, box in BOXES.items():
-        parts += boxed(*box, name in STAGES)
+        parts += boxed(*box, name in LEARNED_BOXES)
     parts += [text(x, y, words, 12, FAINT) for words, x, y in SHAPES]
-    for x, y in [(512, 190), (1014, 212)]:  # sums
+    for x, y in [(1014, 188)]:  # sums
         parts.append(f'<circle cx="{x}" cy="{y}" r="10" fill="#ffffff" stroke="{INK}"/>')
         parts.append(text(x, y + 5, "+", 16, INK))
-    parts.append(text(1052, 240, "SR", 14, INK))
+    parts.append(text(1052, 216, "SR", 14, INK))
     return "\n".join([*parts, "</svg>", ""])
 
 
 def boxed(
-    x: int, y: int, width: int, height: int, title: str, below: str, is_stage: bool
+    x: int, y: int, width: int, height: int, title: str, below: str, is_learned: bool
 ) -> list[str]:
     """Returns the elements of a box with a title and lines below it."""
     lines = below.split("\n")
-    fill, edge = (STAGE, STAGE_EDGE) if is_stage else (ADDED, ADDED_EDGE)
+    fill, edge = (LEARNED, LEARNED_EDGE) if is_learned else (FIXED, FIXED_EDGE)
     middle = x + width / 2
     first = y + height / 2 - 8 * len(lines) + 5
     return [

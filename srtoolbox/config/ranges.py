@@ -70,7 +70,6 @@ _ONE_OR_MORE = Range(min=1)
 # By kind of component and name; the first pattern that matches counts.
 _BY_NAME: dict[str, dict[str, Range]] = {
     "arch": {
-        "num_block_decoder": Range(min=0, max=1000),
         "num*_feat": Range(min=1, max=4096),
         "num_feat": Range(min=1, max=4096),
         "num_*": _COUNT,

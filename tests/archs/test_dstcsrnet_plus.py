@@ -20,19 +20,7 @@ from srtoolbox.registry import constructor_parameters
 from srtoolbox.utils.meta import without_memory
 
 ROOT = Path(__file__).parents[2]
-TINY = {
-    "num_feat": 16,
-    "num_block": 1,
-    "num_level": 2,
-    "memory_kernel": 1,
-    "num_block_spatial": 1,
-    "num_layer_fusion": 1,
-    "num_head": 2,
-    "window_size": 4,
-    "num_group": 1,
-    "num_block_group": 1,
-    "num_block_decoder": 0,
-}
+TINY = {"num_feat": 16, "num_block": 1, "num_feat_fine": 8, "num_layer_fine": 1}
 
 
 def tiny(seed: int = 0, **options) -> DSTCSRNetPlus:
@@ -76,32 +64,33 @@ def test_any_scale_number_of_frames_and_size(scale, num_frame, size):
     "options",
     [
         {},
-        {"alignment": "global"},
-        {"alignment": "residual"},
-        {"alignment": "none"},
-        {"streams": "temporal"},
-        {"streams": "spatial"},
-        {"fusion": "concat"},
-        {"fusion": "sum"},
-        {"mlfe": "off"},
-        {"decoder": "plain", "num_block_decoder": 1},
-        {"num_level": 1, "memory_kernel": 3},
+        {"average": False},
+        {"samples": False},
+        {"refine": False},
+        {"trust": False},
+        {"num_layer_fine": 2, "scale": 3},
+        {"scale": 2},
         {"channels": 4, "scale": 8},
         {"num_in_ch": 4},
-        {"num_in_ch": 1, "alignment": "none"},
+        {"num_in_ch": 1, "samples": False},
     ],
     ids=str,
 )
 def test_gradient_reaches_every_parameter_of_every_variant(options):
     net = tiny(**options)
-    net(torch.rand(1, 3, net.channels, 12, 12)).square().mean().backward()
+    lq = bursts(1, 16, 4, seed=0)[0].repeat_interleave(2, 2)[:, :, : net.channels]
+    net(lq).square().mean().backward()
     silent = [k for k, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
 
 
-def test_fusion_must_be_known():
-    with pytest.raises(UserError, match="fusion must be 'bcaf', 'concat' or 'sum', got 'mean'"):
-        DSTCSRNetPlus(fusion="mean")
+def test_options_must_be_possible():
+    with pytest.raises(UserError, match="num_feat_fine must be even, got 7"):
+        DSTCSRNetPlus(num_feat_fine=7)
+    with pytest.raises(UserError, match="max_frame must be at least 1, got 0"):
+        DSTCSRNetPlus(max_frame=0)
+    with pytest.raises(UserError, match="num_layer_fine must be at least 1, got 0"):
+        DSTCSRNetPlus(num_layer_fine=0)
 
 
 def test_scale_must_be_known():
@@ -109,7 +98,7 @@ def test_scale_must_be_known():
         DSTCSRNetPlus(scale=5)
 
 
-@pytest.mark.parametrize(("preset", "low", "high"), [("s", 0.1, 1), ("b", 4, 8), ("l", 8, 16)])
+@pytest.mark.parametrize(("preset", "low", "high"), [("s", 0.1, 1), ("b", 1, 2), ("l", 4, 8)])
 def test_presets_have_their_sizes(preset, low, high):
     options = dict(read(ROOT / f"options/_base_/networks/dstcsrnet_plus_{preset}.yml")["network_g"])
     assert options.pop("type") == "DSTCSRNetPlus"
@@ -138,12 +127,11 @@ def test_cost_grows_with_frames_and_pixels_and_no_faster():
     assert flops(3, 32) == pytest.approx(4 * flops(3, 16), rel=0.01)
 
 
-@pytest.mark.parametrize("options", [{}, {"streams": "spatial", "mlfe": "off"}], ids=str)
-def test_blocks_can_be_recomputed(options):
+def test_blocks_can_be_recomputed():
     lq = torch.rand(1, 3, 3, 10, 14)
     gradients = []
     for recompute in (False, True):
-        net = tiny(**options)
+        net = tiny()
         accelerate(net, TrainOptions(10, checkpointing=recompute), generator=True)
         net(lq).square().mean().backward()
         gradients.append([p.grad for p in net.parameters()])
@@ -264,7 +252,7 @@ def owed_to_other_frames(net: DSTCSRNetPlus, dataset: object, indices: range) ->
 @pytest.mark.slow
 @pytest.mark.parametrize(("seed", "precision"), [(0, "fp32"), (1, "bf16")])
 def test_training_finds_the_other_frames_of_the_sample_bursts(seed, precision):
-    net = tiny(seed, alignment="global")
+    net = tiny(seed)
     fit(net, SampleBursts("train", num_frame=5, gt_size=64), seed, 25, precision)
     test = SampleBursts("test", num_frame=5, gt_size=128, num_burst=4)
     assert owed_to_other_frames(net, test, range(4)) > 0.9
@@ -272,7 +260,7 @@ def test_training_finds_the_other_frames_of_the_sample_bursts(seed, precision):
 
 @pytest.mark.slow
 def test_training_finds_the_other_frames_of_synthetic_bursts(reference):
-    net = tiny(2, alignment="global")
+    net = tiny(2)
     photographs = reference / "data/yang91/HR"
     fit(net, SyntheticBursts(dataroot=str(photographs), num_frame=5, gt_size=64), 2, 25, "fp32")
     test = SyntheticBursts(dataroot=str(reference / "data/Set5/HR"), num_frame=5)

@@ -210,7 +210,14 @@ def read_weights(path: Path, key: str | None = None) -> WeightFile:
             )
     if not isinstance(arch, dict) or not isinstance(arch.get("type"), str):
         return WeightFile(path, dict(state), entry, None)
-    arch = _with_own_file(_renamed(arch, state), path, entry)
+    if arch["type"] in ("DSTCSRNet", "DSTCSRNetPlus") and any(
+        bare_name(key) == "head.0.weight" for key in state
+    ):
+        raise UserError(
+            f"{path}: weights of the first version of DSTC-SRNet+, whose code is no longer here; "
+            "train the network again"
+        )
+    arch = _with_own_file(arch, path, entry)
     try:  # files of other projects may have an entry of this name, but not beside an arch
         facts = facts_from(pixels)
     except UserError as error:
@@ -245,7 +252,10 @@ def load(
     """
     file = read_weights(Path(path), key)
     arch = dict(file.require_arch())
-    net = build("arch", arch)
+    try:
+        net = build("arch", arch)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     _log.info("%s", file.load_into(net))
     net.pixel_facts = file.pixels
     return net.to(device).eval(), arch
@@ -388,13 +398,6 @@ def _is_state(value: Any) -> TypeGuard[dict[str, Any]]:
         and all(isinstance(key, str) for key in value)
         and (not value or any(isinstance(entry, Tensor) for entry in value.values()))
     )
-
-
-def _renamed(arch: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
-    """Returns the arch under its present name: DSTCSRNetPlus was once called DSTCSRNet."""
-    if arch["type"] == "DSTCSRNet" and any(bare_name(key).startswith("head.") for key in state):
-        return {**arch, "type": "DSTCSRNetPlus"}
-    return arch
 
 
 def _with_own_file(

@@ -59,7 +59,7 @@ def test_equal_flops(study_file) -> None:
 
 @pytest.mark.slow
 def test_a_varying_number_of_frames_costs_the_mean_of_fewest_and_most(study_file) -> None:
-    method = "network_g: {type: DSTCSRNetPlus, num_feat: 8, num_block: 1, num_head: 2}"
+    method = "network_g: {type: DSTCSRNetPlus, num_feat: 8, num_block: 1}"
 
     def flops(train: str) -> int:
         path = study_file(f"methods: {{DSTC: {{{method}, train: {train}}}}}")

@@ -30,11 +30,7 @@ ANY = (
     f"train.total_iter={STEPS}",
     "val.val_freq=8",
 )
-DSTC = (
-    "network_g={type: DSTCSRNetPlus, num_feat: 8, num_block: 1, num_level: 1, memory_kernel: 1, "
-    "num_block_spatial: 1, num_layer_fusion: 1, num_head: 2, window_size: 4, num_group: 1, "
-    "num_block_group: 1, num_block_decoder: 0}"
-)
+DSTC = "network_g={type: DSTCSRNetPlus, num_feat: 8, num_block: 1, num_feat_fine: 8}"
 VARYING = (*ANY, "train.num_frame_range=[2, 4]")
 
 

@@ -12,7 +12,7 @@ from srtoolbox.utils.meta import without_memory
 
 OPTIONS = {
     "DSTCSRNet": {"num_feat": 16},
-    "DSTCSRNetPlus": {"num_feat": 16},
+    "DSTCSRNetPlus": {"num_feat": 16, "num_block": 3},
     "EDSR": {"num_feat": 8, "num_block": 3},
     "EDVR": {"num_feat": 16, "num_extract_block": 1, "num_reconstruct_block": 2},
     "ISR_RDN": {"num_block": 10, "num_layer": 3},

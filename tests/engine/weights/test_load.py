@@ -16,7 +16,6 @@ from torch.optim.swa_utils import AveragedModel
 
 import srtoolbox
 from srtoolbox.archs.dstcsrnet import DSTCSRNet
-from srtoolbox.archs.dstcsrnet_plus import DSTCSRNetPlus
 from srtoolbox.archs.edsr import EDSR
 from srtoolbox.engine.weights.convert import convert
 from srtoolbox.engine.weights.load import (
@@ -29,7 +28,6 @@ from srtoolbox.engine.weights.load import (
 from srtoolbox.errors import UserError
 
 CPU = torch.device("cpu")
-PLUS = {"num_feat": 8, "num_block": 1, "num_level": 1, "num_head": 2, "window_size": 4}
 ARCH = {"type": "EDSR", "num_feat": 4, "num_block": 1, "scale": 2}
 
 
@@ -185,27 +183,24 @@ class TestEntries:
         assert "2 of 2" in load_weights(wrapper, tmp_path / "net.pth")
 
 
-class TestRenamed:
-    """DSTCSRNetPlus was once called DSTCSRNet, which is now another network."""
+class TestOlderVersions:
+    """DSTCSRNetPlus had other parts once, and was called DSTCSRNet."""
 
-    @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-    def test_a_file_from_before_the_renaming(self, tmp_path: Path, suffix: str) -> None:
-        path, arch = tmp_path / f"old{suffix}", {"type": "DSTCSRNet", **PLUS}
-        name = save_weights(path, arch, DSTCSRNetPlus(**PLUS))
-        net, arch = load(path)
-        assert arch == {"type": "DSTCSRNetPlus", **PLUS}
-        assert type(net) is DSTCSRNetPlus and weights_hash(net) == name
-        convert(path, tmp_path / "new.pth")
-        arch = read_weights(tmp_path / "new.pth").arch
-        assert arch is not None and arch["type"] == "DSTCSRNetPlus"
+    @pytest.mark.parametrize("name", ["DSTCSRNet", "DSTCSRNetPlus"])
+    def test_a_weight_file(self, tmp_path: Path, name: str) -> None:
+        state = {"head.0.weight": torch.zeros(8, 3, 3, 3)}
+        arch = {"type": name, "num_feat": 8, "num_level": 2}
+        torch.save({"params": state, "arch": arch}, tmp_path / "old.pth")
+        with pytest.raises(UserError, match=r"old\.pth: weights of the first version"):
+            read_weights(tmp_path / "old.pth")
 
-    def test_a_file_of_the_published_network(self, tmp_path: Path) -> None:
-        arch = {"type": "DSTCSRNet", "num_feat": 8}
-        save_weights(tmp_path / "net.pth", arch, DSTCSRNet(num_feat=8))
-        net, arch = load(tmp_path / "net.pth")
-        assert type(net) is DSTCSRNet and arch["type"] == "DSTCSRNet"
+    def test_options_that_the_network_does_not_have(self, tmp_path: Path) -> None:
+        arch = {"type": "DSTCSRNet", "num_feat": 8, "num_level": 2}
+        save_weights(tmp_path / "old.pth", arch, DSTCSRNet(num_feat=8))
+        with pytest.raises(UserError, match=r"old\.pth.*num_level"):
+            load(tmp_path / "old.pth")
 
-    def test_an_option_file_from_before_the_renaming(self, tmp_path: Path) -> None:
+    def test_an_option_file(self, tmp_path: Path) -> None:
         save_weights(tmp_path / "net.pth", {}, DSTCSRNet(num_feat=8))
         words = (
             "network_g.num_block: unknown; DSTCSRNetPlus has this option; did you mean "

@@ -7,47 +7,54 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from srtoolbox.archs.layers.basic import is_exporting
-from srtoolbox.archs.layers.burst.motion import motion_to_flow, warp
+from srtoolbox.archs.layers.burst.motion import contrast_factor, smooth
 
-# Tolerated differences: _CONTRAST_FACTOR * contrast + _NOISE_FACTOR * noise + _MIN_DIFFERENCE.
+# Tolerated differences: _CONTRAST_FACTOR * contrast + _NOISE_FACTOR * noise + _MIN_DIFFERENCE, the
+# last for a reference with the contrast of an ordinary photograph.
 _CONTRAST_FACTOR, _NOISE_FACTOR, _MIN_DIFFERENCE = 0.15, 3.0, 0.004
-_NOISE_QUANTILE = 0.2  # this quantile of a frame's differences is taken as the noise
+_NOISE_QUANTILE = 0.2  # this quantile of the differences of a burst is taken as the noise
+# The noise is at most this factor times the same quantile of the reference's fine structure: both
+# have this ratio if every frame has equal noise, and black frames or another scene exceed it.
+_GRAIN_FACTOR = 2.0
 
 
 @torch.no_grad()
-def trust_in_frames(frames: Tensor, motion: Tensor) -> Tensor:
+def trust_in_frames(reference: Tensor, warped: Tensor) -> Tensor:
     """Returns a weight for each frame around each pixel of the reference.
 
     Moving objects do not follow the motion of the scene, and their samples would cause artefacts.
     They are detected by the difference between the warped frame and the reference. Differences that
     sampling and noise alone explain are tolerated; these are estimated from the contrast around a
-    pixel and from the pixels that agree best (similar to the robustness mask of Wronski et al.,
-    "Handheld Multi-Frame Super-Resolution", SIGGRAPH 2019).
+    pixel, from the pixels that agree best, and from the fine structure of the reference (similar to
+    the robustness mask of Wronski et al., "Handheld Multi-Frame Super-Resolution", SIGGRAPH 2019).
 
     Args:
-        frames: (N, T, C, h, w) in [0, 1], the reference first.
-        motion: (N, T, 2, 3) in pixels: maps points of the reference to each frame.
+        reference: (N, C, h, w) in any unit.
+        warped: (N, T, C, h, w): other frames, warped to the reference; T may be 0.
 
     Returns:
-        (N, T, h, w), float32, from 0 to 1: 1 for the reference, and almost 1 everywhere in a scene
-        without moving objects.
+        (N, T, h, w), float32, from 0 to 1: almost 1 everywhere in a scene without moving objects.
     """
-    n, t, _, h, w = frames.shape
-    if t == 1:
-        return frames.new_ones(n, 1, h, w, dtype=torch.float32)
-    with torch.autocast(frames.device.type, enabled=False):
-        reference, others = frames[:, 0].float(), frames[:, 1:].float().flatten(0, 1)
-        flow = motion_to_flow(motion[:, 1:], (h, w)).flatten(0, 1)
-        warped = warp(others, flow).unflatten(0, (n, t - 1))
+    n, t, _, h, w = warped.shape
+    if t == 0:
+        return warped.new_zeros(n, 0, h, w, dtype=torch.float32)
+    with torch.autocast(warped.device.type, enabled=False):
+        reference, warped = reference.float(), warped.float()
         difference = _local_mean((warped - reference[:, None]).abs().mean(2))
         edge = F.pad(reference, (1, 1, 1, 1), mode="replicate")
         contrast = F.max_pool2d(edge, 3, 1) + F.max_pool2d(-edge, 3, 1)
-        rank = max(1, int(_NOISE_QUANTILE * difference[0].numel()))
-        noise = _kth_smallest(difference.flatten(1), rank)[:, None, None, None]
+        grain = _local_mean((reference - smooth(reference)).abs().mean(1, keepdim=True))
+        noise = torch.minimum(_quantile(difference), _GRAIN_FACTOR * _quantile(grain))
         contrast = _local_mean(contrast.mean(1, keepdim=True))
-        tolerance = _CONTRAST_FACTOR * contrast + _NOISE_FACTOR * noise + _MIN_DIFFERENCE
-        trust = torch.exp(-((difference / tolerance) ** 4))
-        return torch.cat([torch.ones_like(trust[:, :1]), trust], 1)
+        least = _MIN_DIFFERENCE / contrast_factor(smooth(reference.mean(1, keepdim=True)))
+        tolerance = _CONTRAST_FACTOR * contrast + _NOISE_FACTOR * noise + least
+        return torch.exp(-((difference / tolerance) ** 4))
+
+
+def _quantile(x: Tensor) -> Tensor:
+    """Returns the quantile that is taken as the noise: (N, K, h, w) to (N, 1, 1, 1)."""
+    rank = max(1, int(_NOISE_QUANTILE * x.shape[1:].numel()))
+    return _kth_smallest(x.flatten(1), rank)[:, None, None, None]
 
 
 def _kth_smallest(x: Tensor, rank: int) -> Tensor:
