@@ -1,4 +1,4 @@
-"""What the other frames of a burst bring: a mean with less noise, and samples between the pixels.
+"""Divides the other frames of a burst into a mean with less noise and samples between the pixels.
 
 A frame whose pixels coincide with those of the reference shows the same values with other noise,
 so its mean with the reference has less noise. A frame that is moved by a fraction of a pixel shows
@@ -30,7 +30,7 @@ _NEW_PHASE, _OLD_PHASE = 0.45, 0.95
 
 
 class Shares(NamedTuple):
-    """How much each frame but the reference contributes around each pixel, all (N, T - 1, h, w)."""
+    """Weights of each frame but the reference around each pixel, all (N, T - 1, h, w)."""
 
     average: Tensor  # 0 to 1: has the pixel's phase
     novelty: Tensor  # 0 to 1: has another phase

@@ -43,10 +43,11 @@ def trust_in_frames(reference: Tensor, warped: Tensor) -> Tensor:
         difference = _local_mean((warped - reference[:, None]).abs().mean(2))
         edge = F.pad(reference, (1, 1, 1, 1), mode="replicate")
         contrast = F.max_pool2d(edge, 3, 1) + F.max_pool2d(-edge, 3, 1)
-        grain = _local_mean((reference - smooth(reference)).abs().mean(1, keepdim=True))
+        smoothed = smooth(reference)
+        grain = _local_mean((reference - smoothed).abs().mean(1, keepdim=True))
         noise = torch.minimum(_quantile(difference), _GRAIN_FACTOR * _quantile(grain))
         contrast = _local_mean(contrast.mean(1, keepdim=True))
-        least = _MIN_DIFFERENCE / contrast_factor(smooth(reference.mean(1, keepdim=True)))
+        least = _MIN_DIFFERENCE / contrast_factor(smoothed.mean(1, keepdim=True))
         tolerance = _CONTRAST_FACTOR * contrast + _NOISE_FACTOR * noise + least
         return torch.exp(-((difference / tolerance) ** 4))
 
