@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from support.bursts import bursts
 from torch.utils.flop_counter import FlopCounterMode
 
 from srtoolbox.archs.dstcsrnet_plus import DSTCSRNetPlus
@@ -26,24 +27,6 @@ TINY = {"num_feat": 16, "num_block": 1, "num_feat_fine": 8, "num_layer_fine": 1}
 def tiny(seed: int = 0, **options) -> DSTCSRNetPlus:
     torch.manual_seed(seed)
     return DSTCSRNetPlus(**{**TINY, **options})
-
-
-def bursts(num: int, size: int, num_frame: int, seed: int, scale: int = 4):
-    """Shifted views of random scenes with detail that one frame cannot resolve.
-
-    Returns lq (num, T, 3, size, size) and gt (num, 3, size·scale, size·scale).
-    """
-    draw = torch.Generator().manual_seed(seed)
-    pad, side = 8, size * scale
-    detail = torch.rand(num, 3, (side + 2 * pad) // 3, (side + 2 * pad) // 3, generator=draw)
-    scene = F.interpolate(detail, (side + 2 * pad,) * 2, mode="bicubic", antialias=True).clamp(0, 1)
-    frames = []
-    for t in range(num_frame):
-        x, y = torch.randint(0, 2 * pad + 1, (2,), generator=draw) if t else (pad, pad)
-        frames.append(F.avg_pool2d(scene[..., y : y + side, x : x + side], scale))
-    lq = torch.stack(frames, 1)
-    lq = lq + 0.01 * torch.randn(lq.shape, generator=draw)
-    return lq, scene[..., pad:-pad, pad:-pad]
 
 
 def psnr(sr: torch.Tensor, gt: torch.Tensor) -> float:

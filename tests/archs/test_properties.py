@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 import torch
-import torch.nn.functional as F
+from support.bursts import bursts
 from support.networks import NAMES, NAMES_AND_SCALES, SMALL, outputs
 
 from srtoolbox.archs.base import arch_info
@@ -52,14 +52,6 @@ def make_lq(net, n=2, size=None, frames=3):
     if info.num_frame == 1:
         return torch.rand(n, 3, *size)
     return torch.rand(n, info.num_frame or frames, 3, *size)
-
-
-def moved_frames(n, frames=3):
-    """Bursts (n, frames, 3, 16, 16) of smooth scenes, each frame moved by half a pixel more."""
-    torch.manual_seed(2)
-    scene = F.interpolate(torch.rand(n, 3, 12, 12), (40, 40), mode="bicubic")
-    views = [scene[..., i : i + 32, 2 * i : 2 * i + 32] for i in range(frames)]
-    return torch.stack([F.avg_pool2d(view, 2) for view in views], 1)
 
 
 def sr_shape(net, lq):
@@ -146,8 +138,9 @@ def test_gradient_reaches_every_parameter(name, scale):
         net = build(name, scale, seed).train()
         # So many images that every branch of a network that draws one is drawn. A network for any
         # number of frames may use those that show new samples of the scene alone.
-        lq = make_lq(net, 24 if name in DRAWS else 4)
-        result = outputs(net, moved_frames(4) if arch_info(net).num_frame is None else lq)
+        any_number = arch_info(net).num_frame is None
+        lq = bursts(4, 16, 3, 2)[0] if any_number else make_lq(net, 24 if name in DRAWS else 4)
+        result = outputs(net, lq)
         sum(tensor.square().mean() for tensor in result.values()).backward()
         silent &= {n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()}
         if silent == dead:
