@@ -28,6 +28,7 @@ _COST_AXES = (
 )
 _MAX_STEPS_WITH_MARKERS = 24
 _GOLDEN_RATIO = 0.618034
+_MOST_DOTS = 200  # of a method; more are drawn as pixels, so that a report of 10⁵ images opens
 
 # Entries of a training log that are not losses of the generator.
 _NO_LOSSES = ("step", "lr", "it/s", "data wait", "memory")
@@ -159,7 +160,8 @@ def draw_differences(scores: Scores, dataset: str, baseline: str | None = None) 
         style = look[method]
         # The rank of a point decides its offset: no random numbers, the same figure every time.
         spread = ((np.argsort(np.argsort(values)) * _GOLDEN_RATIO) % 1 - 0.5) * 0.44
-        axis.scatter(values, place + spread, s=13, color=style.color, alpha=0.4, lw=0)
+        dots = axis.scatter(values, place + spread, s=13, color=style.color, alpha=0.4, lw=0)
+        dots.set_rasterized(values.size > _MOST_DOTS)
         if np.isfinite([interval.low, interval.high]).all():
             axis.plot([interval.low, interval.high], [place] * 2, color=INK, linewidth=2.4)
         mark = {"marker": "D", "markersize": 6, "markeredgecolor": INK, "markeredgewidth": 1.4}

@@ -150,4 +150,5 @@ def render(figure: Figure, kind: str, dpi: int = 160) -> bytes:
     buffer = io.BytesIO()
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
     figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
+    figure.set_layout_engine("none")  # found once, it serves the other kind, too
     return buffer.getvalue()

@@ -13,6 +13,7 @@ from srtoolbox.comparison.report.charts import (
     generator_losses,
     summarize_seeds,
 )
+from srtoolbox.comparison.report.style import render
 
 
 @pytest.mark.slow
@@ -23,6 +24,15 @@ def test_charts_show_every_method_that_has_numbers(scores: Scores) -> None:
     axis = draw_differences(scores, "images", "Bicubic").axes[0]
     assert [text.get_text() for text in axis.get_yticklabels()] == labels[1:]
     assert "difference to Bicubic by image" in axis.get_title(loc="left")
+
+
+@pytest.mark.slow
+def test_many_dots_do_not_fill_a_report(scores: Scores, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = render(draw_differences(scores, "images", "Bicubic"), "svg")
+    monkeypatch.setattr("srtoolbox.comparison.report.charts._MOST_DOTS", 1)
+    pixels = render(draw_differences(scores, "images", "Bicubic"), "svg")
+    assert vectors.count(b"<use ") > pixels.count(b"<use ")
+    assert b"<image " in pixels and b"<image " not in vectors
 
 
 def test_gradients_and_rates_are_no_losses(scores: Scores) -> None:
