@@ -255,32 +255,40 @@ class _StudyRun:
                 "with the same weights"
             )
         version, now = before.environment.get("srtoolbox"), self._plan.environment["srtoolbox"]
-        is_of_now = version == now
-        other = "of other options or code" if is_of_now else f"of srtoolbox {version}, not {now}"
+        other = (
+            "of other options or code" if version == now else f"of srtoolbox {version}, not {now}"
+        )
         done = {(entry.method, entry.seed): entry for entry in before.entries}
         notes: dict[str, None] = {}  # one for all seeds of a method
         for job in left_out:
             if (entry := done.get((job.method, job.seed))) is None:
                 continue
-            reason, is_same = self._plan.unbuilt.get(job.method), True
-            if reason is None:
-                try:
-                    is_same = entry.identity == job.identity
-                except UserError as error:  # its file of weights is missing
-                    reason = str(error)
+            is_same, reason = self._compare_with_earlier(job, entry)
+            of_method = f"{job.method}: its earlier results"
             if not is_same:
-                note = f"are {other}, and are left out; run it without --only to have it in the"
-                notes[f"{job.method}: its earlier results {note} table"] = None
+                note = (
+                    f"are {other}, and are left out; run it without --only to have it in the table"
+                )
+                notes[f"{of_method} {note}"] = None
                 continue
             if reason is not None:
                 note = "stay in the table, but cannot be compared with the options at hand"
-                notes[f"{job.method}: its earlier results {note}: {reason}"] = None
+                notes[f"{of_method} {note}: {reason}"] = None
             if job.method in self._plan.unbuilt:
                 self._keep(job, entry)
             else:
                 self._keep_current(job, entry)
         for note in notes:
             _log.warning("%s", note)
+
+    def _compare_with_earlier(self, job: Job, entry: Entry) -> tuple[bool, str | None]:
+        """Returns whether an entry is of this job, or True and why this cannot be told."""
+        if (reason := self._plan.unbuilt.get(job.method)) is not None:
+            return True, reason
+        try:
+            return entry.identity == job.identity, None
+        except UserError as error:  # its file of weights is missing
+            return True, str(error)
 
     def _keep_current(self, job: Job, entry: Entry) -> None:
         """Enters an earlier entry with the evaluations of these files, metrics and protocols."""
