@@ -67,7 +67,7 @@ class DSTCSRNetPlus(nn.Module):
     trust            (N, T - 1, h, w)        `trust_in_frames`: moving objects are left out
     mean             (N, B, h, w)            of the reference and the frames with its phase
     fine samples     (N, 2B + 1, h·s, w·s)   `fine_samples` of all others (RAW: 9 planes)
-    head             (N, C, h, w)            3×3 convolution of mean, difference to it, number
+    head             (N, C, h, w)            3×3 convolution of mean, difference to it, 1 - 1/n
     samples          (N, C, h, w)            pixel unshuffle, 3×3 convolution; added to the head
     body             (N, C, h, w)            residual blocks
     up               (N, F/2, h·s, w·s)      3×3 convolution, pixel shuffle
@@ -148,7 +148,7 @@ class DSTCSRNetPlus(nn.Module):
 
         bands, planes = self.out_channels, num_plane(self.channels, self.raw)
         self.head = conv3(2 * self.channels + 1, num_feat)
-        self.body = residual_blocks(num_block, num_feat)
+        self.body = residual_blocks(num_block, num_feat, first_gain=1)
         narrow = num_feat_fine // 2
         self.up = nn.Sequential(
             conv3(num_feat, narrow * scale**2), nn.PixelShuffle(scale), nn.LeakyReLU(0.1)
@@ -175,7 +175,8 @@ class DSTCSRNetPlus(nn.Module):
         """Maps (N, T, B, h, w) in [0, 1] to (N, B, h·scale, w·scale); RAW (B = 4) to RGB."""
         lq = lq[:, self._frames(lq.shape[1])]
         burst = self._divide(lq)
-        x = self.head(torch.cat([burst.mean - 0.5, lq[:, 0] - burst.mean, burst.number.log()], 1))
+        less_noise = 1 - 1 / burst.number  # the variance of the mean falls by this share
+        x = self.head(torch.cat([burst.mean - 0.5, lq[:, 0] - burst.mean, less_noise], 1))
         if self.samples is not None:
             x = x + self.samples(burst.fine) * burst.novelty
         x = torch.cat([self.up(x + self.body(x)), burst.base - 0.5, burst.fine], 1)
