@@ -95,6 +95,8 @@ class SyntheticBursts(FileDataset):
         same_noise: Fraction of those whose frames also have the same noise, so that all are equal.
         vary_shift: Draw for every burst how much of ``max_shift`` and ``max_rotation`` it uses,
             from 0 to 1 (RGB and other bands only).
+        jpeg_quality: Range of the quality, from 1 to 100, with which the frames of a burst are
+            compressed by JPEG, as libjpeg does it; null: not compressed (RGB and other bands only).
 
     Raises:
         UserError: names the first ten faulty files, or the invalid option.
@@ -139,6 +141,7 @@ class SyntheticBursts(FileDataset):
         still: float = 0.0,
         same_noise: float = 0.0,
         vary_shift: bool = False,
+        jpeg_quality: tuple[int, int] | None = None,
     ) -> None:
         if dataroot is None:
             raise UserError("SyntheticBursts: dataroot is missing; give a folder of images")
@@ -170,6 +173,7 @@ class SyntheticBursts(FileDataset):
             "still": still,
             "same_noise": same_noise,
             "vary_shift": vary_shift,
+            "jpeg_quality": tuple(jpeg_quality) if jpeg_quality else None,
         }
         known = {field.name for field in fields(chosen)}
         for name, value in given.items():

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from srtoolbox.data.degradations.jpeg import compress
 from srtoolbox.data.degradations.noise import draw_noise, draw_shot_read, normal_noise
 from srtoolbox.data.degradations.objects import draw_objects, put_drawn_objects, stored
 from srtoolbox.data.stream import to_float
@@ -72,6 +73,8 @@ class RgbPipeline:
         same_noise: Fraction of those whose frames also have the same noise, so that all are equal.
         vary_shift: Draw for every burst how much of ``max_shift`` and ``max_rotation`` it uses,
             from 0 to 1.
+        jpeg_quality: Range of the quality, from 1 to 100, with which the frames of a burst are
+            compressed by JPEG; null: not compressed.
 
     Raises:
         UserError: names the invalid option.
@@ -94,6 +97,7 @@ class RgbPipeline:
     still: float = 0.0
     same_noise: float = 0.0
     vary_shift: bool = False
+    jpeg_quality: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         check_options(vars(self), "blur_sigma", "noise_sigma", "shot_noise")
@@ -104,6 +108,14 @@ class RgbPipeline:
                 raise UserError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
         if self.same_noise and not self.still:
             raise UserError("same_noise is a fraction of the bursts without motion; set still, too")
+        if self.jpeg_quality:
+            low, high = self.jpeg_quality
+            if not 1 <= low <= high <= 100:
+                raise UserError(
+                    f"jpeg_quality must be (low, high) with 1 ≤ low ≤ high ≤ 100, got {low, high}"
+                )
+            if self.bit_depth != 8:
+                raise UserError("jpeg_quality compresses frames of 8 bits; remove bit_depth")
 
     def margin(self, side: int) -> int:
         """Returns the margin needed at each edge of a ground truth, in HR pixels.
@@ -123,7 +135,8 @@ class RgbPipeline:
             constant) of the variance, float32; ``noise_seed``, int64. With objects also the arrays
             of ``draw_objects``, and with ``band_shift`` the array of that name (C, 2), x and y in
             pixels; neither changes the other arrays. With ``still`` or ``vary_shift`` also
-            ``same_noise``, whether all frames have the noise of the first.
+            ``same_noise``, whether all frames have the noise of the first. With ``jpeg_quality``
+            the array of that name, int64.
         """
         blur = rng.uniform(*self.blur_sigma)
         sigma = rng.uniform(*self.noise_sigma) / 255
@@ -145,6 +158,8 @@ class RgbPipeline:
             shift = rng.uniform(-self.band_shift, self.band_shift, (self.channels, 2))
             shift[0] = 0
             choices["band_shift"] = shift.astype(np.float32)
+        if self.jpeg_quality:
+            choices["jpeg_quality"] = np.asarray(rng.integers(*self.jpeg_quality, endpoint=True))
         return choices
 
     def _slow(self, motion: np.ndarray, seed: int) -> Synthesis:
@@ -207,7 +222,10 @@ class RgbPipeline:
             frames = 255 * (linear_to_srgb(light) if self.channels == 3 else light)
         else:
             frames = frames + 255 * read.sqrt() * noise
-        if self.bit_depth == 8:
+        if self.jpeg_quality:
+            quality = synthesis["jpeg_quality"].repeat_interleave(self.num_frame).tolist()
+            lq = compress(frames.flatten(0, 1).double(), quality).view_as(frames).to(torch.uint8)
+        elif self.bit_depth == 8:
             lq = (frames.clamp(0, 255) + 0.5).floor().to(torch.uint8)
         else:
             top = 2**self.bit_depth - 1

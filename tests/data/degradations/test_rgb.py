@@ -12,6 +12,7 @@ from support.bursts import CLEAN, SIZE, noise_image, rng, stack
 
 from srtoolbox.data.degradations import raw as raw
 from srtoolbox.data.degradations import rgb as rgb
+from srtoolbox.data.degradations.jpeg import compress
 from srtoolbox.data.degradations.noise import draw_shot_read, normal_noise
 from srtoolbox.data.degradations.raw import RawPipeline
 from srtoolbox.data.degradations.rgb import RgbPipeline
@@ -339,6 +340,8 @@ class TestRaw:
         ({"shot_noise": (0, 0.1)}, "cannot start at 0"),
         ({"still": 1.5}, "still must be from 0 to 1, got 1.5"),
         ({"same_noise": 0.5}, "set still, too"),
+        ({"jpeg_quality": (0, 50)}, r"1 ≤ low ≤ high ≤ 100, got \(0, 50\)"),
+        ({"jpeg_quality": (50, 60), "bit_depth": 12}, "remove bit_depth"),
     ],
 )
 def test_options_that_make_no_burst(options: dict[str, Any], message: str) -> None:
@@ -450,3 +453,24 @@ def test_some_bursts_move_less() -> None:
         shares.append(shift / usual.draw(rng(seed))["motion"][1:, :, 2])
     assert all(np.ptp(share) < 1e-4 for share in shares)  # one share for all frames of a burst
     assert min(map(np.min, shares)) < 0.2 and 0.8 < max(map(np.max, shares)) <= 1.0001
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_frames_compressed_by_jpeg(channels: int) -> None:
+    """All frames of a burst have one quality; nothing else changes."""
+    usual = RgbPipeline(num_frame=3, channels=channels)
+    pipeline = RgbPipeline(num_frame=3, channels=channels, jpeg_quality=(10, 95))
+    choices = [pipeline.draw(rng(seed)) for seed in range(8)]
+    for seed, drawn in enumerate(choices):
+        for name, values in usual.draw(rng(seed)).items():
+            assert np.array_equal(values, drawn[name])
+    quality = [int(drawn["jpeg_quality"]) for drawn in choices]
+    assert len(set(quality)) > 4 and min(quality) >= 10 and max(quality) <= 95
+    hr = noise_image(pipeline, 2)[:, :1].repeat(1, channels, 1, 1)
+    frames = usual.apply(hr, stack(*choices[:2]), SIZE)["lq"]
+    lq = pipeline.apply(hr, stack(*choices[:2]), SIZE)["lq"]
+    assert lq.dtype == torch.uint8
+    for n in range(2):
+        for t in range(3):
+            expected = compress(frames[n, t][None].double(), [quality[n]])[0]
+            assert torch.equal(lq[n, t].double(), expected)
