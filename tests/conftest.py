@@ -64,13 +64,14 @@ def lpips_alex(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(home))
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skips the tests marked ``cuda`` where there is no such device."""
-    if item.get_closest_marker("cuda"):
-        import torch
+    """Seeds torch, so that no test depends on those before it; skips ``cuda`` without a device."""
+    import torch
 
-        if not torch.cuda.is_available():
-            pytest.skip("needs a CUDA device")
+    torch.manual_seed(0)
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
 
 
 @pytest.fixture(autouse=True)

@@ -125,15 +125,17 @@ def test_the_usual_form_has_the_same_output(reference: Path, name: str) -> None:
 
 
 def test_the_usual_form_has_the_same_gradients() -> None:
-    net = noisy(BasicVSRPlusPlus(**SMALL_PP))
-    lq = clip(3, 16, 20)
+    # A position on the border of two pixels has two gradients; with these weights there is none.
+    torch.manual_seed(1)
+    net = noisy(BasicVSRPlusPlus(**SMALL_PP)).double()
+    lq = clip(3, 16, 20).double()
     gradients = []
     for form in (net, straightforward(net)):
         net.zero_grad()
         form(lq).square().mean().backward()
         gradients.append([p.grad.clone() for p in net.parameters() if p.grad is not None])
     for ours, usual in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, usual, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(ours, usual, rtol=1e-5, atol=1e-7)
 
 
 def clip(frames: int, height: int, width: int, bands: int = 3, seed: int = 0) -> Tensor:
