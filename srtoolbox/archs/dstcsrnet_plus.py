@@ -18,7 +18,7 @@ from srtoolbox.archs.layers.burst.samples import (
     shares_of_frames,
 )
 from srtoolbox.archs.layers.burst.trust import trust_in_frames
-from srtoolbox.archs.layers.residual import residual_blocks, scaled_kaiming_
+from srtoolbox.archs.layers.residual import ResidualBlock, scaled_kaiming_
 from srtoolbox.archs.layers.upsample import bicubic_upsample, check_scale
 from srtoolbox.errors import UserError, check_choice
 from srtoolbox.registry import ARCH_REGISTRY
@@ -148,7 +148,13 @@ class DSTCSRNetPlus(nn.Module):
 
         bands, planes = self.out_channels, num_plane(self.channels, self.raw)
         self.head = conv3(2 * self.channels + 1, num_feat)
-        self.body = residual_blocks(num_block, num_feat, first_gain=1)
+        blocks = [ResidualBlock(num_feat) for _ in range(num_block)]
+        self.body = scaled_kaiming_(nn.Sequential(*blocks))
+        with torch.no_grad():
+            # Usual weights in the first convolutions. With the published tenth, Adam's steps move
+            # the biases more than the output and push channels below zero, where ReLU keeps them.
+            for block in blocks:
+                block.conv1.weight.mul_(10)
         narrow = num_feat_fine // 2
         self.up = nn.Sequential(
             conv3(num_feat, narrow * scale**2), nn.PixelShuffle(scale), nn.LeakyReLU(0.1)

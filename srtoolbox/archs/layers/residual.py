@@ -11,8 +11,6 @@ from srtoolbox.archs.layers.basic import init_convs_
 
 Module = TypeVar("Module", bound=nn.Module)
 
-_GAIN = 0.1
-
 
 class ResidualBlock(nn.Module):
     """``x + res_scale * conv2(relu(conv1(x)))``, the block of EDSR (Lim et al., CVPRW 2017).
@@ -37,27 +35,13 @@ class ResidualBlock(nn.Module):
         return torch.add(x, residual, alpha=self.res_scale)
 
 
-def residual_blocks(num_block: int, num_feat: int = 64, first_gain: float = _GAIN) -> nn.Sequential:
-    """Returns residual blocks that start close to the identity (see `scaled_kaiming_`).
-
-    Args:
-        num_block: Number of blocks.
-        num_feat: Channels.
-        first_gain: Factor on the initial weights of each block's first convolution. With 0.1, as
-            published networks have it, the steps of Adam move its biases more than its small
-            output, and can push channels below zero, where ReLU gives no gradient, for good. With
-            1 this is rare; the second convolution alone makes the block start near the identity.
-    """
-    blocks = [ResidualBlock(num_feat) for _ in range(num_block)]
-    for block in blocks:
-        scaled_kaiming_(block)
-        with torch.no_grad():
-            block.conv1.weight.mul_(first_gain / _GAIN)
-    return nn.Sequential(*blocks)
+def residual_blocks(num_block: int, num_feat: int = 64) -> nn.Sequential:
+    """Returns residual blocks that start close to the identity (see `scaled_kaiming_`)."""
+    return nn.Sequential(*(scaled_kaiming_(ResidualBlock(num_feat)) for _ in range(num_block)))
 
 
 @torch.no_grad()
-def scaled_kaiming_(module: Module, gain: float = _GAIN) -> Module:
+def scaled_kaiming_(module: Module, gain: float = 0.1) -> Module:
     """Sets every convolution inside to Kaiming-normal weights times ``gain`` and zero bias.
 
     With a small gain each residual branch starts near zero, so that a deep stack of blocks starts
