@@ -18,6 +18,9 @@ def stop_signals() -> Iterator[SimpleNamespace]:
     """The first SIGINT or SIGTERM inside only sets ``stopping`` of the result; a second one stops.
 
     Outside of the main thread it has no effect: the caller handles signals.
+
+    Raises:
+        KeyboardInterrupt: at the end, if there was a signal.
     """
     state = SimpleNamespace(stopping=False)
 
@@ -28,3 +31,5 @@ def stop_signals() -> Iterator[SimpleNamespace]:
 
     with handle_signals(request_stop, signal.SIGINT, signal.SIGTERM) as previous:
         yield state
+    if state.stopping:
+        raise KeyboardInterrupt

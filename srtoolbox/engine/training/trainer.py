@@ -163,7 +163,8 @@ class Trainer:
             self._start_clock()
             if self._evaluate_or_save(reporter):  # the run was stopped before this evaluation
                 self.save()
-            while self.step < total:
+            stopping = False
+            while self.step < total and not stopping:
                 self._optimize(self._next(batches))
                 self.step += 1
                 if self.plateau is not None:
@@ -177,38 +178,36 @@ class Trainer:
                     stopping = self.ranks.any(signals.stopping)
                 if self.step % self.logger.save_checkpoint_freq == 0 or last or stopping:
                     self.save()
-                if stopping:
-                    raise KeyboardInterrupt
+            if self.ranks.any(signals.stopping):  # it may have come in the last save
+                raise KeyboardInterrupt
 
     def _evaluate_or_save(self, reporter: Reporter) -> bool:
-        """As ``_evaluate_if_due``; a signal ends the evaluation, which a resumed run repeats.
+        """Evaluates the network if this step is due and not yet evaluated; returns whether.
 
-        Several processes finish their evaluation, because they wait for each other in it.
+        A signal ends the evaluation, which a resumed run repeats. Several processes finish it,
+        because they wait for each other in it.
 
         Raises:
             KeyboardInterrupt: after SIGINT or SIGTERM, once the state is saved.
         """
-        numbers = (signal.SIGINT, signal.SIGTERM) if self.ranks.size == 1 else ()
-        try:
-            with interrupt_on(*numbers):
-                return self._evaluate_if_due(reporter)
-        except KeyboardInterrupt:
-            if self.ranks.size == 1:
-                _log.warning("interrupted in the evaluation after step %d: saving", self.step)
-                self._start_clock()  # an evaluation is no time of training
-                self.save()
-            raise
-
-    def _evaluate_if_due(self, reporter: Reporter) -> bool:
-        """Evaluates the network if this step is due and not yet evaluated; returns whether."""
         due = self.step % self.eval_freq == 0 or self.step == self.opt.total_iter
         if self.evaluate is None or not due or self.evaluated == self.step:
             return False
         self._check_finite()  # a score of NaN could be taken for the best one
         self._check_weights()
         self._stop_clock()
-        with freed_memory_returned():  # images have other sizes than crops
-            scores = self.evaluate(self, reporter)
+        numbers = (signal.SIGINT, signal.SIGTERM) if self.ranks.size == 1 else ()
+        try:
+            # Images have other sizes than crops.
+            with interrupt_on(*numbers), freed_memory_returned():
+                scores = self.evaluate(self, reporter)
+        except KeyboardInterrupt:
+            if self.ranks.size == 1:
+                _log.warning("interrupted in the evaluation after step %d: saving", self.step)
+                self._start_clock()
+                self.save()
+            raise
+        # From here no signal interrupts: the scores must count once for the learning rate.
         if self.plateau is not None:
             self.plateau.end_evaluation(self.step, scores)
         self.evaluated = self.step

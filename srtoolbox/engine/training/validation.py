@@ -91,12 +91,13 @@ class Validation:
         best = trainer.best.get("value")
         if value is None or (best is not None and (value <= best if higher else value >= best)):
             return
-        trainer.best = {"value": value, "step": trainer.step}
         if self._ranks.is_main:
             path = self._folder / "weights" / BEST_WEIGHTS
             wait_for_room(
                 lambda: save_weights(path, self._arch, trainer.result, pixels=trainer.pixels), path
             )
+        # Last: if a signal ends the evaluation before, its repetition saves these weights.
+        trainer.best = {"value": value, "step": trainer.step}
 
 
 def arch_options(opt: RunOptions) -> dict[str, Any]:

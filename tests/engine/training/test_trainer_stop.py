@@ -5,13 +5,19 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
+from types import FrameType
 
 import pytest
 import torch
 from support.runs import go, outcome, same, start, stop_in
 from torch import nn
 
-from srtoolbox.engine.build import build_network
+from srtoolbox.engine.build import build_network, fingerprint
+from srtoolbox.engine.training import plateau, trainer, validation
+from srtoolbox.engine.training.checkpoint import CheckpointFolder
+from srtoolbox.engine.training.train import train
+from srtoolbox.engine.weights.load import read_weights
 from srtoolbox.utils.files import read_lines
 
 CPU = torch.device("cpu")
@@ -196,3 +202,67 @@ class TestSignals:
         assert (stopped.step, stopped.evaluated) == (4, 3)
         go(start(options(), tmp_path, lambda step, _: seen.append(step)), tmp_path)
         assert seen == [1, 2, 3, 4, 5, 6]
+
+
+class TestSignalAtAnyLine:
+    """A signal before any line of the code around an evaluation changes no result."""
+
+    CHANGES = (
+        "train.total_iter=2",
+        "val.val_freq=1",
+        "train.scheduler={type: ReduceLROnPlateau, patience: 0, threshold: 10}",
+        "train.monitor=psnr",
+    )
+    CODE = frozenset(module.__file__ for module in (plateau, trainer, validation))
+
+    def outputs(self, opt) -> dict:
+        checkpoints = CheckpointFolder(opt.folder / "checkpoints", run=fingerprint(opt))
+        records = list(read_lines(opt.folder / "evaluation.jsonl"))
+        return {
+            "state": without_clock(checkpoints.load_latest(CPU)),
+            "best": read_weights(opt.folder / "weights" / "net_g_best.pth").state,
+            "scores": [(record["step"], record["psnr"]) for record in records],
+        }
+
+    def train(self, opt, at: int | None = None) -> int:
+        """Trains until SIGINT before line number ``at`` from the last evaluation on.
+
+        Returns:
+            The number of these lines.
+        """
+        calls = lines = 0
+
+        def trace(frame: FrameType, event: str, _: object):
+            nonlocal calls, lines
+            if frame.f_code.co_filename not in self.CODE:
+                return None
+            # It is called at the start, after step 1 and after step 2.
+            calls += event == "call" and frame.f_code.co_name == "_evaluate_or_save"
+            if event == "line" and calls == 3:
+                lines += 1
+                if lines == at:
+                    signal.raise_signal(signal.SIGINT)
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            train(opt, CPU, resume=True)
+        finally:
+            sys.settrace(before)
+        return lines
+
+    @pytest.mark.slow
+    def test_changes_nothing(self, options) -> None:
+        whole = options("name=whole", *self.CHANGES)
+        lines = self.train(whole)
+        expected = self.outputs(whole)
+        (_, first), (_, second) = expected["scores"]
+        assert second > first  # so the best weights are those of the evaluation that is stopped
+        assert lines > 50
+        for at in range(1, lines + 1):
+            opt = options(f"name=stopped_{at}", *self.CHANGES)
+            with pytest.raises(KeyboardInterrupt):
+                self.train(opt, at)
+            train(opt, CPU, resume=True)
+            assert same(self.outputs(opt), expected), at
