@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -102,10 +102,12 @@ class StudyEvaluator:
         return self._networks[job.method]
 
     def is_complete(self, job: Job, weights: str) -> bool:
-        """Returns whether the store has all scores, and frame uses, of a job with these weights."""
+        """Returns whether the store has all scores, images and frame uses of these weights."""
         for test_set in self._plan.methods[job.method].test_sets:
             identities = self.identities(job, test_set, weights)
             if not all(map(self._store.records, identities.values())):
+                return False
+            if any(map(self._lacks_images, identities.values())):
                 return False
             evaluation = identities.get(self._opt.protocol_names[0])
             if evaluation is None or not self._opt.report.measures_frame_use(test_set.name):
@@ -160,11 +162,10 @@ class StudyEvaluator:
 
         Only the first samples of the method's first test set are tested.
         """
-        data = _FirstSamples(self._plan.methods[job.method].test_sets[0].data)
+        test_set = self._plan.methods[job.method].test_sets[0]
+        data = _Samples(test_set.data, range(len(test_set.data))[:4])
         results: dict[str, Tensor] = {}
-        opt = replace(self._opt.val, metrics={})
-        evaluator = Evaluator(opt, self._plan.device, self._opt.train.precision)
-        evaluator.run(net, data, results.__setitem__, job.opt.val.enhance)
+        self._restore(job, net, data, test_set.protocols, results.__setitem__)
         originals = (
             (to_float(torch.from_numpy(lq)), results[key], to_float(torch.from_numpy(gt)))
             for key, lq, gt in _originals(data)
@@ -175,7 +176,7 @@ class StudyEvaluator:
     def _evaluate(
         self, job: Job, steps: int, test_set: EvaluationSet, net: nn.Module, weights: str
     ) -> dict[str, str]:
-        """Stores the records under those protocols that have none yet, from one pass.
+        """Stores the records under those protocols that have none yet, from one pass, and images.
 
         Returns:
             The ids of the evaluations by protocol.
@@ -185,6 +186,7 @@ class StudyEvaluator:
             p for p, identity in identities.items() if not self._store.records(identity)
         )
         if not missing:
+            self._add_images(job, test_set, net, identities.values())
             return identities
         keep = self._keep_images([identities[protocol] for protocol in missing])
         found = self._evaluator(missing).run(net, test_set.data, keep, job.opt.val.enhance)
@@ -231,6 +233,37 @@ class StudyEvaluator:
         if measured.keys() - before.keys():
             self._store.add_frame_use({"evaluation": evaluation, "psnr": {**measured, **before}})
 
+    def _add_images(
+        self, job: Job, test_set: EvaluationSet, net: nn.Module, evaluations: Iterable[str]
+    ) -> None:
+        """Saves SR images that evaluations lack, as ``report.num_image`` was lower then."""
+        lacking = [evaluation for evaluation in evaluations if self._lacks_images(evaluation)]
+        keep = self._keep_images(lacking)
+        for index in range(len(test_set.data)):
+            if not any(map(self._lacks_images, lacking)):
+                return
+            sample = _Samples(test_set.data, range(index, index + 1))
+            self._restore(job, net, sample, test_set.protocols, keep)
+
+    def _lacks_images(self, evaluation: str) -> bool:
+        """Returns whether an image of the first records of an evaluation is not stored."""
+        first = self._store.records(evaluation)[: self._opt.report.num_image]
+        folder = self._store.image_folder(evaluation)
+        return any(not (folder / f"{image_stem(r['key'])}.png").exists() for r in first)
+
+    def _restore(
+        self,
+        job: Job,
+        net: nn.Module,
+        data: EvalDataset,
+        protocols: Sequence[str],
+        on_image: Callable[[str, Tensor], None],
+    ) -> None:
+        """Calls ``on_image`` with key and SR image of each image or frame, without scoring it."""
+        opt, precision = replace(self._opt.val, metrics={}), self._opt.train.precision
+        evaluator = Evaluator(opt, self._plan.device, precision, protocols)
+        evaluator.run(net, data, on_image, job.opt.val.enhance)
+
     def _keep_images(self, evaluations: list[str]) -> Callable[[str, Tensor], None]:
         """Returns a function that saves the first SR images of evaluations."""
         left, shown = self._opt.report.num_image, self._opt.val.rgb_bands
@@ -264,19 +297,24 @@ class StudyEvaluator:
                 break
 
 
-class _FirstSamples:
-    """Wraps a dataset and leaves out all but its first samples."""
+class _Samples:
+    """Some samples of a dataset.
 
-    def __init__(self, dataset: EvalDataset, count: int = 4) -> None:
-        self._dataset, self._count = dataset, count
+    Args:
+        dataset: The dataset.
+        indices: The numbers of its samples.
+    """
+
+    def __init__(self, dataset: EvalDataset, indices: range) -> None:
+        self._dataset, self._indices = dataset, indices
         self.scale, self.num_frame = dataset.scale, dataset.num_frame
         self.reference, self.time_scale = dataset.reference, dataset_info(dataset).time_scale
 
     def __len__(self) -> int:
-        return min(len(self._dataset), self._count)
+        return len(self._indices)
 
     def __getitem__(self, index: int) -> Sample:
-        return self._dataset[index]
+        return self._dataset[self._indices[index]]
 
 
 def _originals(dataset: EvalDataset) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:

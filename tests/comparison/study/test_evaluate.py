@@ -1,4 +1,4 @@
-"""The pictures of LR and ground truth that a study keeps."""
+"""The images that a study keeps."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from support import studies
 
+from srtoolbox.comparison.store import ResultStore
 from srtoolbox.comparison.study.evaluate import StudyEvaluator
+from srtoolbox.engine.evaluation.evaluator import Evaluator
 
 
 class Pair:
@@ -53,3 +56,47 @@ def test_pictures_show_the_chosen_bands(
     for kind, expected in (("lq", expected_lq), ("gt", expected_gt)):
         pixels = np.asarray(Image.open(tmp_path / "set" / f"a_{kind}.png"))
         assert pixels[0, 0].tolist() == expected
+
+
+class TestMoreImages:
+    """``report.num_image`` is raised after the evaluations."""
+
+    METHODS = (
+        "train=!delete",
+        "datasets.train=!delete",
+        "methods.EDSR.train=null",
+        "methods.EDVR.train=null",
+        "protocols=[rgb, basicsr-y]",
+    )
+
+    def images(self, store: ResultStore) -> dict[Path, bytes]:
+        return studies.stored(store)["images"]
+
+    @pytest.mark.parametrize("jobs", [1, 2])
+    def test_the_missing_ones_are_made(self, study_file, monkeypatch, jobs: int) -> None:
+        more = (*self.METHODS, f"jobs={jobs}")
+        whole = self.images(studies.compare(study_file(), "name=whole", *more))
+        assert len(whole) == 2 * (3 * 2 + 2)  # of two bursts: three methods under two protocols
+        before = studies.compare(study_file(), "report.num_image=1", *more)
+        assert 0 < len(self.images(before)) < len(whole)
+        records = (before.folder / "results.jsonl").read_text()
+        after = studies.compare(study_file(), *more)
+        assert self.images(after) == whole
+        assert (after.folder / "results.jsonl").read_text() == records
+        monkeypatch.setattr(Evaluator, "run", lambda *_: pytest.fail("evaluated again"))
+        assert self.images(studies.compare(study_file(), *more)) == whole
+
+    def test_a_removed_one_is_made_again(self, study_file) -> None:
+        store = studies.compare(study_file(), *self.METHODS)
+        whole = self.images(store)
+        (entry, *_) = store.load_card().entries
+        image = next(iter(store.image_folder(entry.evaluations["sample"]).glob("*.png")))
+        image.unlink()
+        assert self.images(studies.compare(study_file(), *self.METHODS)) == whole
+
+    def test_more_than_there_are(self, study_file, monkeypatch) -> None:
+        more = (*self.METHODS, "report.num_image=99")
+        first = self.images(studies.compare(study_file(), *more))
+        assert len(first) == 3 * (3 * 2 + 2)
+        monkeypatch.setattr(Evaluator, "run", lambda *_: pytest.fail("evaluated again"))
+        assert self.images(studies.compare(study_file(), *more)) == first

@@ -97,15 +97,19 @@ methods:
   EDSR: {{network_g: {EDSR}}}
   MSTT: {{network_g: {MSTT}}}
 """
-    assert main(["compare", str(write(methods))]) == 0
+    path = str(write(methods))
     folder = tmp_path / "experiments" / "compare" / "st"
+    images = folder / "images" / "Jilin"
+    assert main(["compare", path, "--set", "report.num_image=1"]) == 0
+    assert len(list(images.iterdir())) == 2
+    assert main(["compare", path]) == 0
     (table,) = folder.glob("table.csv")
     rows = {row["method"].rstrip(" †"): row for row in csv.DictReader(table.open())}
     assert set(rows) == {"EDSR", "MSTT"}
     scores = {key: float(value) for key, value in rows["EDSR"].items() if "PSNR" in key}
     assert len(scores) == 3
     assert all(5 < value < 30 for value in scores.values())
-    assert len(list((folder / "images" / "Jilin").iterdir())) == 4
+    assert len(list(images.iterdir())) == 4
 
 
 def test_networks_for_other_data_are_refused(write, capsys) -> None:
