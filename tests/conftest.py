@@ -10,10 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+# Slow machines are no fault, and a test that passed passes again; other examples with the variable.
+hypothesis.settings.register_profile(
+    "srtoolbox", deadline=None, derandomize="SRTOOLBOX_FUZZ" not in os.environ
+)
+hypothesis.settings.load_profile("srtoolbox")
 
 
 def pytest_collection_finish() -> None:

@@ -32,8 +32,7 @@ def part(rich_study: Path) -> Path:
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, derandomize=True,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_mutated_files_give_one_line_or_a_report(part: Path, data: st.DataObject) -> None:
     copy, into = part.with_name("copy"), part.with_name("merged")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from srtoolbox.config.files import Items, Tree, as_tree, dump, locate, merge, plain, read
@@ -142,7 +142,6 @@ def test_deleted_keys_are_gone_and_may_come_back(content: dict, data: st.DataObj
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(any_mappings())
 def test_what_is_written_is_read_again(content: dict) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -155,7 +154,6 @@ def test_what_is_written_is_read_again(content: dict) -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(any_mappings(2), any_mappings(2))
 def test_a_file_that_inherits_is_the_merge_of_both(base: dict, over: dict) -> None:
     with tempfile.TemporaryDirectory() as folder:

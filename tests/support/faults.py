@@ -119,7 +119,9 @@ def in_process(function: Callable[[], None], delay: float | None = None, number:
         The exit code; negative if a signal ended the process.
     """
     child = multiprocessing.get_context("fork").Process(target=_quiet, args=(function,))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # `_quiet` unblocks it
     child.start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if delay is not None:
         child.join(delay)
         if child.exitcode is None:
@@ -132,7 +134,9 @@ def in_process(function: Callable[[], None], delay: float | None = None, number:
 def _quiet(function: Callable[[], None]) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         function()
+        os._exit(0)
     except KeyboardInterrupt:
         os._exit(130)
 

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -182,7 +181,7 @@ def test_messages(tmp_path, run, monkeypatch):
 def test_a_killed_job_goes_on(tmp_path, name, kills):
     source = Clip(frames=24, size=(24, 16), options=B_FRAMES, audio="aac").make(tmp_path / "a.mp4")
     code = f"""
-        import sys
+        import os, signal, sys
         from pathlib import Path
         from support.upscaling import small_network
         from srtoolbox.upscaling.options import upscale_options
@@ -190,15 +189,18 @@ def test_a_killed_job_goes_on(tmp_path, name, kills):
         from srtoolbox.upscaling.videos import check_encoder, upscale_video
         options = upscale_options({{"segment": 0.2}})
         upscaler = Upscaler([small_network({name!r}, 4)], options)
-        show = lambda done, total: print(done, flush=True)
+        def show(done, total):
+            print(done, flush=True)
+            if done >= int(sys.argv[2]):
+                os.kill(os.getpid(), signal.SIGKILL)
         upscale_video(upscaler, Path({str(source)!r}), Path(sys.argv[1]), options, show)
     """
 
-    def start(target: Path) -> subprocess.Popen[str]:
+    def start(target: Path, kill_at: int = 99) -> subprocess.Popen[str]:
         tests = Path(__file__).parents[1]
         paths = [str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-        command = [sys.executable, "-c", textwrap.dedent(code), str(target)]
+        command = [sys.executable, "-c", textwrap.dedent(code), str(target), str(kill_at)]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
     with start(tmp_path / "b.mp4") as process:
@@ -206,13 +208,9 @@ def test_a_killed_job_goes_on(tmp_path, name, kills):
         assert process.returncode == 0
     target = tmp_path / "c.mp4"
     for frames in kills:
-        with start(target) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if int(line) >= frames:
-                    break
-            time.sleep(0.01)
-            process.send_signal(signal.SIGKILL)
+        with start(target, kill_at=frames) as process:
+            process.communicate()
+            assert process.returncode == -signal.SIGKILL
         assert not target.exists()
     with start(target) as process:
         shown = [int(line) for line in process.communicate()[0].split()]

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from itertools import count
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -23,11 +24,24 @@ from srtoolbox.data.files.reader import read_image
 from srtoolbox.errors import RunError, UserError
 
 
-def build_slowly(files: list[Path], cache: Path, seconds: float, log: Path) -> None:
-    """Builds the cache and flushes after each file, so that a test can stop it between files."""
+def build_slowly(
+    files: list[Path], cache: Path, seconds: float, log: Path, alarm: float | None = None
+) -> None:
+    """Builds the cache and flushes after each file, so that a test can stop it between files.
+
+    With ``alarm``, it reads four files; that many seconds after the first of them is in the
+    journal, the system ends it.
+    """
+    calls = count()
 
     def read(path: Path, *options: ReadOptions) -> np.ndarray:
         time.sleep(seconds)
+        if alarm is not None and (number := next(calls)) >= 4:
+            if number == 4:
+                while not any(file.stat().st_size for file in cache.glob("*.part/journal")):
+                    time.sleep(0.001)
+                signal.setitimer(signal.ITIMER_REAL, alarm)
+            time.sleep(60)
         with log.open("a") as file:
             file.write(path.name + "\n")
         return read_image(path, *options)
@@ -37,8 +51,11 @@ def build_slowly(files: list[Path], cache: Path, seconds: float, log: Path) -> N
     check(open_pixels(files, cache), files)
 
 
-def run_builder(files: list[Path], cache: Path, seconds: float, log: Path) -> BaseProcess:
-    process = get_context("fork").Process(target=build_slowly, args=(files, cache, seconds, log))
+def run_builder(
+    files: list[Path], cache: Path, seconds: float, log: Path, alarm: float | None = None
+) -> BaseProcess:
+    arguments = (files, cache, seconds, log, alarm)
+    process = get_context("fork").Process(target=build_slowly, args=arguments)
     process.start()
     return process
 
@@ -50,16 +67,9 @@ def test_killed_at_any_time_it_goes_on(
     cache, log = tmp_path / "cache", tmp_path / "log"
     dice = random.Random(0)
     for _ in range(3):
-        log.touch()
-        before = len(log.read_text().split())
-        process = run_builder(files, cache, 0.03, log)
-        # As soon as one more file is decoded, and then anywhere in the next few.
-        while len(log.read_text().split()) <= before + 1 and process.is_alive():
-            time.sleep(0.005)
-        time.sleep(dice.random() * 0.1)
-        process.kill()
+        process = run_builder(files, cache, 0.0, log, alarm=0.001 + dice.random() * 0.05)
         process.join()
-        assert process.exitcode == -signal.SIGKILL
+        assert process.exitcode == -signal.SIGALRM
         assert not (cache.exists() and list(cache.glob("*/index.json")))
     journal = next(cache.glob("*.part")) / "journal"
     kept = set(journal.read_text().split("\n")[:-1])

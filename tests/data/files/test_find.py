@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from srtoolbox.data.files import walk
@@ -431,7 +431,6 @@ STEMS = st.sets(st.text("ab019_", min_size=1, max_size=4), max_size=6)
 
 
 @pytest.mark.slow
-@settings(deadline=None)  # a slow disk is no fault
 @given(STEMS, STEMS)
 def test_pairs_and_faults_account_for_every_image(hr: set[str], lr: set[str]):
     with TemporaryDirectory() as folder:
@@ -456,7 +455,6 @@ FRAMES = st.sets(st.integers(0, 12), min_size=1)
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(FRAMES, FRAMES)
 def test_the_frames_of_a_clip_are_paired_and_others_are_named(hr: set[int], lr: set[int]):
     with TemporaryDirectory() as folder:

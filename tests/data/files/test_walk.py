@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from srtoolbox.data.files.walk import Fault, FoundFile, fill, natural, split_fixed, walk
@@ -56,7 +56,6 @@ def filled(draw: st.DrawFn) -> tuple[str, int, str, str]:
 
 
 @pytest.mark.slow
-@settings(deadline=None)  # a slow disk is no fault
 @given(filled(), st.sampled_from(["", "-", "-q-7"]), st.sampled_from(["png", "PNG", "tif", "npy"]))
 def test_a_file_named_by_a_template_is_found_with_its_fields(
     case: tuple[str, int, str, str], ending: str, suffix: str

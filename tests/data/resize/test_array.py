@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -204,7 +204,6 @@ def test_a_window_is_that_of_the_whole(scale, edge, round_between_passes):
                 assert np.array_equal(part, whole[:, top : top + h, left : left + w])
 
 
-@settings(deadline=None)
 @given(
     st.data(),
     st.sampled_from([np.uint8, np.uint16, np.int16, np.float32, np.float64]),

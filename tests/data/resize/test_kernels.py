@@ -64,7 +64,7 @@ def test_all_names() -> None:
         torch.testing.assert_close(resized, torch.full_like(resized, 7.0))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 60), st.integers(1, 60), st.sampled_from(INTERPOLATIONS[:4]))
 def test_weights(length: int, out_length: int, kernel: Interpolation) -> None:
     index, weights = taps(length, out_length, kernel)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
@@ -89,7 +89,6 @@ def test_integers_are_rounded_as_by_numpy(dtype, round_between_passes):
         assert np.array_equal(ours.numpy(), _by_numpy(x, scale, **options))
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 2**32),
     st.sampled_from([torch.uint8, torch.uint16, torch.float64]),

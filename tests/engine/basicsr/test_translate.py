@@ -1035,9 +1035,7 @@ VALUES = st.one_of(
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_change_is_translated_or_refused(
     data: st.DataObject, load: Callable[..., RunOptions]

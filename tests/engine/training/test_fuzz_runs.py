@@ -15,11 +15,7 @@ from srtoolbox.engine.options import RunOptions
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.files import read_lines
 
-FUZZ = settings(
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture
