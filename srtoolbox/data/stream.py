@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, cast
 
@@ -133,7 +134,7 @@ class SampleStream(Dataset):
         On a GPU, the next batch is copied while the current one is used.
         """
         device = torch.device(device)
-        loader = self.loader(start, stop, num_worker)
+        loader = _start(self.loader(start, stop, num_worker))
         if device.type != "cuda":
             for step, stored in enumerate(loader, start):
                 yield self._to_device(stored, device, step)
@@ -193,6 +194,20 @@ class SampleStream(Dataset):
         )
         lq = lq[:, frames.start : frames.stop].contiguous()
         return {**batch, "lq": lq, "reference": reference - frames.start}
+
+
+def _start(loader: DataLoader) -> Iterator[StoredBatch]:
+    """Starts the workers of a loader, so that only reading a batch fails if one of them is killed.
+
+    Torch would handle SIGCHLD and raise an error at once, also in the middle of an optimizer's step
+    or of a save. Without its handler it finds the killed worker in at most five seconds.
+    """
+    before = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+    batches = iter(loader)
+    if before is not None:
+        with suppress(ValueError):  # not the main thread, where torch installs no handler either
+            signal.signal(signal.SIGCHLD, before)
+    return batches
 
 
 def _map_tensors(batch: Any, function: Callable[[Tensor], Any]) -> Any:

@@ -37,6 +37,11 @@ def without_compilation(net: nn.Module) -> Iterator[None]:
         set_compiled_call(net, compiled)
 
 
+def change_counts(tensors: Sequence[Tensor]) -> list[int]:
+    """Returns how often each tensor was changed in place."""
+    return [tensor._version for tensor in tensors]
+
+
 def lerp_all(tensors: Sequence[Tensor], ends: Sequence[Tensor], weight: float) -> None:
     """Replaces each tensor by ``tensor + weight * (end - tensor)``, all in one kernel."""
     torch._foreach_lerp_([*tensors], [*ends], weight)  # pyright: ignore[reportPrivateImportUsage]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -66,6 +67,11 @@ def stop_in(step: int, trainer: Trainer, number: int = signal.SIGTERM) -> Traine
 
     handle = trainer.model.networks["g"].register_forward_pre_hook(arrive)
     return trainer
+
+
+def wait_for_end(pid: int) -> None:
+    """Waits until a child process has ended, and leaves it for others that wait for it."""
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 def same(ours: Any, theirs: Any) -> bool:

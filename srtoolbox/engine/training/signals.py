@@ -20,7 +20,8 @@ def stop_signals() -> Iterator[SimpleNamespace]:
     Outside of the main thread it has no effect: the caller handles signals.
 
     Raises:
-        KeyboardInterrupt: at the end, if there was a signal.
+        KeyboardInterrupt: at the end, if there was a signal; also in place of an error, which is
+            then logged: the caller must not go on with its next training.
     """
     state = SimpleNamespace(stopping=False)
 
@@ -30,6 +31,12 @@ def stop_signals() -> Iterator[SimpleNamespace]:
         signal.signal(number, previous[number])
 
     with handle_signals(request_stop, signal.SIGINT, signal.SIGTERM) as previous:
-        yield state
+        try:
+            yield state
+        except Exception as error:
+            if not state.stopping:
+                raise
+            _log.error("after the signal: %s", error)
+            raise KeyboardInterrupt from error
     if state.stopping:
         raise KeyboardInterrupt

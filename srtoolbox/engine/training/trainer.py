@@ -45,7 +45,7 @@ from srtoolbox.models.base import Model, compute_losses, sum_losses
 from srtoolbox.models.frames import varying_frames
 from srtoolbox.utils.files import interrupt_on
 from srtoolbox.utils.malloc import freed_memory_kept, freed_memory_returned
-from srtoolbox.utils.torch_private import step_if_finite, supports_found_inf
+from srtoolbox.utils.torch_private import change_counts, step_if_finite, supports_found_inf
 
 _log = logging.getLogger("srtoolbox")
 
@@ -114,6 +114,8 @@ class Trainer:
         self.best: dict[str, float] = {}
         self.evaluated = 0
         self.meter = LossMeter(device)
+        self._buffers = [buffer for net in self.model.networks.values() for buffer in net.buffers()]
+        self._applies = False  # whether the update at hand has begun to change weights
         self._waited = 0.0  # seconds of waiting for samples since the last log point
         self._closed = 0  # step of the last log point, at which the sums of losses start again
         self._reported = (0, 0.0)  # step and seconds of the last log point
@@ -218,12 +220,16 @@ class Trainer:
         """Makes one optimizer step for every phase of the model."""
         parts = self._begin_step(batch)
         for number, phase in enumerate(self.model.phases):
+            sums, versions = dict(self.meter.sums), change_counts(self._buffers)
+            self._applies = False
             try:
                 self._update(phase, parts)
             except Exception as error:
+                self.meter.sums = sums  # a repeated or resumed step adds its losses again
                 if is_out_of_memory(error):
-                    raise self._out_of_memory(batch, unchanged=number == 0) from error
-                if not compile_fails(self.model.networks, error):
+                    same = not self._applies and change_counts(self._buffers) == versions
+                    raise self._out_of_memory(batch, unchanged=number == 0 and same) from error
+                if self._applies or not compile_fails(self.model.networks, error):
                     raise
                 self._update(phase, parts)
         self._end_step()
@@ -261,6 +267,7 @@ class Trainer:
             with autocast(self.device, opt.precision):
                 losses = compute_losses(self.model, phase, part, self.step, memo)
             if not losses:  # no loss of this phase counts now, so there is no gradient
+                self._applies = True
                 optimizer.step()
                 self.schedulers[phase].step()
                 return
@@ -278,6 +285,7 @@ class Trainer:
         self.meter.add(f"grad_{phase}", norm)
         if not self.scaler.is_enabled():  # with loss scaling, gradients may overflow
             self.meter.check(self.step + 1, norm)
+        self._applies = True
         self._apply(optimizer)
         self.schedulers[phase].step()
         if phase == "g" and self.plateau is not None and self.plateau.needs_loss:
@@ -443,6 +451,11 @@ class Trainer:
             self._save_in_single_process()
             # The error of a worker contains its traceback; the last line is the message.
             reason = re.sub(r"^[\w.]+Error: ", "", str(error).strip().splitlines()[-1])
+            if reason.endswith("exited unexpectedly"):  # torch says no more
+                reason = (
+                    "a data worker was killed, maybe because the memory of the machine ran out "
+                    "(lower train.num_worker then)"
+                )
             raise RunError(
                 f"the samples of step {self.step + 1} cannot be read: {reason}; correct this and "
                 "continue with --resume"

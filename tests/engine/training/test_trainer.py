@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from support.runs import go, same, start, stop_in
+from support.runs import go, outcome, same, start, stop_in, wait_for_end
 from torch import nn
 
 from srtoolbox.engine.build import build_network
+from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.engine.weights.load import weights_hash
 from srtoolbox.errors import RunError, UserError
 from srtoolbox.utils.files import read_lines
+from srtoolbox.utils.torch_private import set_compiled_call
 
 CPU = torch.device("cpu")
 
@@ -214,10 +217,11 @@ class TestNonFinite:
             go(self.poisoned(options, tmp_path, evaluate=evaluate), tmp_path)
         assert all(finite)
 
-    def test_a_signal_saves_no_bad_state(self, options, tmp_path) -> None:
+    def test_a_signal_saves_no_bad_state(self, options, tmp_path, caplog) -> None:
         trainer = stop_in(5, self.poisoned(options, tmp_path))
-        with pytest.raises(RunError, match="step 5"):
+        with pytest.raises(KeyboardInterrupt):
             go(trainer, tmp_path)
+        assert "after the signal: the loss or its gradient became non-finite at" in caplog.text
         assert trainer.checkpoints.load_latest(CPU)["step"] == 4
 
 
@@ -275,6 +279,76 @@ class TestFailures:
         assert resumed.step == 3
         other = go(start(options(), tmp_path / "other"), tmp_path / "other")
         assert weights_hash(go(resumed, tmp_path).result) == weights_hash(other.result)
+
+    @pytest.mark.parametrize("place", ["second part", "optimizer", "buffers"])
+    def test_out_of_memory_in_the_middle_of_a_step(self, options, tmp_path, place: str) -> None:
+        """What this step has added to sums is taken back; other changes are not saved."""
+        more = ["train.accumulate=2"] if place == "second part" else []
+
+        def begin(folder: Path) -> Trainer:
+            net = build_network(options(), CPU)
+            if place == "buffers":
+                net.body.append(nn.BatchNorm2d(4))
+            return start(options("logger.save_checkpoint_freq=2", *more), folder, net=net)
+
+        whole = go(begin(tmp_path / "whole"), tmp_path / "whole")
+        trainer = begin(tmp_path)
+        passes = []
+
+        def exhaust(*_: object) -> None:
+            if trainer.step == 3 and trainer.model.networks["g"].training:
+                passes.append(1)
+                if len(passes) == len(more) + 1:
+                    raise torch.OutOfMemoryError("out of memory. Tried to allocate 2 GiB")
+
+        if place == "optimizer":
+            trainer.optimizers["g"].register_step_post_hook(exhaust)
+        elif place == "buffers":
+            trainer.model.networks["g"].register_forward_hook(exhaust)
+        else:
+            trainer.model.networks["g"].register_forward_pre_hook(exhaust)
+        with pytest.raises(RunError, match="out of memory in training step 4"):
+            go(trainer, tmp_path)
+        resumed = begin(tmp_path)
+        assert resumed.step == (3 if place == "second part" else 2)
+        assert weights_hash(go(resumed, tmp_path).result) == weights_hash(whole.result)
+        folders = tmp_path / "whole", tmp_path
+        logs = [outcome(read_lines(folder / "log.jsonl")) for folder in folders]
+        assert logs[0] == logs[1]
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("compiled", [False, True])
+    def test_a_killed_worker(self, options, tmp_path, compiled: bool) -> None:
+        """The step at hand is finished, once, and saved; the next one cannot read its samples."""
+        opt = options("train.num_worker=1", "logger.save_checkpoint_freq=100")
+
+        def begin(folder: Path) -> Trainer:
+            trainer = start(opt, folder)
+            if compiled:  # no compiler is needed: only the trainer believes that this is its result
+                net = trainer.model.networks["g"]
+                set_compiled_call(net, net._call_impl)
+            return trainer
+
+        whole = go(begin(tmp_path / "whole"), tmp_path / "whole")
+        trainer = begin(tmp_path)
+        apply = trainer._apply
+
+        def kill(optimizer: torch.optim.Optimizer) -> None:
+            apply(optimizer)
+            if trainer.step == 2:
+                (worker,) = multiprocessing.active_children()
+                worker.kill()
+                wait_for_end(worker.pid)
+
+        trainer._apply = kill
+        with pytest.raises(RunError, match=r"samples of step \d cannot be read: a data worker was"):
+            go(trainer, tmp_path)
+        resumed = begin(tmp_path)
+        assert resumed.step >= 3  # the worker had read some samples ahead
+        assert weights_hash(go(resumed, tmp_path).result) == weights_hash(whole.result)
+        folders = tmp_path / "whole", tmp_path
+        logs = [outcome(read_lines(folder / "log.jsonl")) for folder in folders]
+        assert logs[0] == logs[1]
 
     @pytest.mark.parametrize("workers", [0, 1])
     def test_samples_that_vanish(self, options, tmp_path, workers: int) -> None:

@@ -6,13 +6,15 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType
 
 import pytest
 import torch
-from support.runs import go, outcome, same, start, stop_in
+from support.runs import go, outcome, same, start, stop_in, wait_for_end
 from torch import nn
 
+from srtoolbox.data.base import Batch
 from srtoolbox.engine.build import build_network, fingerprint
 from srtoolbox.engine.training import plateau, trainer, validation
 from srtoolbox.engine.training.checkpoint import CheckpointFolder
@@ -141,24 +143,54 @@ class TestSignals:
 
     @pytest.mark.slow
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked")
-    def test_workers_outlive_ctrl_c(self, options, tmp_path) -> None:
-        """Ctrl-C reaches the workers too, but the loop may need one more batch."""
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("place", ["step", "evaluation"])
+    def test_a_signal_to_all_processes(self, options, tmp_path, number, place: str) -> None:
+        """As Ctrl-C and ``timeout`` send it. The workers outlive SIGINT, but not SIGTERM."""
 
         def evaluate(step: int, _: nn.Module) -> None:
-            if step == 2:
-                os.killpg(0, signal.SIGINT)
+            if step == 2 and place == "evaluation":
+                os.killpg(0, number)
 
         def train() -> None:
             os.setsid()
             opt = options("train.num_worker=2", "train.total_iter=20")
+            trainer = start(opt, tmp_path, evaluate)
+            apply = trainer._apply
+
+            def send(optimizer: torch.optim.Optimizer) -> None:
+                apply(optimizer)
+                if trainer.step == 2 and place == "step":
+                    os.killpg(0, number)
+                    for worker in multiprocessing.active_children():
+                        if number == signal.SIGTERM:
+                            wait_for_end(worker.pid)
+
+            trainer._apply = send
             with pytest.raises(KeyboardInterrupt):
-                go(start(opt, tmp_path, evaluate), tmp_path)
+                go(trainer, tmp_path)
 
         child = multiprocessing.get_context("fork").Process(target=train)
         child.start()
         child.join(30)
         assert child.exitcode == 0
-        assert start(options(), tmp_path).step in (2, 3)
+        assert start(options(), tmp_path).step == (3 if place == "step" else 2)
+
+    def test_in_a_step_that_fails(self, options, tmp_path, caplog) -> None:
+        """It ends the caller too, which would go on with its next training after a RunError."""
+        trainer = start(options("logger.save_checkpoint_freq=100"), tmp_path)
+        read = trainer._next
+
+        def missing() -> Iterator[Batch]:
+            signal.raise_signal(signal.SIGTERM)
+            raise RuntimeError("a.png: no such file")
+            yield
+
+        trainer._next = lambda batches: read(missing() if trainer.step == 2 else batches)
+        with pytest.raises(KeyboardInterrupt):
+            go(trainer, tmp_path)
+        assert "the samples of step 3 cannot be read: a.png: no such file" in caplog.text
+        assert start(options(), tmp_path).step == 2
 
     def test_a_second_one_acts_at_once(self, options, tmp_path) -> None:
         opt = options("logger.save_checkpoint_freq=100")
