@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.media.output import announcing
+from srtoolbox.media.output import announcing, name_beginning, unfinished_files
 from srtoolbox.media.video_transform import remove_segments
 from srtoolbox.upscaling.animations import upscale_animation
 from srtoolbox.upscaling.inputs import Job
@@ -97,6 +97,7 @@ class Jobs:
         self.upscaler, self.options, self._on_result = upscaler, options, on_result
         self.report = Report()
         self._manifests: dict[Path, Manifest] = {}
+        self._unfinished: dict[Path, dict[str, list[Path]]] = {}  # by folder, of killed commands
         self._taken: set[str] = set()  # inputs and results, which a moved result must not replace
         kept = dataclasses.asdict(options).items()
         self._settings: dict[str, Any] = {
@@ -141,8 +142,7 @@ class Jobs:
                 return
             if not self._has_place(job):
                 return
-            manifest = self._manifest(job.target)
-            with announcing(lambda file, path: manifest.add(job.target, key, path, file)):
+            with announcing(lambda file, path: self._announced(job.target, key, path, file)):
                 result = self._upscaled(job, progress)
             self._finished(result, key, job.target, log=job.kind != "video")
         except (UserError, RunError, OSError) as error:
@@ -174,7 +174,7 @@ class Jobs:
             self._finished(result, key, target)
 
         if any(wanted):
-            with announcing(lambda file, path: self._manifest(path).add(path, key, path, file)):
+            with announcing(lambda file, path: self._announced(path, key, path, file)):
                 upscale_sequence(
                     self.upscaler,
                     list(job.files),
@@ -184,6 +184,12 @@ class Jobs:
                     is_done=lambda index: not wanted[index],
                     on_done=on_done,
                 )
+
+    def _announced(self, target: Path, key: str, path: Path, file: Path) -> None:
+        """Enters a result that is about to get its name, and removes what killed commands left."""
+        self._manifest(target).add(target, key, path, file)
+        for torn in self._unfinished[target.parent].pop(name_beginning(path), []):
+            torn.unlink(missing_ok=True)
 
     def _is_wanted(self, target: Path, key: str) -> bool:
         """Returns whether a result must be computed; it reports the others."""
@@ -242,6 +248,7 @@ class Jobs:
         folder = target.parent
         if folder not in self._manifests:
             self._manifests[folder] = Manifest(folder)
+            self._unfinished[folder] = unfinished_files(folder)
         return self._manifests[folder]
 
     def _refuse_existing(self, jobs: Sequence[Job]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.faults import in_process
 from support.upscaling import save, small_network, texture
 from torch import nn
 
@@ -247,6 +248,22 @@ def test_killed_right_after_a_result_it_is_found(folder, upscaler, monkeypatch, 
     assert len(contents()) == 1
     report = run(upscaler, nets=nets)
     assert (report.skipped, len(report.done) + len(report.found)) == ([], 10)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked")
+def test_what_killed_commands_left_is_removed(folder, upscaler, monkeypatch):
+    def kill_in_a_file() -> None:
+        monkeypatch.setattr(output.os, "fsync", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+        run(upscaler)
+
+    for _ in range(2):
+        assert in_process(kill_in_a_file) == -signal.SIGKILL
+    assert len(list(Path("out").glob(".*.tmp"))) == 2
+    for name in (".notes.tmp", ".other.png.12345678.tmp"):  # of the user, or of another command
+        Path("out", name).touch()
+    run(upscaler)
+    left = sorted(path.name for path in Path("out").glob(".*.tmp"))
+    assert left == [".notes.tmp", ".other.png.12345678.tmp"]
 
 
 @pytest.mark.slow
