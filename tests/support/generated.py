@@ -11,8 +11,8 @@ from srtoolbox.utils import files
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """The content of all files below a folder, by their relative paths."""
-    found = (path for path in folder.rglob("*") if path.is_file())
+    """The content of all files below a folder but its lock, by their relative paths."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 

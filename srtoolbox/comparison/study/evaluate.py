@@ -191,6 +191,8 @@ class StudyEvaluator:
         keep = self._keep_images([identities[protocol] for protocol in missing])
         found = self._evaluator(missing).run(net, test_set.data, keep, job.opt.val.enhance)
         environment = digest(self._plan.environment)
+        path = self._store.folder / "environments" / f"{environment}.json"
+        write_atomic(path, json.dumps(self._plan.environment, indent=1))
         for protocol, records in found.items():
             facts: Record = {
                 "evaluation": identities[protocol],
@@ -206,8 +208,6 @@ class StudyEvaluator:
                 "of": len(records),
             }
             self._store.add_records([{**facts, "index": i, **r} for i, r in enumerate(records)])
-        path = self._store.folder / "environments" / f"{environment}.json"
-        write_atomic(path, json.dumps(self._plan.environment, indent=1))
         return identities
 
     def _measure_frame_use(

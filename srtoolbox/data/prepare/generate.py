@@ -13,7 +13,7 @@ from PIL import Image
 
 from srtoolbox.errors import UserError
 from srtoolbox.utils.console import Progress
-from srtoolbox.utils.files import write_atomic, write_synced
+from srtoolbox.utils.files import locked, write_atomic, write_synced
 
 _UNFINISHED = ".unfinished"
 _NODATA_TAG = 42113  # of GDAL
@@ -49,8 +49,8 @@ def generate(
         The number of items made, without those that existed.
 
     Raises:
-        UserError: if there are no images, two have the same stem, or ``out`` contains a dataset
-            made with other options.
+        UserError: if there are no images, two have the same stem, ``out`` contains a dataset made
+            with other options, or another process uses it.
     """
     sources: dict[str, Path] = {}
     for path in images:
@@ -60,14 +60,15 @@ def generate(
             )
     if not sources:
         raise UserError("no images to generate a dataset from")
-    check_card(out / card, options)
     made = 0
-    for done, (key, path) in enumerate(sources.items()):
-        progress(done, len(sources))
-        if not (out / last / f"{key}{suffix}").exists():
-            _write_item(out, make(key, path))
-            made += 1
-    shutil.rmtree(out / _UNFINISHED, ignore_errors=True)
+    with locked(out):  # another process would remove an item that is not yet complete
+        check_card(out / card, options)
+        for done, (key, path) in enumerate(sources.items()):
+            progress(done, len(sources))
+            if not (out / last / f"{key}{suffix}").exists():
+                _write_item(out, make(key, path))
+                made += 1
+        shutil.rmtree(out / _UNFINISHED, ignore_errors=True)
     progress(len(sources), len(sources))
     return made
 

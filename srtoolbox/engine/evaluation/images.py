@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from srtoolbox.errors import UserError
+from srtoolbox.utils.files import write_atomic
 
 
 def save_image(path: Path, image: Tensor, rgb_bands: Sequence[int] | None = None) -> None:
@@ -26,13 +28,14 @@ def save_image(path: Path, image: Tensor, rgb_bands: Sequence[int] | None = None
     Raises:
         UserError: if the image has no such band.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     image = image.clamp(0, 1)
-    if len(image) not in (1, 3):
-        _save_bands(path.with_suffix(".tif"), image)
+    if len(image) not in (1, 3):  # first: an existing PNG means that nothing is missing
+        write_atomic(path.with_suffix(".tif"), _encode_bands(image))
     image = choose_bands(image, rgb_bands).expand(3, -1, -1)
     pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(path)
+    content = BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(content, "png")
+    write_atomic(path, content.getvalue())
 
 
 def choose_bands(image: Tensor, rgb_bands: Sequence[int] | None) -> Tensor:
@@ -57,12 +60,13 @@ def image_writer(
     return lambda key, sr: save_image(folder / f"{key}.png", sr, rgb_bands)
 
 
-def _save_bands(path: Path, image: Tensor) -> None:
+def _encode_bands(image: Tensor) -> bytes:
     import tifffile
 
     pixels = (image.double() * 65535).round().permute(1, 2, 0).numpy().astype(np.uint16)
+    content = BytesIO()
     tifffile.imwrite(
-        path,
+        content,
         np.ascontiguousarray(pixels),
         photometric="minisblack",
         planarconfig="contig",
@@ -70,3 +74,4 @@ def _save_bands(path: Path, image: Tensor) -> None:
         compression="zlib",
         metadata=None,
     )
+    return content.getvalue()

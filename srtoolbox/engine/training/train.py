@@ -90,7 +90,8 @@ def train(
     """Trains a network and writes all results into the folder of the run.
 
     A run that was killed at any moment and then resumed ends with the same bits in its weights,
-    its best weights and its logs as an uninterrupted run (on the same device and versions).
+    its best weights and its logs as an uninterrupted run (on the same device and versions; with
+    several processes, losses in the logs may differ in the last bits).
 
     Args:
         opt: Options with a ``train`` section and a training dataset.
@@ -291,7 +292,8 @@ def _claim_run_folder(
     """Writes the files that mark the folder as this run's, unless they exist."""
     assert opt.train is not None
     card = folder / "run.json"
-    if card.exists() and read_card(card).get("fingerprint") == identity:
+    found = read_card(card) if card.exists() else {}
+    if found.get("fingerprint") == identity and not found.get("unfinished"):
         return
     facts: dict[str, Any] = {"name": opt.name, "fingerprint": identity}
     if own_training_code(opt):
@@ -303,7 +305,7 @@ def _claim_run_folder(
     content = json.dumps(facts)
     try:
         if earlier:  # first, because the options below would no longer match the earlier card
-            write_atomic(card, content)
+            write_atomic(card, json.dumps({**facts, "unfinished": True}))
         write_atomic(folder / "options.yml", dump({"name": opt.name, **plain(opt)}))
         precision = resolve(opt.train.precision, device)
         text = json.dumps({**describe_environment(device), "precision": precision}, indent=2)

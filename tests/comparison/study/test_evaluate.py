@@ -14,6 +14,7 @@ from support import studies
 from srtoolbox.comparison.store import ResultStore
 from srtoolbox.comparison.study.evaluate import StudyEvaluator
 from srtoolbox.engine.evaluation.evaluator import Evaluator
+from srtoolbox.utils.files import read_lines
 
 
 class Pair:
@@ -100,3 +101,21 @@ class TestMoreImages:
         assert len(first) == 3 * (3 * 2 + 2)
         monkeypatch.setattr(Evaluator, "run", lambda *_: pytest.fail("evaluated again"))
         assert self.images(studies.compare(study_file(), *more)) == first
+
+
+def test_killed_after_its_records_an_evaluation_has_its_environment(
+    study_file, monkeypatch
+) -> None:
+    more = (*TestMoreImages.METHODS, "protocols=[rgb]")
+    add = ResultStore.add_records
+
+    def add_and_die(self: ResultStore, records: list) -> None:
+        add(self, records)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ResultStore, "add_records", add_and_die)
+        studies.compare(study_file(), *more)
+    folder = studies.compare(study_file(), *more).folder
+    named = {record["environment"] for record in read_lines(folder / "results.jsonl")}
+    assert named == {path.stem for path in (folder / "environments").iterdir()}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +45,23 @@ def made(images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("set")
     assert generate_satellite_clips(images, out, num_frame=NUM_FRAME) == 2
     return out
+
+
+def test_two_commands_cannot_share_a_folder(images: list[Path], tmp_path: Path) -> None:
+    code = f"""
+        from pathlib import Path
+        from srtoolbox.utils.files import locked
+        with locked(Path({str(tmp_path)!r})):
+            print("locked", flush=True)
+            input()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as other:
+        assert other.stdout is not None and other.stdout.readline() == "locked\n"
+        with pytest.raises(UserError, match="is in use by process"):
+            generate_satellite_clips(images, tmp_path, num_frame=NUM_FRAME)
+        other.kill()
 
 
 def waves(height: int, width: int) -> np.ndarray:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import random
 import warnings
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
+from support.faults import Disk, in_process
 
 from srtoolbox.engine.evaluation.images import image_writer, save_image
 from srtoolbox.errors import UserError
@@ -60,3 +64,23 @@ def test_the_bands_of_pictures_can_be_chosen(tmp_path: Path) -> None:
     assert np.array_equal(picture, levels[[2, 1, 0]])
     with pytest.raises(UserError, match=r"val\.rgb_bands: there is no band 6 in images with 5"):
         save_image(tmp_path / "c.png", image, [6, 1, 2])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked")
+def test_a_killed_process_leaves_no_half_of_an_image(tmp_path: Path) -> None:
+    """Studies take an image that exists for a complete one."""
+    image, path = torch.rand(4, 8, 8), tmp_path / "a.png"
+
+    def save(disk: Disk) -> None:
+        disk.install()
+        save_image(path, image)
+
+    for at in count(1):
+        disk = Disk("kill", at, random.Random(0))
+        code = in_process(lambda disk=disk: save(disk))
+        if path.exists():
+            assert Image.open(path).convert("RGB").size == (8, 8)
+            assert tifffile.imread(path.with_suffix(".tif")).shape == (8, 8, 4)
+        if code == 0:
+            break
+    assert at > 5

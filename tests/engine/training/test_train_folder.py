@@ -13,11 +13,12 @@ import pytest
 import torch
 from support.runs import best_of, outcome, run
 
+from srtoolbox.engine.training import train as train_module
 from srtoolbox.engine.training.train import train
 from srtoolbox.engine.training.trainer import Trainer
 from srtoolbox.engine.weights.load import weights_hash
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.utils.files import locked, read_lines
+from srtoolbox.utils.files import locked, read_lines, write_atomic
 
 CPU = torch.device("cpu")
 
@@ -32,6 +33,26 @@ class TestFolder:
             run(opt)
         assert {path: path.stat().st_mtime_ns for path in files} == before
         assert len(list(opt.folder.rglob("*"))) == len(files) + 1
+
+    def test_killed_while_more_steps_are_entered(self, options, monkeypatch) -> None:
+        """The options of the folder are those of the run, so that it can have more steps again."""
+
+        def steps(number: int):
+            return options(f"train.total_iter={number}", "train.scheduler=null")
+
+        def die(path: Path, content: str) -> None:
+            if path.name == "options.yml":
+                raise KeyboardInterrupt
+            write_atomic(path, content)
+
+        run(steps(2))
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(train_module, "write_atomic", die)
+            run(steps(3), resume=True)
+        assert run(steps(3), resume=True).step == 3
+        assert "total_iter: 3" in (steps(3).folder / "options.yml").read_text()
+        assert "unfinished" not in json.loads((steps(3).folder / "run.json").read_text())
+        assert run(steps(4), resume=True).step == 4
 
     def test_other_options_are_refused(self, options) -> None:
         run(options())
