@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -17,12 +18,15 @@ import torch
 
 from srtoolbox.comparison.study.plan import Job
 from srtoolbox.comparison.study.work import Work
+from srtoolbox.engine.training.signals import ignore_repeated_signals
 from srtoolbox.errors import ComponentError, RunError
 from srtoolbox.plugins import load_entry_points, load_plugins
 from srtoolbox.utils.console import set_up_logging
 from srtoolbox.utils.cpu import cpu_count
 from srtoolbox.utils.files import interrupt_on
 from srtoolbox.utils.processes import end_with_parent
+
+_log = logging.getLogger("srtoolbox")
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,8 @@ def count_workers(jobs: int, tasks: int, device: torch.device, threads: int | No
 class Processes:
     """Processes on this machine, which end with this one, however it ends.
 
-    With several GPUs each process has its own.
+    With several GPUs each process has its own. At SIGINT or SIGTERM every training saves its state
+    first, and all other processes end at once. A second signal kills all.
 
     Args:
         count: Number of processes.
@@ -168,6 +173,10 @@ class Processes:
                 for process in multiprocessing.active_children():
                     process.terminate()  # a training saves its state first
             self._pool.shutdown(wait=True, cancel_futures=True)
+        except KeyboardInterrupt:  # a second signal: the user does not want to wait
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
         finally:
             self._signals.close()
 
@@ -203,6 +212,8 @@ def _init_process(devices: Queue[str], plugins: Sequence[str]) -> None:
     global _device
     _device = devices.get()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # between trainings; a training handles it
+    # When one process has ended, the pool sends SIGTERM to the others, after that of `__exit__`.
+    ignore_repeated_signals()
     set_up_logging(progress=False)
     end_with_parent()
     load_entry_points()
@@ -214,3 +225,9 @@ def _work(work: Work) -> None:
         work.run(torch.device(_device))
     except KeyboardInterrupt:  # the state is saved; end before the next queued training starts
         os._exit(130)
+    except Exception:
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_IGN:  # a signal has stopped the training
+            # The study waits for no result any more, and no signal would end this process.
+            _log.exception("a training failed when it was stopped")
+            os._exit(1)
+        raise

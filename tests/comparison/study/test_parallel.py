@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,16 +13,20 @@ from typing import Any
 import pytest
 import torch
 from support.studies import compare, stored
+from support.works import Done, Endless, Killed, Stopped, process_id, wait_until
 
 from srtoolbox.comparison.study import parallel
 from srtoolbox.comparison.study.parallel import (
+    Processes,
     Task,
     count_workers,
     run_in_parallel,
 )
+from srtoolbox.errors import RunError
 
 CPU = torch.device("cpu")
 JOB: Any = SimpleNamespace()
+posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 
 
 @pytest.mark.parametrize(
@@ -143,3 +150,58 @@ def test_evaluations_in_parallel_are_those_of_one_process(
     records = one.records(one.load_card().entries[0].evaluations["sample"])
     assert {record["metrics"]["threads"] for record in records} == {2.0}
     assert not (two.folder / "parts").exists()
+
+
+@pytest.fixture
+def run_all(tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Starts works and sends SIGTERM to this process when all run."""
+
+    def run(*works: Any) -> None:
+        with Processes(len(works), CPU) as processes:
+            for work in works:
+                processes.start(work.name, work)
+            wait_until(lambda: all(process_id(tmp_path, work.name) for work in works))
+            signal.raise_signal(signal.SIGTERM)
+
+    yield run
+    left = multiprocessing.active_children()  # of a test that fails
+    for process in left:
+        process.kill()
+
+
+@posix
+@pytest.mark.slow
+class TestSignals:
+    def test_every_training_saves(self, run_all, tmp_path: Path, capfd) -> None:
+        """Those that need longer get more signals: from the pool, or if all processes get them."""
+        works = (
+            Stopped(tmp_path, "first"),
+            Stopped(tmp_path, "last", after=("first",), repeats=2),
+            Stopped(tmp_path, "failed", after=("first",), repeats=1, fails=True),
+            Endless(tmp_path, "evaluation"),
+        )
+        with pytest.raises(KeyboardInterrupt):
+            run_all(*works)
+        assert {path.name for path in tmp_path.glob("*") if not path.suffix} == {"first", "last"}
+        assert not multiprocessing.active_children()
+        assert "RunError: the disk is broken" in capfd.readouterr().err
+
+    def test_a_second_one_ends_a_process_that_hangs(self, run_all, tmp_path: Path) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            run_all(Stopped(tmp_path, "hangs", hangs=True))
+        for process in multiprocessing.active_children():
+            process.join(30)
+        assert not multiprocessing.active_children()
+
+    def test_a_process_that_is_killed_lets_the_others_save(self, run_all, tmp_path: Path) -> None:
+        with (
+            pytest.raises(RunError, match="a process died in a training or an evaluation"),
+            Processes(3, CPU) as processes,
+        ):
+            processes.start("idle", Done())
+            processes.start("killed", Killed(tmp_path, "killed", after=("other",)))
+            processes.start("other", Stopped(tmp_path, "other", after=("killed.pid",), repeats=1))
+            assert processes.wait() == ("idle", None)
+            processes.wait()
+        assert (tmp_path / "other").exists()
+        assert not multiprocessing.active_children()
