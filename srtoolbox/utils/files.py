@@ -313,6 +313,34 @@ def interrupt_on(*numbers: signal.Signals) -> AbstractContextManager[object]:
 
 
 @contextmanager
+def delay_signals(*numbers: signal.Signals, also_in_children: bool = False) -> Iterator[None]:
+    """Turns signals inside the context into one KeyboardInterrupt at its end.
+
+    It has no effect outside of the main thread.
+
+    Args:
+        numbers: The signals.
+        also_in_children: Whether processes that start inside never get the signals. It is for
+            commands that end soon: a terminal sends Ctrl-C to them too.
+
+    Raises:
+        KeyboardInterrupt: at the end, if there was a signal.
+    """
+    came: list[int] = []
+    with handle_signals(lambda number, _: came.append(number), *numbers):
+        if also_in_children:  # a child inherits the mask, but not the handler
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+            try:
+                yield
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        else:
+            yield
+    if came:
+        raise KeyboardInterrupt
+
+
+@contextmanager
 def handle_signals(
     handler: Callable[[int, Any], object], *numbers: signal.Signals
 ) -> Iterator[dict[int, Any]]:

@@ -49,7 +49,7 @@ class Stopped:
     hangs: bool = False
     plugins: tuple[str, ...] = ()
 
-    def run(self, _: torch.device) -> None:
+    def run(self, device: torch.device) -> None:
         with stop_signals() as signals:
             _write_id(self.folder, self.name)
             wait_until(lambda: signals.stopping)
@@ -74,7 +74,7 @@ class Killed:
     after: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
 
-    def run(self, _: torch.device) -> None:
+    def run(self, device: torch.device) -> None:
         wait_until(lambda: all(process_id(self.folder, name) for name in self.after))
         _write_id(self.folder, self.name)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -88,7 +88,7 @@ class Endless:
     name: str
     plugins: tuple[str, ...] = ()
 
-    def run(self, _: torch.device) -> None:
+    def run(self, device: torch.device) -> None:
         _write_id(self.folder, self.name)
         while True:
             time.sleep(1)
@@ -100,7 +100,7 @@ class Done:
 
     plugins: tuple[str, ...] = ()
 
-    def run(self, _: torch.device) -> None: ...
+    def run(self, device: torch.device) -> None: ...
 
 
 def process_id(folder: Path, name: str) -> int:

@@ -8,6 +8,8 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from srtoolbox.utils.files import (
     acquire_lock,
     append_lines,
     arrange_lines,
+    delay_signals,
     interrupt_on,
     keep_lines,
     locked,
@@ -290,6 +293,25 @@ def test_signals_interrupt_inside_the_context_only(number: signal.Signals) -> No
         assert received == [number]
     finally:
         signal.signal(number, previous)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs masks of signals")
+@pytest.mark.parametrize("also_in_children", [False, True])
+def test_delayed_signals_interrupt_at_the_end(also_in_children: bool) -> None:
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    show = "import signal; print(signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    done: list[str] = []
+    with (
+        pytest.raises(KeyboardInterrupt),
+        delay_signals(signal.SIGINT, signal.SIGTERM, also_in_children=also_in_children),
+    ):
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        done.append(subprocess.check_output([sys.executable, "-c", show], text=True))
+    assert done == [f"{also_in_children}\n"]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
+    with delay_signals(signal.SIGINT):
+        pass
 
 
 def test_signals_are_left_alone_outside_of_the_main_thread() -> None:

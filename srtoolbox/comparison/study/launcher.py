@@ -30,7 +30,7 @@ from srtoolbox.engine.device.precision import pick_device
 from srtoolbox.errors import ComponentError, RunError, UserError
 from srtoolbox.plugins import load_entry_points, load_plugins
 from srtoolbox.utils.console import set_up_logging, warn_once
-from srtoolbox.utils.files import handle_signals, interrupt_on, write_atomic
+from srtoolbox.utils.files import delay_signals, handle_signals, interrupt_on, write_atomic
 
 _log = logging.getLogger("srtoolbox")
 
@@ -165,9 +165,9 @@ class LaunchedJobs:
         job = _SubmittedJob(name, self._folder, self._launch.launcher, self._queue)
         if job.resume():
             _log.info("%s: waiting for job %s", name, job.id)
+            self._jobs[name] = job
         else:
             self._submit(job)
-        self._jobs[name] = job
 
     def wait(self) -> tuple[str, str | None]:
         """Waits until a task ends; a job that died is submitted again.
@@ -194,11 +194,16 @@ class LaunchedJobs:
     def _submit(self, job: _SubmittedJob) -> None:
         executor = self._executor(job.name)
         task = LaunchedTask(self._work[job.name], self._launch.device, self._threads)
-        try:
-            job.submitted(executor.submit(task))
-        except Exception as error:  # submitit passes on whatever sbatch says
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise RunError(f"{job.name} cannot be submitted: {lines[-1]}") from error
+        # A signal between the submission and the stored id would lose the job, and SLURM queues a
+        # job even if sbatch is killed meanwhile. A process on this machine needs its signals.
+        is_sbatch = self._launch.launcher == "slurm"
+        with delay_signals(signal.SIGINT, signal.SIGTERM, also_in_children=is_sbatch):
+            try:
+                job.submitted(executor.submit(task))
+            except Exception as error:  # submitit passes on whatever sbatch says
+                lines = str(error).strip().splitlines() or [type(error).__name__]
+                raise RunError(f"{job.name} cannot be submitted: {lines[-1]}") from error
+            self._jobs[job.name] = job
         _log.info("%s: job %s, log in %s", job.name, job.id, job.log)
 
     def _submit_again(self, job: _SubmittedJob) -> str | None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -178,6 +182,71 @@ def test_what_a_slurm_job_asks_for(
     (programs / "sbatch").write_text("#!/bin/sh\necho invalid partition >&2\nexit 1\n")
     with pytest.raises(RunError, match="train-EDVR cannot be submitted: invalid partition"):
         jobs.start("train-EDVR", work)
+
+
+INTERRUPTED_SBATCH = """#!{python}
+import os
+import signal
+
+with open("{calls}", "a") as file:
+    file.write("call\\n")
+for number in (signal.SIGINT, signal.SIGTERM):  # as a terminal or a killed process group
+    os.kill(os.getppid(), number)
+    os.kill(os.getpid(), number)
+print("Submitted batch job 501")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="submitit needs POSIX")
+def test_a_signal_in_a_submission_does_not_lose_the_job(
+    study_file: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    submitit = pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+    submitit.SlurmJob.watcher.clear()
+    sacct = "echo 'JobID|State|NodeList'; echo '501|RUNNING|'"
+    stand_in(tmp_path, monkeypatch, srun="", sbatch="", sacct=sacct)
+    calls, work = tmp_path / "calls", "work"
+    (tmp_path / "sbatch").write_text(INTERRUPTED_SBATCH.format(python=sys.executable, calls=calls))
+    opt, _ = load_options(study_file(), ["launcher={gpus: 0}"], StudyOptions)
+
+    def start() -> None:
+        with Launch("slurm", "auto").workers(opt, tmp_path / "study", tasks=1) as jobs:
+            jobs.start("train-EDSR", work)  # pyright: ignore[reportArgumentType]
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert submitted_jobs(tmp_path / "study") == {"train-EDSR": "501"}
+    assert "`scancel 501` ends them" in caplog.text
+    start()  # waits for it
+    assert calls.read_text() == "call\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="submitit needs POSIX")
+def test_a_signal_in_a_submission_ends_the_process_of_this_machine(
+    study_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+    started: list[subprocess.Popen[bytes]] = []
+
+    def submit(_: object) -> object:
+        started.append(subprocess.Popen(["sleep", "60"]))
+        signal.raise_signal(signal.SIGINT)
+        return SimpleNamespace(job_id=str(started[0].pid), paths=SimpleNamespace(stderr="log"))
+
+    opt, _ = load_options(study_file(), [], StudyOptions)
+    jobs = Launch("local", "cpu").workers(opt, tmp_path / "study", tasks=1)
+    monkeypatch.setattr(jobs, "_executor", lambda _: SimpleNamespace(submit=submit))
+    work: Any = "work"
+    with pytest.raises(KeyboardInterrupt), jobs:
+        jobs.start("train-EDSR", work)
+    with started[0] as process:
+        try:
+            assert process.wait(30) == -signal.SIGTERM
+        finally:
+            process.kill()
 
 
 class _JobsWithoutResults:
