@@ -147,6 +147,7 @@ class _StudyRun:
         self._name_submitted_jobs()
         self._copy_finished_runs()
         self._enter_other_methods()
+        self._keep_earlier_results()
         if self._launch is not None or self._opt.jobs > 1:
             self._run_in_parallel()
         for number, job in enumerate(jobs, start=1):
@@ -281,6 +282,21 @@ class _StudyRun:
         for note in notes:
             _log.warning("%s", note)
 
+    def _keep_earlier_results(self) -> None:
+        """Keeps earlier results of the jobs to run until they are entered again.
+
+        Otherwise a command that is killed would leave the methods behind it out of the tables.
+        """
+        if not self._before or changed_sources(self._store.load_card(), self._card):
+            return
+        for job in self._plan.jobs:
+            entry = self._before.get((job.method, job.seed))
+            if entry is None or entry.failure or entry.identity != job.identity:
+                continue
+            entry, _ = self._with_current_scores(job, entry)  # those that are lost are made again
+            if entry.evaluations:
+                self._keep(job, entry)
+
     def _compare_with_earlier(self, job: Job, entry: Entry) -> tuple[bool, str | None]:
         """Returns whether an entry is of this job, or True and why this cannot be told."""
         if (reason := self._plan.unbuilt.get(job.method)) is not None:
@@ -292,6 +308,24 @@ class _StudyRun:
 
     def _keep_current(self, job: Job, entry: Entry) -> None:
         """Enters an earlier entry with the evaluations of these files, metrics and protocols."""
+        entry, lost = self._with_current_scores(job, entry)
+        for reason, names in lost.items():
+            _log.warning(
+                "%s, seed %d: its scores on %s are %s and are left out; run it without --only to "
+                "evaluate again",
+                *(job.method, job.seed, ", ".join(names), reason),
+            )
+        if entry.failure or entry.evaluations:
+            self._keep(job, entry)
+
+    def _with_current_scores(
+        self, job: Job, entry: Entry
+    ) -> tuple[Entry, dict[str, dict[str, None]]]:
+        """Leaves out evaluations of other files, metrics or protocols.
+
+        Returns:
+            The entry, and the names of the test sets that lack evaluations, by the reason.
+        """
         groups = [entry.evaluations, *entry.other_protocols.values()]
         before = {dataset for group in groups for dataset in group}
         weights = self._weights(id for group in groups for id in group.values())
@@ -311,16 +345,9 @@ class _StudyRun:
                 is_old = self._is_of_old_identity(stored, job, test_set)
                 reason = _EARLIER if is_old else "of other files, metrics or protocols"
                 lost.setdefault(reason, {})[test_set.name] = None
-        for reason, names in lost.items():
-            _log.warning(
-                "%s, seed %d: its scores on %s are %s and are left out; run it without --only to "
-                "evaluate again",
-                *(job.method, job.seed, ", ".join(names), reason),
-            )
         evaluations = current.pop(self._opt.protocol_names[0])
-        if entry.failure or evaluations:
-            others = {protocol: group for protocol, group in current.items() if group}
-            self._keep(job, replace(entry, evaluations=evaluations, other_protocols=others))
+        others = {protocol: group for protocol, group in current.items() if group}
+        return replace(entry, evaluations=evaluations, other_protocols=others), lost
 
     def _run_in_parallel(self) -> None:
         """Trains and evaluates in other processes.

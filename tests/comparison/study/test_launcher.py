@@ -208,13 +208,14 @@ def test_a_signal_in_a_submission_does_not_lose_the_job(
     submitit.SlurmJob.watcher.clear()
     sacct = "echo 'JobID|State|NodeList'; echo '501|RUNNING|'"
     stand_in(tmp_path, monkeypatch, srun="", sbatch="", sacct=sacct)
-    calls, work = tmp_path / "calls", "work"
+    calls = tmp_path / "calls"
+    work: Any = "work"
     (tmp_path / "sbatch").write_text(INTERRUPTED_SBATCH.format(python=sys.executable, calls=calls))
     opt, _ = load_options(study_file(), ["launcher={gpus: 0}"], StudyOptions)
 
     def start() -> None:
         with Launch("slurm", "auto").workers(opt, tmp_path / "study", tasks=1) as jobs:
-            jobs.start("train-EDSR", work)  # pyright: ignore[reportArgumentType]
+            jobs.start("train-EDSR", work)
 
     with pytest.raises(KeyboardInterrupt):
         start()

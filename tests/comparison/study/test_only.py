@@ -7,10 +7,10 @@ import logging
 from pathlib import Path
 
 import pytest
-from support.studies import compare
+from support.studies import compare, stored
 
 from srtoolbox.archs.edsr import EDSR
-from srtoolbox.comparison.store import ResultStore
+from srtoolbox.comparison.store import ResultStore, StudyCard
 from srtoolbox.comparison.study import evaluate, parallel, run
 from srtoolbox.engine.weights.load import save_weights
 from srtoolbox.errors import UserError
@@ -136,6 +136,39 @@ def test_dropped_seeds_and_methods_are_named(study: Path, caplog) -> None:
     assert rows(compare(study)) == ALL
     assert (store.folder / "results.jsonl").read_text() == lines
     assert not caplog.messages
+
+
+def test_a_repeated_command_that_is_killed_keeps_earlier_results(study: Path, monkeypatch) -> None:
+    save = ResultStore.save_card
+
+    def save_and_die(store: ResultStore, card: StudyCard) -> None:
+        save(store, card)
+        raise KeyboardInterrupt
+
+    def kill(*overrides: str) -> None:
+        """Runs the study until it has the first result."""
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(ResultStore, "save_card", save_and_die)
+            compare(study, *overrides)
+
+    store = compare(study)
+    before = stored(store)
+    kill("methods.New={network_g: {type: Bicubic}}")
+    assert rows(store) == ALL
+    assert rows(compare(study, only=("Bicubic",))) == ALL
+    assert stored(compare(study)) == before
+
+    # Results that the command does not give again are not kept.
+    card = json.loads((store.folder / "study.json").read_text())
+    card["entries"][1]["failure"] = "loss is not finite"
+    card["entries"][3]["identity"] = "0123"
+    (store.folder / "study.json").write_text(json.dumps(card))
+    kill()
+    assert rows(store) == ["Bicubic 0", "Bicubic 1"]
+    assert stored(compare(study)) == before
+    again = "{type: SampleBursts, split: val, num_frame: 3, gt_size: 32, num_burst: 2}"
+    kill(f"datasets.val.sample={again}")
+    assert rows(ResultStore(store.folder)) == ["Bicubic 0"]
 
 
 @pytest.mark.parametrize("version", ["0.0.1", None])

@@ -193,14 +193,17 @@ class TestSignals:
             process.join(30)
         assert not multiprocessing.active_children()
 
-    def test_a_process_that_is_killed_lets_the_others_save(self, run_all, tmp_path: Path) -> None:
+    def test_a_process_that_is_killed_lets_the_others_save(self, tmp_path: Path) -> None:
+        idle: Any = Done()
+        killed: Any = Killed(tmp_path, "killed", after=("other",))
+        other: Any = Stopped(tmp_path, "other", after=("killed.pid",), repeats=1)
         with (
             pytest.raises(RunError, match="a process died in a training or an evaluation"),
             Processes(3, CPU) as processes,
         ):
-            processes.start("idle", Done())
-            processes.start("killed", Killed(tmp_path, "killed", after=("other",)))
-            processes.start("other", Stopped(tmp_path, "other", after=("killed.pid",), repeats=1))
+            processes.start("idle", idle)
+            processes.start("killed", killed)
+            processes.start("other", other)
             assert processes.wait() == ("idle", None)
             processes.wait()
         assert (tmp_path / "other").exists()
