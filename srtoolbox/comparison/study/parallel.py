@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import signal
@@ -25,8 +24,6 @@ from srtoolbox.utils.console import set_up_logging
 from srtoolbox.utils.cpu import cpu_count
 from srtoolbox.utils.files import interrupt_on
 from srtoolbox.utils.processes import end_with_parent
-
-_log = logging.getLogger("srtoolbox")
 
 
 @dataclass(frozen=True)
@@ -225,9 +222,3 @@ def _work(work: Work) -> None:
         work.run(torch.device(_device))
     except KeyboardInterrupt:  # the state is saved; end before the next queued training starts
         os._exit(130)
-    except Exception:
-        if signal.getsignal(signal.SIGTERM) == signal.SIG_IGN:  # a signal has stopped the training
-            # The study waits for no result any more, and no signal would end this process.
-            _log.exception("a training failed when it was stopped")
-            os._exit(1)
-        raise

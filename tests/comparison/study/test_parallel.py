@@ -184,7 +184,7 @@ class TestSignals:
             run_all(*works)
         assert {path.name for path in tmp_path.glob("*") if not path.suffix} == {"first", "last"}
         assert not multiprocessing.active_children()
-        assert "RunError: the disk is broken" in capfd.readouterr().err
+        assert "after the signal: the disk is broken" in capfd.readouterr().err
 
     def test_a_second_one_ends_a_process_that_hangs(self, run_all, tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
