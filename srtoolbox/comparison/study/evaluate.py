@@ -148,6 +148,7 @@ class StudyEvaluator:
         weights = weights_hash(net)
         for test_set in self._plan.methods[job.method].test_sets:
             identities = self._evaluate(job, entry.steps, test_set, net, weights)
+            self._add_images(job, test_set, net, identities.values())
             self._keep_originals(test_set, identities.values())
             for protocol, identity in identities.items():
                 if protocol == self._opt.protocol_names[0]:
@@ -176,7 +177,7 @@ class StudyEvaluator:
     def _evaluate(
         self, job: Job, steps: int, test_set: EvaluationSet, net: nn.Module, weights: str
     ) -> dict[str, str]:
-        """Stores the records under those protocols that have none yet, from one pass, and images.
+        """Stores the records under those protocols that have none yet, from one pass.
 
         Returns:
             The ids of the evaluations by protocol.
@@ -186,7 +187,6 @@ class StudyEvaluator:
             p for p, identity in identities.items() if not self._store.records(identity)
         )
         if not missing:
-            self._add_images(job, test_set, net, identities.values())
             return identities
         keep = self._keep_images([identities[protocol] for protocol in missing])
         found = self._evaluator(missing).run(net, test_set.data, keep, job.opt.val.enhance)

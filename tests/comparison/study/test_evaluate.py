@@ -87,6 +87,12 @@ class TestMoreImages:
         monkeypatch.setattr(Evaluator, "run", lambda *_: pytest.fail("evaluated again"))
         assert self.images(studies.compare(study_file(), *more)) == whole
 
+    def test_with_a_further_protocol(self, study_file) -> None:
+        whole = self.images(studies.compare(study_file(), "name=whole", *self.METHODS))
+        fewer = ("report.num_image=1", "protocols=[rgb]")
+        studies.compare(study_file(), *self.METHODS, *fewer)
+        assert self.images(studies.compare(study_file(), *self.METHODS)) == whole
+
     def test_a_removed_one_is_made_again(self, study_file) -> None:
         store = studies.compare(study_file(), *self.METHODS)
         whole = self.images(store)
