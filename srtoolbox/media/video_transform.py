@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from srtoolbox.errors import RunError, UserError
-from srtoolbox.media.output import give_name
+from srtoolbox.media.output import give_name, unfinished_files
 from srtoolbox.media.video import Frame, VideoInfo, import_av, probe, read_frames, seconds
 from srtoolbox.media.video_encoder import (
     EncoderOptions,
@@ -427,9 +427,5 @@ def _sync(path: Path) -> None:
 
 def _remove_torn(target: Path) -> None:
     """Removes unfinished results of killed jobs with the same target. The caller holds the lock."""
-    beginning = f".{target.name}."
-    for path in target.parent.glob(".*.tmp"):
-        if path.name.startswith(beginning) and len(path.name) == len(beginning) + len(
-            "12345678.tmp"
-        ):
-            path.unlink(missing_ok=True)
+    for path in unfinished_files(target.parent).get(target.name, []):
+        path.unlink(missing_ok=True)
