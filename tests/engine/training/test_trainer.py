@@ -282,7 +282,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("place", ["second part", "optimizer", "buffers"])
     def test_out_of_memory_in_the_middle_of_a_step(self, options, tmp_path, place: str) -> None:
-        """What this step has added to sums is taken back; other changes are not saved."""
+        """A checkpoint has no part of the step in which memory runs out."""
         more = ["train.accumulate=2"] if place == "second part" else []
 
         def begin(folder: Path) -> Trainer:

@@ -146,7 +146,7 @@ class TestSignals:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     @pytest.mark.parametrize("place", ["step", "evaluation"])
     def test_a_signal_to_all_processes(self, options, tmp_path, number, place: str) -> None:
-        """As Ctrl-C and ``timeout`` send it. The workers outlive SIGINT, but not SIGTERM."""
+        """Ctrl-C and ``timeout`` send such. The workers outlive SIGINT, but not SIGTERM."""
 
         def evaluate(step: int, _: nn.Module) -> None:
             if step == 2 and place == "evaluation":
