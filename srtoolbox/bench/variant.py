@@ -48,7 +48,8 @@ class Variant:
         self._net = copy.deepcopy(net).to(memory_format=layout)
         if mode is None:
             self._net = straightforward(self._net)
-        reference = None if arch_info(net).restores_all else 0
+        info = arch_info(net)
+        reference = None if info.restores_all else 0
         self._lq = arrange_frames(net, lq, reference)
         if is_own(net):  # its mistakes are named before anything is measured
             with torch.no_grad():
@@ -57,8 +58,8 @@ class Variant:
             self._net.compile(backend=backend, mode="reduce-overhead" if self.mode.graphs else None)
         n, channels, height, width = lq[:, 0].shape
         scale = cast(int, net.scale)
-        channels = arch_info(net).out_channels or channels
-        frames = () if reference == 0 else (lq.shape[1],)
+        channels = info.out_channels or channels
+        frames = () if reference == 0 else ((lq.shape[1] - 1) * info.time_scale + 1,)
         gt = torch.rand(n, *frames, channels, height * scale, width * scale).to(lq.device)
         model = SRModel(self._net, {"l_pix": L1Loss()}, reference)
         batch: Batch = {"key": ["random"] * n, "lq": lq, "gt": gt}

@@ -98,6 +98,17 @@ def test_networks_that_restore_all_frames(name: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_network_that_makes_frames_between_those_given() -> None:
+    spec = {"type": "MSTTSTVSR", "num_feat": 8, "num_frame": 3, "num_extract_block": 1}
+    spec |= {"deformable_groups": 2, "patch_sizes": [4, 2]}
+    opt = options(archs={"MSTTSTVSR": spec}, input=[1, 3, 3, 16, 16], modes=["fp32"], rounds=1)
+    reference, ours = measure(opt)
+    assert reference.deviation == 0
+    assert ours.deviation < 1e-5
+    assert len(ours.training) == 1
+
+
+@pytest.mark.slow
 def test_only_the_reference_is_computed_by_the_reference_path(monkeypatch) -> None:
     seen = []
     original = deform._by_grid_sample

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,9 +19,11 @@ from benchmarks.compile import (
 )
 from srtoolbox.bench.network import build_net
 from srtoolbox.bench.report import to_markdown
+from srtoolbox.config.files import plain, read
 from srtoolbox.config.schema import check
 from srtoolbox.errors import UserError
 
+ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 TREE = {
     "name": "tiny",
@@ -38,6 +41,20 @@ def options(**changes) -> CompileOptions:
 def measured(failure: str | None = None) -> Compiled:
     times = {"usual": [0.3, 0.2], "channels_last": [0.2, 0.2], "compiled": [0.1, 0.1]}
     return Compiled("small", {"forward": times}, {"forward": 12.4}, 1e-7, failure)
+
+
+def test_the_small_networks_are_those_of_the_presets() -> None:
+    presets = {}
+    for path in (ROOT / "options" / "_base_" / "networks").glob("*_s.yml"):
+        net = plain(read(path))["network_g"]
+        presets[net["type"]] = net
+    benched = plain(read(ROOT / "benchmarks" / "compile_small.yml"))
+    for name, net in benched["archs"].items():
+        # The preset of MSTTSTVSR leaves the number of input frames to the study.
+        same = {key: value for key, value in net.items() if key in presets[net["type"]]}
+        assert same == presets[net["type"]], name
+        assert set(net) - set(same) <= {"num_frame"}, name
+    assert {net["type"] for net in benched["archs"].values()} == set(presets)
 
 
 def test_all_forms_are_measured(monkeypatch) -> None:
