@@ -76,6 +76,10 @@ class ArchInfo:
     dead_parameters: tuple[str, ...] = ()
     paper: str = ""
 
+    def frames_returned(self, num_frame: int) -> int:
+        """Returns how many frames a network that restores all returns for ``num_frame`` of them."""
+        return (num_frame - 1) * self.time_scale + 1
+
 
 _HINTS = typing.get_type_hints(ArchInfo)
 

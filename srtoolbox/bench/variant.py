@@ -59,7 +59,7 @@ class Variant:
         n, channels, height, width = lq[:, 0].shape
         scale = cast(int, net.scale)
         channels = info.out_channels or channels
-        frames = () if reference == 0 else ((lq.shape[1] - 1) * info.time_scale + 1,)
+        frames = () if reference == 0 else (info.frames_returned(lq.shape[1]),)
         gt = torch.rand(n, *frames, channels, height * scale, width * scale).to(lq.device)
         model = SRModel(self._net, {"l_pix": L1Loss()}, reference)
         batch: Batch = {"key": ["random"] * n, "lq": lq, "gt": gt}

@@ -155,7 +155,7 @@ def _check_output(
     sr = output.get("sr") if isinstance(output, dict) else output
     names, time = "(N, C, h·scale, w·scale)", ()
     if info.restores_all:
-        names, time = "(N, T', C, h·scale, w·scale)", ((lq.shape[1] - 1) * info.time_scale + 1,)
+        names, time = "(N, T', C, h·scale, w·scale)", (info.frames_returned(lq.shape[1]),)
     shapes = [
         (batch, *time, channel, height * scale, width * scale) for channel in sorted(channels)
     ]
