@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from srtoolbox.upscaling.pictures import upscale_picture
 from srtoolbox.upscaling.upscaler import Upscaler
 
 WAIT = 60_000  # milliseconds until a test gives up
+BROWSER_LIMIT = 300  # seconds until the browser is killed; the tests take 20
 
 pytestmark = [
     pytest.mark.slow,
@@ -63,7 +66,11 @@ def server(weights: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def window(server: str) -> Iterator[Any]:
+    """
+    A window of a browser, for all tests: Chromium sometimes stands still, without end, when one
+    of several windows is closed. A browser that stands still is killed, and its test fails.
+    """
     api = pytest.importorskip(
         "playwright.sync_api", reason='needs Playwright: pip install "srtoolbox[browser]"'
     )
@@ -71,25 +78,38 @@ def browser() -> Iterator[Any]:
     with api.sync_playwright() as playwright:
         if found is None and not Path(playwright.chromium.executable_path).exists():
             pytest.skip("needs a browser: install chromium, or run `playwright install chromium`")
-        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield started
-        started.close()
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")
+        (number,) = (p["id"] for p in processes["processInfo"] if p["type"] == "browser")
+        limit = threading.Timer(BROWSER_LIMIT, os.kill, (number, signal.SIGKILL))
+        limit.start()
+        try:
+            opened = browser.new_page(
+                viewport={"width": 1280, "height": 800}, accept_downloads=True
+            )
+            opened.set_default_timeout(WAIT)
+            yield opened
+            browser.close()
+        finally:
+            limit.cancel()
 
 
 @pytest.fixture
-def page(browser: Any, server: str) -> Iterator[Any]:
+def page(window: Any, server: str) -> Iterator[Any]:
     """The page; at the end no console error and no request to another host may have happened."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
-    opened = context.new_page()
-    opened.set_default_timeout(WAIT)
     requests, errors = [], []
-    opened.on("request", lambda request: requests.append(request.url))
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.on("console", lambda message: message.type == "error" and errors.append(message.text))
-    opened.goto(server)
-    opened.wait_for_selector("#picture-start")
-    yield opened
-    context.close()
+    listeners = {
+        "request": lambda request: requests.append(request.url),
+        "pageerror": lambda error: errors.append(str(error)),
+        "console": lambda message: message.type == "error" and errors.append(message.text),
+    }
+    for event, listener in listeners.items():
+        window.on(event, listener)
+    window.goto(server)
+    window.wait_for_selector("#picture-start")
+    yield window
+    for event, listener in listeners.items():
+        window.remove_listener(event, listener)
     hosts = {urlsplit(url).hostname for url in requests if url.startswith(("http", "ws"))}
     assert hosts == {"127.0.0.1"}
     assert errors == []
