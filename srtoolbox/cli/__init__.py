@@ -7,6 +7,7 @@ failed, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         how = "with --resume" if needs_resume else "with the same command"
         print(f"srtoolbox: interrupted; continue {how}", file=sys.stderr)
         return 130
+    if arguments is None:  # Python ends, and would first search all objects for cycles, twice
+        gc.freeze()
     return code or 0
 
 

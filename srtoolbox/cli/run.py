@@ -23,6 +23,7 @@ from srtoolbox.cli.arguments import (
     writing,
 )
 from srtoolbox.errors import RunError, UserError
+from srtoolbox.utils.collector import collector_paused, present_objects_skipped
 from srtoolbox.utils.console import print_rich, printable, terminal_table
 
 
@@ -53,14 +54,15 @@ def train(arguments: Namespace) -> None:
     if arguments.dry_run:
         doctor(arguments)
         return
-    from srtoolbox.config.load import load_options
-    from srtoolbox.engine.device.distributed import join
-    from srtoolbox.engine.options import RunOptions
-    from srtoolbox.engine.training.train import train
+    with collector_paused():
+        from srtoolbox.config.load import load_options
+        from srtoolbox.engine.device.distributed import join
+        from srtoolbox.engine.options import RunOptions
+        from srtoolbox.engine.training.train import train
 
     check_kind(arguments.options, arguments.overrides, "train")
     opt, _ = load_options(arguments.options, arguments.overrides, RunOptions)
-    with join(arguments.device) as (ranks, device):
+    with present_objects_skipped(), join(arguments.device) as (ranks, device):
         result = train(opt, device, resume=bool(arguments.resume), ranks=ranks)
     if ranks.is_main:
         weights = opt.folder / "weights" / "net_g_latest.pth"

@@ -28,6 +28,7 @@ from srtoolbox.data.files.image_info import PLAIN, ImageInfo, ReadOptions, fits_
 from srtoolbox.data.files.reader import image_info
 from srtoolbox.data.files.windows import open_image
 from srtoolbox.errors import UserError
+from srtoolbox.utils.collector import collector_paused
 from srtoolbox.utils.cpu import map_threads
 from srtoolbox.utils.files import acquire_lock, user_path
 
@@ -96,6 +97,7 @@ def open_pixels(
     return CachedPixels(store, numbers, places)
 
 
+@collector_paused()
 def find_pixels(
     files: Sequence[Path], cache: str | Path | None, options: ReadOptions = PLAIN
 ) -> CachedPixels | None:

@@ -26,6 +26,7 @@ from srtoolbox.data.files.walk import (
 )
 from srtoolbox.data.layouts.base import Layout, Split
 from srtoolbox.errors import UserError
+from srtoolbox.utils.collector import collector_paused
 from srtoolbox.utils.console import MAX_NAMES, names_text, warn_once
 
 __all__ = ["Fault", "Item", "compare_counts", "scan", "scan_pair"]
@@ -389,6 +390,7 @@ def _read_meta_info(path: Path) -> list[str]:
     return names
 
 
+@collector_paused()
 def _pair(kind: str, arrangement: _Arrangement) -> tuple[list[Item], list[Fault]]:
     """Pairs the files of an arrangement.
 
@@ -464,7 +466,7 @@ def _collect(
 
 
 def _in_order(frames: _Frames) -> tuple[Path, ...]:
-    if len(frames) == 1:  # of 10⁵ images
+    if len(frames) < 2:  # of 10⁵ images
         return tuple(map(Path, frames.values()))
     return tuple(Path(frames[frame]) for frame in sorted(frames, key=natural))
 

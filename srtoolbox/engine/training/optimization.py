@@ -15,6 +15,7 @@ from srtoolbox.archs.base import arch_info
 from srtoolbox.config.schema import build
 from srtoolbox.errors import UserError
 from srtoolbox.registry import constructor_parameters
+from srtoolbox.utils.collector import collector_paused
 
 if TYPE_CHECKING:
     from srtoolbox.engine.options import ParamGroup, TrainOptions
@@ -54,7 +55,8 @@ def build_optimizer(
     given = {"foreach", "fused"} & spec.keys()
     if device.type in ("cuda", "cpu") and "fused" in known and not given:
         injected["fused"] = True
-    return build("optimizer", spec, **injected)
+    with collector_paused():  # the first optimizer imports the compiler
+        return build("optimizer", spec, **injected)
 
 
 def assign_groups(net: nn.Module, groups: Sequence[ParamGroup]) -> list[list[nn.Parameter]]:
