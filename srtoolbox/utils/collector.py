@@ -28,7 +28,13 @@ def collector_paused() -> Iterator[None]:
 
 @contextmanager
 def present_objects_skipped() -> Iterator[None]:
-    """Inside, searches for reference cycles skip all objects that exist at its start."""
+    """Inside, searches for reference cycles skip all objects that exist at its start.
+
+    It has no effect if the caller has frozen objects itself: those must stay frozen afterwards.
+    """
+    if gc.get_freeze_count():
+        yield
+        return
     gc.freeze()
     try:
         yield

@@ -1,18 +1,12 @@
 from __future__ import annotations
 
 import gc
-import weakref
+import subprocess
+import sys
 
 import pytest
 
 from srtoolbox.utils.collector import collector_paused, present_objects_skipped
-
-
-class Node:
-    """Refers to itself, so that only a search for cycles frees it."""
-
-    def __init__(self) -> None:
-        self.own = self
 
 
 def test_the_collector_is_paused_inside_only() -> None:
@@ -32,14 +26,29 @@ def test_a_decorated_function_pauses_it() -> None:
 
 
 def test_cycles_of_before_are_freed_at_the_end_and_new_ones_at_once() -> None:
-    gc.disable()  # so that only the searches below free something
-    try:
-        old = weakref.ref(Node())
-        with present_objects_skipped():
-            new = weakref.ref(Node())
-            gc.collect()
-            assert old() is not None and new() is None
-        gc.collect()
-        assert old() is None
-    finally:
-        gc.enable()
+    program = """
+import gc, weakref
+from srtoolbox.utils.collector import present_objects_skipped
+
+class Node:
+    def __init__(self):
+        self.own = self  # only a search for cycles frees it
+
+gc.disable()  # so that only the searches below free something
+old = weakref.ref(Node())
+with present_objects_skipped():
+    new = weakref.ref(Node())
+    gc.collect()
+    assert old() is not None and new() is None
+gc.collect()
+assert old() is None
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)  # the objects of tests are frozen
+
+
+def test_what_the_caller_froze_stays_frozen() -> None:
+    frozen = gc.get_freeze_count()
+    assert frozen
+    with present_objects_skipped():
+        assert gc.get_freeze_count() == frozen
+    assert gc.get_freeze_count() == frozen
