@@ -113,7 +113,7 @@ class StudyCard:
         other_protocols: The other protocols; ``views`` gives a card, hence a table, for each.
         published: Published numbers under any of the protocols.
         budget: The quantity that is equal for all trainings, in words; None: the iterations.
-        jobs: Number of trainings that ran in parallel.
+        jobs: Largest number of trainings that ran in parallel.
         sweeps: By quantity, the test sets that differ in it with their values; shown as curves.
         notes: Sentences of the option file for below the tables.
         rgb_bands: Numbers of the bands that pictures show as red, green and blue, or of one that is
@@ -161,7 +161,8 @@ class StudyCard:
             steps = ", ".join(f"{method} {count:,}" for method, count in trained.items())
             remarks.append(f"Budget: {self.budget}; iterations: {steps}.")
         if self.jobs > 1:
-            remarks.append(f"Up to {self.jobs} trainings ran in parallel.")
+            most = f"at most {self.jobs} at a time, and no more than the machine has cores or GPUs"
+            remarks.append(f"Trainings ran in parallel, {most}.")
         methods: dict[str, list[str]] = {}
         for entry in self.entries:
             if entry.device and entry.method not in methods.setdefault(entry.device, []):

@@ -85,7 +85,8 @@ def test_remarks() -> None:
     ]
     assert card.remarks() == [
         "Budget: equal training time, 9 seconds; iterations: EDSR 6,000, EDVR 6.",
-        "Up to 2 trainings ran in parallel.",
+        "Trainings ran in parallel, at most 2 at a time, and no more than the machine has cores or "
+        "GPUs.",
         "Times are from several devices and cannot be compared: "
         "Bicubic, EDSR on a CPU; EDVR on a GPU.",
         "– EDVR on single: takes 3 frames.",
