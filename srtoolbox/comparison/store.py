@@ -113,7 +113,7 @@ class StudyCard:
         other_protocols: The other protocols; ``views`` gives a card, hence a table, for each.
         published: Published numbers under any of the protocols.
         budget: The quantity that is equal for all trainings, in words; None: the iterations.
-        jobs: Largest number of trainings that ran in parallel.
+        jobs: Largest number of trainings that may run in parallel.
         sweeps: By quantity, the test sets that differ in it with their values; shown as curves.
         notes: Sentences of the option file for below the tables.
         rgb_bands: Numbers of the bands that pictures show as red, green and blue, or of one that is
