@@ -161,8 +161,10 @@ class StudyCard:
             steps = ", ".join(f"{method} {count:,}" for method, count in trained.items())
             remarks.append(f"Budget: {self.budget}; iterations: {steps}.")
         if self.jobs > 1:
-            most = f"at most {self.jobs} at a time, and no more than the machine has cores or GPUs"
-            remarks.append(f"Trainings ran in parallel, {most}.")
+            remarks.append(
+                f"Trainings at a time on one machine: at most {self.jobs}, and no more than it has "
+                "cores or GPUs."
+            )
         methods: dict[str, list[str]] = {}
         for entry in self.entries:
             if entry.device and entry.method not in methods.setdefault(entry.device, []):

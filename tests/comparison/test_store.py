@@ -85,8 +85,7 @@ def test_remarks() -> None:
     ]
     assert card.remarks() == [
         "Budget: equal training time, 9 seconds; iterations: EDSR 6,000, EDVR 6.",
-        "Trainings ran in parallel, at most 2 at a time, and no more than the machine has cores or "
-        "GPUs.",
+        "Trainings at a time on one machine: at most 2, and no more than it has cores or GPUs.",
         "Times are from several devices and cannot be compared: "
         "Bicubic, EDSR on a CPU; EDVR on a GPU.",
         "– EDVR on single: takes 3 frames.",
