@@ -67,9 +67,10 @@ def server(weights: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="module")
 def window(server: str) -> Iterator[Any]:
-    """
-    A window of a browser, for all tests: Chromium sometimes stands still, without end, when one
-    of several windows is closed. A browser that stands still is killed, and its test fails.
+    """A window of a browser, for all tests.
+
+    Chromium was twice seen to stand still while one of several windows was closed. A browser that
+    stands still is killed, and its test fails.
     """
     api = pytest.importorskip(
         "playwright.sync_api", reason='needs Playwright: pip install "srtoolbox[browser]"'
